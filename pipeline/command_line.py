@@ -1,0 +1,199 @@
+"""The command line. Options come from the fields of `pipeline.config`; nothing is said twice.
+
+Commands import what they need when they run, so that --help answers at once.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from pipeline.config import Options, PatchOptions, SweepOptions
+from storage.errors import PatchDictError
+
+INTERRUPTED = 130  # exit code, as shells have it
+
+
+def options_of(model: type[Options], **extra_help: str) -> Callable[[Any], Any]:
+    """Decorator: one option per field of `model`, its docstring as help."""
+
+    def decorate(command: Any) -> Any:
+        for name, field in reversed(model.model_fields.items()):
+            help_text = extra_help.get(name, field.description or "")
+            default = _shown(field.default)
+            if default:
+                help_text += f"  [default: {default}]"
+            command = click.option(f"--{name.replace('_', '-')}", name, help=help_text)(command)
+        return command
+
+    return decorate
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, tuple):
+        return "x".join(map(str, default))
+    if isinstance(default, int) and hasattr(default, "human_readable"):
+        return str(default.human_readable())
+    return "" if default in (None, "") else str(default)
+
+
+def given(fields: dict[str, str | None]) -> dict[str, str]:
+    """The options that were given; the others take their defaults."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object last on standard output."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="patchdict", message="%(version)s")
+def group() -> None:
+    """Learn K-means dictionaries of image patches, out of core."""
+
+
+@group.command()
+@options_of(PatchOptions)
+@click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True)
+@json_option
+def extract(split: str, as_json: bool, **fields: str | None) -> None:
+    """Cut the images into a patch store, unless it is there already."""
+    import time
+
+    from pipeline.extraction import Extraction
+    from pipeline.extraction import extract as build
+    from pipeline.progress import TerminalProgress
+
+    options = PatchOptions.checked(**given(fields))
+    started = time.perf_counter()
+    store, reused = build(
+        Extraction(options.dataset, split, options.data, options.spec),
+        options.out,
+        scheduler=options.scheduler,
+        memory=options.memory,
+        progress=TerminalProgress(),
+    )
+    seconds = time.perf_counter() - started
+    result = {
+        "store": str(store.path),
+        "rows": store.n_rows,
+        "dim": store.dim,
+        "bytes": store.stored_bytes,
+        "seconds": seconds,
+        "reused": reused,
+    }
+    verb = "reused" if reused else f"extracted in {seconds:.1f} s"
+    size = f"{store.stored_bytes / 1e6:.1f} MB"
+    show(result, as_json, f"{store.path}: {store.n_rows:,} rows of {store.dim}, {size}, {verb}")
+
+
+@group.command()
+@options_of(SweepOptions, k="Size of the dictionary.")
+@json_option
+def fit(as_json: bool, **fields: str | None) -> None:
+    """Learn one dictionary, in the experiment that a sweep with the same options has."""
+    from storage.errors import InputError
+
+    options = SweepOptions.checked(**given(fields))
+    if len(options.k) != 1:
+        raise InputError(f"fit learns one dictionary, not {len(options.k)}: give one --k, or sweep")
+    result = _sweep(options)["dictionaries"][0]
+    show(result, as_json, _table([result]))
+
+
+@group.command()
+@options_of(SweepOptions)
+@json_option
+def sweep(as_json: bool, **fields: str | None) -> None:
+    """Extract the patches and learn a dictionary for every K; finished ones are kept."""
+    result = _sweep(SweepOptions.checked(**given(fields)))
+    show(result, as_json, f"{result['experiment']}\n{_table(result['dictionaries'])}")
+
+
+def _sweep(options: SweepOptions) -> dict[str, Any]:
+    from pipeline.progress import TerminalProgress
+    from pipeline.sweeping import sweep as run_sweep
+
+    return run_sweep(options, TerminalProgress())
+
+
+@group.command()
+@click.option("--out", type=click.Path(path_type=Path), default="runs", show_default=True)
+@json_option
+def status(out: Path, as_json: bool) -> None:
+    """List the patch stores and experiments under OUT."""
+    from pipeline.inventory import take_inventory
+
+    result = take_inventory(out)
+    lines = [f"{s['rows']:>12,} rows  {s['store']}" for s in result["stores"]]
+    lines += [f"   unfinished  {path}" for path in result["unfinished"]]
+    for experiment in result["experiments"]:
+        sizes = ", ".join(str(entry["k"]) for entry in experiment["dictionaries"])
+        lines.append(f"{experiment['experiment']}: K = {sizes or 'none yet'}")
+    show(result, as_json, "\n".join(lines) or f"nothing under {out} yet: run sweep")
+
+
+@group.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@json_option
+def verify(store: Path, as_json: bool) -> None:
+    """Read every chunk of a patch store and name the damaged ones (exit code 1)."""
+    from pipeline.inventory import verify_store
+    from pipeline.progress import TerminalProgress
+
+    result = verify_store(store, TerminalProgress())
+    lines = [f"chunk {bad['chunk']}: {bad['reason']}" for bad in result["bad"]]
+    show(result, as_json, "\n".join([*lines, f"{result['chunks']} chunks, {len(lines)} bad"]))
+    if not result["ok"]:
+        raise SystemExit(1)
+
+
+def show(result: dict[str, Any], as_json: bool, text: str) -> None:
+    """Print the result for people or for programs."""
+    click.echo(json.dumps(result) if as_json else text)
+
+
+def _table(entries: list[dict[str, Any]]) -> str:
+    lines = [f"{'K':>6} {'MSE':>10} {'held-out':>10} {'live':>6} {'passes':>7} {'seconds':>9}"]
+    for entry in entries:
+        heldout = "–" if entry["heldout_mse"] is None else f"{entry['heldout_mse']:.2f}"
+        lines.append(
+            f"{entry['k']:>6} {entry['mse']:>10.2f} {heldout:>10} {entry['live']:>6}"
+            f" {entry['passes']:>7} {entry['seconds']:>9.1f}" + ("  reused" * entry["reused"])
+        )
+    return "\n".join(lines)
+
+
+def run(command: click.Group) -> NoReturn:
+    """Run a command group; what the user can mend is one line and exit code 2."""
+    try:
+        command.main(prog_name=_program_name(), standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(0)
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except PatchDictError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"cannot use {error.filename}: {error.strerror}")
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted: the same command goes on from here", err=True)
+        sys.exit(INTERRUPTED)
+    sys.exit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"error: {' '.join(message.split())}", err=True)
+    sys.exit(2)
+
+
+def _program_name() -> str:
+    program = Path(sys.argv[0])
+    return f"python -m {program.parent.name}" if program.name == "__main__.py" else program.name

@@ -1,0 +1,186 @@
+"""What a run is asked to do: frozen, validated, written into what it produced.
+
+One field is one option of the command line and one variable of make; its docstring is its help.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
+
+from storage.errors import InputError
+from storage.geometry import PatchSpec
+
+STUDY = (*range(100, 1001, 100), *range(2000, 10001, 1000))
+DIGITS = (10, 20, 50, 100, 200, 500, 1000)
+PRESETS = {"study": STUDY, "digits": DIGITS}
+MAX_ITER = {"full": 100, "minibatch": 10}
+
+
+def parse_k(text: Any) -> Any:
+    """The K list of "100,200,300", "100:1000:100" (both ends included), a mixture, or a preset.
+
+    Returns: ascending tuple of distinct integers. Raises: ValueError.
+    """
+    if not isinstance(text, str):
+        return text
+    numbers: set[int] = set()
+    for part in text.split(","):
+        part = part.strip()
+        if part in PRESETS:
+            numbers.update(PRESETS[part])
+            continue
+        try:
+            bounds = [int(bound) for bound in part.split(":")]
+        except ValueError:
+            bounds = []
+        if not 1 <= len(bounds) <= 3 or (len(bounds) == 3 and bounds[2] < 1):
+            raise ValueError(f"use numbers, first:last:step, or {' or '.join(PRESETS)}")
+        first, last, step = bounds[0], bounds[min(1, len(bounds) - 1)], ([*bounds, 1, 1])[2]
+        numbers.update(range(first, last + 1, step))
+    if not numbers:
+        raise ValueError("the list is empty")
+    if min(numbers) < 1:
+        raise ValueError("a dictionary has at least one centroid")
+    return tuple(sorted(numbers))
+
+
+def parse_patch(text: Any) -> Any:
+    """Rows and columns of "5" or "5x7"."""
+    if not isinstance(text, str):
+        return text
+    sizes = text.lower().split("x")
+    if not 1 <= len(sizes) <= 2 or not all(size.strip().isdigit() for size in sizes):
+        raise ValueError("use a number of pixels, or rows x columns as in 5x7")
+    return int(sizes[0]), int(sizes[-1])
+
+
+class Options(BaseModel):
+    """Base of the option groups; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def checked(cls, **fields: Any) -> Self:
+        """Like the constructor, but raises InputError with one line."""
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            raise InputError(_one_line(error, list(cls.model_fields))) from None
+
+
+class PatchOptions(Options):
+    """Which patches, and where they are kept."""
+
+    dataset: str = "digits"
+    """digits, mnist, fashion-mnist, or the path of an IDX file (plain or .gz) or a .npy file."""
+    data: Path = Path("data")
+    """Folder of downloads; right files that are already there are used."""
+    out: Path = Path("runs")
+    """Folder of everything that is made."""
+    patch: Annotated[tuple[int, int], BeforeValidator(parse_patch)] = (5, 5)
+    """Size of a patch in pixels: 5, or rows x columns as in 5x7."""
+    stride: Annotated[int, Field(ge=1)] = 1
+    """Step between patches in pixels."""
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Keep a patch whose mean is above this share of the largest pixel value; 0: not blank."""
+    memory: Annotated[ByteSize, Field(gt=0)] = ByteSize(1 << 30)
+    """Cap on the resident memory of the process tree, as in 1GiB or 800MB."""
+    scheduler: str = ""
+    """Where Dask cuts the patches: empty (this process), processes:N, or an address."""
+
+    @field_validator("data", "out")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        # Tasks on other workers have other working folders.
+        return Path(os.path.abspath(path.expanduser()))
+
+    @field_validator("dataset")
+    @classmethod
+    def _absolute_dataset(cls, dataset: str) -> str:
+        path = Path(dataset).expanduser()
+        return os.path.abspath(path) if path.exists() and os.sep in dataset else dataset
+
+    @field_validator("scheduler")
+    @classmethod
+    def _well_formed(cls, scheduler: str) -> str:
+        kind, _, number = scheduler.partition(":")
+        workers = kind == "processes" and number.isdigit() and int(number) > 0
+        if scheduler and not workers and "://" not in scheduler:
+            raise ValueError("use nothing, processes:N, or an address such as tcp://host:8786")
+        return scheduler
+
+    @property
+    def spec(self) -> PatchSpec:
+        """The patch geometry."""
+        return PatchSpec(*self.patch, stride=self.stride, threshold=self.threshold)
+
+
+class FitOptions(Options):
+    """How a dictionary is learned; everything that its numbers depend on."""
+
+    mode: Literal["full", "minibatch"] = "full"
+    """full: Lloyd steps over all rows; minibatch: Sculley's mini-batches."""
+    init: Literal["k-means++", "random"] = "k-means++"
+    """First centroids: k-means++ on a sample, or rows drawn at random (the study's)."""
+    max_iter: Annotated[int, Field(ge=1)] | None = None
+    """Most passes that move the centroids; 100 for full, 10 for minibatch."""
+    tol: Annotated[float, Field(ge=0)] = 1e-4
+    """Stop when the centroids' squared shift is at most tol times the columns' mean variance."""
+    batch_size: Annotated[int, Field(ge=1)] = 16384
+    """Rows of a mini-batch."""
+    empty: Literal["random", "split"] = "random"
+    """An empty centroid gets a row drawn at random (the study's), or half of the worst cluster."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the fit; same seed, same result."""
+
+    @property
+    def passes(self) -> int:
+        """Most passes that move the centroids."""
+        return self.max_iter or MAX_ITER[self.mode]
+
+    def digest(self, *stores: str) -> str:
+        """Hash of all that a dictionary's numbers depend on, beside K; stores: names."""
+        # By FitOptions' own fields: a subclass adds where and how it runs, not what comes out.
+        fields = {name: getattr(self, name) for name in FitOptions.model_fields}
+        fields["max_iter"] = self.passes
+        if self.mode == "full":
+            del fields["batch_size"]
+        made_of = json.dumps([fields, stores], sort_keys=True)
+        return hashlib.sha256(made_of.encode()).hexdigest()[:8]
+
+
+class SweepOptions(FitOptions, PatchOptions):
+    """Everything of `make sweep`."""
+
+    k: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(parse_k)] = ()
+    """Dictionary sizes: 100,200,300 or 100:1000:100 or study; default: study, digits: 10 … 1000."""
+    device: str = "auto"
+    """cpu, cuda, mps, or auto: the first of cuda, mps, cpu that is there."""
+    engine: Literal["auto", "torch"] = "auto"
+    """What finds the nearest centroids: torch compares every row with every centroid."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The K list, ascending."""
+        return self.k or (DIGITS if self.dataset == "digits" else STUDY)
+
+
+def _one_line(error: ValidationError, valid: list[str]) -> str:
+    first = error.errors()[0]
+    name = str(first["loc"][0]).replace("_", "-")
+    if first["type"] == "extra_forbidden":
+        return f"no option {name!r}: use one of {', '.join(valid)}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"--{name} {first['input']!r} is not valid: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,38 @@
+"""Which device computes."""
+
+import torch
+
+from storage.errors import InputError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device of this name; "auto" is CUDA, then Apple MPS, then the CPU.
+
+    Raises: InputError when the device is unknown or absent; another one is never taken instead.
+    """
+    kind, _, _ = name.partition(":")
+    if kind not in DEVICES:
+        raise InputError(f"no device {name!r}: use {', '.join(DEVICES)}")
+    if kind == "auto":
+        return torch.device(
+            "cuda" if _has_cuda() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    if kind == "cuda" and not _has_cuda():
+        raise InputError(
+            f"device {name} is not there: torch {torch.__version__} finds no CUDA GPU; use cpu"
+        )
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"device {name} is not there: this is no Mac with a Metal GPU; use cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {name} cannot be used ({reason}); use cpu") from error
+    return device
+
+
+def _has_cuda() -> bool:
+    return bool(torch.cuda.is_available())

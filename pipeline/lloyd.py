@@ -1,0 +1,48 @@
+"""Full-batch K-means: Lloyd's algorithm, each step over all rows (Lloyd 1982)."""
+
+import numpy as np
+
+from pipeline.empty_clusters import fill_empty
+from pipeline.passes import AssignmentEngine, Fit, History, mean_squared_error, run_pass, score
+from pipeline.progress import Progress
+from pipeline.streaming import Source
+
+
+def fit_full(
+    source: Source,
+    engine: AssignmentEngine,
+    centroids: np.ndarray,
+    *,
+    max_iter: int,
+    tol: float,
+    empty: str,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> Fit:
+    """Lloyd steps from given centroids until they stand still; assumes prepared input.
+
+    centroids: (k, d). max_iter: most steps. tol: as in scikit-learn, the run ends when the squared
+    shift of all centroids is at most tol times the mean variance of the columns; then a last
+    pass scores the centroids it ends with. empty: see `fill_empty`.
+    """
+    centroids = centroids.astype(np.float32)
+    history = History()
+    for update in range(1, max_iter + 1):
+        sums, seconds = run_pass(source, engine, centroids, progress)
+        sse = sums.sse(centroids)
+        mse = mean_squared_error(sse, sums)
+        moved = sums.means(centroids).astype(np.float32)
+        redrawn = fill_empty(moved, centroids, sums, empty, source, rng)
+        shift = float(np.square(moved.astype(np.float64) - centroids).sum())
+        history.add(sums, mse, shift=shift, redrawn=redrawn, seconds=seconds)
+        progress.advance(0, **{"pass": update, "MSE": mse})
+        if shift == 0:  # these sums are those of the final centroids
+            return Fit(centroids, sums, sse, history, update, True)
+        centroids = moved
+        converged = redrawn == 0 and shift <= tol * sums.mean_variance()
+        if converged:
+            break
+    sums, sse, seconds = score(source, engine, centroids, progress)
+    mse = mean_squared_error(sse, sums)
+    history.add(sums, mse, shift=0.0, redrawn=0, seconds=seconds)
+    return Fit(centroids, sums, sse, history, update, converged)

@@ -1,0 +1,33 @@
+"""The memory cap: a step's need is projected before it runs, and refused where it does not fit.
+
+The projection is the process as it stands (its imports) plus what the step allocates; the number
+of rows does not appear in it.
+"""
+
+import psutil
+from pydantic import ByteSize
+
+from storage.errors import MemoryBudgetError
+
+SLACK_BYTES = 64 << 20  # allocator, thread stacks, code that loads on first use
+_ROUND = 64 << 20
+
+
+def check_budget(step: str, needed: int, cap: int, processes: int = 1) -> None:
+    """Refuse a step that would pass the cap.
+
+    needed: bytes that the step allocates beyond what is resident now. cap: of the process tree.
+    processes: how many processes as large as this one there will be.
+    Raises: MemoryBudgetError with both numbers and the smallest cap that would do.
+    """
+    projected = psutil.Process().memory_info().rss * processes + needed + SLACK_BYTES
+    if projected > cap:
+        enough = -(-projected // _ROUND) * _ROUND
+        raise MemoryBudgetError(
+            f"{step} needs {_text(projected)} of memory, more than the cap of {_text(cap)}:"
+            f" use MEMORY={enough >> 20}MiB or more, or a smaller patch or K"
+        )
+
+
+def _text(size: int) -> str:
+    return ByteSize(size).human_readable(separator=" ")

@@ -1,0 +1,113 @@
+"""Sources of rows, and reading ahead: the loops see blocks of rows in order, whatever lies behind.
+
+Blocks do not depend on memory, device or threads, so that neither does any float result.
+"""
+
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import Any, Protocol
+
+import numpy as np
+
+from storage.errors import InputError
+from storage.geometry import chunk_rows
+from storage.patch_store import PatchStore
+
+READ_AHEAD = 2  # blocks decoded ahead; more gains nothing on local disks
+
+
+class Source(Protocol):
+    """Rows, in blocks that are read whole.
+
+    n_rows, dim: shape. dtype: of the rows as read. block_rows: rows of every block but the last.
+    """
+
+    n_rows: int
+    dim: int
+    dtype: np.dtype
+    block_rows: int
+
+    def read_block(self, index: int) -> np.ndarray:
+        """Rows [index · block_rows, …), (m, dim), m = block_rows or fewer for the last."""
+
+
+class StoreSource:
+    """A patch store; its chunks are the blocks."""
+
+    def __init__(self, store: PatchStore) -> None:
+        self.n_rows, self.dim = store.shape
+        self.dtype = store.dtype
+        self.block_rows = store.chunk_rows
+        self._store = store
+
+    def read_block(self, index: int) -> np.ndarray:
+        return self._store.read_chunk(index)
+
+
+class ArraySource:
+    """Anything with a shape and row slices: numpy, dask, zarr, xarray.
+
+    Axes after the first are flattened to one.
+    """
+
+    def __init__(self, array: Any) -> None:
+        dtype = np.dtype(array.dtype)
+        if dtype.kind not in "uif":
+            raise InputError(f"rows of type {dtype} cannot be clustered: give integers or floats")
+        # Half precision has no kernels of its own; widening it loses nothing.
+        self.dtype = np.dtype(np.float32) if dtype == np.float16 else dtype.newbyteorder("=")
+        self.n_rows = int(array.shape[0])
+        self.dim = int(np.prod(array.shape[1:], dtype=int))
+        self.block_rows = chunk_rows(self.dim, self.dtype.itemsize)
+        self._array = array
+
+    def read_block(self, index: int) -> np.ndarray:
+        start = index * self.block_rows
+        block = np.asarray(self._array[start : start + self.block_rows])
+        return np.ascontiguousarray(block.reshape(len(block), self.dim), dtype=self.dtype)
+
+
+def as_source(rows: Any) -> Source:
+    """A source for a patch store or anything array-like."""
+    if isinstance(rows, PatchStore):
+        return StoreSource(rows)
+    return ArraySource(rows)
+
+
+def block_count(source: Source) -> int:
+    """Number of blocks of a source."""
+    return -(-source.n_rows // source.block_rows)
+
+
+def read_ahead(source: Source, indices: Iterable[int] | None = None) -> Generator[np.ndarray]:
+    """Blocks in order (all, or those of `indices`), decoded on a thread while the caller works."""
+    waiting: deque[Future[np.ndarray]] = deque()
+    order = iter(range(block_count(source)) if indices is None else indices)
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
+        try:
+            for index in order:
+                waiting.append(reader.submit(source.read_block, index))
+                if len(waiting) > READ_AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def take_rows(source: Source, rows: np.ndarray) -> np.ndarray:
+    """The rows with these numbers, in the order asked for; reads only the blocks they are in.
+
+    rows: (m,) int64. Returns: (m, dim).
+    """
+    taken = np.empty((len(rows), source.dim), source.dtype)
+    order = np.argsort(rows, kind="stable")
+    blocks, starts = np.unique(rows[order] // source.block_rows, return_index=True)
+    groups = np.split(order, starts[1:])
+    with closing(read_ahead(source, blocks.tolist())) as stream:
+        for block, places, rows_of_block in zip(blocks, groups, stream, strict=True):
+            taken[places] = rows_of_block[rows[places] - block * source.block_rows]
+    return taken

@@ -1,0 +1,202 @@
+"""The sweep: patches once, then a dictionary for every K, each written as soon as it is learned."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from filelock import FileLock, Timeout
+
+from pipeline.config import FitOptions, SweepOptions
+from pipeline.devices import resolve_device
+from pipeline.extraction import Extraction, extract
+from pipeline.fit import Fitter, make_engine
+from pipeline.passes import Fit, mean_squared_error, score
+from pipeline.progress import Progress, SilentProgress
+from pipeline.seeding import require_distinct
+from pipeline.streaming import StoreSource
+from storage.dictionary_store import (
+    Dictionary,
+    create_dictionaries,
+    finished_dictionaries,
+    group_name,
+    write_dictionary,
+)
+from storage.errors import BusyError
+from storage.patch_store import PatchStore
+from storage.sources import open_images, splits_of
+
+SCORES = ("k", "mse", "sse", "heldout_mse", "passes", "rows_seen", "seconds", "live")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The stores a sweep works on: its patches, held-out patches if any, and its dictionaries."""
+
+    options: SweepOptions
+    train: PatchStore
+    test: PatchStore | None
+    reused: bool
+
+    @property
+    def digest(self) -> str:
+        """Hash of all that the dictionaries' numbers depend on, beside K."""
+        return self.options.digest(self.train.name, self.test.name if self.test else "")
+
+    @property
+    def folder(self) -> Path:
+        """`OUT`/NAME, as in runs/mnist-5x5-s1-t0-full-1a2b3c4d."""
+        name = f"{self.train.source['name']}-{self.train.spec.label}-{self.options.mode}"
+        return self.options.out / f"{name}-{self.digest}"
+
+    @property
+    def dictionaries(self) -> Path:
+        return self.folder / "dictionaries.zarr"
+
+    def describe(self) -> dict[str, Any]:
+        """What the dictionary store records of its experiment: plain JSON."""
+        options = self.options
+        fit_fields = set(FitOptions.model_fields)
+        return {
+            "dataset": options.dataset,
+            "data": str(options.data),
+            "spec": self.train.spec.to_dict(),
+            "source": self.train.source,
+            "train_store": self.train.name,
+            "test_store": self.test.name if self.test else None,
+            "n_rows": self.train.n_rows,
+            "dim": self.train.dim,
+            "heldout_rows": self.test.n_rows if self.test else 0,
+            "fit": options.model_dump(include=fit_fields) | {"max_iter": options.passes},
+            "digest": self.digest,
+        }
+
+
+def sweep(options: SweepOptions, progress: Progress | None = None) -> dict[str, Any]:
+    """Extract the patches and learn a dictionary for every K, ascending.
+
+    What is there already is used: patch stores of the same images and spec, dictionaries of the
+    same configuration. Each new dictionary is written at once, whole.
+    Returns: plain JSON: experiment, store, rows, dim, reused, and `dictionaries`, one entry per K
+        with k, mse, sse, heldout_mse, passes, rows_seen, seconds, live, path, reused.
+    Raises: InputError, IntegrityError, MemoryBudgetError; BusyError where another sweep holds the
+        experiment.
+    """
+    progress = progress or SilentProgress()
+    device = resolve_device(options.device)
+    experiment = prepare(options, progress)
+    progress.note(f"{experiment.train.n_rows:,} rows of {experiment.train.dim}, on {device}")
+    with _sole_owner(experiment.folder):
+        path = experiment.dictionaries
+        finished = finished_dictionaries(path)
+        missing = [k for k in options.sizes if k not in finished]
+        if missing:
+            require_distinct(StoreSource(experiment.train), max(missing))
+            create_dictionaries(path, experiment.describe())
+        for k in missing:
+            write_dictionary(path, _learn(experiment, k, device, progress))
+        scores = finished_dictionaries(path)
+    entries = [
+        {name: scores[k][name] for name in SCORES}
+        | {"path": str(path / group_name(k)), "reused": k not in missing}
+        for k in options.sizes
+    ]
+    return {
+        "experiment": str(experiment.folder),
+        "store": str(experiment.train.path),
+        "rows": experiment.train.n_rows,
+        "dim": experiment.train.dim,
+        "reused": experiment.reused,
+        "dictionaries": entries,
+    }
+
+
+def prepare(options: SweepOptions, progress: Progress) -> Experiment:
+    """Extract what is not extracted yet, and name the experiment."""
+    stores, reused = {}, True
+    for split in splits_of(options.dataset):
+        stores[split], was_there = extract(
+            Extraction(options.dataset, split, options.data, options.spec),
+            options.out,
+            scheduler=options.scheduler,
+            memory=options.memory,
+            progress=progress,
+        )
+        reused = reused and was_there
+    open_images.cache_clear()  # the images are not needed any more, and count as memory
+    return Experiment(options, stores["train"], stores.get("test"), reused)
+
+
+def _learn(
+    experiment: Experiment, k: int, device: torch.device, progress: Progress
+) -> Dictionary:
+    """Fit one dictionary and score it on the held-out patches."""
+    options = experiment.options
+    source = StoreSource(experiment.train)
+    started = time.perf_counter()
+    fitter = Fitter(source, options, device, options.engine, progress, options.memory)
+    fit = fitter.fit(k)
+    seconds = time.perf_counter() - started
+    heldout_mse = None
+    if experiment.test:
+        heldout = StoreSource(experiment.test)
+        engine = make_engine(options.engine, device, heldout.dim, heldout.dtype)
+        progress.start(f"K={k} held-out", heldout.n_rows, "rows")
+        sums, sse, _ = score(heldout, engine, fit.centroids, progress)
+        progress.finish()
+        heldout_mse = mean_squared_error(sse, sums)
+    progress.note(
+        f"K={k}: MSE {fit.mse:.2f}"
+        + ("" if heldout_mse is None else f", held-out {heldout_mse:.2f}")
+        + f", {len(fit.history.rows)} passes, {seconds:.1f} s"
+        + ("" if fit.converged else " (stopped at max-iter)")
+    )
+    return Dictionary(
+        centroids=fit.centroids.reshape(k, *experiment.train.patch_shape),
+        count=fit.sums.counts,
+        sse=fit.sse,
+        history=vars(fit.history),
+        attributes={
+            **_scores(fit, heldout_mse, seconds),
+            "digest": experiment.digest,
+            "device": str(device),
+            "peak_memory": psutil.Process().memory_info().rss,
+            "versions": {name: version(name) for name in ("torch", "numpy", "zarr", "xarray")},
+        },
+    )
+
+
+def _scores(fit: Fit, heldout_mse: float | None, seconds: float) -> dict[str, Any]:
+    return {
+        "k": len(fit.centroids),
+        "mse": fit.mse,
+        "sse": float(fit.sse.sum()),
+        "heldout_mse": heldout_mse,
+        "passes": len(fit.history.rows),
+        "rows_seen": sum(fit.history.rows),
+        "seconds": seconds,
+        "live": fit.sums.live,
+        "converged": fit.converged,
+    }
+
+
+@contextmanager
+def _sole_owner(folder: Path) -> Iterator[None]:
+    """Holds the experiment's lock; refuses where another process holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BusyError(
+            f"another sweep works on {folder}: wait until it is done, or choose another OUT"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

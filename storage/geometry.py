@@ -1,0 +1,133 @@
+"""Patch geometry and the plan of a store, in plain integers: no I/O, no array library.
+
+A patch is a window of rows × cols pixels (all channels), taken every `stride` pixels, rows first.
+It is kept when the sum of its d = rows · cols · channels pixel values is above
+threshold · d · (largest value of the pixel type); threshold 0 keeps what is not blank.
+"""
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+from storage.errors import InputError
+
+CHUNK_BYTES = 8 << 20  # upper limit of a decoded chunk; 4 to 32 MB read fastest
+BLOSC_BLOCK_BYTES = 16384 * 25  # measured: a block of about 400 KB decodes twice as fast as auto
+MAX_SHUFFLED_BYTES = 100  # shuffling pays for patches up to about 10×10 bytes
+
+
+@dataclass(frozen=True)
+class PatchSpec:
+    """What is cut from each image.
+
+    rows, cols: size of a patch in pixels.
+    stride: step between patches in pixels, both ways.
+    threshold: share of the largest possible sum that a patch must exceed, in [0, 1).
+    seed: of the permutation of the images that sets the order of the store's rows.
+    """
+
+    rows: int
+    cols: int
+    stride: int = 1
+    threshold: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.cols < 1:
+            raise InputError(f"patch {self.rows}x{self.cols} is empty: use at least 1x1 pixels")
+        if self.stride < 1:
+            raise InputError(f"stride {self.stride} is too small: use at least 1 pixel")
+        if not 0 <= self.threshold < 1:
+            raise InputError(f"threshold {self.threshold} is out of range: use 0 <= threshold < 1")
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "PatchSpec":
+        """Inverse of `to_dict`."""
+        return cls(**fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain fields, for JSON."""
+        return asdict(self)
+
+    @property
+    def label(self) -> str:
+        """Short text for file names and titles, as in 5x5-s1-t0."""
+        return f"{self.rows}x{self.cols}-s{self.stride}-t{self.threshold:g}"
+
+    def dim(self, channels: int = 1) -> int:
+        """Pixel values in a patch."""
+        return self.rows * self.cols * channels
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Number of windows down and across an image of height × width pixels."""
+        if self.rows > height or self.cols > width:
+            raise InputError(
+                f"patch {self.rows}x{self.cols} is larger than the images ({height}x{width}):"
+                f" use at most {height}x{width}"
+            )
+        return (height - self.rows) // self.stride + 1, (width - self.cols) // self.stride + 1
+
+    def level(self, largest: int, channels: int = 1) -> Fraction:
+        """The sum that a kept patch exceeds; `largest` is the pixel type's largest value.
+
+        Exact: the threshold counts as the decimal number that was written.
+        """
+        return Fraction(str(self.threshold)) * largest * self.dim(channels)
+
+
+@dataclass(frozen=True)
+class ChunkPlan:
+    """One output chunk: the kept patches of images [first, stop) less `skip` at the head.
+
+    Images are counted in the store's order; `rows` are taken after the skipped ones.
+    """
+
+    index: int
+    first: int
+    stop: int
+    skip: int
+    rows: int
+
+
+def running_sum(counts: Sequence[int]) -> list[int]:
+    """Row at which each image's patches start, and the total last: (n + 1) numbers."""
+    offsets = [0]
+    for count in counts:
+        offsets.append(offsets[-1] + count)
+    return offsets
+
+
+def plan_chunks(offsets: Sequence[int], chunk_rows: int) -> list[ChunkPlan]:
+    """Give each chunk of `chunk_rows` rows the images that fill it.
+
+    Each chunk is a pure function of its plan, so chunks can be written in any order, by any
+    process, again after a crash, without two writers on one chunk.
+    """
+    total = offsets[-1]
+    plans = []
+    for index, start in enumerate(range(0, total, chunk_rows)):
+        stop = min(start + chunk_rows, total)
+        first = bisect_right(offsets, start) - 1
+        last = bisect_left(offsets, stop)
+        plans.append(ChunkPlan(index, first, last, start - offsets[first], stop - start))
+    return plans
+
+
+def chunk_rows(dim: int, itemsize: int) -> int:
+    """Rows of a chunk: the largest power of two within CHUNK_BYTES, at least one."""
+    return 1 << max(0, int(math.log2(max(1, CHUNK_BYTES // (dim * itemsize)))))
+
+
+def blosc_layout(dim: int, itemsize: int) -> tuple[bool, int, int]:
+    """Shuffle or not, Blosc's typesize and block size in bytes.
+
+    Shuffling over a whole patch puts equal pixels of all patches side by side (25× instead of
+    6.7× for MNIST 5×5); Blosc ignores a typesize above 255.
+    """
+    patch = dim * itemsize
+    if patch > MAX_SHUFFLED_BYTES:
+        return False, itemsize, BLOSC_BLOCK_BYTES
+    return True, patch, patch * max(1, BLOSC_BLOCK_BYTES // patch)

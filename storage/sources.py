@@ -1,0 +1,118 @@
+"""Image sources: named data sets and files, opened as one array of images."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from storage.downloads import IMAGE_FILES, find_or_fetch
+from storage.errors import InputError
+from storage.idx import read_idx
+
+DATASETS = ("digits", "mnist", "fashion-mnist")
+SPLITS = ("train", "test")
+PIXEL_DTYPES = ("uint8", "uint16", "float32", "float64")
+DIGITS_TRAIN = 1500  # of 1797 images; the rest is by other writers
+_HASH_BLOCK = 1 << 24  # bytes
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """A set of images of one size.
+
+    name: of the data set, or the file's stem.
+    split: "train" or "test".
+    images: (n, rows, columns) or (n, rows, columns, channels), possibly mapped from disk.
+    """
+
+    name: str
+    split: str
+    images: np.ndarray
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes held in memory; 0 where the images are mapped from disk."""
+        return 0 if isinstance(self.images, np.memmap) else self.images.nbytes
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of dtype, shape and pixels: the same however the file is packed."""
+        images = self.images
+        digest = hashlib.sha256(f"{images.dtype.name}{images.shape}".encode())
+        step = max(1, _HASH_BLOCK // images[0].nbytes)
+        native = images.dtype.newbyteorder("=")
+        for start in range(0, len(images), step):
+            digest.update(np.ascontiguousarray(images[start : start + step], native).data)
+        return digest.hexdigest()
+
+
+def splits_of(dataset: str) -> tuple[str, ...]:
+    """The splits a data set has: a file is all training images, a named set has both."""
+    return SPLITS if dataset in DATASETS else SPLITS[:1]
+
+
+@lru_cache(maxsize=4)
+def open_images(dataset: str, split: str = "train", data_dir: Path = Path("data")) -> ImageSource:
+    """Open the images of a data set, downloading them to `data_dir` if need be.
+
+    Args:
+        dataset: "digits" (8×8, inside scikit-learn, its 17 grey levels stretched to 0–255; the
+            last 297 images, by other writers, are its test split), "mnist", "fashion-mnist", or
+            a path to an IDX file (plain or .gz) or a .npy file of shape (n, rows, columns) or
+            (n, rows, columns, channels).
+        split: "train" or "test"; a path has only "train".
+        data_dir: where downloads are kept; right files found there are used.
+
+    Raises: InputError for an unknown data set or split, and for files that are missing, damaged,
+        or not images.
+    """
+    if split not in splits_of(dataset):
+        raise InputError(f"{dataset} has no {split} split: use {', '.join(splits_of(dataset))}")
+    if dataset == "digits":
+        return ImageSource(dataset, split, _digits(split))
+    if dataset in DATASETS:
+        path = find_or_fetch(IMAGE_FILES[dataset, split], dataset, data_dir)
+        return ImageSource(dataset, split, _checked(read_idx(path), path))
+    path = Path(dataset)
+    if not path.exists():
+        raise InputError(
+            f"no data set {dataset!r}: use {', '.join(DATASETS)}, or the path of an existing IDX"
+            " or .npy file"
+        )
+    if not path.is_file():
+        raise InputError(f"{path} is not a file: give an IDX or .npy file")
+    array = _map_npy(path) if path.suffix == ".npy" else read_idx(path)
+    return ImageSource(path.name.split(".")[0], split, _checked(array, path))
+
+
+def _digits(split: str) -> np.ndarray:
+    from sklearn.datasets import load_digits  # heavy; needed for this data set alone
+
+    levels = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
+    return levels[:DIGITS_TRAIN] if split == "train" else levels[DIGITS_TRAIN:]
+
+
+def _map_npy(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:  # numpy's words for a damaged or pickled file
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is not a whole .npy array ({reason})") from error
+
+
+def _checked(images: np.ndarray, path: Path) -> np.ndarray:
+    if images.ndim not in (3, 4) or images.size == 0:
+        raise InputError(
+            f"{path} has the shape {images.shape} where (images, rows, columns) or"
+            " (images, rows, columns, channels) is expected"
+        )
+    if images.dtype.name not in PIXEL_DTYPES:
+        raise InputError(
+            f"{path} holds {images.dtype.name} where pixels of type {', '.join(PIXEL_DTYPES)}"
+            " are expected: convert it first"
+        )
+    return images
