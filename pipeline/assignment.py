@@ -4,6 +4,8 @@ import numpy as np
 
 from pipeline.devices import resolve_device
 from pipeline.fit import make_engine
+from pipeline.streaming import ArraySource, read_ahead
+from storage.errors import InputError
 
 
 def assign(
@@ -15,6 +17,12 @@ def assign(
     Returns: (n,) int64. Memory: one tile of distances, not n · k.
     Raises: InputError for a device that is not there, or shapes that do not match.
     """
-    nearest = make_engine(engine, resolve_device(device), rows.shape[1], rows.dtype)
+    if rows.ndim != 2 or centroids.ndim != 2 or rows.shape[1] != centroids.shape[1]:
+        raise InputError(
+            f"rows {rows.shape} and centroids {centroids.shape} do not match:"
+            " give (n, d) and (k, d)"
+        )
+    source = ArraySource(rows)
+    nearest = make_engine(engine, resolve_device(device), source.dim, source.dtype)
     nearest.load(centroids)
-    return nearest.assign(rows)
+    return np.concatenate([nearest.assign(block) for block in read_ahead(source)])

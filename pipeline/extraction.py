@@ -11,9 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import zarr
+from dask.delayed import delayed
 from filelock import FileLock, Timeout
 
 from pipeline.cutting import count_patches, cut_patches
@@ -85,7 +85,7 @@ def extract(
                 " use a lower one"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _sole_builder(path, progress):
+        with _SoleBuilder(path, progress):
             if path.exists():  # another process built it while this one waited
                 return open_patches(path), True
             _write(extraction, path, offsets, order, source, compute, progress)
@@ -112,9 +112,7 @@ def _count(
     step = max(1, COUNT_BYTES // images[0].nbytes)
     starts = range(0, len(images), step)
     progress.start(f"Counting {extraction.split}", len(starts), "blocks")
-    tasks = [
-        dask.delayed(_count_block, pure=False)(extraction, start, start + step) for start in starts
-    ]
+    tasks = [delayed(_count_block, pure=False)(extraction, start, start + step) for start in starts]
     counts = np.concatenate(compute(tasks, lambda: progress.advance(1)))
     progress.finish()
     order = np.random.default_rng(extraction.spec.seed).permutation(len(images))
@@ -141,7 +139,7 @@ def _write(
     progress.start(f"Writing {extraction.split} patches", len(plans), "chunks")
     progress.advance(len(present))
     tasks = [
-        dask.delayed(_write_block, pure=False)(extraction, staging, plan)
+        delayed(_write_block, pure=False)(extraction, staging, plan)
         for plan in plans
         if plan.index not in present
     ]
@@ -167,7 +165,7 @@ def _order(staging: Path) -> np.ndarray:
     return np.asarray(zarr.open_group(staging, mode="r")["order"])
 
 
-class _sole_builder:
+class _SoleBuilder:
     """Holds the lock of one store; says so where it has to wait for another process."""
 
     def __init__(self, path: Path, progress: Progress) -> None:
@@ -188,7 +186,8 @@ class _sole_builder:
 
 def projected_bytes(source: ImageSource, spec: PatchSpec, workers: int) -> int:
     """What extraction allocates at most, in bytes: the images, and a chunk in the making for each
-    task at work (its images, window sums, rows, and the rows of the images cut at either end)."""
+    task at work (its images, window sums, rows, and the rows of the images cut at either end).
+    """
     images, dtype = source.images, source.images.dtype
     channels = int(np.prod(images.shape[3:], dtype=int))
     dim = spec.dim(channels)

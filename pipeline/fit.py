@@ -46,7 +46,7 @@ class Fitter:
     memory: int | None = None
 
     def fit(self, k: int, init: np.ndarray | None = None) -> Fit:
-        """Learn k centroids, starting from the rows of `init` where given, (k, d).
+        """Learn k centroids, starting from `init` where given, up to k centroids, (m, d).
 
         Raises: InputError for fewer than k distinct rows; MemoryBudgetError.
         """
@@ -54,8 +54,7 @@ class Fitter:
         if self.memory is not None:
             check_budget(f"fitting K = {k}", projected_bytes(source, k), self.memory)
         rng = generator(options, k)
-        if init is None:
-            init = seeding.seed_centroids(source, k, options.init, rng, self.device)
+        init = seeding.seed_centroids(source, k, options.init, rng, self.device, init)
         engine = make_engine(self.engine, self.device, source.dim, source.dtype)
         self.progress.start(f"K={k}", (options.passes + 1) * source.n_rows, "rows")
         try:

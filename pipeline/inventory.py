@@ -11,7 +11,8 @@ from storage.patch_store import open_patches, verify_chunks
 
 def take_inventory(out: Path) -> dict[str, Any]:
     """Plain JSON: `stores` (store, rows, dim, bytes), `unfinished` and `damaged` paths,
-    `experiments` (experiment, dictionaries: k, mse, heldout_mse)."""
+    `experiments` (experiment, dictionaries: k, mse, heldout_mse).
+    """
     stores, damaged = [], []
     for path in sorted(out.glob("patches/*.zarr")):
         try:

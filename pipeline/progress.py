@@ -68,9 +68,11 @@ class TerminalProgress:
             unit_scale=True,
             file=sys.stderr if terminal else _Lines(),
             mininterval=0.2 if terminal else LINE_INTERVAL,
-            # Plain lines carry no bar, and miniters=1 makes tqdm look at the clock every time.
-            miniters=1,
-            bar_format=None if terminal else "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt}"
+            delay=0 if terminal else LINE_INTERVAL,  # a short step is no line
+            miniters=1,  # look at the clock every time
+            bar_format=None
+            if terminal
+            else "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt}"
             " [{elapsed}, {remaining} left, {rate_fmt}{postfix}]",
             dynamic_ncols=terminal,
         )

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dask
+from dask.base import compute as dask_compute
 from dask.callbacks import Callback
 
 from storage.errors import InputError
@@ -83,7 +84,7 @@ def _compute_in_threads(tasks: Sequence[Any], done: Callable[[], None]) -> list[
 
     keys = {task.key for task in tasks}
     with Callback(posttask=after):
-        return list(dask.compute(*tasks, scheduler="threads"))
+        return list(dask_compute(*tasks, scheduler="threads"))
 
 
 def _compute_on_cluster(

@@ -15,24 +15,32 @@ _DISTINCT_STEP = 1 << 14  # rows compared at once
 
 
 def seed_centroids(
-    source: Source, k: int, init: str, rng: np.random.Generator, device: torch.device
+    source: Source,
+    k: int,
+    init: str,
+    rng: np.random.Generator,
+    device: torch.device,
+    given: np.ndarray | None = None,
 ) -> np.ndarray:
-    """k distinct rows of the source as initial centroids.
+    """K initial centroids: distinct rows of the source, after those that are `given`.
 
     init: "random" (the study's) draws them uniformly; "k-means++" draws them from a uniform
         sample by greedy D² sampling.
-    Returns: (k, d) of the rows' dtype.
+    given: (m, d) centroids to start from, m <= k; the others are drawn by k-means++.
+    Returns: (k, d), of the rows' dtype if nothing is given.
     Raises: InputError when the source has fewer than k distinct rows.
     """
     if k < 1:
         raise InputError(f"K = {k} is too small: use at least 1")
-    if init == "random":
+    if given is not None and len(given) == k:
+        return given
+    if init == "random" and given is None:
         return _distinct(_sample(source, 2 * k, rng), source, k)[:k]
     sample = _sample(source, sample_rows(k), rng)
     if len(np.unique(sample, axis=0)) < k:
         # Too few distinct rows by chance: all of them are candidates then.
         sample = _distinct(sample, source, k)
-    return kmeans_plus_plus(sample, k, rng, device)
+    return kmeans_plus_plus(sample, k, rng, device, given)
 
 
 def sample_rows(k: int) -> int:
@@ -52,14 +60,21 @@ def trials(k: int) -> int:
 
 
 def kmeans_plus_plus(
-    sample: np.ndarray, k: int, rng: np.random.Generator, device: torch.device
+    sample: np.ndarray,
+    k: int,
+    rng: np.random.Generator,
+    device: torch.device,
+    given: np.ndarray | None = None,
 ) -> np.ndarray:
     """Greedy k-means++ (Arthur & Vassilvitskii 2007, section 6: the best of a few candidates).
 
-    sample: (m, d) with at least k distinct rows. Distances are exact for bytes up to d = 258, and
-    float64 otherwise (on the host where the device has none). Returns: (k, d) rows of the sample.
+    sample: (m, d) with at least k distinct rows. given: centroids that stand already, fewer than
+    k. Distances are exact for bytes up to d = 258, and float64 otherwise (on the host where the
+    device has none).
+    Returns: (k, d), the given ones, then rows of the sample; of its dtype if nothing is given.
     """
     narrow = sample.dtype == np.uint8 and sample.shape[1] * 255**2 < _EXACT_FLOAT32
+    narrow = narrow and given is None
     where = torch.device("cpu") if device.type == "mps" and not narrow else device
     rows = torch.from_numpy(sample).to(where, torch.float32 if narrow else torch.float64)
     lengths = rows.square().sum(1)
@@ -73,10 +88,17 @@ def kmeans_plus_plus(
         squared[torch.arange(len(index), device=where), index] = 0  # free of rounding
         return squared
 
-    chosen = np.empty(k, np.int64)
-    chosen[0] = rng.integers(len(sample))
-    nearest = distances(chosen[:1])[0]
-    for place in range(1, k):
+    chosen: list[int] = []
+    if given is None:
+        chosen.append(int(rng.integers(len(sample))))
+        nearest = distances(np.asarray(chosen))[0]
+    else:
+        centroids = torch.from_numpy(given).to(where, rows.dtype)
+        nearest = torch.cdist(rows, centroids[:1])[:, 0]
+        for centroid in centroids[1:]:
+            torch.minimum(nearest, torch.cdist(rows, centroid[None])[:, 0], out=nearest)
+        nearest = nearest.square()
+    while len(chosen) + (0 if given is None else len(given)) < k:
         cumulative = np.cumsum(nearest.cpu().numpy(), dtype=np.float64)
         draws = rng.random(trials(k)) * cumulative[-1]
         candidates = np.minimum(np.searchsorted(cumulative, draws, side="right"), len(sample) - 1)
@@ -84,9 +106,10 @@ def kmeans_plus_plus(
         # Sums of whole numbers in float64 do not depend on the number of threads.
         remaining = closer.cpu().sum(1, dtype=torch.float64)
         best = int(remaining.argmin())
-        chosen[place] = candidates[best]
+        chosen.append(int(candidates[best]))
         nearest = closer[best]
-    return sample[chosen]
+    drawn = sample[chosen]
+    return drawn if given is None else np.concatenate([given, drawn.astype(given.dtype)])
 
 
 def _sample(source: Source, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -66,7 +66,8 @@ class ArraySource:
     def read_block(self, index: int) -> np.ndarray:
         start = index * self.block_rows
         block = np.asarray(self._array[start : start + self.block_rows])
-        return np.ascontiguousarray(block.reshape(len(block), self.dim), dtype=self.dtype)
+        # torch takes contiguous, writable arrays in native byte order
+        return np.require(block.reshape(len(block), self.dim), self.dtype, ["C", "W"])
 
 
 def as_source(rows: Any) -> Source:

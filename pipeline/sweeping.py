@@ -132,9 +132,7 @@ def prepare(options: SweepOptions, progress: Progress) -> Experiment:
     return Experiment(options, stores["train"], stores.get("test"), reused)
 
 
-def _learn(
-    experiment: Experiment, k: int, device: torch.device, progress: Progress
-) -> Dictionary:
+def _learn(experiment: Experiment, k: int, device: torch.device, progress: Progress) -> Dictionary:
     """Fit one dictionary and score it on the held-out patches."""
     options = experiment.options
     source = StoreSource(experiment.train)

@@ -73,7 +73,7 @@ def _read_gzipped(path: Path) -> np.ndarray:
                 f" {path.stat().st_size} bytes can hold: its header is wrong, fetch it again"
             )
         array = np.empty(shape, dtype)
-        view = memoryview(array.reshape(-1).view(np.uint8))
+        view = array.reshape(-1).view(np.uint8).data
         done = 0
         while done < nbytes:
             got = stream.readinto(view[done : done + (1 << 20)])
@@ -103,7 +103,8 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[np.dtype, tuple[int, ...],
     sizes = file.read(4 * dimensions)
     if len(sizes) < 4 * dimensions:
         raise InputError(f"{path} ends within its header: fetch it again")
-    shape = struct.unpack(f">{dimensions}I", sizes)
+    shape: tuple[int, ...] = struct.unpack(f">{dimensions}I", sizes)
     if 0 in shape:
         raise InputError(f"{path} claims the shape {shape}, which holds nothing")
-    return IDX_DTYPES[magic[2]], shape, 4 + 4 * dimensions
+    dtype: np.dtype = IDX_DTYPES[magic[2]]
+    return dtype, shape, 4 + 4 * dimensions

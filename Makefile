@@ -1,0 +1,58 @@
+# `make` alone lists the targets. Variables of `make sweep` are the options of the command line in
+# upper case: make sweep DATASET=mnist K=100:1000:100 MEMORY=1GiB
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+override OUT := $(or $(OUT),runs)
+VARIABLES := dataset data out patch stride threshold k mode init tol max_iter batch_size empty \
+	device engine memory seed scheduler
+upper = $(shell echo $(1) | tr a-z A-Z)
+# --name value for each variable that is set; unset ones take the command line's defaults
+OPTIONS = $(foreach v,$(VARIABLES),$(if $($(call upper,$(v))),--$(subst _,-,$(v)) "$($(call upper,$(v)))"))
+
+.PHONY: help setup sweep test test-slow lint format bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Variables of make sweep: $(call upper,$(VARIABLES))"
+
+setup: $(BIN)/.installed ## create .venv and install what a sweep needs
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: Python 3.11 or newer is needed: make PYTHON=python3.12 …" >&2; exit 2; }
+	@echo "creating .venv" && $(PYTHON) -m venv .venv
+
+$(BIN)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing (some minutes the first time)" && $(PIP) --editable . && touch $@
+
+$(BIN)/.installed-dev: $(BIN)/.installed
+	@echo "installing the tools of the tests" && $(PIP) --editable '.[test,lint,bench]' && touch $@
+
+sweep: $(BIN)/.installed ## learn a dictionary for every K and write report.html
+	@$(BIN)/python -m pipeline sweep $(OPTIONS)
+	@$(BIN)/python -m analysis report --only-stale "$(OUT)"
+
+test: $(BIN)/.installed-dev ## run the tests, a few minutes
+	@$(BIN)/python -m pytest
+
+test-slow: $(BIN)/.installed-dev ## run the long tests too
+	@$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(BIN)/.installed-dev ## check style and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: $(BIN)/.installed-dev ## mend style where it can be done by itself
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: $(BIN)/.installed-dev ## measure against peers and print the table
+	@$(BIN)/python -m tests.benchmarks
+
+clean: ## remove .venv and caches; never data or runs
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,255 @@
+"""K-means as a scikit-learn estimator, for data that need not fit into memory."""
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from pydantic import ByteSize, TypeAdapter, ValidationError
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    ClusterMixin,
+    TransformerMixin,
+)
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from pipeline.config import FitOptions
+from pipeline.devices import resolve_device
+from pipeline.fit import ENGINES, Fitter, generator, make_engine
+from pipeline.minibatch import assign_batch
+from pipeline.passes import AssignmentEngine, score
+from pipeline.progress import Progress, SilentProgress
+from pipeline.seeding import kmeans_plus_plus, require_distinct
+from pipeline.streaming import ArraySource, Source, as_source, read_ahead
+from pipeline.sums import ClusterSums
+from storage.errors import InputError
+
+
+class StreamingKMeans(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
+):
+    """K-means over a stream of rows, with exact sums.
+
+    Rows are a patch store (`open_patches`), or a numpy, dask, zarr or xarray array of shape
+    (n, d); all but numpy arrays are read block by block, so memory does not grow with n.
+
+    Args:
+        n_clusters: K, number of centroids.
+        init: "k-means++", "random", or an array of up to K rows, (m, d); missing ones are added
+            by k-means++.
+        mode: "full" (Lloyd) or "minibatch" (Sculley).
+        max_iter: most passes that move the centroids; None: 100 for full, 10 for minibatch.
+        tol: stop when the squared shift of all centroids is at most tol · mean column variance.
+        batch_size: rows of a mini-batch.
+        empty: an empty cluster gets a "random" row, or half of the worst cluster ("split").
+        engine: "auto" or "torch".
+        device: "auto", "cpu", "cuda", "mps".
+        memory: cap on the resident memory, as in "1GiB", or None for no cap.
+        progress: an observer (see `pipeline.progress`), or None.
+        random_state: int, RandomState or None; an int makes results repeatable bit for bit.
+
+    Attributes:
+        cluster_centers_: (K, d) float32.
+        counts_: (K,) int64, rows of each cluster.
+        inertia_: SSE, sum of squared distances, float.
+        n_iter_: passes that moved the centroids.
+        history_: dict of lists, one entry per pass (see `pipeline.passes.History`).
+        labels_: (n,) int32, after `fit` on a numpy array only: it grows with n.
+    """
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init: Any = "k-means++",
+        mode: str = "full",
+        max_iter: int | None = None,
+        tol: float = 1e-4,
+        batch_size: int = 16384,
+        empty: str = "random",
+        engine: str = "auto",
+        device: str = "auto",
+        memory: str | int | None = None,
+        progress: Progress | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.init = init
+        self.mode = mode
+        self.max_iter = max_iter
+        self.tol = tol
+        self.batch_size = batch_size
+        self.empty = empty
+        self.engine = engine
+        self.device = device
+        self.memory = memory
+        self.progress = progress
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: None = None) -> Self:  # noqa: N803  # scikit-learn's names
+        """Learn the centroids from all rows of X; y is ignored.
+
+        Raises: InputError (a ValueError) for bad parameters, or fewer than K distinct rows;
+            MemoryBudgetError where the cap is too small.
+        """
+        options, device = self._options(), self._device()
+        source = self._source(X, reset=True)
+        init = self._initial(source.dim)
+        require_distinct(source, self.n_clusters)
+        fitter = Fitter(
+            source,
+            options,
+            device,
+            self.engine,
+            self.progress or SilentProgress(),
+            _parse_memory(self.memory),
+        )
+        fit = fitter.fit(self.n_clusters, init)
+        self.cluster_centers_ = fit.centroids
+        self.counts_ = fit.sums.counts
+        self.inertia_ = float(fit.sse.sum())
+        self.n_iter_ = fit.updates
+        self.history_ = vars(fit.history)
+        self._taken = fit.sums
+        if isinstance(X, np.ndarray):
+            self.labels_ = self._assign(source)
+        return self
+
+    def partial_fit(self, X: Any, y: None = None) -> Self:  # noqa: N803
+        """Learn from the next rows of a stream, by Sculley's rule; y is ignored.
+
+        The first call seeds the centroids from its own rows. `counts_` and `inertia_` add up over
+        the calls, each row scored against the centroids it met.
+        """
+        options, first = self._options(), not hasattr(self, "cluster_centers_")
+        source = self._source(X, reset=first)
+        if first:
+            self._start_stream(source, options)
+        engine = self._engine(source)
+        for block in read_ahead(source):
+            for start in range(0, len(block), options.batch_size):
+                rows = block[start : start + options.batch_size]
+                batch = assign_batch(engine, self.cluster_centers_, rows, self._taken)
+                self.inertia_ += float(batch.sse(self.cluster_centers_).sum())
+                means = self._taken.means(self.cluster_centers_)
+                self.cluster_centers_ = means.astype(np.float32)
+        self.counts_ = self._taken.counts
+        self.n_iter_ += 1
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Index of the nearest centroid of each row, (n,) int32; ties go to the lowest."""
+        check_is_fitted(self)
+        return self._assign(self._source(X, reset=False))
+
+    def transform(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Euclidean distance of each row to each centroid, (n, K), float64 for float64 rows and
+        float32 otherwise. Memory: all of it.
+        """
+        check_is_fitted(self)
+        source = self._source(X, reset=False)
+        dtype = torch.float64 if source.dtype == np.float64 else torch.float32
+        centroids = torch.from_numpy(self.cluster_centers_).to(dtype)
+        blocks = [
+            torch.cdist(
+                torch.from_numpy(block).to(dtype),
+                centroids,
+                compute_mode="donot_use_mm_for_euclid_dist",  # no cancellation
+            ).numpy()
+            for block in read_ahead(source)
+        ]
+        return np.concatenate(blocks)
+
+    def score(self, X: Any, y: None = None) -> float:  # noqa: N803
+        """Minus the SSE of the rows; y is ignored."""
+        check_is_fitted(self)
+        source = self._source(X, reset=False)
+        _, sse, _ = score(source, self._engine(source), self.cluster_centers_, SilentProgress())
+        return -float(sse.sum())
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.cluster_centers_)
+
+    def _options(self) -> FitOptions:
+        if not isinstance(self.n_clusters, (int, np.integer)) or self.n_clusters < 1:
+            raise InputError(f"n_clusters={self.n_clusters!r} is not valid: use an integer >= 1")
+        if self.engine not in ENGINES:
+            raise InputError(f"engine={self.engine!r} is not valid: use {', '.join(ENGINES)}")
+        seed = self.random_state
+        if not isinstance(seed, (int, np.integer)):
+            seed = check_random_state(seed).randint(2**31 - 1)
+        return FitOptions.checked(
+            mode=self.mode,
+            init=self.init if isinstance(self.init, str) else "k-means++",
+            max_iter=self.max_iter,
+            tol=self.tol,
+            batch_size=self.batch_size,
+            empty=self.empty,
+            seed=int(seed),
+        )
+
+    def _device(self) -> torch.device:
+        return resolve_device(self.device)
+
+    def _engine(self, source: Source) -> AssignmentEngine:
+        return make_engine(self.engine, self._device(), source.dim, source.dtype)
+
+    def _initial(self, dim: int) -> np.ndarray | None:
+        if isinstance(self.init, str):
+            return None
+        init = np.asarray(self.init, np.float32)
+        if init.ndim != 2 or init.shape[1] != dim or not 1 <= len(init) <= self.n_clusters:
+            raise InputError(
+                f"init has the shape {init.shape} where 1 to {self.n_clusters} rows of {dim} are"
+                " expected"
+            )
+        return init
+
+    def _source(self, rows: Any, *, reset: bool) -> Source:
+        if isinstance(rows, (np.ndarray, list, tuple)) or not hasattr(rows, "shape"):
+            checked = validate_data(self, rows, reset=reset, dtype="numeric", order="C")
+            source: Source = ArraySource(checked)
+        elif hasattr(rows, "columns") or hasattr(rows, "tocsr"):  # data frames, sparse matrices
+            source = ArraySource(validate_data(self, rows, reset=reset, dtype="numeric"))
+        else:
+            source = as_source(rows)
+            if reset:
+                self.n_features_in_ = source.dim
+            elif source.dim != self.n_features_in_:
+                raise InputError(
+                    f"the rows have {source.dim} columns where {self.n_features_in_} are expected"
+                )
+        if reset and source.n_rows < self.n_clusters:
+            raise InputError(
+                f"n_samples={source.n_rows} is less than n_clusters={self.n_clusters}: use fewer"
+            )
+        return source
+
+    def _start_stream(self, source: Source, options: FitOptions) -> None:
+        init = self._initial(source.dim)
+        rows = source.read_block(0)
+        rng = generator(options, self.n_clusters)
+        if init is None or len(init) < self.n_clusters:
+            require_distinct(ArraySource(rows), self.n_clusters)
+            init = kmeans_plus_plus(rows, self.n_clusters, rng, self._device(), given=init)
+        self.cluster_centers_ = init.astype(np.float32)
+        self._taken = ClusterSums.zeros(self.n_clusters, source.dim, source.dtype)
+        self.inertia_, self.n_iter_ = 0.0, 0
+
+    def _assign(self, source: Source) -> np.ndarray:
+        engine = self._engine(source)
+        engine.load(self.cluster_centers_)
+        return np.concatenate(
+            [engine.assign(block).astype(np.int32) for block in read_ahead(source)]
+        )
+
+
+def _parse_memory(memory: str | int | None) -> int | None:
+    if memory is None:
+        return None
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(memory))
+    except ValidationError:
+        raise InputError(f"memory={memory!r} is not a size: use one such as '1GiB'") from None
