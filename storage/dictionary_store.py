@@ -70,8 +70,7 @@ def open_dictionaries(path: str | Path) -> xarray.DataTree:
     """
     path = Path(path)
     _check_root(path)
-    tree = xarray.open_datatree(LocalStore(path, read_only=True), engine="zarr", consolidated=False)
-    return cast(xarray.DataTree, tree)
+    return xarray.open_datatree(path, engine="zarr", consolidated=False)
 
 
 def finished_dictionaries(path: Path) -> dict[int, dict[str, Any]]:

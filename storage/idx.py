@@ -15,7 +15,7 @@ import numpy as np
 
 from storage.errors import InputError
 
-IDX_DTYPES = {
+IDX_DTYPES: dict[int, np.dtype] = {
     0x08: np.dtype(">u1"),
     0x09: np.dtype(">i1"),
     0x0B: np.dtype(">i2"),
@@ -106,5 +106,4 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[np.dtype, tuple[int, ...],
     shape: tuple[int, ...] = struct.unpack(f">{dimensions}I", sizes)
     if 0 in shape:
         raise InputError(f"{path} claims the shape {shape}, which holds nothing")
-    dtype: np.dtype = IDX_DTYPES[magic[2]]
-    return dtype, shape, 4 + 4 * dimensions
+    return IDX_DTYPES[magic[2]], shape, 4 + 4 * dimensions

@@ -175,7 +175,7 @@ def _open_group(path: Path) -> zarr.Group:
 
 
 def store_name(source: dict[str, Any], spec: PatchSpec) -> str:
-    """Name of a store, with a hash of what it is made of, as in mnist-train-5x5-s1-t0-1f2e3d4c5b."""
+    """Name of a store, with a hash of what it is made of: mnist-train-5x5-s1-t0-1f2e3d4c5b."""
     made_of = [SCHEMA, source["fingerprint"], spec.to_dict()]
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:10]
     return f"{source['name']}-{source['split']}-{spec.label}-{digest}"
