@@ -21,6 +21,7 @@ from pydantic import (
 
 from storage.errors import InputError
 from storage.geometry import PatchSpec
+from storage.sources import DATASETS
 
 STUDY = (*range(100, 1001, 100), *range(2000, 10001, 1000))
 DIGITS = (10, 20, 50, 100, 200, 500, 1000)
@@ -110,7 +111,7 @@ class PatchOptions(Options):
     @classmethod
     def _absolute_dataset(cls, dataset: str) -> str:
         path = Path(dataset).expanduser()
-        return os.path.abspath(path) if path.exists() and os.sep in dataset else dataset
+        return os.path.abspath(path) if dataset not in DATASETS and path.exists() else dataset
 
     @field_validator("scheduler")
     @classmethod
@@ -138,7 +139,7 @@ class FitOptions(Options):
     """Most passes that move the centroids; 100 for full, 10 for minibatch."""
     tol: Annotated[float, Field(ge=0)] = 1e-4
     """Stop when the centroids' squared shift is at most tol times the columns' mean variance."""
-    batch_size: Annotated[int, Field(ge=1)] = 16384
+    batch_size: Annotated[int, Field(ge=1)] = 65536
     """Rows of a mini-batch."""
     empty: Literal["random", "split"] = "random"
     """An empty centroid gets a row drawn at random (the study's), or half of the worst cluster."""
@@ -183,4 +184,6 @@ def _one_line(error: ValidationError, valid: list[str]) -> str:
     if first["type"] == "extra_forbidden":
         return f"no option {name!r}: use one of {', '.join(valid)}"
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"].startswith("byte_size"):
+        message = "use a size such as 1GiB or 800MB"
     return f"--{name} {first['input']!r} is not valid: {message[0].lower()}{message[1:]}"

@@ -2,25 +2,40 @@
 
 The reference for the others. Distances never exist for more than one tile of rows × centroids.
 
+On a CPU the rows are cut into pieces, one thread each with torch kept to one thread inside:
+threads that meet at a barrier after every small operation lose most of their time as soon as
+another process wants a core.
+
 Dtypes: stored uint8, uint16, other integers or floats; compute float32 (float64 for rows that
 float32 cannot hold); accumulate int64 for integers, float64 for floats; returned labels int64.
 """
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
 import numpy as np
 import torch
 
+from pipeline.devices import thread_count
 from pipeline.sums import ClusterSums
 from storage.errors import InputError
 
 # At most so many rows are summed at once: float32 adds a column of them exactly, 65,536 · 255
 # being less than 2^24.
 MAX_PIECE_ROWS = 1 << 16
-PIECE_BYTES = 8 << 20  # of a piece in float32
-TILE_CENTROIDS = 2048
-TILE_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20, "mps": 64 << 20}
+PIECE_BYTES = 2 << 20  # of a piece in float32
+TILE_CENTROIDS = 1024
+TILE_BYTES = {
+    "cpu": 2 << 20,  # about what a core's cache holds
+    "cuda": 256 << 20,
+    "mps": 64 << 20,
+}
 MIN_TILE_ROWS, MAX_TILE_ROWS = 256, 1 << 16
 _FLOAT32_ROWS = ("uint8", "int8", "uint16", "int16", "float16", "float32")
 _EXACT_FLOAT32 = 1 << 24
+T = TypeVar("T")
 
 
 def piece_rows(dim: int) -> int:
@@ -31,9 +46,10 @@ def piece_rows(dim: int) -> int:
 def projected_bytes(k: int, dim: int) -> int:
     """Host memory that an engine needs beside its rows, in bytes, at most.
 
-    A tile of scores, a piece of rows in float64 twice, and its sums in three forms.
+    For each thread a tile of scores, a piece of rows in float64 twice, and its sums in three forms.
     """
-    return TILE_BYTES["cpu"] + 2 * 8 * dim * piece_rows(dim) + 4 * 8 * k * dim
+    per_thread = TILE_BYTES["cpu"] + 2 * 8 * dim * piece_rows(dim) + 4 * 8 * k * dim
+    return thread_count() * per_thread
 
 
 class DenseEngine:
@@ -58,6 +74,10 @@ class DenseEngine:
         self._sum_device = device if device.type != "mps" else torch.device("cpu")
         self._integers = dtype.kind in "ui"
         self._piece_rows = piece_rows(dim)
+        self._threads = None
+        if device.type == "cpu":
+            one_thread = partial(torch.set_num_threads, 1)
+            self._threads = ThreadPoolExecutor(thread_count(), "assign", one_thread)
 
     def load(self, centroids: np.ndarray) -> None:
         """Take the centroids that the next calls assign to; centroids: (k, d) float32."""
@@ -76,40 +96,47 @@ class DenseEngine:
         itemsize = self._shift.element_size()
         rows = TILE_BYTES[self.device.type] // (width * itemsize)
         self._tile_rows = min(max(rows, MIN_TILE_ROWS), MAX_TILE_ROWS)
-        self._scores = torch.empty(self._tile_rows * width, dtype=self.compute, device=self.device)
 
     def assign(self, rows: np.ndarray) -> np.ndarray:
         """Index of the nearest centroid of each row. rows: (n, d). Returns: (n,) int64."""
-        labels = np.empty(len(rows), np.int64)
-        for start in range(0, len(rows), self._piece_rows):
-            piece = torch.from_numpy(rows[start : start + self._piece_rows]).to(self.device)
-            labels[start : start + self._piece_rows] = self._nearest(piece).cpu().numpy()
-        return labels
+        return np.concatenate(
+            list(self._map(lambda piece: self._nearest(piece).cpu().numpy(), rows))
+        )
 
     def step(self, rows: np.ndarray, into: ClusterSums) -> None:
         """Assign the rows and add them to `into`, in place. rows: (n, d)."""
-        for start in range(0, len(rows), self._piece_rows):
-            piece = torch.from_numpy(rows[start : start + self._piece_rows]).to(self.device)
-            into += self._sum_up(piece, self._nearest(piece))
+        for sums in self._map(lambda piece: self._sum_up(piece, self._nearest(piece)), rows):
+            into += sums  # in the order of the rows
+
+    def _map(self, work: Callable[[torch.Tensor], T], rows: np.ndarray) -> Iterator[T]:
+        """Results of `work` for each piece of the rows, in order."""
+        pieces = torch.from_numpy(rows).split(self._piece_rows)
+        if self._threads is None:
+            return (work(piece.to(self.device)) for piece in pieces)
+        return self._threads.map(work, pieces)
 
     def _nearest(self, piece: torch.Tensor) -> torch.Tensor:
         """piece: (n, d) as stored -> labels (n,) int64, on the device."""
         labels = torch.empty(len(piece), dtype=torch.int64, device=self.device)
+        size = min(self._tile_rows, len(piece)) * min(self._k, TILE_CENTROIDS)
+        buffer = torch.empty(size, dtype=self.compute, device=self.device)
         for start in range(0, len(piece), self._tile_rows):
             # |x − c|² / 2 less the part that is the row's own
             tile = piece[start : start + self._tile_rows].to(self.compute).sub_(self._shift)
-            best, label = self._tile_minimum(tile, 0)
+            best, label = self._tile_minimum(tile, buffer, 0)
             for first in range(TILE_CENTROIDS, self._k, TILE_CENTROIDS):
-                score, index = self._tile_minimum(tile, first)
+                score, index = self._tile_minimum(tile, buffer, first)
                 nearer = score < best  # strictly: ties stay with the lower index
                 best = torch.where(nearer, score, best)
                 label = torch.where(nearer, index, label)
             labels[start : start + self._tile_rows] = label
         return labels if self._first is None else self._first[labels]
 
-    def _tile_minimum(self, tile: torch.Tensor, first: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _tile_minimum(
+        self, tile: torch.Tensor, buffer: torch.Tensor, first: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         norms = self._half_norms[first : first + TILE_CENTROIDS]
-        scores = self._scores[: len(tile) * len(norms)].view(len(tile), len(norms))
+        scores = buffer[: len(tile) * len(norms)].view(len(tile), len(norms))
         columns = self._transposed[:, first : first + TILE_CENTROIDS]
         torch.addmm(norms, tile, columns, alpha=-1, out=scores)
         score, index = torch.min(scores, dim=1)

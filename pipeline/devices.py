@@ -1,5 +1,9 @@
 """Which device computes."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from storage.errors import InputError
@@ -32,6 +36,31 @@ def resolve_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {name} cannot be used ({reason}); use cpu") from error
     return device
+
+
+def thread_count() -> int:
+    """Threads that compute on the CPU: OMP_NUM_THREADS where set, else the cores we may use."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
+    if hasattr(os, "sched_getaffinity"):  # absent on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Keeps torch's operations on the calling thread.
+
+    Many small operations on several OpenMP threads take 20 times as long as soon as another
+    process wants a core: each of them ends at a barrier.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _has_cuda() -> bool:

@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pipeline.config import FitOptions
-from pipeline.devices import resolve_device
+from pipeline.devices import one_torch_thread, resolve_device
 from pipeline.fit import ENGINES, Fitter, generator, make_engine
 from pipeline.minibatch import assign_batch
 from pipeline.passes import AssignmentEngine, score
@@ -66,7 +66,7 @@ class StreamingKMeans(
         mode: str = "full",
         max_iter: int | None = None,
         tol: float = 1e-4,
-        batch_size: int = 16384,
+        batch_size: int = 65536,
         empty: str = "random",
         engine: str = "auto",
         device: str = "auto",
@@ -233,7 +233,8 @@ class StreamingKMeans(
         rng = generator(options, self.n_clusters)
         if init is None or len(init) < self.n_clusters:
             require_distinct(ArraySource(rows), self.n_clusters)
-            init = kmeans_plus_plus(rows, self.n_clusters, rng, self._device(), given=init)
+            with one_torch_thread():
+                init = kmeans_plus_plus(rows, self.n_clusters, rng, self._device(), given=init)
         self.cluster_centers_ = init.astype(np.float32)
         self._taken = ClusterSums.zeros(self.n_clusters, source.dim, source.dtype)
         self.inertia_, self.n_iter_ = 0.0, 0

@@ -7,6 +7,7 @@ import torch
 
 from pipeline import dense_engine, seeding
 from pipeline.config import FitOptions
+from pipeline.devices import one_torch_thread
 from pipeline.lloyd import fit_full
 from pipeline.memory import check_budget
 from pipeline.minibatch import fit_minibatch
@@ -54,7 +55,8 @@ class Fitter:
         if self.memory is not None:
             check_budget(f"fitting K = {k}", projected_bytes(source, k), self.memory)
         rng = generator(options, k)
-        init = seeding.seed_centroids(source, k, options.init, rng, self.device, init)
+        with one_torch_thread():
+            init = seeding.seed_centroids(source, k, options.init, rng, self.device, init)
         engine = make_engine(self.engine, self.device, source.dim, source.dtype)
         self.progress.start(f"K={k}", (options.passes + 1) * source.n_rows, "rows")
         try:

@@ -15,7 +15,8 @@ from filelock import FileLock, Timeout
 from pipeline.config import FitOptions, SweepOptions
 from pipeline.devices import resolve_device
 from pipeline.extraction import Extraction, extract
-from pipeline.fit import Fitter, make_engine
+from pipeline.fit import Fitter, make_engine, projected_bytes
+from pipeline.memory import check_budget
 from pipeline.passes import Fit, mean_squared_error, score
 from pipeline.progress import Progress, SilentProgress
 from pipeline.seeding import require_distinct
@@ -96,7 +97,11 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> dict[str, 
         finished = finished_dictionaries(path)
         missing = [k for k in options.sizes if k not in finished]
         if missing:
-            require_distinct(StoreSource(experiment.train), max(missing))
+            source = StoreSource(experiment.train)
+            check_budget(
+                f"K = {max(missing)}", projected_bytes(source, max(missing)), options.memory
+            )
+            require_distinct(source, max(missing))
             create_dictionaries(path, experiment.describe())
         for k in missing:
             write_dictionary(path, _learn(experiment, k, device, progress))
