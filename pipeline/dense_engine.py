@@ -122,7 +122,7 @@ class DenseEngine:
         buffer = torch.empty(size, dtype=self.compute, device=self.device)
         for start in range(0, len(piece), self._tile_rows):
             # |x − c|² / 2 less the part that is the row's own
-            tile = piece[start : start + self._tile_rows].to(self.compute).sub_(self._shift)
+            tile = piece[start : start + self._tile_rows].to(self.compute) - self._shift
             best, label = self._tile_minimum(tile, buffer, 0)
             for first in range(TILE_CENTROIDS, self._k, TILE_CENTROIDS):
                 score, index = self._tile_minimum(tile, buffer, first)

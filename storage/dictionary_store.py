@@ -70,7 +70,9 @@ def open_dictionaries(path: str | Path) -> xarray.DataTree:
     """
     path = Path(path)
     _check_root(path)
-    return xarray.open_datatree(path, engine="zarr", consolidated=False)
+    tree = xarray.open_datatree(path, engine="zarr", consolidated=False)
+    # zarr lists groups as the file system does; K ascending is what people expect
+    return xarray.DataTree(tree.to_dataset(), children=dict(sorted(tree.children.items())))
 
 
 def finished_dictionaries(path: Path) -> dict[int, dict[str, Any]]:

@@ -1,0 +1,42 @@
+"""Fixtures shared by all folders."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.idx_files import write_idx
+
+MNIST_FILES = ("train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz")
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+    """The folder of the canonical MNIST files; skips where they are absent."""
+    default = Path(__file__).parents[2] / "shared" / "data" / "mnist"
+    folder = Path(os.environ.get("MNIST_DIR", default))
+    if not all((folder / name).is_file() for name in MNIST_FILES):
+        pytest.skip(f"no MNIST files in {folder}: set MNIST_DIR")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def strokes() -> np.ndarray:
+    """Images with blank parts, as digits have: (60, 12, 10) uint8."""
+    rng = np.random.default_rng(5)
+    images = np.zeros((60, 12, 10), np.uint8)
+    for image in images:
+        for _ in range(3):
+            row, col = rng.integers(0, 10), rng.integers(0, 8)
+            image[row : row + rng.integers(1, 4), col : col + rng.integers(1, 4)] = rng.integers(
+                1, 256
+            )
+    images[7] = 0  # an image without any patch
+    return images
+
+
+@pytest.fixture
+def strokes_file(strokes: np.ndarray, tmp_path: Path) -> Path:
+    """`strokes` as an IDX file."""
+    return write_idx(tmp_path / "strokes-idx3-ubyte", strokes)

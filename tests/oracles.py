@@ -1,0 +1,36 @@
+"""Slow, plain references in float64."""
+
+import numpy as np
+
+from pipeline.sums import ClusterSums
+
+
+def squared_distances(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """(n, k) float64, by differences."""
+    return np.stack(
+        [np.square(rows.astype(np.float64) - c).sum(1) for c in centroids.astype(np.float64)], 1
+    )
+
+
+def sums_of(rows: np.ndarray, labels: np.ndarray, k: int) -> ClusterSums:
+    """Sums by a loop over the rows."""
+    sums = ClusterSums.zeros(k, rows.shape[1], rows.dtype)
+    total = sums.sums.dtype
+    for row, label in zip(rows.astype(total), labels, strict=True):
+        sums.sums[label] += row
+        sums.counts[label] += 1
+        sums.squares[label] += row @ row
+    return sums
+
+
+def cut_by_loops(images: np.ndarray, rows: int, cols: int, stride: int, level: float) -> np.ndarray:
+    """Patches whose sum is above `level`, image by image, in reading order; the study's loops."""
+    kept = []
+    for image in images:
+        for top in range(0, image.shape[0] - rows + 1, stride):
+            for left in range(0, image.shape[1] - cols + 1, stride):
+                patch = image[top : top + rows, left : left + cols]
+                if patch.sum(dtype=np.float64) > level:
+                    kept.append(patch.reshape(-1))
+    size = rows * cols * int(np.prod(images.shape[3:]))
+    return np.array(kept, images.dtype).reshape(-1, size)

@@ -1,0 +1,172 @@
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+import pipeline.extraction as extraction_module
+from pipeline.extraction import Extraction, extract
+from pipeline.progress import SilentProgress
+from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore, open_patches
+from storage.sources import open_images
+from tests.oracles import cut_by_loops
+
+SPEC = PatchSpec(3, 3)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.geometry.CHUNK_BYTES", 9 * 64)
+    monkeypatch.setattr(extraction_module, "COUNT_BYTES", 7 * 120)
+
+
+def all_rows(store: PatchStore) -> np.ndarray:
+    return np.concatenate([store.read_chunk(i) for i in range(store.n_chunks)])
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+@pytest.mark.parametrize("spec", [SPEC, PatchSpec(2, 5, 2), PatchSpec(3, 3, threshold=0.3)])
+def test_store_holds_the_patches_in_its_order(
+    strokes: np.ndarray, strokes_file: Path, tmp_path: Path, spec: PatchSpec
+) -> None:
+    store, reused = extract(Extraction(str(strokes_file), "train", tmp_path, spec), tmp_path)
+    level = 255 * spec.dim() * spec.threshold
+    expected = cut_by_loops(strokes[store.order], spec.rows, spec.cols, spec.stride, level)
+    assert not reused
+    assert store.n_chunks > 1
+    np.testing.assert_array_equal(all_rows(store), expected)
+
+
+def test_order_belongs_to_the_spec(strokes_file: Path, tmp_path: Path) -> None:
+    orders = [
+        extract(Extraction(str(strokes_file), "train", tmp_path, spec), tmp_path)[0].order.tolist()
+        for spec in (SPEC, PatchSpec(3, 3, seed=1), PatchSpec(2, 2))
+    ]
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_second_extraction_reads_nothing_anew(
+    strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    first, _ = extract(extraction, tmp_path)
+    monkeypatch.setattr(extraction_module, "count_patches", None)  # would fail if called
+    second, reused = extract(extraction, tmp_path)
+    assert reused
+    assert second.path == first.path
+    assert extract(Extraction(str(strokes_file), "train", tmp_path, SPEC), tmp_path)[1]
+
+
+@pytest.mark.parametrize("scheduler", ["processes:2"])
+@pytest.mark.filterwarnings("default::ResourceWarning", "default::DeprecationWarning")
+def test_processes_write_the_same_bytes(
+    strokes_file: Path, tmp_path: Path, scheduler: str
+) -> None:
+    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    here, _ = extract(extraction, tmp_path / "threads")
+    there, reused = extract(
+        extraction, tmp_path / "processes", scheduler=scheduler, memory=2 << 30
+    )
+    assert not reused
+    np.testing.assert_array_equal(all_rows(there), all_rows(here))
+
+
+def test_a_broken_run_goes_on_with_the_missing_chunks(
+    strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    unbroken, _ = extract(extraction, tmp_path / "unbroken")
+    write_chunk, written = extraction_module.write_chunk, []
+
+    def fails_at_the_third(staging: Path, index: int, rows: np.ndarray) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(index)
+        write_chunk(staging, index, rows)
+
+    monkeypatch.setattr(extraction_module, "write_chunk", fails_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        extract(extraction, tmp_path / "broken")
+    assert list((tmp_path / "broken").rglob("*.zarr")) == []
+
+    def counts(staging: Path, index: int, rows: np.ndarray) -> None:
+        written.append(index)
+        write_chunk(staging, index, rows)
+
+    monkeypatch.setattr(extraction_module, "write_chunk", counts)
+    store, reused = extract(extraction, tmp_path / "broken")
+    assert not reused
+    assert sorted(written) == list(range(store.n_chunks))  # none was written twice
+    assert files_of(store.path) == files_of(unbroken.path)
+
+
+def test_a_builder_waits_for_another(strokes_file: Path, tmp_path: Path) -> None:
+    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    built, _ = extract(extraction, tmp_path / "built")
+    lock = tmp_path / "out" / "patches" / f".{built.path.name}.lock"
+    lock.parent.mkdir(parents=True)
+    waits, results = threading.Event(), []
+
+    class Notes(SilentProgress):
+        def note(self, text: str) -> None:
+            assert "another process is building" in text
+            waits.set()
+
+    with FileLock(lock):
+        waiting = threading.Thread(
+            target=lambda: results.append(extract(extraction, tmp_path / "out", progress=Notes()))
+        )
+        waiting.start()
+        assert waits.wait(timeout=30)
+        built.path.rename(tmp_path / "out" / "patches" / built.path.name)
+    waiting.join(timeout=30)
+    assert results[0][1]  # it took what the other had built
+
+
+def test_nothing_is_written_when_nothing_is_kept(strokes_file: Path, tmp_path: Path) -> None:
+    extraction = Extraction(str(strokes_file), "train", tmp_path, PatchSpec(8, 8, threshold=0.99))
+    with pytest.raises(InputError, match=r"threshold 0.99 keeps none of the 900 patches"):
+        extract(extraction, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_patch_larger_than_the_image_is_refused(strokes_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"patch 13x3 is larger than the images \(12x10\)"):
+        extract(Extraction(str(strokes_file), "train", tmp_path, PatchSpec(13, 3)), tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_too_small_a_cap_is_refused_before_anything_is_written(
+    strokes_file: Path, tmp_path: Path
+) -> None:
+    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    with pytest.raises(MemoryBudgetError, match=r"needs \d.* more than the cap of 1.0 MiB: use"):
+        extract(extraction, tmp_path / "out", memory=1 << 20)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("split", "rows"), [("train", 20_074_704), ("test", 3_351_306)])
+def test_mnist_has_the_known_number_of_patches(
+    mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, rows: int
+) -> None:
+    monkeypatch.undo()  # real chunk sizes
+    extraction = Extraction("mnist", split, mnist_dir, PatchSpec(5, 5))
+    store, _ = extract(extraction, tmp_path)
+    assert (store.n_rows, store.dim, store.dtype) == (rows, 25, np.uint8)
+    assert store.stored_bytes < 30e6
+    assert open_patches(store.path).n_chunks == -(-rows // 262_144)
+    # the first and the last chunk against the study's loops
+    images = open_images("mnist", split, mnist_dir).images[store.order]
+    first = cut_by_loops(images[:20], 5, 5, 1, 0)
+    np.testing.assert_array_equal(store.read_chunk(0)[: len(first)], first)
+    last = cut_by_loops(images[-20:], 5, 5, 1, 0)
+    np.testing.assert_array_equal(store.read_chunk(store.n_chunks - 1)[-len(last) :], last)
+    open_images.cache_clear()

@@ -1,0 +1,143 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from pipeline.extraction import Extraction, extract
+from storage import InputError, IntegrityError, PatchSpec, PatchStore, open_patches
+from storage.patch_store import verify_chunks
+from tests.idx_files import write_idx
+
+SPEC = PatchSpec(3, 4)
+
+
+@pytest.fixture
+def store(strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PatchStore:
+    """A store of several chunks."""
+    monkeypatch.setattr("storage.geometry.CHUNK_BYTES", 12 * 512)
+    found, _ = extract(Extraction(str(strokes_file), "train", tmp_path, SPEC), tmp_path)
+    assert found.n_chunks > 3
+    return found
+
+
+def chunk_file(store: PatchStore, index: int) -> Path:
+    return store.path / "patches" / "c" / str(index) / "0"
+
+
+def test_attributes_and_views_agree(store: PatchStore) -> None:
+    rows = np.concatenate([store.read_chunk(i) for i in range(store.n_chunks)])
+    assert rows.shape == store.shape == store.array.shape == (store.n_rows, 12)
+    assert store.spec == SPEC
+    assert store.patch_shape == (3, 4)
+    assert store.dtype == rows.dtype == np.uint8
+    np.testing.assert_array_equal(store.to_dask().compute(), rows)
+    lazy = store.to_xarray()
+    assert lazy.dims == ("patch", "row", "col")
+    np.testing.assert_array_equal(lazy.values.reshape(rows.shape), rows)
+    assert lazy.attrs["spec"] == SPEC.to_dict()
+
+
+def test_offsets_and_order_find_the_patches_of_each_image(
+    store: PatchStore, strokes: np.ndarray
+) -> None:
+    rows = np.concatenate([store.read_chunk(i) for i in range(store.n_chunks)])
+    windows = np.lib.stride_tricks.sliding_window_view(strokes, (3, 4), axis=(1, 2))
+    assert sorted(store.order) == list(range(len(strokes)))
+    assert list(store.order) != list(range(len(strokes)))
+    for place, image in enumerate(store.order):
+        expected = windows[image].reshape(-1, 12)
+        expected = expected[expected.any(axis=1)]
+        np.testing.assert_array_equal(
+            rows[store.offsets[place] : store.offsets[place + 1]], expected
+        )
+
+
+def test_absent_chunk_is_an_error_in_every_view(store: PatchStore) -> None:
+    chunk_file(store, 1).unlink()
+    with pytest.raises(IntegrityError, match=r"chunk 1 of .* is missing"):
+        store.read_chunk(1)
+    with pytest.raises(IntegrityError, match="missing"):
+        store.array[:]
+    with pytest.raises(IntegrityError, match="missing"):
+        store.to_dask().compute(scheduler="synchronous")
+    store.read_chunk(0)
+
+
+def test_every_flipped_byte_of_a_chunk_is_noticed(store: PatchStore) -> None:
+    path = chunk_file(store, 2)
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << (position % 8)
+        path.write_bytes(damaged)
+        with pytest.raises(IntegrityError, match="chunk 2 of"):
+            store.read_chunk(2)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 4, 50, -1])
+def test_truncated_chunk_is_noticed(store: PatchStore, keep: int) -> None:
+    path = chunk_file(store, 0)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(IntegrityError, match="chunk 0 of"):
+        store.read_chunk(0)
+
+
+def test_verify_names_exactly_the_bad_chunks(store: PatchStore) -> None:
+    assert list(verify_chunks(store)) == [None] * store.n_chunks
+    chunk_file(store, 0).unlink()
+    chunk_file(store, 3).write_bytes(b"")
+    blank = zarr.open_array(store.path / "patches", mode="r+")
+    blank[store.chunk_rows + 5] = 0
+    bad = [finding for finding in verify_chunks(store) if finding]
+    assert [finding.index for finding in bad] == [0, 1, 3]
+    assert bad[1].reason == "1 blank rows"
+
+
+def test_stores_that_cannot_be_trusted_are_refused(store: PatchStore, tmp_path: Path) -> None:
+    def changed(name: str, value: object) -> Path:
+        copy = tmp_path / f"{name}.zarr"
+        shutil.copytree(store.path, copy)
+        zarr.open_group(copy, mode="r+").attrs[name] = value
+        return copy
+
+    for name, value, message in (
+        ("complete", False, "unfinished"),
+        ("schema", 99, "schema version 99 where 1"),
+        ("n_rows", 5, "states"),
+    ):
+        with pytest.raises(IntegrityError, match=message):
+            open_patches(changed(name, value))
+    with pytest.raises(InputError, match="no patch store at"):
+        open_patches(tmp_path / "absent.zarr")
+    (tmp_path / "empty.zarr").mkdir()
+    with pytest.raises(InputError, match="is not a patch store"):
+        open_patches(tmp_path / "empty.zarr")
+    (store.path / "zarr.json").write_text("{")
+    with pytest.raises(IntegrityError, match="damaged metadata"):
+        open_patches(store.path)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32", "float64"])
+def test_other_pixel_types_and_colour_stay_as_they_are(tmp_path: Path, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    images = (rng.random((9, 6, 7, 3)) * 200).astype(dtype)
+    np.save(tmp_path / "colour.npy", images)
+    found, _ = extract(
+        Extraction(str(tmp_path / "colour.npy"), "train", tmp_path, PatchSpec(2, 3, 2)), tmp_path
+    )
+    assert found.dtype == np.dtype(dtype)
+    assert found.patch_shape == (2, 3, 3)
+    first = images[found.order[0], :2, :3].reshape(-1)
+    np.testing.assert_array_equal(found.read_chunk(0)[0], first)
+    assert found.to_xarray().dims == ("patch", "row", "col", "channel")
+
+
+def test_big_endian_files_are_stored_in_native_order(tmp_path: Path) -> None:
+    images = np.arange(1, 2 * 4 * 4 + 1).reshape(2, 4, 4).astype(np.float32)
+    path = write_idx(tmp_path / "floats", images)
+    found, _ = extract(Extraction(str(path), "train", tmp_path, PatchSpec(4, 4)), tmp_path)
+    np.testing.assert_array_equal(
+        found.read_chunk(0), images.reshape(2, 16)[found.order]
+    )
