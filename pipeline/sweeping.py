@@ -92,20 +92,18 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> dict[str, 
     device = resolve_device(options.device)
     experiment = prepare(options, progress)
     progress.note(f"{experiment.train.n_rows:,} rows of {experiment.train.dim}, on {device}")
-    with _sole_owner(experiment.folder):
-        path = experiment.dictionaries
-        finished = finished_dictionaries(path)
-        missing = [k for k in options.sizes if k not in finished]
-        if missing:
-            source = StoreSource(experiment.train)
-            check_budget(
-                f"K = {max(missing)}", projected_bytes(source, max(missing)), options.memory
-            )
-            require_distinct(source, max(missing))
+    path = experiment.dictionaries
+    missing = _missing(experiment)
+    if missing:
+        # What cannot be learned is refused before anything is written.
+        source, largest = StoreSource(experiment.train), max(missing)
+        check_budget(f"K = {largest}", projected_bytes(source, largest), options.memory)
+        require_distinct(source, largest)
+        with _sole_owner(experiment.folder):
             create_dictionaries(path, experiment.describe())
-        for k in missing:
-            write_dictionary(path, _learn(experiment, k, device, progress))
-        scores = finished_dictionaries(path)
+            for k in _missing(experiment):
+                write_dictionary(path, _learn(experiment, k, device, progress))
+    scores = finished_dictionaries(path)
     entries = [
         {name: scores[k][name] for name in SCORES}
         | {"path": str(path / group_name(k)), "reused": k not in missing}
@@ -135,6 +133,11 @@ def prepare(options: SweepOptions, progress: Progress) -> Experiment:
         reused = reused and was_there
     open_images.cache_clear()  # the images are not needed any more, and count as memory
     return Experiment(options, stores["train"], stores.get("test"), reused)
+
+
+def _missing(experiment: Experiment) -> list[int]:
+    finished = finished_dictionaries(experiment.dictionaries)
+    return [k for k in experiment.options.sizes if k not in finished]
 
 
 def _learn(experiment: Experiment, k: int, device: torch.device, progress: Progress) -> Dictionary:

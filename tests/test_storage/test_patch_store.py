@@ -138,6 +138,4 @@ def test_big_endian_files_are_stored_in_native_order(tmp_path: Path) -> None:
     images = np.arange(1, 2 * 4 * 4 + 1).reshape(2, 4, 4).astype(np.float32)
     path = write_idx(tmp_path / "floats", images)
     found, _ = extract(Extraction(str(path), "train", tmp_path, PatchSpec(4, 4)), tmp_path)
-    np.testing.assert_array_equal(
-        found.read_chunk(0), images.reshape(2, 16)[found.order]
-    )
+    np.testing.assert_array_equal(found.read_chunk(0), images.reshape(2, 16)[found.order])

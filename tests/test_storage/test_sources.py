@@ -60,7 +60,7 @@ def test_truncated_npy_is_refused(tmp_path: Path, strokes: np.ndarray) -> None:
     path = tmp_path / "cut.npy"
     np.save(path, strokes)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(InputError, match="not a whole .npy"):
+    with pytest.raises(InputError, match=r"not a whole \.npy"):
         open_images(str(path))
 
 

@@ -1,0 +1,196 @@
+"""The command line as a user meets it: in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from storage import open_patches
+
+SWEEP = ["sweep", "--k", "2,4", "--max-iter", "2"]
+
+
+def run(*arguments: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        **options,
+    )
+
+
+def last_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a small sweep has been run."""
+    folder = tmp_path_factory.mktemp("user")
+    first = last_json(run(*SWEEP, "--json", cwd=folder))
+    assert [entry["reused"] for entry in first["dictionaries"]] == [False, False]
+    return folder
+
+
+def test_json_has_the_promised_keys(runs: Path) -> None:
+    swept = last_json(run(*SWEEP, "--json", cwd=runs))
+    promised = {
+        "k",
+        "mse",
+        "sse",
+        "heldout_mse",
+        "passes",
+        "rows_seen",
+        "seconds",
+        "live",
+        "path",
+    }
+    assert all(promised <= set(entry) for entry in swept["dictionaries"])
+    assert all(entry["reused"] for entry in swept["dictionaries"])
+    extracted = last_json(run("extract", "--json", cwd=runs))
+    assert {"store", "rows", "dim", "bytes", "seconds", "reused"} <= set(extracted)
+    assert extracted["reused"] is True
+    assert (extracted["rows"], extracted["dim"]) == (24_000, 25)
+    test = last_json(run("extract", "--split", "test", "--json", cwd=runs))
+    assert test["rows"] == 4752
+    fitted = last_json(run("fit", "--k", "4", "--max-iter", "2", "--json", cwd=runs))
+    assert fitted == swept["dictionaries"][1]
+    checked = last_json(run("verify", extracted["store"], "--json", cwd=runs))
+    assert checked == {"ok": True, "chunks": 1, "bad": []}
+    listed = last_json(run("status", "--json", cwd=runs))
+    assert [store["rows"] for store in listed["stores"]] == [4752, 24_000]
+    assert [entry["k"] for entry in listed["experiments"][0]["dictionaries"]] == [2, 4]
+
+
+def test_people_get_a_table(runs: Path) -> None:
+    done = run(*SWEEP, cwd=runs)
+    assert done.returncode == 0
+    header, two, four = done.stdout.splitlines()[-3:]
+    assert header.split() == ["K", "MSE", "held-out", "live", "passes", "seconds"]
+    assert (two.split()[0], four.split()[0], four.split()[-1]) == ("2", "4", "reused")
+    assert "K = 2, 4" in run("status", cwd=runs).stdout
+    assert "nothing under" in run("status", "--out", "elsewhere", cwd=runs).stdout
+
+
+def test_verify_names_damage_and_fails(runs: Path, tmp_path: Path) -> None:
+    store = open_patches(next((runs / "runs" / "patches").glob("*test*.zarr")))
+    copy = tmp_path / "copy.zarr"
+    subprocess.run(["cp", "-r", str(store.path), str(copy)], check=True)
+    chunk = copy / "patches" / "c" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    done = run("verify", str(copy), "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["bad"][0]["chunk"] == 0
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with bad inputs."""
+    folder = tmp_path_factory.mktemp("inputs")
+    (folder / "cut-idx3-ubyte").write_bytes(b"\0\0\x08\3" + b"\0\0\0\x09" * 3 + b"pixels")
+    (folder / "text.gz").write_text("not gzip")
+    np.save(folder / "flat.npy", np.zeros((4, 4), np.uint8))
+    (folder / "file").touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sweep", "--dataset", "minst"], "no data set 'minst'"),
+        (["sweep", "--dataset", "absent.npy"], "no data set 'absent.npy'"),
+        (["sweep", "--dataset", "cut-idx3-ubyte"], "has 22 bytes where its header says 745"),
+        (["sweep", "--dataset", "text.gz"], "not an IDX file"),
+        (["sweep", "--dataset", "flat.npy"], "has the shape (4, 4)"),
+        (["sweep", "--k", "0"], "--k '0' is not valid"),
+        (["sweep", "--k", "24001"], "K = 24001 is more than the 24000 distinct rows"),
+        (["sweep", "--patch", "9"], "patch 9x9 is larger than the images (8x8)"),
+        (["sweep", "--threshold", "0.99"], "keeps none of the 24000 patches"),
+        (["sweep", "--out", "file/runs"], "file/runs"),
+        (["sweep", "--memory", "1MiB"], "more than the cap of 1.0 MiB: use MEMORY="),
+        (["sweep", "--device", "cuda:99"], "device cuda:99"),
+        (["sweep", "--bogus"], "No such option"),
+        (["sweep", "extra"], "unexpected extra argument"),
+        (["fit", "--k", "2,3"], "fit learns one dictionary"),
+        (["fit"], "fit learns one dictionary"),
+        (["extract", "--split", "both"], "'both' is not one of"),
+        (["extract", "--patch", "3", "--scheduler", "tcp://127.0.0.1:9"], "no Dask scheduler"),
+        (["verify", "absent.zarr"], "no patch store at absent.zarr"),
+        (["frobnicate"], "No such command"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    inputs: Path, arguments: list[str], message: str
+) -> None:
+    before = sorted(path.name for path in inputs.iterdir() if path.name != "runs")
+    done = run(*arguments, cwd=inputs)
+    assert done.returncode == 2, done.stderr
+    *_, line = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert "Traceback" not in done.stderr
+    # patches that were asked for and are whole may stay, nothing else
+    after = sorted(path.name for path in inputs.iterdir() if path.name != "runs")
+    assert after == before
+    assert not list(inputs.rglob("dictionaries.zarr"))
+    assert not list(inputs.rglob("*.partial"))
+
+
+def test_unwritable_out_is_named(inputs: Path) -> None:
+    locked = inputs.parent / "locked"
+    locked.mkdir(mode=0o500, exist_ok=True)
+    if os.access(locked, os.W_OK):
+        pytest.skip("this user may write anywhere")
+    done = run("sweep", "--out", str(locked), cwd=inputs)
+    assert (done.returncode, "Permission denied" in done.stderr) == (2, True)
+
+
+def test_ctrl_c_ends_with_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipeline", "sweep", "--k", "2,900", "--tol", "0", "--json"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 90
+    while not list(tmp_path.rglob("k00002")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "goes on from here" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    again = last_json(run("sweep", "--k", "2", "--tol", "0", "--json", cwd=tmp_path))
+    assert again["dictionaries"][0]["reused"] is True
+
+
+def test_plain_progress_has_rate_and_time_left() -> None:
+    program = (
+        "from pipeline import progress\n"
+        "import time\n"
+        "progress.LINE_INTERVAL = 0.05\n"
+        "p = progress.TerminalProgress()\n"
+        "p.start('K=7', 100, 'rows')\n"
+        "for i in range(4):\n"
+        "    time.sleep(0.06); p.advance(20, MSE=1234.5)\n"
+        "p.finish()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "\r" not in done.stderr
+    middle = done.stderr.splitlines()[1]
+    for part in ("K=7", "%", "left", "rows/s", "MSE=1234.5"):
+        assert part in middle

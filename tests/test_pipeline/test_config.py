@@ -1,0 +1,117 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import STUDY, FitOptions, PatchOptions, SweepOptions
+from storage import InputError
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("100", (100,)),
+        ("300,100, 200,100", (100, 200, 300)),
+        ("100:300:100", (100, 200, 300)),
+        ("2:4", (2, 3, 4)),
+        ("5:100:30", (5, 35, 65, 95)),
+        ("7,10:30:10", (7, 10, 20, 30)),
+        ("study", (*range(100, 1001, 100), *range(2000, 10001, 1000))),
+    ],
+)
+def test_k_lists(text: str, sizes: tuple[int, ...]) -> None:
+    assert SweepOptions.checked(k=text).sizes == sizes
+
+
+def test_default_sizes_follow_the_data_set() -> None:
+    assert len(STUDY) == 19
+    assert SweepOptions.checked(dataset="mnist").sizes == STUDY
+    assert SweepOptions.checked().sizes == (10, 20, 50, 100, 200, 500, 1000)
+
+
+def test_values_are_read_with_their_units() -> None:
+    options = SweepOptions.checked(patch="5x7", stride="2", threshold="0.1", memory="800MB")
+    assert (options.spec.rows, options.spec.cols, options.spec.stride) == (5, 7, 2)
+    assert options.spec.threshold == 0.1
+    assert options.memory == 800_000_000
+    assert PatchOptions.checked(memory="1GiB").memory == 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("k", "0", "--k '0' is not valid: a dictionary has at least one"),
+        ("k", "-5", "--k '-5' is not valid"),
+        ("k", "", "--k '' is not valid"),
+        ("k", "1:2:3:4", "use numbers, first:last:step"),
+        ("k", "10:5:1", "the list is empty"),
+        ("k", "1:5:0", "use numbers"),
+        ("patch", "5x", "use a number of pixels"),
+        ("stride", "0", "greater than or equal to 1"),
+        ("threshold", "1", "less than 1"),
+        ("threshold", "nan", "--threshold"),
+        ("memory", "lots", "use a size such as 1GiB"),
+        ("memory", "0", "greater than 0"),
+        ("mode", "fast", "'full' or 'minibatch'"),
+        ("init", "best", "'k-means\\+\\+' or 'random'"),
+        ("empty", "drop", "'random' or 'split'"),
+        ("max_iter", "0", "--max-iter '0'"),
+        ("batch_size", "1.5", "--batch-size"),
+        ("tol", "-1", "--tol"),
+        ("seed", "x", "--seed"),
+        ("engine", "gpu", "'auto' or 'torch'"),
+        ("scheduler", "processes:0", "use nothing, processes:N"),
+        ("scheduler", "threads", "use nothing, processes:N"),
+    ],
+)
+def test_bad_values_are_one_line_that_says_what_to_do(field: str, value: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        SweepOptions.checked(**{field: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_key_lists_the_valid_ones() -> None:
+    with pytest.raises(InputError, match=r"no option 'clusters': use one of .*batch_size"):
+        SweepOptions.checked(clusters=3)
+
+
+def test_paths_are_absolute_and_names_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mnist").mkdir()  # a folder of that name changes nothing
+    (tmp_path / "x.npy").touch()
+    assert SweepOptions.checked(out="runs").out == tmp_path / "runs"
+    assert SweepOptions.checked(dataset="mnist").dataset == "mnist"
+    assert SweepOptions.checked(dataset="x.npy").dataset == str(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        ({"seed": 1}, True),
+        ({"init": "random"}, True),
+        ({"mode": "minibatch"}, True),
+        ({"tol": 0.1}, True),
+        ({"max_iter": 7}, True),
+        ({"max_iter": 100}, False),  # the default of full
+        ({"empty": "split"}, True),
+        ({"batch_size": 10}, False),  # full has no batches
+        ({"mode": "minibatch", "batch_size": 10}, True),
+        ({"device": "cpu"}, False),
+        ({"memory": "3GiB"}, False),
+        ({"out": "elsewhere"}, False),
+        ({"k": "5"}, False),
+    ],
+)
+def test_digest_holds_what_the_numbers_depend_on(change: dict[str, Any], differs: bool) -> None:
+    base = {"mode": change["mode"]} if len(change) > 1 else {}
+    one = SweepOptions.checked(**base).digest("train", "test")
+    assert (SweepOptions.checked(**change).digest("train", "test") != one) is differs
+    assert SweepOptions.checked(**base).digest("other", "test") != one
+    assert FitOptions.checked(**base).digest("train", "test") == one
+
+
+def test_every_option_says_what_it_is() -> None:
+    for name, field in SweepOptions.model_fields.items():
+        assert field.description, name

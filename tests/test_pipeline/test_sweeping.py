@@ -1,0 +1,168 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+import pipeline.sweeping as sweeping_module
+from pipeline import SweepOptions, assign, sweep
+from pipeline.progress import SilentProgress
+from storage import (
+    BusyError,
+    InputError,
+    MemoryBudgetError,
+    group_name,
+    open_dictionaries,
+    open_patches,
+)
+from tests.oracles import squared_distances
+
+
+def options(out: Path, **fields: Any) -> SweepOptions:
+    return SweepOptions.checked(**({"out": out, "k": "3,8", "max_iter": 3} | fields))
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("runs")
+    return out, sweep(options(out))
+
+
+def test_entries_agree_with_the_stored_dictionaries(swept: tuple[Path, dict[str, Any]]) -> None:
+    _, result = swept
+    tree = open_dictionaries(Path(result["experiment"]) / "dictionaries.zarr")
+    assert [entry["k"] for entry in result["dictionaries"]] == [3, 8]
+    store = open_patches(result["store"])
+    rows = store.array[:]
+    for entry in result["dictionaries"]:
+        node = tree[group_name(entry["k"])]
+        assert Path(entry["path"]).is_dir()
+        assert node["centroids"].shape == (entry["k"], 5, 5)
+        centroids = node["centroids"].values.reshape(-1, 25)
+        distances = squared_distances(rows, centroids)
+        assert entry["sse"] == pytest.approx(distances.min(1).sum(), rel=1e-7)
+        assert entry["mse"] == pytest.approx(entry["sse"] / rows.size)
+        assert entry["passes"] == 4
+        assert entry["rows_seen"] == 4 * len(rows)
+        assert entry["live"] == np.count_nonzero(node["count"]) == entry["k"]
+        np.testing.assert_array_equal(
+            node["count"], np.bincount(distances.argmin(1), minlength=entry["k"])
+        )
+        assert node["sse"].sum() == pytest.approx(entry["sse"])
+        assert node["mse"][-1] == entry["mse"]
+    assert tree.attrs["train_store"] == store.name
+    assert tree.attrs["fit"]["max_iter"] == 3
+
+
+def test_heldout_score_is_of_the_test_split(swept: tuple[Path, dict[str, Any]]) -> None:
+    out, result = swept
+    tree = open_dictionaries(Path(result["experiment"]) / "dictionaries.zarr")
+    held = open_patches(out / "patches" / f"{tree.attrs['test_store']}.zarr")
+    assert held.source["split"] == "test"
+    rows = held.array[:].astype(np.float64)
+    centroids = tree["k00008"]["centroids"].values.reshape(-1, 25)
+    errors = np.square(rows - centroids[assign(rows, centroids)])
+    assert result["dictionaries"][1]["heldout_mse"] == pytest.approx(errors.mean(), rel=1e-7)
+
+
+def test_second_sweep_learns_only_what_is_missing(
+    swept: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, first = swept
+    learned: list[int] = []
+    learn = sweeping_module._learn
+    monkeypatch.setattr(
+        sweeping_module,
+        "_learn",
+        lambda experiment, k, *rest: learned.append(k) or learn(experiment, k, *rest),  # type: ignore[func-returns-value]
+    )
+    again = sweep(options(out, k="3,5,8"))
+    assert learned == [5]
+    assert again["reused"]
+    assert [entry["reused"] for entry in again["dictionaries"]] == [True, False, True]
+    for before, after in zip(first["dictionaries"], again["dictionaries"][::2], strict=True):
+        assert before | {"reused": True} == after
+    assert sweep(options(out, seed=1, k="3"))["experiment"] != first["experiment"]
+    assert learned == [5, 3]
+
+
+def test_a_dictionary_does_not_depend_on_the_others(
+    swept: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    _, first = swept
+    alone = sweep(options(tmp_path, k="8"))
+    trees = [open_dictionaries(Path(r["experiment"]) / "dictionaries.zarr") for r in (first, alone)]
+    for name in ("centroids", "count", "sse", "mse", "shift"):
+        np.testing.assert_array_equal(trees[0]["k00008"][name], trees[1]["k00008"][name])
+
+
+def test_an_interrupted_sweep_keeps_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupts(SilentProgress):
+        def start(self, label: str, total: int, unit: str) -> None:
+            if label == "K=8":
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(options(tmp_path), Interrupts())
+    result = sweep(options(tmp_path))
+    assert [entry["reused"] for entry in result["dictionaries"]] == [True, False]
+    left = [path.name for path in Path(result["experiment"]).iterdir()]
+    assert sorted(left) == [".lock", "dictionaries.zarr"]
+
+
+def test_without_a_test_split_there_is_no_heldout_score(strokes_file: Path, tmp_path: Path) -> None:
+    result = sweep(options(tmp_path / "out", dataset=str(strokes_file), patch="3x2"))
+    assert [entry["heldout_mse"] for entry in result["dictionaries"]] == [None, None]
+    tree = open_dictionaries(Path(result["experiment"]) / "dictionaries.zarr")
+    assert tree["k00003"]["centroids"].shape == (3, 3, 2)
+    assert tree.attrs["test_store"] is None
+
+
+def test_colour_dictionaries_have_a_channel_axis(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(1, 256, (30, 7, 6, 3), dtype=np.uint8)
+    np.save(tmp_path / "colour.npy", images)
+    result = sweep(options(tmp_path / "out", dataset=str(tmp_path / "colour.npy"), patch="3"))
+    tree = open_dictionaries(Path(result["experiment"]) / "dictionaries.zarr")
+    assert tree["k00003"]["centroids"].dims == ("atom", "row", "col", "channel")
+    assert tree["k00003"]["centroids"].shape == (3, 3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"k": "3,24001"}, InputError, "K = 24001 is more than the 24000 distinct rows"),
+        ({"memory": "150MiB"}, MemoryBudgetError, "K = 8 needs .* use MEMORY="),
+        ({"device": "tpu"}, InputError, "no device"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_any_dictionary(
+    tmp_path: Path, fields: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    sweep(options(tmp_path, k="1"))  # the patches are there
+    before = sorted(tmp_path.rglob("k0*"))
+    with pytest.raises(error, match=message):
+        sweep(options(tmp_path, **({"seed": 5} | fields)))
+    assert sorted(tmp_path.rglob("k0*")) == before
+
+
+def test_two_sweeps_of_one_experiment_do_not_mix(swept: tuple[Path, dict[str, Any]]) -> None:
+    out, first = swept
+    with FileLock(Path(first["experiment"]) / ".lock"), pytest.raises(BusyError, match="another"):
+        sweep(options(out, k="4"))
+
+
+def test_option_mode_and_init_reach_the_loops(tmp_path: Path) -> None:
+    results = [
+        sweep(options(tmp_path, k="8", **fields))["dictionaries"][0]["mse"]
+        for fields in (
+            {},
+            {"mode": "minibatch"},
+            {"init": "random"},
+            {"tol": "100"},
+            {"mode": "minibatch", "batch_size": "500"},
+        )
+    ]
+    assert len(set(results)) == len(results)
