@@ -1,0 +1,109 @@
+"""An experiment as the report sees it: dictionaries, data, and the images they came from."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import xarray
+
+from analysis.curves import mse_curve
+from analysis.pixels import PixelScale
+from analysis.stored import DICTIONARIES
+from storage import (
+    ImageSource,
+    IntegrityError,
+    PatchSpec,
+    PatchStore,
+    open_dictionaries,
+    open_images,
+    open_patches,
+)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment's folder, with at least one finished dictionary."""
+
+    folder: Path
+    tree: xarray.DataTree
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the sweep wrote about the experiment."""
+        return cast(dict[str, Any], self.tree.attrs)
+
+    @cached_property
+    def curve(self) -> xarray.Dataset:
+        """Scores over K, as `mse_curve` returns them."""
+        return mse_curve(self.tree)
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """The K list, ascending."""
+        return [int(k) for k in self.curve["k"].values]
+
+    @cached_property
+    def nodes(self) -> dict[int, xarray.Dataset]:
+        """The dictionaries by K, ascending; arrays are read when they are used."""
+        found = {int(node.attrs["k"]): node.to_dataset() for node in self.tree.children.values()}
+        return dict(sorted(found.items()))
+
+    def centroids(self, k: int) -> np.ndarray:
+        """(k, *patch_shape) float32, pixel levels."""
+        values: np.ndarray = self.nodes[k]["centroids"].values
+        return values
+
+    @property
+    def spec(self) -> PatchSpec:
+        """How the patches were cut."""
+        return PatchSpec.from_dict(self.facts["spec"])
+
+    @property
+    def patch_shape(self) -> tuple[int, ...]:
+        """(rows, cols), or (rows, cols, channels) for colour."""
+        return (self.spec.rows, self.spec.cols, *self.facts["source"]["image_shape"][2:])
+
+    @property
+    def name(self) -> str:
+        """The data set's name."""
+        return str(self.facts["source"]["name"])
+
+    @property
+    def pixels(self) -> PixelScale:
+        """Range and unit of the pixels."""
+        return PixelScale.of(np.dtype(self.facts["source"]["dtype"]))
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that were used: train, and test where there is one."""
+        return ["train", "test"] if self.facts["test_store"] else ["train"]
+
+    def store(self, split: str) -> PatchStore:
+        """The patch store of a split.
+
+        Raises: InputError when it is gone, IntegrityError when it is damaged.
+        """
+        name = f"{self.facts[f'{split}_store']}.zarr"
+        return open_patches(self.folder.parent / "patches" / name)
+
+    def images(self, split: str) -> ImageSource:
+        """The images of a split, checked to be those that the patches were cut from.
+
+        Raises: InputError when they are gone; IntegrityError when they are others.
+        """
+        source = open_images(self.facts["dataset"], split, Path(self.facts["data"]))
+        known = self.facts["source"] if split == "train" else self.store(split).source
+        if source.fingerprint != known["fingerprint"]:
+            raise IntegrityError(
+                f"the {split} images of {self.facts['dataset']} are not those that {self.folder}"
+                f" was made from (SHA-256 {source.fingerprint[:10]}… where"
+                f" {known['fingerprint'][:10]}… is expected): put the old file back, or sweep again"
+            )
+        return source
+
+
+def open_experiment(folder: Path) -> Experiment:
+    """Open an experiment that `find_experiments` found."""
+    return Experiment(folder, open_dictionaries(folder / DICTIONARIES))

@@ -1,0 +1,120 @@
+"""From an experiment on disk to its findings: the numbers behind the answers and the figures."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.curves import elbow, power_law
+from analysis.experiment import Experiment
+from analysis.findings import Findings, ImageFindings
+from analysis.kinds import shares_of
+from analysis.plates import Quantised, RebuiltRow
+from analysis.reconstruction import Rebuilt, rebuild
+from analysis.samples import draw_patches, quantise, sample_images, typical_image
+
+SPLIT_NAMES = {"train": "training", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the figures show.
+
+    samples: label -> images. patches: (m, *patch_shape), with their centroids by K.
+    rebuilt: one row per split.
+    """
+
+    samples: dict[str, list[np.ndarray]]
+    patches: np.ndarray
+    quantised: dict[int, Quantised]
+    rebuilt: list[RebuiltRow]
+
+
+def investigate(experiment: Experiment) -> tuple[Findings, Material]:
+    """Read what the report needs: one chunk of patches, the images, every dictionary.
+
+    Raises: InputError where images or patches are gone; IntegrityError where they are others.
+    """
+    stores = {split: experiment.store(split) for split in experiment.splits}
+    patches, variance, rows = draw_patches(stores["train"])
+    samples, rebuilt, images = {}, [], {}
+    for split, store in stores.items():
+        source = experiment.images(split).images
+        name = SPLIT_NAMES[split]
+        samples[name] = sample_images(source, store)
+        index = typical_image(store)
+        image = np.ascontiguousarray(source[index], source.dtype.newbyteorder("="))
+        versions = {
+            k: rebuild(image, experiment.centroids(k), experiment.spec) for k in experiment.sizes
+        }
+        shown = {k: (version.image, version.image_mse) for k, version in versions.items()}
+        rebuilt.append(RebuiltRow(f"{name} image {index:,}", image, shown))
+        images[name] = (index, image, versions)
+    found = _findings(experiment, images, variance, rows)
+    quantised = {k: quantise(patches, experiment.centroids(k)) for k in experiment.sizes}
+    return found, Material(samples, patches, quantised, rebuilt)
+
+
+def _findings(
+    experiment: Experiment,
+    images: dict[str, tuple[int, np.ndarray, dict[int, Rebuilt]]],
+    variance: float,
+    variance_rows: int,
+) -> Findings:
+    curve, sizes = experiment.curve, experiment.sizes
+    mse = curve["mse"].values
+    ends = [
+        shares_of(
+            experiment.centroids(k), experiment.nodes[k]["count"].values, experiment.pixels.largest
+        )
+        for k in (sizes[0], sizes[-1])
+    ]
+    law = power_law(np.array(sizes, float), mse)
+    split = list(images)[-1]  # unseen if there is a test split
+    index, image, versions = images[split]
+    knee = elbow(sizes, mse)
+    k = sizes[-1] if knee is None else knee
+    spec = experiment.spec
+    return Findings(
+        dataset=experiment.name,
+        image_shape=image.shape,
+        patch="×".join(map(str, experiment.patch_shape)),
+        dim=experiment.facts["dim"],
+        patches=experiment.facts["n_rows"],
+        pixels=experiment.pixels,
+        sizes=sizes,
+        mse=mse.tolist(),
+        heldout=curve["heldout_mse"].values.tolist() if experiment.facts["test_store"] else None,
+        live=curve["live"].values.tolist(),
+        perplexity=curve["perplexity"].values.tolist(),
+        half=curve["half"].values.tolist(),
+        largest_share=curve["largest_share"].values.tolist(),
+        elbow=knee,
+        elbow_without_last=elbow(sizes[:-1], mse[:-1]),
+        exponent=None if law is None else law[0],
+        variance=variance,
+        variance_rows=variance_rows,
+        kinds=(ends[0].centroids, ends[1].centroids),
+        kinds_by_use=(ends[0].patches, ends[1].patches),
+        image=_image_findings(
+            split, index, k, image, versions[k], int(np.prod(spec.grid(*image.shape[:2])))
+        ),
+    )
+
+
+def _image_findings(
+    split: str, index: int, k: int, image: np.ndarray, version: Rebuilt, windows: int
+) -> ImageFindings:
+    covered = version.cover > 0
+    errors = (image - version.image)[covered]
+    return ImageFindings(
+        split=split,
+        index=index,
+        k=k,
+        windows=windows,
+        patches=len(version.labels),
+        distinct=len(np.unique(version.labels)),
+        overlap=float(version.cover[covered].mean()),
+        image_mse=version.image_mse,
+        covered_mse=float(np.mean(errors**2)),
+        patch_mse=version.patch_mse,
+    )

@@ -1,0 +1,155 @@
+"""The report's page: one HTML file that holds everything it shows."""
+
+import base64
+import shlex
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from analysis.answers import Answer
+from analysis.experiment import Experiment
+from analysis.figures import ReportFigure
+from analysis.findings import Findings
+from analysis.wording import listed, number, percent, unbroken
+
+SECTIONS = ("change", "quality", "coverage", "nature", "composition")  # of the answers, in order
+
+
+def render(
+    experiment: Experiment,
+    found: Findings,
+    written: Sequence[Answer],
+    figures: Sequence[ReportFigure],
+    digest: str,
+) -> str:
+    """The page as HTML text; nothing in it is loaded from elsewhere."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = files("analysis").joinpath("page.html").read_text(encoding="utf-8")
+    numbered = [
+        {
+            "number": place,
+            "figure": figure,
+            "data": base64.b64encode(figure.png).decode(),
+        }
+        for place, figure in enumerate(figures, start=1)
+    ]
+    environment.filters["unbroken"] = unbroken
+    return environment.from_string(source).render(
+        found=found,
+        facts=experiment.facts,
+        answers=list(zip(SECTIONS, written, strict=True)),
+        figures=numbered,
+        digest=digest,
+        names=" ".join(figure.name for figure in figures),
+        lead=_lead(experiment, found),
+        key_numbers=_key_numbers(found),
+        rows=_table(experiment, found),
+        provenance=_provenance(experiment),
+        command=_command(experiment),
+    )
+
+
+def _lead(experiment: Experiment, found: Findings) -> str:
+    images = experiment.facts["source"]["images"]
+    return (
+        f"{found.patches:,} patches of {images:,} images, summed up by"
+        f" {listed(found.sizes)} centroid{'' if found.sizes == [1] else 's'}."
+    )
+
+
+def _key_numbers(found: Findings) -> list[tuple[str, str]]:
+    sizes = found.sizes
+    span = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} – {sizes[-1]:,}"
+    entries = [
+        (f"{found.patches:,}", "patches to learn from"),
+        (span, f"centroids, {len(sizes)} dictionar{'y' if len(sizes) == 1 else 'ies'}"),
+        (number(found.mse[-1]), f"MSE at K = {sizes[-1]:,}"),
+    ]
+    if found.heldout is not None:
+        entries.append((number(found.heldout[-1]), f"held-out MSE at K = {sizes[-1]:,}"))
+    if found.elbow is not None:
+        entries.append((f"{found.elbow:,}", "K at the elbow of the MSE curve"))
+    return entries
+
+
+def _table(experiment: Experiment, found: Findings) -> list[dict[str, Any]]:
+    """One row per K, as text."""
+    curve = experiment.curve
+    rows = []
+    for place, k in enumerate(found.sizes):
+        one = curve.isel(k=place)
+        cells = [
+            f"{k:,}",
+            number(found.mse[place]),
+            number(float(one["heldout_mse"])),
+            percent(found.explained(place)).removesuffix(" %"),
+            f"{found.live[place]:,}",
+            number(found.perplexity[place], 3),
+            f"{int(one['passes']):,}",
+            f"{int(one['rows_seen']):,}",
+            number(float(one["seconds"]), 3),
+            "yes" if bool(one["converged"]) else "no",
+        ]
+        rows.append({"cells": cells, "elbow": k == found.elbow})
+    return rows
+
+
+def _provenance(experiment: Experiment) -> list[tuple[str, str]]:
+    """What the dictionaries were made of and with, as pairs of name and text."""
+    facts, last = experiment.facts, experiment.nodes[experiment.sizes[-1]].attrs
+    source, spec = facts["source"], experiment.spec
+    height, width = source["image_shape"][:2]
+    heldout = facts["heldout_rows"]
+    fit = ", ".join(f"{name} {value}" for name, value in _fit_options(experiment).items())
+    return [
+        (
+            "Images",
+            f"{source['name']}, {source['images']:,} training images of {height}×{width} pixels,"
+            f" {source['dtype']}; SHA-256 of the pixels {source['fingerprint']}",
+        ),
+        (
+            "Patches",
+            f"{spec.rows}×{spec.cols} pixels, stride {spec.stride}, threshold {spec.threshold:g}"
+            f" ({'every patch that is not blank' if spec.threshold == 0 else 'by mean level'});"
+            f" {facts['n_rows']:,} rows to learn from,"
+            f" {f'{heldout:,} held out' if heldout else 'none held out'}; store"
+            f" {facts['train_store']}",
+        ),
+        ("Fit", f"{fit}; on {_devices(experiment)}"),
+        ("Versions", listed([f"{name} {text}" for name, text in last["versions"].items()])),
+        ("Configuration", facts["digest"]),
+    ]
+
+
+def _fit_options(experiment: Experiment) -> dict[str, Any]:
+    """Options of the fit as the command line names them, less what its mode does not use."""
+    fit = experiment.facts["fit"]
+    return {
+        name.replace("_", "-"): value
+        for name, value in fit.items()
+        if (name, fit["mode"]) != ("batch_size", "full")
+    }
+
+
+def _devices(experiment: Experiment) -> str:
+    return listed(sorted({str(node.attrs["device"]) for node in experiment.nodes.values()}))
+
+
+def _command(experiment: Experiment) -> str:
+    """The command that learns the same dictionaries again."""
+    facts, spec = experiment.facts, experiment.spec
+    options = {
+        "dataset": facts["dataset"],
+        "data": facts["data"],
+        "out": experiment.folder.parent,
+        "patch": f"{spec.rows}x{spec.cols}",
+        "stride": spec.stride,
+        "threshold": spec.threshold,
+        "k": ",".join(map(str, experiment.sizes)),
+    } | _fit_options(experiment)
+    words = [f"--{name} {shlex.quote(str(value))}" for name, value in options.items()]
+    return " \\\n    ".join(["python -m pipeline sweep", *words])

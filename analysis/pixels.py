@@ -1,0 +1,59 @@
+"""Pixel levels as people see them: grey or colour on a fixed scale, and the words for it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class PixelScale:
+    """Range and unit of an image source's pixels.
+
+    largest: level shown as white; 0 is black.
+    level: name of the unit, in the plural.
+    """
+
+    largest: float
+    level: str
+
+    @classmethod
+    def of(cls, dtype: np.dtype) -> "PixelScale":
+        """Integers reach from 0 to the largest of their type, floats from 0 to 1."""
+        if dtype.kind == "f":
+            return cls(1.0, "pixel levels")
+        return cls(float(np.iinfo(dtype).max), "grey levels")
+
+    @property
+    def unit(self) -> str:
+        """Unit of a mean squared error."""
+        return f"squared {self.level}"
+
+    @property
+    def range_text(self) -> str:
+        """The range in words, as in 0 … 255."""
+        return f"0 … {self.largest:g}"
+
+
+def shades(pixels: np.ndarray, largest: float) -> np.ndarray:
+    """Levels as red, green, blue bytes, the same for all images: 0 black, `largest` white.
+
+    pixels: (height, width) or (height, width, channels): 3 channels are colour, of 4 the last is
+        left out, any other number is averaged to grey.
+    Returns: (height, width, 3) uint8.
+    """
+    levels = np.clip(np.asarray(pixels, np.float64) / largest, 0, 1)
+    if levels.ndim == 3:
+        levels = levels[..., :3] if levels.shape[2] in (3, 4) else levels.mean(axis=2)
+    if levels.ndim == 2:
+        levels = np.repeat(levels[..., np.newaxis], 3, axis=2)
+    return np.rint(levels * 255).astype(np.uint8)
+
+
+def enlarged(pixels: np.ndarray, scale: int) -> np.ndarray:
+    """Each pixel as a square of scale × scale, exactly."""
+    return pixels.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def scale_to(size: float, length: int) -> int:
+    """Whole factor at which `length` pixels fill at most `size`, at least 1."""
+    return max(1, int(size // length))

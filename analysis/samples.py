@@ -1,0 +1,48 @@
+"""What the report draws by chance, reproducibly: patches, sample images, the image to rebuild."""
+
+import numpy as np
+
+from analysis.plates import Quantised
+from pipeline import assign
+from storage import PatchStore
+
+SHOWN_PATCHES = 16
+SHOWN_IMAGES = 10
+VARIANCE_ROWS = 1 << 17  # enough for three digits
+
+
+def draw_patches(store: PatchStore, seed: int = 0) -> tuple[np.ndarray, float, int]:
+    """Random patches of the store's first chunk, and the variance of its patches.
+
+    The rows follow a permutation of the images, so the first chunk is a sample of them all.
+    Returns: (SHOWN_PATCHES, *patch_shape) of the store's dtype, fewer where there are fewer; the
+        mean squared distance from the mean patch per pixel, squared pixel levels; and the number
+        of rows it was taken over.
+    Memory: one chunk, and VARIANCE_ROWS of it in float64.
+    """
+    rows = store.read_chunk(0)
+    chosen = np.random.default_rng(seed).choice(
+        len(rows), min(SHOWN_PATCHES, len(rows)), replace=False
+    )
+    measured = rows[:VARIANCE_ROWS].astype(np.float64)
+    variance = float(measured.var(axis=0).mean())
+    return rows[chosen].reshape(-1, *store.patch_shape), variance, len(measured)
+
+
+def quantise(patches: np.ndarray, centroids: np.ndarray) -> Quantised:
+    """Nearest centroid of each patch; patches: (m, *patch_shape), centroids: (k, *patch_shape)."""
+    labels = assign(patches.reshape(len(patches), -1), centroids.reshape(len(centroids), -1))
+    return Quantised(labels, centroids[labels])
+
+
+def typical_image(store: PatchStore) -> int:
+    """Index of the image with the median number of kept patches; of several the first."""
+    counts = np.diff(store.offsets)
+    ranked = np.lexsort((store.order, counts))
+    median = counts[ranked[(len(ranked) - 1) // 2]]
+    return int(store.order[counts == median].min())
+
+
+def sample_images(images: np.ndarray, store: PatchStore) -> list[np.ndarray]:
+    """The first images in the store's own random order."""
+    return [images[index] for index in store.order[:SHOWN_IMAGES]]

@@ -1,0 +1,46 @@
+"""Numbers as they stand in a sentence."""
+
+import math
+import re
+from collections.abc import Sequence
+
+# A number and its unit, K and its value, an ellipsis and its ends stay on one line.
+_TOGETHER = re.compile(
+    r"(?<=\d) (?=%|dB|s\b|min\b|…)|(?<=…) (?=\d)|(?<=K) (?=[=≤])|(?<=[=≤]) (?=\d)"
+)
+
+
+def number(value: float, digits: int = 4) -> str:
+    """A number with `digits` significant digits and thousands parted, as in 1,419 or 0.04213."""
+    if not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}"
+
+
+def percent(share: float) -> str:
+    """A share in per cent: one decimal, two below one per cent, none for 0 and 100."""
+    if share in (0, 1):
+        return f"{100 * share:.0f} %"
+    return f"{100 * share:.{2 if abs(share) < 0.01 else 1}f} %"
+
+
+def listed(items: Sequence[object]) -> str:
+    """Items in a row, as in "100, 200 and 400"; a long row is cut in the middle."""
+    words = [f"{item:,}" if isinstance(item, int) else str(item) for item in items]
+    if len(words) > 8:
+        words = [*words[:3], "…", *words[-2:]]
+        return ", ".join(words)
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def count(n: int, noun: str) -> str:
+    """A number with its noun, as in 1 image or 1,500 images."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def unbroken(text: str) -> str:
+    """The text with no-break spaces where a line must not end."""
+    return _TOGETHER.sub("\u00a0", text)

@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+import xarray
+
+from analysis import reconstruct
+from analysis.reconstruction import rebuild
+from pipeline import cut_patches
+from storage import InputError, PatchSpec
+
+SPECS = [
+    PatchSpec(3, 3),
+    PatchSpec(2, 4, stride=2),
+    PatchSpec(3, 2, stride=3, threshold=0.2),
+    PatchSpec(5, 5, stride=2, threshold=0.5),
+]
+
+
+def digit(*channels: int, seed: int = 0) -> np.ndarray:
+    """A random image with a blank margin; (11, 13, *channels) uint8."""
+    image = np.zeros((11, 13, *channels), np.uint8)
+    inner = np.random.default_rng(seed).integers(0, 256, (6, 7, *channels))
+    image[3:9, 4:11] = inner
+    return image
+
+
+def as_tree(centroids: np.ndarray, spec: PatchSpec) -> xarray.DataTree:
+    axes = ("atom", "row", "col", "channel")[: centroids.ndim]
+    dictionary = xarray.Dataset({"centroids": (axes, centroids)})
+    tree = xarray.DataTree.from_dict({"k00002": dictionary})
+    tree.attrs = {"spec": spec.to_dict()}
+    return tree
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.label)
+def test_own_patches_as_centroids_give_the_image_back(
+    spec: PatchSpec, channels: tuple[int, ...]
+) -> None:
+    image = digit(*channels)
+    patches = cut_patches(image[np.newaxis], spec)
+    centroids = patches.reshape(-1, spec.rows, spec.cols, *channels).astype(np.float32)
+    rebuilt = rebuild(image, centroids, spec)
+    covered = rebuilt.cover > 0
+    assert covered.any()
+    np.testing.assert_array_equal(rebuilt.image[covered], image[covered])
+    assert not rebuilt.image[~covered].any()
+    assert rebuilt.patch_mse == 0
+
+
+def test_float_images_are_given_back_too() -> None:
+    image = digit().astype(np.float32) / 255
+    spec = PatchSpec(3, 3)
+    centroids = cut_patches(image[np.newaxis], spec).reshape(-1, 3, 3)
+    np.testing.assert_allclose(rebuild(image, centroids, spec).image, image, atol=1e-7)
+
+
+def test_overlaps_are_averaged_and_blank_pixels_stay_zero_by_hand() -> None:
+    # Windows of one row and two columns; those at columns 0 and 1 are kept, the rest are blank.
+    image = np.array([[10, 30, 0, 0, 0]], np.uint8)
+    centroids = np.array([[[12, 20]], [[40, 4]]], np.float32)
+    tree = as_tree(centroids, PatchSpec(1, 2))
+    # (10, 30) goes to (12, 20), (30, 0) to (40, 4); pixel 1 is the mean of 20 and 40.
+    np.testing.assert_array_equal(reconstruct(image, tree["k00002"]), [[12, 30, 4, 0, 0]])
+
+
+def test_only_kept_patches_count_in_the_mean() -> None:
+    # Threshold 0.5 keeps a sum above 255: the window at column 0 alone.
+    image = np.array([[255, 200, 40]], np.uint8)
+    tree = as_tree(np.array([[[250, 100]]], np.float32), PatchSpec(1, 2, threshold=0.5))
+    np.testing.assert_array_equal(reconstruct(image, tree["k00002"]), [[250, 100, 0]])
+
+
+def test_stride_two_by_hand() -> None:
+    image = np.arange(1, 10, dtype=np.uint8).reshape(3, 3)
+    tree = as_tree(np.array([[[7]], [[1]]], np.float32), PatchSpec(1, 1, stride=2))
+    np.testing.assert_array_equal(
+        reconstruct(image, tree["k00002"]), [[1, 0, 1], [0, 0, 0], [7, 0, 7]]
+    )
+
+
+def test_a_blank_image_stays_blank() -> None:
+    rebuilt = rebuild(np.zeros((4, 4), np.uint8), np.ones((1, 2, 2), np.float32), PatchSpec(2, 2))
+    assert not rebuilt.image.any()
+    assert len(rebuilt.labels) == 0
+    assert np.isnan(rebuilt.patch_mse)
+    assert rebuilt.image_mse == 0
+
+
+def test_mse_over_patches_and_over_pixels_by_hand() -> None:
+    image = np.array([[10, 0, 0, 0]], np.uint8)
+    rebuilt = rebuild(image, np.array([[[6, 2]]], np.float32), PatchSpec(1, 2, stride=2))
+    assert rebuilt.patch_mse == (4**2 + 2**2) / 2
+    assert rebuilt.image_mse == (4**2 + 2**2) / 4
+
+
+def test_a_dataset_alone_needs_the_spec() -> None:
+    centroids = np.array([[[7]]], np.float32)
+    alone = as_tree(centroids, PatchSpec(1, 1))["k00002"].to_dataset()
+    image = np.array([[9]], np.uint8)
+    np.testing.assert_array_equal(reconstruct(image, alone, spec=PatchSpec(1, 1)), [[7]])
+    np.testing.assert_array_equal(reconstruct(image, alone, spec={"rows": 1, "cols": 1}), [[7]])
+    with pytest.raises(InputError, match="spec="):
+        reconstruct(image, alone)
+
+
+def test_a_spec_that_contradicts_the_dictionary_is_refused() -> None:
+    tree = as_tree(np.array([[[7]]], np.float32), PatchSpec(1, 1))
+    with pytest.raises(InputError, match="contradicts"):
+        reconstruct(np.array([[9]], np.uint8), tree["k00002"], spec=PatchSpec(1, 1, stride=2))
+
+
+@pytest.mark.parametrize(
+    "image", [np.ones((4, 4), np.int64), np.ones((4, 4, 3), np.uint8), np.ones(4, np.uint8)]
+)
+def test_an_image_that_does_not_fit_is_refused(image: np.ndarray) -> None:
+    tree = as_tree(np.ones((1, 2, 2), np.float32), PatchSpec(2, 2))
+    with pytest.raises(InputError, match="image"):
+        reconstruct(image, tree["k00002"])

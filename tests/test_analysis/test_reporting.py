@@ -1,0 +1,242 @@
+"""The report from end to end, on sweeps of a second."""
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import analysis
+from analysis import report
+from analysis.command_line import combined, group
+from analysis.stored import digest_of, read_marks
+from pipeline import SweepOptions, sweep
+from pipeline.command_line import group as pipeline_group
+from storage import InputError, IntegrityError
+
+FIGURES = {
+    "samples",
+    "use",
+    "patches",
+    "mse",
+    "kinds",
+    "gallery-smallest",
+    "gallery-largest",
+    "rebuilt",
+    "convergence",
+}
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def learn(out: Path, k: tuple[int, ...], **options: Any) -> Path:
+    """The folder of a small experiment."""
+    fields = {"dataset": "digits", "max_iter": 3, "device": "cpu"} | options
+    return Path(sweep(SweepOptions(out=out, k=k, **fields))["experiment"])
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A reported experiment of three dictionaries; tests copy it before they change it."""
+    out = tmp_path_factory.mktemp("runs")
+    folder = learn(out, (4, 8, 30))
+    (result,) = report(out)
+    return folder, result
+
+
+@pytest.fixture
+def copied(reported: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
+    """The same in a folder of its own."""
+    folder, _ = reported
+    out = tmp_path / "runs"
+    shutil.copytree(folder.parent, out)
+    return out / folder.name
+
+
+class References(HTMLParser):
+    """What a page loads, and its images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded, self.images, self.scripts = [], [], 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.scripts += tag == "script"
+        if tag == "img":
+            self.images.append(given["src"])
+        else:
+            self.loaded += [given[name] for name in ("src", "href", "data") if name in given]
+
+
+def test_the_page_holds_every_figure_and_loads_nothing(
+    reported: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, result = reported
+    text = (folder / "report.html").read_text()
+    page = References()
+    page.feed(text)
+    assert page.loaded == []
+    assert page.scripts == 0
+    assert "url(" not in text
+    assert "@import" not in text
+    files = {path.stem: path.read_bytes() for path in (folder / "figures").iterdir()}
+    assert set(files) == FIGURES
+    assert all(content.startswith(PNG) for content in files.values())
+    embedded = {
+        base64.b64decode(source.removeprefix("data:image/png;base64,")) for source in page.images
+    }
+    assert embedded == set(files.values())
+    assert len(page.images) == len(FIGURES)
+    assert sorted(result["figures"]) == sorted(str(folder / f"figures/{n}.png") for n in FIGURES)
+
+
+def test_nothing_is_left_half_written(reported: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = reported
+    assert not list(folder.rglob("*.partial"))
+
+
+def test_the_page_gives_the_runs_numbers(reported: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = reported
+    text = re.sub("<[^>]+>", " ", (folder / "report.html").read_text())
+    for words in ("24,000", "4,752 held out", "--k 4,8,30", "--seed 0", "How is an image made"):
+        assert words in text
+    assert "batch-size" not in text  # not used by full
+
+
+def test_only_stale_makes_again_what_has_changed(copied: Path) -> None:
+    assert report(copied, only_stale=True)[0]["made"] is False
+    page = copied / "report.html"
+    before = page.read_bytes()
+    learn(copied.parent, (4, 8, 30, 40))
+    assert report(copied, only_stale=True)[0]["made"] is True
+    assert page.read_bytes() != before
+    assert read_marks(page).digest == digest_of(copied)
+    assert report(copied, only_stale=True)[0]["made"] is False
+
+
+def test_only_stale_makes_again_what_lacks_a_figure_or_its_marks(copied: Path) -> None:
+    (copied / "figures/mse.png").unlink()
+    assert report(copied, only_stale=True)[0]["made"] is True
+    (copied / "report.html").write_text("<p>something else")
+    assert report(copied, only_stale=True)[0]["made"] is True
+
+
+def test_a_report_is_the_same_every_time(copied: Path) -> None:
+    first = (copied / "report.html").read_bytes()
+    report(copied)
+    again = (copied / "report.html").read_bytes()
+    # The command that reproduces it names OUT, which was another folder.
+    digests = [re.findall(rb"base64,[^\"]+", page) for page in (first, again)]
+    assert digests[0] == digests[1]
+
+
+def test_command_line_prints_json(copied: Path) -> None:
+    result = CliRunner().invoke(group, ["report", "--only-stale", "--json", str(copied.parent)])
+    assert result.exit_code == 0
+    (entry,) = json.loads(result.stdout)["reports"]
+    assert entry["report"] == str(copied / "report.html")
+    assert entry["made"] is False
+    assert entry["seconds"] >= 0
+    assert len(entry["figures"]) == len(FIGURES)
+
+
+def run_report(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "analysis", "report", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_an_empty_folder_is_one_line_and_exit_code_two(tmp_path: Path) -> None:
+    result = run_report(tmp_path)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert "no finished dictionaries" in line
+    assert "run sweep" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no folder"):
+        report(tmp_path / "absent")
+
+
+def small_images(path: Path, *channels: int, seed: int = 0) -> str:
+    rng = np.random.default_rng(seed)
+    images = np.zeros((12, 9, 10, *channels), np.uint8)
+    images[:, 2:7, 3:8] = rng.integers(0, 256, (12, 5, 5, *channels))
+    np.save(path, images)
+    return str(path)
+
+
+def test_colour_rectangles_one_k_and_nothing_held_out(tmp_path: Path) -> None:
+    dataset = small_images(tmp_path / "colour.npy", 3)
+    folder = learn(tmp_path, (5,), dataset=dataset, patch=(2, 3), stride=2, threshold=0.05)
+    (result,) = report(folder)
+    names = {Path(path).stem for path in result["figures"]}
+    assert names == FIGURES - {"mse", "gallery-smallest"}
+    text = (folder / "report.html").read_text()
+    assert "2×3×3" in text
+    assert "Nothing was held out" in text
+
+
+def test_images_that_are_gone_or_others_are_named_and_damage_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "images.npy"
+    folder = learn(tmp_path, (3,), dataset=small_images(path))
+    small_images(path, seed=1)
+    with pytest.raises(IntegrityError, match="are not those"):
+        report(folder)
+    path.unlink()
+    from storage import open_images
+
+    open_images.cache_clear()
+    with pytest.raises(InputError, match=r"images\.npy"):
+        report(folder)
+    assert not (folder / "report.html").exists()
+
+
+def test_one_experiment_that_fails_does_not_keep_the_others_from_a_report(tmp_path: Path) -> None:
+    path = tmp_path / "gone.npy"
+    learn(tmp_path, (3,), dataset=small_images(path))
+    other = learn(tmp_path, (3,), dataset=small_images(tmp_path / "there.npy", seed=1))
+    path.unlink()
+    from storage import open_images
+
+    open_images.cache_clear()
+    with pytest.raises(InputError, match=r"gone\.npy"):
+        report(tmp_path)
+    assert (other / "report.html").exists()
+
+
+def test_patchdict_has_all_commands_and_pipeline_keeps_its_own() -> None:
+    assert set(combined().commands) == {*pipeline_group.commands, "report"}
+    assert "report" not in pipeline_group.commands
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = (
+        "import sys; from analysis.command_line import combined;"
+        "heavy = {'torch', 'matplotlib', 'xarray', 'zarr', 'jinja2', 'scipy'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_no_module_hides_a_public_name() -> None:
+    # `import analysis.gallery` would put the module where the function is looked up.
+    modules = {path.stem for path in Path(analysis.__file__).parent.glob("*.py")}
+    assert modules.isdisjoint(analysis.__all__)
