@@ -94,7 +94,7 @@ def _quality(found: Findings) -> list[str]:
         )
     text += (
         " (Explained means relative to the mean patch as only centroid, whose MSE is"
-        f" {number(found.variance)}, taken over {found.variance_rows:,} rows of the store.)"
+        f" {number(found.variance)}.)"
     )
     paragraphs = [text]
     if found.heldout is None:

@@ -39,7 +39,7 @@ class Findings:
     squared pixel levels. live, perplexity, half, largest_share: see `Usage`.
     elbow: of the training curve. elbow_without_last: the same without the largest K.
     exponent: of the power law fitted to the training curve.
-    variance: of the patches about their mean, per pixel, estimated from `variance_rows` rows.
+    variance: of the patches about their mean, per pixel.
     kinds, kinds_by_use: for the smallest and the largest K the share of each kind of centroid,
     among centroids and among patches.
     image: the rebuilt sample.
@@ -62,7 +62,6 @@ class Findings:
     elbow_without_last: int | None
     exponent: float | None
     variance: float
-    variance_rows: int
     kinds: tuple[dict[str, float], dict[str, float]]
     kinds_by_use: tuple[dict[str, float], dict[str, float]]
     image: ImageFindings

@@ -35,7 +35,7 @@ def investigate(experiment: Experiment) -> tuple[Findings, Material]:
     Raises: InputError where images or patches are gone; IntegrityError where they are others.
     """
     stores = {split: experiment.store(split) for split in experiment.splits}
-    patches, variance, rows = draw_patches(stores["train"])
+    patches = draw_patches(stores["train"])
     samples, rebuilt, images = {}, [], {}
     for split, store in stores.items():
         source = experiment.images(split).images
@@ -49,7 +49,7 @@ def investigate(experiment: Experiment) -> tuple[Findings, Material]:
         shown = {k: (version.image, version.image_mse) for k, version in versions.items()}
         rebuilt.append(RebuiltRow(f"{name} image {index:,}", image, shown))
         images[name] = (index, image, versions)
-    found = _findings(experiment, images, variance, rows)
+    found = _findings(experiment, images)
     quantised = {k: quantise(patches, experiment.centroids(k)) for k in experiment.sizes}
     return found, Material(samples, patches, quantised, rebuilt)
 
@@ -57,8 +57,6 @@ def investigate(experiment: Experiment) -> tuple[Findings, Material]:
 def _findings(
     experiment: Experiment,
     images: dict[str, tuple[int, np.ndarray, dict[int, Rebuilt]]],
-    variance: float,
-    variance_rows: int,
 ) -> Findings:
     curve, sizes = experiment.curve, experiment.sizes
     mse = curve["mse"].values
@@ -91,8 +89,7 @@ def _findings(
         elbow=knee,
         elbow_without_last=elbow(sizes[:-1], mse[:-1]),
         exponent=None if law is None else law[0],
-        variance=variance,
-        variance_rows=variance_rows,
+        variance=experiment.nodes[sizes[0]].attrs["variance"],  # of the rows, so the same for all
         kinds=(ends[0].centroids, ends[1].centroids),
         kinds_by_use=(ends[0].patches, ends[1].patches),
         image=_image_findings(

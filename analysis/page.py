@@ -84,8 +84,8 @@ def _table(experiment: Experiment, found: Findings) -> list[dict[str, Any]]:
         one = curve.isel(k=place)
         cells = [
             f"{k:,}",
-            number(found.mse[place]),
-            number(float(one["heldout_mse"])),
+            number(found.mse[place], 5),
+            number(float(one["heldout_mse"]), 5),
             percent(found.explained(place)).removesuffix(" %"),
             f"{found.live[place]:,}",
             number(found.perplexity[place], 3),

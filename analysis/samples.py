@@ -8,25 +8,20 @@ from storage import PatchStore
 
 SHOWN_PATCHES = 16
 SHOWN_IMAGES = 10
-VARIANCE_ROWS = 1 << 17  # enough for three digits
 
 
-def draw_patches(store: PatchStore, seed: int = 0) -> tuple[np.ndarray, float, int]:
-    """Random patches of the store's first chunk, and the variance of its patches.
+def draw_patches(store: PatchStore, seed: int = 0) -> np.ndarray:
+    """Random patches of the store's first chunk.
 
     The rows follow a permutation of the images, so the first chunk is a sample of them all.
-    Returns: (SHOWN_PATCHES, *patch_shape) of the store's dtype, fewer where there are fewer; the
-        mean squared distance from the mean patch per pixel, squared pixel levels; and the number
-        of rows it was taken over.
-    Memory: one chunk, and VARIANCE_ROWS of it in float64.
+    Returns: (SHOWN_PATCHES, *patch_shape) of the store's dtype, fewer where there are fewer.
+    Memory: one chunk.
     """
     rows = store.read_chunk(0)
     chosen = np.random.default_rng(seed).choice(
         len(rows), min(SHOWN_PATCHES, len(rows)), replace=False
     )
-    measured = rows[:VARIANCE_ROWS].astype(np.float64)
-    variance = float(measured.var(axis=0).mean())
-    return rows[chosen].reshape(-1, *store.patch_shape), variance, len(measured)
+    return rows[chosen].reshape(-1, *store.patch_shape)
 
 
 def quantise(patches: np.ndarray, centroids: np.ndarray) -> Quantised:

@@ -4,6 +4,8 @@ The projection is the process as it stands (its imports) plus what the step allo
 of rows does not appear in it.
 """
 
+import sys
+
 import psutil
 from pydantic import ByteSize
 
@@ -11,6 +13,16 @@ from storage.errors import MemoryBudgetError
 
 SLACK_BYTES = 64 << 20  # allocator, thread stacks, code that loads on first use
 _ROUND = 64 << 20
+
+
+def peak_resident() -> int:
+    """Largest resident size of this process so far, in bytes."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # Unix alone has it
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def check_budget(step: str, needed: int, cap: int, processes: int = 1) -> None:

@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from filelock import FileLock, Timeout
 
@@ -16,7 +15,7 @@ from pipeline.config import FitOptions, SweepOptions
 from pipeline.devices import resolve_device
 from pipeline.extraction import Extraction, extract
 from pipeline.fit import Fitter, make_engine, projected_bytes
-from pipeline.memory import check_budget
+from pipeline.memory import check_budget, peak_resident
 from pipeline.passes import Fit, mean_squared_error, score
 from pipeline.progress import Progress, SilentProgress
 from pipeline.seeding import require_distinct
@@ -171,7 +170,8 @@ def _learn(experiment: Experiment, k: int, device: torch.device, progress: Progr
             **_scores(fit, heldout_mse, seconds),
             "digest": experiment.digest,
             "device": str(device),
-            "peak_memory": psutil.Process().memory_info().rss,
+            "variance": fit.sums.mean_variance(),
+            "peak_memory": peak_resident(),
             "versions": {name: version(name) for name in ("torch", "numpy", "zarr", "xarray")},
         },
     )

@@ -28,7 +28,6 @@ FOUND = Findings(
     elbow_without_last=None,
     exponent=-0.5,
     variance=10000.0,
-    variance_rows=5000,
     kinds=(EVEN, EDGES),
     kinds_by_use=(EDGES, EVEN),
     image=ImageFindings("test", 7, 200, 16, 12, 9, 6.25, 500.0, 600.0, 1500.0),

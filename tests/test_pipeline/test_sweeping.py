@@ -51,6 +51,8 @@ def test_entries_agree_with_the_stored_dictionaries(swept: tuple[Path, dict[str,
         )
         assert node["sse"].sum() == pytest.approx(entry["sse"])
         assert node["mse"][-1] == entry["mse"]
+        assert node.attrs["variance"] == pytest.approx(rows.astype(float).var(axis=0).mean())
+        assert 50e6 < node.attrs["peak_memory"] < 8e9
     assert tree.attrs["train_store"] == store.name
     assert tree.attrs["fit"]["max_iter"] == 3
 
