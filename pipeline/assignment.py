@@ -3,7 +3,7 @@
 import numpy as np
 
 from pipeline.devices import resolve_device
-from pipeline.fit import make_engine
+from pipeline.engines import make_engine
 from pipeline.streaming import ArraySource, read_ahead
 from storage.errors import InputError
 

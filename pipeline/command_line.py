@@ -67,16 +67,18 @@ def extract(split: str, as_json: bool, **fields: str | None) -> None:
     from pipeline.extraction import Extraction
     from pipeline.extraction import extract as build
     from pipeline.progress import TerminalProgress
+    from pipeline.scheduling import Scheduler
 
     options = PatchOptions.checked(**given(fields))
     started = time.perf_counter()
-    store, reused = build(
-        Extraction(options.dataset, split, options.data, options.spec),
-        options.out,
-        scheduler=options.scheduler,
-        memory=options.memory,
-        progress=TerminalProgress(),
-    )
+    with Scheduler(options.scheduler, options.memory) as scheduler:
+        store, reused = build(
+            Extraction(options.dataset, split, options.data, options.spec),
+            options.out,
+            scheduler=scheduler,
+            memory=options.memory,
+            progress=TerminalProgress(),
+        )
     seconds = time.perf_counter() - started
     result = {
         "store": str(store.path),

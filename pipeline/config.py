@@ -67,6 +67,18 @@ def parse_patch(text: Any) -> Any:
     return int(sizes[0]), int(sizes[-1])
 
 
+def check_address(scheduler: str) -> str:
+    """Returns the scheduler's address if it is well-formed; raises InputError otherwise."""
+    kind, _, number = scheduler.partition(":")
+    workers = kind == "processes" and number.isdigit() and int(number) > 0
+    if scheduler and not workers and "://" not in scheduler:
+        raise InputError(
+            f"no scheduler {scheduler!r}: use nothing, processes:N, or an address such as"
+            " tcp://host:8786"
+        )
+    return scheduler
+
+
 class Options(BaseModel):
     """Base of the option groups; an unknown key is an error."""
 
@@ -99,7 +111,7 @@ class PatchOptions(Options):
     memory: Annotated[ByteSize, Field(gt=0)] = ByteSize(1 << 30)
     """Cap on the resident memory of the process tree, as in 1GiB or 800MB."""
     scheduler: str = ""
-    """Where Dask cuts the patches: empty (this process), processes:N, or an address."""
+    """Where patches are cut and passes run: empty (this process), processes:N, or an address."""
 
     @field_validator("data", "out")
     @classmethod
@@ -116,11 +128,7 @@ class PatchOptions(Options):
     @field_validator("scheduler")
     @classmethod
     def _well_formed(cls, scheduler: str) -> str:
-        kind, _, number = scheduler.partition(":")
-        workers = kind == "processes" and number.isdigit() and int(number) > 0
-        if scheduler and not workers and "://" not in scheduler:
-            raise ValueError("use nothing, processes:N, or an address such as tcp://host:8786")
-        return scheduler
+        return check_address(scheduler)
 
     @property
     def spec(self) -> PatchSpec:

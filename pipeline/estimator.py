@@ -3,6 +3,7 @@
 from typing import Any, Self
 
 import numpy as np
+import psutil
 import torch
 from pydantic import ByteSize, TypeAdapter, ValidationError
 from sklearn.base import (
@@ -14,14 +15,16 @@ from sklearn.base import (
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from pipeline.config import FitOptions
+from pipeline.config import FitOptions, check_address
 from pipeline.devices import one_torch_thread, resolve_device
-from pipeline.fit import ENGINES, Fitter, generator, make_engine
+from pipeline.engines import ENGINES, AssignmentEngine, make_engine
+from pipeline.executors import LocalExecutor
+from pipeline.fit import Fitter, generator
 from pipeline.minibatch import assign_batch
-from pipeline.passes import AssignmentEngine, score
 from pipeline.progress import Progress, SilentProgress
+from pipeline.scheduling import Scheduler
 from pipeline.seeding import kmeans_plus_plus, require_distinct
-from pipeline.streaming import ArraySource, Source, as_source, read_ahead
+from pipeline.streaming import ArraySource, Source, StoreSource, as_source, read_ahead
 from pipeline.sums import ClusterSums
 from storage.errors import InputError
 
@@ -45,6 +48,8 @@ class StreamingKMeans(
         empty: an empty cluster gets a "random" row, or half of the worst cluster ("split").
         engine: "auto" or "torch".
         device: "auto", "cpu", "cuda", "mps".
+        scheduler: "" (this process), "processes:N", or the address of a Dask cluster, on whose
+            workers the passes over a patch store run.
         memory: cap on the resident memory, as in "1GiB", or None for no cap.
         progress: an observer (see `pipeline.progress`), or None.
         random_state: int, RandomState or None; an int makes results repeatable bit for bit.
@@ -70,6 +75,7 @@ class StreamingKMeans(
         empty: str = "random",
         engine: str = "auto",
         device: str = "auto",
+        scheduler: str = "",
         memory: str | int | None = None,
         progress: Progress | None = None,
         random_state: Any = None,
@@ -83,6 +89,7 @@ class StreamingKMeans(
         self.empty = empty
         self.engine = engine
         self.device = device
+        self.scheduler = scheduler
         self.memory = memory
         self.progress = progress
         self.random_state = random_state
@@ -97,15 +104,10 @@ class StreamingKMeans(
         source = self._source(X, reset=True)
         init = self._initial(source.dim)
         require_distinct(source, self.n_clusters)
-        fitter = Fitter(
-            source,
-            options,
-            device,
-            self.engine,
-            self.progress or SilentProgress(),
-            _parse_memory(self.memory),
-        )
-        fit = fitter.fit(self.n_clusters, init)
+        memory, progress = _parse_memory(self.memory), self.progress or SilentProgress()
+        with self._scheduler(source, memory) as scheduler:
+            fitter = Fitter(source, options, device, self.engine, progress, scheduler, memory)
+            fit = fitter.fit(self.n_clusters, init)
         self.cluster_centers_ = fit.centroids
         self.counts_ = fit.sums.counts
         self.inertia_ = float(fit.sse.sum())
@@ -165,8 +167,9 @@ class StreamingKMeans(
         """Minus the SSE of the rows; y is ignored."""
         check_is_fitted(self)
         source = self._source(X, reset=False)
-        _, sse, _ = score(source, self._engine(source), self.cluster_centers_, SilentProgress())
-        return -float(sse.sum())
+        executor = LocalExecutor(source, self._engine(source))
+        sums, _ = executor.run_pass(self.cluster_centers_, SilentProgress())
+        return -float(sums.sse(self.cluster_centers_).sum())
 
     @property
     def _n_features_out(self) -> int:
@@ -192,6 +195,17 @@ class StreamingKMeans(
 
     def _device(self) -> torch.device:
         return resolve_device(self.device)
+
+    def _scheduler(self, source: Source, memory: int | None) -> Scheduler:
+        scheduler = Scheduler(
+            check_address(self.scheduler), memory or psutil.virtual_memory().total
+        )
+        if scheduler.remote and not isinstance(source, StoreSource):
+            raise InputError(
+                f"scheduler={self.scheduler!r} is for patch stores, which workers read themselves:"
+                " arrays are clustered in this process"
+            )
+        return scheduler
 
     def _engine(self, source: Source) -> AssignmentEngine:
         return make_engine(self.engine, self._device(), source.dim, source.dtype)

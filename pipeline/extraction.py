@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from pipeline.cutting import count_patches, cut_patches
 from pipeline.memory import check_budget
 from pipeline.progress import Progress, SilentProgress
-from pipeline.scheduling import Compute, open_scheduler, worker_count
+from pipeline.scheduling import Scheduler
 from storage.errors import InputError
 from storage.geometry import ChunkPlan, PatchSpec, chunk_rows, plan_chunks, running_sum
 from storage.patch_store import (
@@ -53,17 +53,18 @@ def extract(
     extraction: Extraction,
     out: Path,
     *,
-    scheduler: str = "",
+    scheduler: Scheduler | None = None,
     memory: int = 1 << 30,
     progress: Progress | None = None,
 ) -> tuple[PatchStore, bool]:
     """The patch store of these images, built under `out`/patches unless it is there.
 
+    scheduler: where the tasks run; threads of this process if None.
     memory: cap in bytes on the resident memory of the process tree.
     Returns: the store, and whether it was there already.
     Raises: InputError, IntegrityError, MemoryBudgetError; nothing is left half-written.
     """
-    progress = progress or SilentProgress()
+    progress, scheduler = progress or SilentProgress(), scheduler or Scheduler()
     images = extraction.open().images
     grid = extraction.spec.grid(*images.shape[1:3])
     source = describe(extraction.open())
@@ -73,22 +74,22 @@ def extract(
         return open_patches(path), True
     check_budget(
         "extraction",
-        projected_bytes(extraction.open(), extraction.spec, worker_count(scheduler)),
+        projected_bytes(extraction.open(), extraction.spec, scheduler),
         memory,
+        scheduler.processes,
     )
-    with open_scheduler(scheduler, memory) as compute:
-        offsets, order = _count(extraction, compute, progress)
-        if offsets[-1] == 0:
-            raise InputError(
-                f"threshold {extraction.spec.threshold} keeps none of the"
-                f" {len(images) * grid[0] * grid[1]} patches of {source['name']} {source['split']}:"
-                " use a lower one"
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _SoleBuilder(path, progress):
-            if path.exists():  # another process built it while this one waited
-                return open_patches(path), True
-            _write(extraction, path, offsets, order, source, compute, progress)
+    offsets, order = _count(extraction, scheduler, progress)
+    if offsets[-1] == 0:
+        raise InputError(
+            f"threshold {extraction.spec.threshold} keeps none of the"
+            f" {len(images) * grid[0] * grid[1]} patches of {source['name']} {source['split']}:"
+            " use a lower one"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _SoleBuilder(path, progress):
+        if path.exists():  # another process built it while this one waited
+            return open_patches(path), True
+        _write(extraction, path, offsets, order, source, scheduler, progress)
     return open_patches(path), False
 
 
@@ -105,7 +106,7 @@ def describe(source: ImageSource) -> dict[str, Any]:
 
 
 def _count(
-    extraction: Extraction, compute: Compute, progress: Progress
+    extraction: Extraction, scheduler: Scheduler, progress: Progress
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns offsets (images + 1,) and order (images,), both int64, in the store's order."""
     images = extraction.open().images
@@ -113,7 +114,7 @@ def _count(
     starts = range(0, len(images), step)
     progress.start(f"Counting {extraction.split}", len(starts), "blocks")
     tasks = [delayed(_count_block, pure=False)(extraction, start, start + step) for start in starts]
-    counts = np.concatenate(compute(tasks, lambda: progress.advance(1)))
+    counts = np.concatenate(scheduler.compute(tasks, lambda: progress.advance(1)))
     progress.finish()
     order = np.random.default_rng(extraction.spec.seed).permutation(len(images))
     return np.asarray(running_sum(counts[order].tolist()), np.int64), order.astype(np.int64)
@@ -125,7 +126,7 @@ def _write(
     offsets: np.ndarray,
     order: np.ndarray,
     source: dict[str, Any],
-    compute: Compute,
+    scheduler: Scheduler,
     progress: Progress,
 ) -> None:
     staging = path.with_name(path.name + ".partial")
@@ -143,18 +144,17 @@ def _write(
         for plan in plans
         if plan.index not in present
     ]
-    compute(tasks, lambda: progress.advance(1))
+    scheduler.compute(tasks, lambda: progress.advance(1))
     progress.finish()
     finish_staging(staging, path)
 
 
 def _count_block(extraction: Extraction, start: int, stop: int) -> np.ndarray:
-    return count_patches(extraction.open().images[start:stop], extraction.spec)
+    return count_patches(extraction.open().read(slice(start, stop)), extraction.spec)
 
 
 def _write_block(extraction: Extraction, staging: Path, plan: ChunkPlan) -> None:
-    images = extraction.open().images
-    chosen = images[_order(staging)[plan.first : plan.stop]]
+    chosen = extraction.open().read(_order(staging)[plan.first : plan.stop])
     rows = cut_patches(chosen, extraction.spec)[plan.skip : plan.skip + plan.rows]
     write_chunk(staging, plan.index, rows)
 
@@ -184,9 +184,11 @@ class _SoleBuilder:
         self._lock.release()
 
 
-def projected_bytes(source: ImageSource, spec: PatchSpec, workers: int) -> int:
-    """What extraction allocates at most, in bytes: the images, and a chunk in the making for each
-    task at work (its images, window sums, rows, and the rows of the images cut at either end).
+def projected_bytes(source: ImageSource, spec: PatchSpec, scheduler: Scheduler) -> int:
+    """What extraction allocates beside the images, in bytes, at most.
+
+    A chunk in the making for each task at work: its images, window sums, rows, and the rows of
+    the images cut at either end. Unpacked images are resident already, mapped ones never are.
     """
     images, dtype = source.images, source.images.dtype
     channels = int(np.prod(images.shape[3:], dtype=int))
@@ -196,4 +198,4 @@ def projected_bytes(source: ImageSource, spec: PatchSpec, workers: int) -> int:
     rows = chunk_rows(dim, dtype.itemsize) * dim * dtype.itemsize + 2 * image_rows
     # Sums take up to 8 bytes a pixel, twice; a chunk may draw on many images with few patches.
     per_task = max(4 * rows, 24 * COUNT_BYTES)
-    return source.resident_bytes + workers * per_task
+    return scheduler.workers * per_task

@@ -1,4 +1,4 @@
-"""From a source and options to a fitted dictionary: seeding, engine, loop."""
+"""From a source and options to a fitted dictionary: seeding, executor, loop."""
 
 from dataclasses import dataclass
 
@@ -8,20 +8,15 @@ import torch
 from pipeline import dense_engine, seeding
 from pipeline.config import FitOptions
 from pipeline.devices import one_torch_thread
+from pipeline.engines import make_engine
+from pipeline.executors import ClusterExecutor, Executor, LocalExecutor
 from pipeline.lloyd import fit_full
 from pipeline.memory import check_budget
 from pipeline.minibatch import fit_minibatch
-from pipeline.passes import AssignmentEngine, Fit
+from pipeline.passes import Fit
 from pipeline.progress import Progress
-from pipeline.streaming import READ_AHEAD, Source
-
-ENGINES = ("auto", "torch")
-
-
-def make_engine(name: str, device: torch.device, dim: int, dtype: np.dtype) -> AssignmentEngine:
-    """The engine of this name; "auto" takes the one meant for the device."""
-    assert name in ENGINES, name  # validated at the public edge
-    return dense_engine.DenseEngine(device, dim, dtype)
+from pipeline.scheduling import Scheduler
+from pipeline.streaming import READ_AHEAD, Source, StoreSource
 
 
 def projected_bytes(source: Source, k: int) -> int:
@@ -32,11 +27,19 @@ def projected_bytes(source: Source, k: int) -> int:
     return blocks + max(loop, seeding.projected_bytes(k, source.dim, itemsize))
 
 
+def check_fit(source: Source, k: int, scheduler: Scheduler, cap: int | None) -> None:
+    """Raises MemoryBudgetError where fitting K centroids would pass the cap; None: no cap."""
+    if cap is not None:
+        needed = projected_bytes(source, k) * scheduler.processes
+        check_budget(f"fitting K = {k}", needed, cap, scheduler.processes)
+
+
 @dataclass(frozen=True)
 class Fitter:
-    """Fits dictionaries of one source on one device.
+    """Fits dictionaries of one source.
 
-    memory: cap in bytes on the process's resident size, or None.
+    scheduler: where whole passes run, for a patch store; seeding and mini-batches run here.
+    memory: cap in bytes on the resident size of the process tree, or None.
     """
 
     source: Source
@@ -44,7 +47,19 @@ class Fitter:
     device: torch.device
     engine: str
     progress: Progress
+    scheduler: Scheduler
     memory: int | None = None
+
+    def executor_for(self, source: Source) -> Executor:
+        """What runs passes over `source`."""
+        if self.scheduler.remote and isinstance(source, StoreSource):
+            client = self.scheduler.client
+            return ClusterExecutor(source, client, self.engine, str(self.device))
+        return self._local_executor(source)
+
+    def _local_executor(self, source: Source) -> LocalExecutor:
+        engine = make_engine(self.engine, self.device, source.dim, source.dtype)
+        return LocalExecutor(source, engine)
 
     def fit(self, k: int, init: np.ndarray | None = None) -> Fit:
         """Learn k centroids, starting from `init` where given, up to k centroids, (m, d).
@@ -52,18 +67,15 @@ class Fitter:
         Raises: InputError for fewer than k distinct rows; MemoryBudgetError.
         """
         options, source = self.options, self.source
-        if self.memory is not None:
-            check_budget(f"fitting K = {k}", projected_bytes(source, k), self.memory)
+        check_fit(source, k, self.scheduler, self.memory)
         rng = generator(options, k)
         with one_torch_thread():
             init = seeding.seed_centroids(source, k, options.init, rng, self.device, init)
-        engine = make_engine(self.engine, self.device, source.dim, source.dtype)
         self.progress.start(f"K={k}", (options.passes + 1) * source.n_rows, "rows")
         try:
             if options.mode == "minibatch":
                 return fit_minibatch(
-                    source,
-                    engine,
+                    self._local_executor(source),
                     init,
                     max_iter=options.passes,
                     tol=options.tol,
@@ -73,8 +85,7 @@ class Fitter:
                     progress=self.progress,
                 )
             return fit_full(
-                source,
-                engine,
+                self.executor_for(source),
                 init,
                 max_iter=options.passes,
                 tol=options.tol,

@@ -3,14 +3,13 @@
 import numpy as np
 
 from pipeline.empty_clusters import fill_empty
-from pipeline.passes import AssignmentEngine, Fit, History, mean_squared_error, run_pass, score
+from pipeline.executors import Executor
+from pipeline.passes import Fit, History, mean_squared_error
 from pipeline.progress import Progress
-from pipeline.streaming import Source
 
 
 def fit_full(
-    source: Source,
-    engine: AssignmentEngine,
+    executor: Executor,
     centroids: np.ndarray,
     *,
     max_iter: int,
@@ -28,11 +27,11 @@ def fit_full(
     centroids = centroids.astype(np.float32)
     history = History()
     for update in range(1, max_iter + 1):
-        sums, seconds = run_pass(source, engine, centroids, progress)
+        sums, seconds = executor.run_pass(centroids, progress)
         sse = sums.sse(centroids)
         mse = mean_squared_error(sse, sums)
         moved = sums.means(centroids).astype(np.float32)
-        redrawn = fill_empty(moved, centroids, sums, empty, source, rng)
+        redrawn = fill_empty(moved, centroids, sums, empty, executor.source, rng)
         shift = float(np.square(moved.astype(np.float64) - centroids).sum())
         history.add(sums, mse, shift=shift, redrawn=redrawn, seconds=seconds)
         progress.advance(0, **{"pass": update, "MSE": mse})
@@ -42,7 +41,8 @@ def fit_full(
         converged = redrawn == 0 and shift <= tol * sums.mean_variance()
         if converged:
             break
-    sums, sse, seconds = score(source, engine, centroids, progress)
+    sums, seconds = executor.run_pass(centroids, progress)
+    sse = sums.sse(centroids)
     mse = mean_squared_error(sse, sums)
     history.add(sums, mse, shift=0.0, redrawn=0, seconds=seconds)
     return Fit(centroids, sums, sse, history, update, converged)

@@ -10,15 +10,16 @@ from contextlib import closing
 import numpy as np
 
 from pipeline.empty_clusters import fill_empty
-from pipeline.passes import AssignmentEngine, Fit, History, mean_squared_error, score
+from pipeline.engines import AssignmentEngine
+from pipeline.executors import LocalExecutor
+from pipeline.passes import Fit, History, mean_squared_error
 from pipeline.progress import Progress
-from pipeline.streaming import Source, read_ahead
+from pipeline.streaming import read_ahead
 from pipeline.sums import ClusterSums
 
 
 def fit_minibatch(
-    source: Source,
-    engine: AssignmentEngine,
+    executor: LocalExecutor,
     centroids: np.ndarray,
     *,
     max_iter: int,
@@ -35,6 +36,7 @@ def fit_minibatch(
     becomes of centroids that took no row in a pass, see `fill_empty`. batch_size: rows; a batch
     ends with its block. A last pass scores the final centroids.
     """
+    source, engine = executor.source, executor.engine
     centroids = centroids.astype(np.float32)
     taken = ClusterSums.zeros(len(centroids), source.dim, source.dtype)
     history = History()
@@ -64,7 +66,8 @@ def fit_minibatch(
         converged = redrawn == 0 and shift <= tol * seen.mean_variance()
         if converged:
             break
-    sums, sse, seconds = score(source, engine, centroids, progress)
+    sums, seconds = executor.run_pass(centroids, progress)
+    sse = sums.sse(centroids)
     mse = mean_squared_error(sse, sums)
     history.add(sums, mse, shift=0.0, redrawn=0, seconds=seconds)
     return Fit(centroids, sums, sse, history, update, converged)

@@ -1,28 +1,10 @@
-"""One pass over the rows, and what a run of passes leaves behind."""
+"""What a run of passes leaves behind."""
 
-import time
-from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
-from pipeline.progress import Progress
-from pipeline.streaming import Source, read_ahead
 from pipeline.sums import ClusterSums
-
-
-class AssignmentEngine(Protocol):
-    """Finds nearest centroids, ties to the lowest index, and adds up exact sums."""
-
-    def load(self, centroids: np.ndarray) -> None:
-        """Take the centroids that the next calls assign to; (k, d) float32."""
-
-    def assign(self, rows: np.ndarray) -> np.ndarray:
-        """Labels of the rows; (n, d) -> (n,) int64."""
-
-    def step(self, rows: np.ndarray, into: ClusterSums) -> None:
-        """Assign the rows and add them to `into`, in place; (n, d)."""
 
 
 @dataclass
@@ -76,25 +58,3 @@ class Fit:
 def mean_squared_error(sse: np.ndarray, sums: ClusterSums) -> float:
     """SSE / (n · d), in squared pixel levels."""
     return float(sse.sum()) / (sums.n_rows * sums.sums.shape[1])
-
-
-def run_pass(
-    source: Source, engine: AssignmentEngine, centroids: np.ndarray, progress: Progress
-) -> tuple[ClusterSums, float]:
-    """Assign all rows to `centroids` and add them up. Returns: sums, seconds."""
-    started = time.perf_counter()
-    engine.load(centroids)
-    sums = ClusterSums.zeros(len(centroids), source.dim, source.dtype)
-    with closing(read_ahead(source)) as blocks:
-        for block in blocks:
-            engine.step(block, sums)
-            progress.advance(len(block))
-    return sums, time.perf_counter() - started
-
-
-def score(
-    source: Source, engine: AssignmentEngine, centroids: np.ndarray, progress: Progress
-) -> tuple[ClusterSums, np.ndarray, float]:
-    """A pass that only scores. Returns: sums, SSE of each centroid (k,), seconds."""
-    sums, seconds = run_pass(source, engine, centroids, progress)
-    return sums, sums.sse(centroids), seconds

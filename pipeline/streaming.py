@@ -40,6 +40,7 @@ class StoreSource:
         self.n_rows, self.dim = store.shape
         self.dtype = store.dtype
         self.block_rows = store.chunk_rows
+        self.path = store.path
         self._store = store
 
     def read_block(self, index: int) -> np.ndarray:

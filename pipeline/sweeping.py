@@ -14,10 +14,11 @@ from filelock import FileLock, Timeout
 from pipeline.config import FitOptions, SweepOptions
 from pipeline.devices import resolve_device
 from pipeline.extraction import Extraction, extract
-from pipeline.fit import Fitter, make_engine, projected_bytes
-from pipeline.memory import check_budget, peak_resident
-from pipeline.passes import Fit, mean_squared_error, score
+from pipeline.fit import Fitter, check_fit
+from pipeline.memory import peak_resident
+from pipeline.passes import Fit, mean_squared_error
 from pipeline.progress import Progress, SilentProgress
+from pipeline.scheduling import Scheduler
 from pipeline.seeding import require_distinct
 from pipeline.streaming import StoreSource
 from storage.dictionary_store import (
@@ -87,21 +88,25 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> dict[str, 
     Raises: InputError, IntegrityError, MemoryBudgetError; BusyError where another sweep holds the
         experiment.
     """
-    progress = progress or SilentProgress()
+    with Scheduler(options.scheduler, options.memory) as scheduler:
+        return _sweep(options, scheduler, progress or SilentProgress())
+
+
+def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> dict[str, Any]:
     device = resolve_device(options.device)
-    experiment = prepare(options, progress)
+    experiment = prepare(options, scheduler, progress)
     progress.note(f"{experiment.train.n_rows:,} rows of {experiment.train.dim}, on {device}")
     path = experiment.dictionaries
     missing = _missing(experiment)
     if missing:
         # What cannot be learned is refused before anything is written.
         source, largest = StoreSource(experiment.train), max(missing)
-        check_budget(f"K = {largest}", projected_bytes(source, largest), options.memory)
+        check_fit(source, largest, scheduler, options.memory)
         require_distinct(source, largest)
         with _sole_owner(experiment.folder):
             create_dictionaries(path, experiment.describe())
             for k in _missing(experiment):
-                write_dictionary(path, _learn(experiment, k, device, progress))
+                write_dictionary(path, _learn(experiment, k, device, scheduler, progress))
     scores = finished_dictionaries(path)
     entries = [
         {name: scores[k][name] for name in SCORES}
@@ -118,14 +123,14 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> dict[str, 
     }
 
 
-def prepare(options: SweepOptions, progress: Progress) -> Experiment:
+def prepare(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> Experiment:
     """Extract what is not extracted yet, and name the experiment."""
     stores, reused = {}, True
     for split in splits_of(options.dataset):
         stores[split], was_there = extract(
             Extraction(options.dataset, split, options.data, options.spec),
             options.out,
-            scheduler=options.scheduler,
+            scheduler=scheduler,
             memory=options.memory,
             progress=progress,
         )
@@ -139,22 +144,27 @@ def _missing(experiment: Experiment) -> list[int]:
     return [k for k in experiment.options.sizes if k not in finished]
 
 
-def _learn(experiment: Experiment, k: int, device: torch.device, progress: Progress) -> Dictionary:
+def _learn(
+    experiment: Experiment,
+    k: int,
+    device: torch.device,
+    scheduler: Scheduler,
+    progress: Progress,
+) -> Dictionary:
     """Fit one dictionary and score it on the held-out patches."""
     options = experiment.options
     source = StoreSource(experiment.train)
     started = time.perf_counter()
-    fitter = Fitter(source, options, device, options.engine, progress, options.memory)
+    fitter = Fitter(source, options, device, options.engine, progress, scheduler, options.memory)
     fit = fitter.fit(k)
     seconds = time.perf_counter() - started
     heldout_mse = None
     if experiment.test:
         heldout = StoreSource(experiment.test)
-        engine = make_engine(options.engine, device, heldout.dim, heldout.dtype)
         progress.start(f"K={k} held-out", heldout.n_rows, "rows")
-        sums, sse, _ = score(heldout, engine, fit.centroids, progress)
+        sums, _ = fitter.executor_for(heldout).run_pass(fit.centroids, progress)
         progress.finish()
-        heldout_mse = mean_squared_error(sse, sums)
+        heldout_mse = mean_squared_error(sums.sse(fit.centroids), sums)
     progress.note(
         f"K={k}: MSE {fit.mse:.2f}"
         + ("" if heldout_mse is None else f", held-out {heldout_mse:.2f}")

@@ -1,6 +1,7 @@
 """Image sources: named data sets and files, opened as one array of images."""
 
 import hashlib
+import mmap
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -31,10 +32,16 @@ class ImageSource:
     split: str
     images: np.ndarray
 
-    @property
-    def resident_bytes(self) -> int:
-        """Bytes held in memory; 0 where the images are mapped from disk."""
-        return 0 if isinstance(self.images, np.memmap) else self.images.nbytes
+    def read(self, which: slice | np.ndarray) -> np.ndarray:
+        """A copy of some images, in native byte order.
+
+        Pages of a mapped file are let go at once: they would count as resident memory.
+        """
+        copy = self.images[which].astype(self.images.dtype.newbyteorder("="))
+        mapping = getattr(self.images, "_mmap", None)
+        if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):  # absent on Windows
+            mapping.madvise(mmap.MADV_DONTNEED)
+        return np.asarray(copy)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -42,9 +49,8 @@ class ImageSource:
         images = self.images
         digest = hashlib.sha256(f"{images.dtype.name}{images.shape}".encode())
         step = max(1, _HASH_BLOCK // images[0].nbytes)
-        native = images.dtype.newbyteorder("=")
         for start in range(0, len(images), step):
-            digest.update(np.ascontiguousarray(images[start : start + step], native).data)
+            digest.update(np.ascontiguousarray(self.read(slice(start, start + step))).data)
         return digest.hexdigest()
 
 

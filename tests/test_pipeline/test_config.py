@@ -60,8 +60,8 @@ def test_values_are_read_with_their_units() -> None:
         ("tol", "-1", "--tol"),
         ("seed", "x", "--seed"),
         ("engine", "gpu", "'auto' or 'torch'"),
-        ("scheduler", "processes:0", "use nothing, processes:N"),
-        ("scheduler", "threads", "use nothing, processes:N"),
+        ("scheduler", "processes:0", "no scheduler .*: use nothing, processes:N"),
+        ("scheduler", "threads", "no scheduler .*: use nothing, processes:N"),
     ],
 )
 def test_bad_values_are_one_line_that_says_what_to_do(field: str, value: Any, message: str) -> None:

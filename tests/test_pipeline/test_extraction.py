@@ -8,6 +8,7 @@ from filelock import FileLock
 import pipeline.extraction as extraction_module
 from pipeline.extraction import Extraction, extract
 from pipeline.progress import SilentProgress
+from pipeline.scheduling import Scheduler
 from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore, open_patches
 from storage.sources import open_images
 from tests.oracles import cut_by_loops
@@ -65,12 +66,14 @@ def test_second_extraction_reads_nothing_anew(
     assert extract(Extraction(str(strokes_file), "train", tmp_path, SPEC), tmp_path)[1]
 
 
-@pytest.mark.parametrize("scheduler", ["processes:2"])
 @pytest.mark.filterwarnings("default::ResourceWarning", "default::DeprecationWarning")
-def test_processes_write_the_same_bytes(strokes_file: Path, tmp_path: Path, scheduler: str) -> None:
+def test_processes_write_the_same_bytes(strokes_file: Path, tmp_path: Path) -> None:
     extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
     here, _ = extract(extraction, tmp_path / "threads")
-    there, reused = extract(extraction, tmp_path / "processes", scheduler=scheduler, memory=2 << 30)
+    with Scheduler("processes:2", 2 << 30) as scheduler:
+        there, reused = extract(
+            extraction, tmp_path / "processes", scheduler=scheduler, memory=2 << 30
+        )
     assert not reused
     np.testing.assert_array_equal(all_rows(there), all_rows(here))
 

@@ -9,6 +9,7 @@ from sklearn.cluster import KMeans
 
 from pipeline.dense_engine import DenseEngine
 from pipeline.empty_clusters import fill_empty
+from pipeline.executors import LocalExecutor
 from pipeline.lloyd import fit_full
 from pipeline.minibatch import fit_minibatch
 from pipeline.passes import Fit
@@ -20,11 +21,15 @@ from tests.oracles import squared_distances, sums_of
 SQUARE = np.array([[0, 0], [0, 2], [10, 0], [10, 2]], np.uint8)
 
 
+def executor(rows: np.ndarray) -> LocalExecutor:
+    engine = DenseEngine(torch.device("cpu"), rows.shape[1], rows.dtype)
+    return LocalExecutor(ArraySource(rows), engine)
+
+
 def lloyd(rows: np.ndarray, centroids: np.ndarray, **options: Any) -> Fit:
     defaults = {"max_iter": 50, "tol": 0.0, "empty": "random"}
     return fit_full(
-        ArraySource(rows),
-        DenseEngine(torch.device("cpu"), rows.shape[1], rows.dtype),
+        executor(rows),
         centroids,
         rng=np.random.default_rng(0),
         progress=SilentProgress(),
@@ -35,8 +40,7 @@ def lloyd(rows: np.ndarray, centroids: np.ndarray, **options: Any) -> Fit:
 def minibatch(rows: np.ndarray, centroids: np.ndarray, **options: Any) -> Fit:
     defaults = {"max_iter": 3, "tol": 0.0, "empty": "random", "batch_size": 50}
     return fit_minibatch(
-        ArraySource(rows),
-        DenseEngine(torch.device("cpu"), rows.shape[1], rows.dtype),
+        executor(rows),
         centroids,
         rng=np.random.default_rng(0),
         progress=SilentProgress(),

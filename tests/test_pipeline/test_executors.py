@@ -1,0 +1,97 @@
+"""Passes on the workers of a local cluster against passes in this process."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import StreamingKMeans, SweepOptions, sweep
+from pipeline.engines import make_engine
+from pipeline.executors import MAX_RANGES, ClusterExecutor, LocalExecutor, ranges
+from pipeline.extraction import Extraction, extract
+from pipeline.progress import SilentProgress
+from pipeline.scheduling import Scheduler
+from pipeline.streaming import StoreSource
+from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore, open_dictionaries
+
+MEMORY = 3 << 30
+
+
+@given(st.integers(1, 100_000))
+def test_ranges_cover_all_blocks_once(blocks: int) -> None:
+    found = ranges(blocks)
+    assert len(found) <= MAX_RANGES
+    assert [block for first, stop in found for block in range(first, stop)] == list(range(blocks))
+
+
+def store_of(images: np.ndarray, folder: Path) -> PatchStore:
+    np.save(folder / "images.npy", images)
+    extraction = Extraction(str(folder / "images.npy"), "train", folder, PatchSpec(3, 3))
+    return extract(extraction, folder)[0]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_workers_add_up_what_this_process_does(
+    strokes: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    monkeypatch.setattr("storage.geometry.CHUNK_BYTES", 9 * 64)
+    store = store_of((strokes / 7).astype(dtype), tmp_path)
+    assert store.n_chunks > 3
+    source = StoreSource(store)
+    centroids = store.read_chunk(1)[:20].astype(np.float32)
+    engine = make_engine("torch", torch.device("cpu"), source.dim, source.dtype)
+    here, _ = LocalExecutor(source, engine).run_pass(centroids, SilentProgress())
+    seen: list[int] = []
+
+    class Counts(SilentProgress):
+        def advance(self, units: int, **facts: Any) -> None:
+            seen.append(units)
+
+    with Scheduler("processes:2", MEMORY) as scheduler:
+        cluster = ClusterExecutor(source, scheduler.client, "torch", "cpu")
+        there, again = (cluster.run_pass(centroids, Counts())[0] for _ in range(2))
+    assert sum(seen) == 2 * store.n_rows
+    for name, mine in vars(here).items():
+        theirs = vars(there)[name]
+        assert theirs.dtype == mine.dtype
+        np.testing.assert_array_equal(theirs, vars(again)[name])
+        if dtype == "uint8":
+            np.testing.assert_array_equal(theirs, mine)
+        else:
+            np.testing.assert_allclose(theirs, mine, rtol=1e-12)
+
+
+def test_a_sweep_on_workers_stores_the_same_numbers(tmp_path: Path) -> None:
+    results = [
+        sweep(
+            SweepOptions.checked(
+                out=tmp_path / name, k="8", max_iter=3, scheduler=scheduler, memory=MEMORY
+            )
+        )
+        for name, scheduler in (("here", ""), ("there", "processes:2"))
+    ]
+    here, there = (
+        open_dictionaries(Path(result["experiment"]) / "dictionaries.zarr")["k00008"]
+        for result in results
+    )
+    for name in ("centroids", "count", "sse", "mse", "shift", "live", "redrawn", "rows"):
+        np.testing.assert_array_equal(here[name], there[name])
+    assert here.attrs["heldout_mse"] == there.attrs["heldout_mse"]
+
+
+def test_arrays_stay_in_this_process() -> None:
+    rows = np.arange(30, dtype=np.uint8).reshape(10, 3)
+    with pytest.raises(InputError, match="is for patch stores"):
+        StreamingKMeans(2, scheduler="processes:2").fit(rows)
+    with pytest.raises(InputError, match="no scheduler 'here'"):
+        StreamingKMeans(2, scheduler="here").fit(rows)
+
+
+def test_the_cap_holds_for_all_processes_together(tmp_path: Path) -> None:
+    options = SweepOptions.checked(out=tmp_path, k="8", scheduler="processes:64", memory=MEMORY)
+    with pytest.raises(MemoryBudgetError, match=r"more than the cap of 3\.0 GiB"):
+        sweep(options)
