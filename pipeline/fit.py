@@ -70,7 +70,9 @@ class Fitter:
         check_fit(source, k, self.scheduler, self.memory)
         rng = generator(options, k)
         with one_torch_thread():
-            init = seeding.seed_centroids(source, k, options.init, rng, self.device, init)
+            init = seeding.seed_centroids(
+                source, k, options.init, rng, self.device, init, self.progress
+            )
         self.progress.start(f"K={k}", (options.passes + 1) * source.n_rows, "rows")
         try:
             if options.mode == "minibatch":

@@ -5,6 +5,7 @@ from contextlib import closing
 import numpy as np
 import torch
 
+from pipeline.progress import Progress, SilentProgress
 from pipeline.streaming import Source, read_ahead, take_rows
 from storage.errors import InputError
 
@@ -21,6 +22,7 @@ def seed_centroids(
     rng: np.random.Generator,
     device: torch.device,
     given: np.ndarray | None = None,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """K initial centroids: distinct rows of the source, after those that are `given`.
 
@@ -40,7 +42,7 @@ def seed_centroids(
     if len(np.unique(sample, axis=0)) < k:
         # Too few distinct rows by chance: all of them are candidates then.
         sample = _distinct(sample, source, k)
-    return kmeans_plus_plus(sample, k, rng, device, given)
+    return kmeans_plus_plus(sample, k, rng, device, given, progress)
 
 
 def sample_rows(k: int) -> int:
@@ -65,6 +67,7 @@ def kmeans_plus_plus(
     rng: np.random.Generator,
     device: torch.device,
     given: np.ndarray | None = None,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """Greedy k-means++ (Arthur & Vassilvitskii 2007, section 6: the best of a few candidates).
 
@@ -75,6 +78,8 @@ def kmeans_plus_plus(
     """
     narrow = sample.dtype == np.uint8 and sample.shape[1] * 255**2 < _EXACT_FLOAT32
     narrow = narrow and given is None
+    progress = progress or SilentProgress()
+    progress.start(f"K={k} seeding", k, "centroids")
     where = torch.device("cpu") if device.type == "mps" and not narrow else device
     rows = torch.from_numpy(sample).to(where, torch.float32 if narrow else torch.float64)
     lengths = rows.square().sum(1)
@@ -108,6 +113,8 @@ def kmeans_plus_plus(
         best = int(remaining.argmin())
         chosen.append(int(candidates[best]))
         nearest = closer[best]
+        progress.advance(1)
+    progress.finish()
     drawn = sample[chosen]
     return drawn if given is None else np.concatenate([given, drawn.astype(given.dtype)])
 

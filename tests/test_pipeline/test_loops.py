@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
+from pipeline.cutting import cut_patches
 from pipeline.dense_engine import DenseEngine
 from pipeline.empty_clusters import fill_empty
 from pipeline.executors import LocalExecutor
@@ -16,6 +17,7 @@ from pipeline.passes import Fit
 from pipeline.progress import SilentProgress
 from pipeline.streaming import ArraySource
 from pipeline.sums import ClusterSums
+from storage import PatchSpec, open_images
 from tests.oracles import squared_distances, sums_of
 
 SQUARE = np.array([[0, 0], [0, 2], [10, 0], [10, 2]], np.uint8)
@@ -50,11 +52,9 @@ def minibatch(rows: np.ndarray, centroids: np.ndarray, **options: Any) -> Fit:
 
 @pytest.fixture(scope="module")
 def digits_rows() -> np.ndarray:
-    """10,000 rows of 16 correlated bytes."""
-    rng = np.random.default_rng(2)
-    shapes = rng.integers(0, 256, (12, 16))
-    noise = rng.normal(0, 25, (10_000, 16))
-    return np.clip(shapes[rng.integers(0, 12, 10_000)] + noise, 0, 255).astype(np.uint8)
+    """10,000 4×4 patches of the digits."""
+    patches = cut_patches(open_images("digits").images, PatchSpec(4, 4))
+    return np.random.default_rng(2).choice(patches, 10_000, replace=False)
 
 
 def test_four_points_by_hand() -> None:
