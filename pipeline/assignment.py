@@ -13,7 +13,7 @@ def assign(
 ) -> np.ndarray:
     """Index of the nearest centroid of each row, ties to the lowest.
 
-    rows: (n, d) integers or floats. centroids: (k, d) float32.
+    rows: (n, d) integers or floats. centroids: (k, d) float32 or float64.
     Returns: (n,) int64. Memory: one tile of distances, not n · k.
     Raises: InputError for a device that is not there, or shapes that do not match.
     """
@@ -23,6 +23,6 @@ def assign(
             " give (n, d) and (k, d)"
         )
     source = ArraySource(rows)
-    nearest = make_engine(engine, resolve_device(device), source.dim, source.dtype)
+    nearest = make_engine(engine, resolve_device(device, source.dtype), source.dim, source.dtype)
     nearest.load(centroids)
     return np.concatenate([nearest.assign(block) for block in read_ahead(source)])

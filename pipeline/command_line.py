@@ -133,6 +133,7 @@ def status(out: Path, as_json: bool) -> None:
     result = take_inventory(out)
     lines = [f"{s['rows']:>12,} rows  {s['store']}" for s in result["stores"]]
     lines += [f"   unfinished  {path}" for path in result["unfinished"]]
+    lines += [f"      damaged  {reason}" for reason in result["damaged"]]
     for experiment in result["experiments"]:
         sizes = ", ".join(str(entry["k"]) for entry in experiment["dictionaries"])
         lines.append(f"{experiment['experiment']}: K = {sizes or 'none yet'}")
@@ -182,9 +183,8 @@ def run(command: click.Group) -> NoReturn:
     except PatchDictError as error:
         _fail(str(error))
     except OSError as error:
-        if error.filename is None:
-            raise
-        _fail(f"cannot use {error.filename}: {error.strerror}")
+        where = error.filename or "a file"
+        _fail(f"cannot use {where}: {error.strerror or error}; make room or choose another OUT")
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted: the same command goes on from here", err=True)
         sys.exit(INTERRUPTED)

@@ -188,10 +188,10 @@ class SweepOptions(FitOptions, PatchOptions):
 
 def _one_line(error: ValidationError, valid: list[str]) -> str:
     first = error.errors()[0]
-    name = str(first["loc"][0]).replace("_", "-")
+    name = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
         return f"no option {name!r}: use one of {', '.join(valid)}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"].startswith("byte_size"):
         message = "use a size such as 1GiB or 800MB"
-    return f"--{name} {first['input']!r} is not valid: {message[0].lower()}{message[1:]}"
+    return f"{name} {first['input']!r} is not valid: {message[0].lower()}{message[1:]}"

@@ -6,8 +6,8 @@ On a CPU the rows are cut into pieces, one thread each with torch kept to one th
 threads that meet at a barrier after every small operation lose most of their time as soon as
 another process wants a core.
 
-Dtypes: stored uint8, uint16, other integers or floats; compute float32 (float64 for rows that
-float32 cannot hold); accumulate int64 for integers, float64 for floats; returned labels int64.
+Dtypes: stored integers of 8 or 16 bits, float32 or float64; compute float32 (float64 for float64
+rows); accumulate int64 for integers, float64 for floats; returned labels int64.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +33,6 @@ TILE_BYTES = {
     "mps": 64 << 20,
 }
 MIN_TILE_ROWS, MAX_TILE_ROWS = 256, 1 << 16
-_FLOAT32_ROWS = ("uint8", "int8", "uint16", "int16", "float16", "float32")
 _EXACT_FLOAT32 = 1 << 24
 T = TypeVar("T")
 
@@ -60,9 +59,11 @@ class DenseEngine:
     """
 
     def __init__(self, device: torch.device, dim: int, dtype: np.dtype) -> None:
-        wide = dtype.name not in _FLOAT32_ROWS
+        wide = dtype == np.float64
         if wide and device.type == "mps":
-            raise InputError(f"MPS has no float64, which {dtype} rows need: use float32 or cpu")
+            raise InputError(
+                f"MPS has no float64, which {dtype} rows need: use float32, or device cpu"
+            )
         self.device = device
         self.compute = torch.float64 if wide else torch.float32
         # Column sums of a piece and squared lengths of a row, each in the narrowest exact type.
@@ -72,7 +73,7 @@ class DenseEngine:
         self._square_dtype = torch.float32 if short else torch.float64
         # MPS has no float64: what needs it is added on the host.
         self._sum_device = device if device.type != "mps" else torch.device("cpu")
-        self._integers = dtype.kind in "ui"
+        self._dtype, self._integers = dtype, dtype.kind in "ui"
         self._piece_rows = piece_rows(dim)
         self._threads = None
         if device.type == "cpu":
@@ -80,14 +81,16 @@ class DenseEngine:
             self._threads = ThreadPoolExecutor(thread_count(), "assign", one_thread)
 
     def load(self, centroids: np.ndarray) -> None:
-        """Take the centroids that the next calls assign to; centroids: (k, d) float32."""
+        """Take the centroids that the next calls assign to; (k, d) float32 or float64."""
         k, dim = centroids.shape
         wide = centroids.astype(np.float64)
-        # Distances do not change under a shift; a whole-number one keeps integer rows exact and
-        # spends float32's digits on differences instead of on the mean.
-        shift = np.rint(wide.mean(axis=0))
-        shifted = torch.from_numpy(wide - shift)
-        self._shift = torch.from_numpy(shift).to(self.device, self.compute)
+        # Distances do not change under a shift. It spends the digits on differences instead of on
+        # the mean; a whole-number one keeps integer rows exact.
+        shift = wide.mean(axis=0)
+        shift = np.rint(shift) if self._integers else shift
+        self._shift = torch.from_numpy(shift).to(self.compute)
+        shifted = torch.from_numpy(wide) - self._shift.double()
+        self._shift = self._shift.to(self.device)
         self._half_norms = (0.5 * (shifted * shifted).sum(1)).to(self.device, self.compute)
         self._transposed = shifted.T.contiguous().to(self.device, self.compute)
         self._k, self._dim = k, dim
@@ -105,7 +108,12 @@ class DenseEngine:
 
     def step(self, rows: np.ndarray, into: ClusterSums) -> None:
         """Assign the rows and add them to `into`, in place. rows: (n, d)."""
-        for sums in self._map(lambda piece: self._sum_up(piece, self._nearest(piece)), rows):
+        origin = None if self._integers else torch.from_numpy(into.origin)
+
+        def work(piece: torch.Tensor) -> ClusterSums:
+            return self._sum_up(piece, self._nearest(piece), origin)
+
+        for sums in self._map(work, rows):
             into += sums  # in the order of the rows
 
     def _map(self, work: Callable[[torch.Tensor], T], rows: np.ndarray) -> Iterator[T]:
@@ -142,9 +150,16 @@ class DenseEngine:
         score, index = torch.min(scores, dim=1)
         return score, index + first
 
-    def _sum_up(self, piece: torch.Tensor, labels: torch.Tensor) -> ClusterSums:
-        """Sums of one piece, exact for integers: each partial sum fits its float type."""
+    def _sum_up(
+        self, piece: torch.Tensor, labels: torch.Tensor, origin: torch.Tensor | None
+    ) -> ClusterSums:
+        """Sums of one piece, exact for integers: each partial sum fits its float type.
+
+        origin: (d,) float64, taken off float rows first.
+        """
         piece, labels = piece.to(self._sum_device), labels.to(self._sum_device)
+        if origin is not None:
+            piece = piece.to(torch.float64) - origin.to(self._sum_device)
         order = torch.argsort(labels, stable=True)
         counts = torch.bincount(labels, minlength=self._k)
         sums = torch.nn.functional.embedding_bag(
@@ -152,11 +167,12 @@ class DenseEngine:
         )
         lengths = piece.to(self._square_dtype).square().sum(1, dtype=self._square_dtype)
         squares = torch.bincount(labels, weights=lengths.double(), minlength=self._k)
-        total = np.int64 if self._integers else np.float64
+        zeros = ClusterSums.zeros(0, 0, self._dtype)
         return ClusterSums(
-            sums.cpu().numpy().astype(total),
+            sums.cpu().numpy().astype(zeros.sums.dtype),
             counts.cpu().numpy(),
-            squares.cpu().numpy().astype(total),
+            squares.cpu().numpy().astype(zeros.squares.dtype),
+            zeros.origin,
         )
 
     def _first_of_equals(self, centroids: np.ndarray) -> torch.Tensor | None:

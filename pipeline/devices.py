@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 from storage.errors import InputError
@@ -11,18 +12,18 @@ from storage.errors import InputError
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str, dtype: np.dtype | None = None) -> torch.device:
     """The torch device of this name; "auto" is CUDA, then Apple MPS, then the CPU.
 
+    dtype: of the rows; "auto" passes over MPS for float64, which it has not.
     Raises: InputError when the device is unknown or absent; another one is never taken instead.
     """
     kind, _, _ = name.partition(":")
     if kind not in DEVICES:
         raise InputError(f"no device {name!r}: use {', '.join(DEVICES)}")
     if kind == "auto":
-        return torch.device(
-            "cuda" if _has_cuda() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
+        mps = torch.backends.mps.is_available() and dtype != np.float64
+        return torch.device("cuda" if _has_cuda() else "mps" if mps else "cpu")
     if kind == "cuda" and not _has_cuda():
         raise InputError(
             f"device {name} is not there: torch {torch.__version__} finds no CUDA GPU; use cpu"

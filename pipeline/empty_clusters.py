@@ -6,6 +6,7 @@ from pipeline.streaming import Source, take_rows
 from pipeline.sums import ClusterSums
 
 POLICIES = ("random", "split")
+_DRAWS = 8  # rows drawn for each that is needed: one that is a centroid already would stay empty
 _PUSH = 2.0**-10  # relative step between the two halves of a split cluster, as in faiss
 
 
@@ -28,7 +29,8 @@ def fill_empty(
     if len(empty) == 0:
         return 0
     if policy == "random":
-        centroids[empty] = take_rows(source, rng.integers(source.n_rows, size=len(empty)))
+        drawn = take_rows(source, rng.integers(source.n_rows, size=_DRAWS * len(empty)))
+        centroids[empty] = _new_rows(drawn.astype(centroids.dtype), centroids, len(empty))
         return len(empty)
     sse, counts = sums.sse(old), sums.counts.astype(np.float64)
     signs = np.where(np.arange(centroids.shape[1]) % 2, -1.0, 1.0)
@@ -41,3 +43,13 @@ def fill_empty(
         sse[largest] = sse[index] = sse[largest] / 4
         counts[largest] = counts[index] = counts[largest] / 2
     return len(empty)
+
+
+def _new_rows(drawn: np.ndarray, centroids: np.ndarray, count: int) -> np.ndarray:
+    """The first `count` drawn rows that no centroid stands on, then any; (count, d)."""
+    _, first, inverse = np.unique(
+        np.concatenate([centroids, drawn]), axis=0, return_index=True, return_inverse=True
+    )
+    places = np.arange(len(centroids), len(centroids) + len(drawn))
+    new = first[inverse.reshape(-1)[places]] == places
+    return np.concatenate([drawn[new], drawn[~new]])[:count]

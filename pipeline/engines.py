@@ -7,6 +7,7 @@ import torch
 
 from pipeline.dense_engine import DenseEngine
 from pipeline.sums import ClusterSums
+from storage.errors import InputError
 
 ENGINES = ("auto", "torch")
 
@@ -15,7 +16,7 @@ class AssignmentEngine(Protocol):
     """Finds nearest centroids, ties to the lowest index, and adds up exact sums."""
 
     def load(self, centroids: np.ndarray) -> None:
-        """Take the centroids that the next calls assign to; (k, d) float32."""
+        """Take the centroids that the next calls assign to; (k, d) float32 or float64."""
 
     def assign(self, rows: np.ndarray) -> np.ndarray:
         """Labels of the rows; (n, d) -> (n,) int64."""
@@ -25,6 +26,10 @@ class AssignmentEngine(Protocol):
 
 
 def make_engine(name: str, device: torch.device, dim: int, dtype: np.dtype) -> AssignmentEngine:
-    """The engine of this name; "auto" takes the one meant for the device."""
-    assert name in ENGINES, name  # validated at the public edge
+    """The engine of this name; "auto" takes the one meant for the device.
+
+    Raises: InputError for another name.
+    """
+    if name not in ENGINES:
+        raise InputError(f"no engine {name!r}: use {', '.join(ENGINES)}")
     return DenseEngine(device, dim, dtype)

@@ -18,14 +18,21 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from pipeline.config import FitOptions, check_address
 from pipeline.devices import one_torch_thread, resolve_device
 from pipeline.engines import ENGINES, AssignmentEngine, make_engine
-from pipeline.executors import LocalExecutor
-from pipeline.fit import Fitter, generator
+from pipeline.executors import LocalExecutor, empty_sums
+from pipeline.fit import Fitter, check_fit, generator
 from pipeline.minibatch import assign_batch
 from pipeline.progress import Progress, SilentProgress
 from pipeline.scheduling import Scheduler
 from pipeline.seeding import kmeans_plus_plus, require_distinct
-from pipeline.streaming import ArraySource, Source, StoreSource, as_source, read_ahead
-from pipeline.sums import ClusterSums
+from pipeline.streaming import (
+    ArraySource,
+    Source,
+    StoreSource,
+    as_source,
+    centroid_dtype,
+    origin_of,
+    read_ahead,
+)
 from storage.errors import InputError
 
 
@@ -55,10 +62,10 @@ class StreamingKMeans(
         random_state: int, RandomState or None; an int makes results repeatable bit for bit.
 
     Attributes:
-        cluster_centers_: (K, d) float32.
+        cluster_centers_: (K, d) float32; float64 for float64 rows.
         counts_: (K,) int64, rows of each cluster.
         inertia_: SSE, sum of squared distances, float.
-        n_iter_: passes that moved the centroids.
+        n_iter_: Lloyd steps, or passes of mini-batches; the last may have moved nothing.
         history_: dict of lists, one entry per pass (see `pipeline.passes.History`).
         labels_: (n,) int32, after `fit` on a numpy array only: it grows with n.
     """
@@ -100,13 +107,15 @@ class StreamingKMeans(
         Raises: InputError (a ValueError) for bad parameters, or fewer than K distinct rows;
             MemoryBudgetError where the cap is too small.
         """
-        options, device = self._options(), self._device()
+        options = self._options()
         source = self._source(X, reset=True)
+        device = resolve_device(self.device, source.dtype)
         init = self._initial(source.dim)
         require_distinct(source, self.n_clusters)
         memory, progress = _parse_memory(self.memory), self.progress or SilentProgress()
         with self._scheduler(source, memory) as scheduler:
-            fitter = Fitter(source, options, device, self.engine, progress, scheduler, memory)
+            check_fit(source, self.n_clusters, scheduler, memory)
+            fitter = Fitter(source, options, device, self.engine, progress, scheduler)
             fit = fitter.fit(self.n_clusters, init)
         self.cluster_centers_ = fit.centroids
         self.counts_ = fit.sums.counts
@@ -128,6 +137,11 @@ class StreamingKMeans(
         source = self._source(X, reset=first)
         if first:
             self._start_stream(source, options)
+        elif (source.dtype.kind == "f") != (self._taken.sums.dtype.kind == "f"):
+            raise InputError(
+                f"rows of {source.dtype} do not go on with a stream of"
+                f" {'floats' if self._taken.sums.dtype.kind == 'f' else 'integers'}: convert them"
+            )
         engine = self._engine(source)
         for block in read_ahead(source):
             for start in range(0, len(block), options.batch_size):
@@ -135,7 +149,7 @@ class StreamingKMeans(
                 batch = assign_batch(engine, self.cluster_centers_, rows, self._taken)
                 self.inertia_ += float(batch.sse(self.cluster_centers_).sum())
                 means = self._taken.means(self.cluster_centers_)
-                self.cluster_centers_ = means.astype(np.float32)
+                self.cluster_centers_ = means.astype(self.cluster_centers_.dtype)
         self.counts_ = self._taken.counts
         self.n_iter_ += 1
         return self
@@ -179,7 +193,7 @@ class StreamingKMeans(
         if not isinstance(self.n_clusters, (int, np.integer)) or self.n_clusters < 1:
             raise InputError(f"n_clusters={self.n_clusters!r} is not valid: use an integer >= 1")
         if self.engine not in ENGINES:
-            raise InputError(f"engine={self.engine!r} is not valid: use {', '.join(ENGINES)}")
+            raise InputError(f"no engine {self.engine!r}: use {', '.join(ENGINES)}")
         seed = self.random_state
         if not isinstance(seed, (int, np.integer)):
             seed = check_random_state(seed).randint(2**31 - 1)
@@ -193,9 +207,6 @@ class StreamingKMeans(
             seed=int(seed),
         )
 
-    def _device(self) -> torch.device:
-        return resolve_device(self.device)
-
     def _scheduler(self, source: Source, memory: int | None) -> Scheduler:
         scheduler = Scheduler(
             check_address(self.scheduler), memory or psutil.virtual_memory().total
@@ -208,12 +219,16 @@ class StreamingKMeans(
         return scheduler
 
     def _engine(self, source: Source) -> AssignmentEngine:
-        return make_engine(self.engine, self._device(), source.dim, source.dtype)
+        return make_engine(
+            self.engine, resolve_device(self.device, source.dtype), source.dim, source.dtype
+        )
 
     def _initial(self, dim: int) -> np.ndarray | None:
         if isinstance(self.init, str):
             return None
-        init = np.asarray(self.init, np.float32)
+        init = np.asarray(self.init, np.float64)
+        if not np.isfinite(init).all():
+            raise InputError("init holds infinite values or NaN: give finite rows")
         if init.ndim != 2 or init.shape[1] != dim or not 1 <= len(init) <= self.n_clusters:
             raise InputError(
                 f"init has the shape {init.shape} where 1 to {self.n_clusters} rows of {dim} are"
@@ -248,9 +263,10 @@ class StreamingKMeans(
         if init is None or len(init) < self.n_clusters:
             require_distinct(ArraySource(rows), self.n_clusters)
             with one_torch_thread():
-                init = kmeans_plus_plus(rows, self.n_clusters, rng, self._device(), given=init)
-        self.cluster_centers_ = init.astype(np.float32)
-        self._taken = ClusterSums.zeros(self.n_clusters, source.dim, source.dtype)
+                device = resolve_device(self.device, source.dtype)
+                init = kmeans_plus_plus(rows, self.n_clusters, rng, device, given=init)
+        self.cluster_centers_ = init.astype(centroid_dtype(source))
+        self._taken = empty_sums(source, self.n_clusters, origin_of(source))
         self.inertia_, self.n_iter_ = 0.0, 0
 
     def _assign(self, source: Source) -> np.ndarray:

@@ -6,20 +6,18 @@ A worker reads its ranges of chunks itself, gets the centroids of the pass, and 
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from functools import cached_property, lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from pipeline.engines import AssignmentEngine, make_engine
 from pipeline.progress import Progress
-from pipeline.streaming import Source, StoreSource, block_count, read_ahead
+from pipeline.scheduling import Scheduler
+from pipeline.streaming import Source, StoreSource, block_count, origin_of, read_ahead
 from pipeline.sums import ClusterSums
 from storage.patch_store import open_patches
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 # Ranges of a pass, whatever the number of workers, so that float sums do not depend on it.
 MAX_RANGES = 64
@@ -43,10 +41,15 @@ class LocalExecutor:
     source: Source
     engine: AssignmentEngine
 
+    @cached_property
+    def origin(self) -> np.ndarray | None:
+        """Where float rows are summed about, (d,)."""
+        return origin_of(self.source)
+
     def run_pass(self, centroids: np.ndarray, progress: Progress) -> tuple[ClusterSums, float]:
         started = time.perf_counter()
         self.engine.load(centroids)
-        sums = ClusterSums.zeros(len(centroids), self.source.dim, self.source.dtype)
+        sums = empty_sums(self.source, len(centroids), self.origin)
         with closing(read_ahead(self.source)) as blocks:
             for block in blocks:
                 self.engine.step(block, sums)
@@ -63,33 +66,43 @@ class ClusterExecutor:
     """
 
     source: StoreSource
-    client: "Client"
+    scheduler: Scheduler
     engine: str
     device: str
 
-    def run_pass(self, centroids: np.ndarray, progress: Progress) -> tuple[ClusterSums, float]:
-        from distributed import as_completed  # only where a cluster is asked for
+    @cached_property
+    def origin(self) -> np.ndarray | None:
+        """Where float rows are summed about, (d,)."""
+        return origin_of(self.source)
 
+    def run_pass(self, centroids: np.ndarray, progress: Progress) -> tuple[ClusterSums, float]:
         started = time.perf_counter()
         # Scattered: in every task's arguments the centroids would be sent once per range.
-        shared = self.client.scatter(centroids, broadcast=True, hash=False)
+        [shared] = self.scheduler.client.scatter(
+            [(centroids, self.origin)], broadcast=True, hash=False
+        )
         path = str(self.source.path.resolve())
         futures = {
-            self.client.submit(
+            self.scheduler.client.submit(
                 sum_range, path, shared, first, stop, self.engine, self.device, pure=False
             ): first
             for first, stop in ranges(block_count(self.source))
         }
         parts: dict[int, ClusterSums] = {}
-        for future in as_completed(futures):
+        for future, part in self.scheduler.completed(futures):
             first = futures[future]
-            parts[first] = future.result()
+            parts[first] = part
             future.release()
             progress.advance(parts[first].n_rows)
-        sums = ClusterSums.zeros(len(centroids), self.source.dim, self.source.dtype)
+        sums = empty_sums(self.source, len(centroids), self.origin)
         for first in sorted(parts):
             sums += parts[first]
         return sums, time.perf_counter() - started
+
+
+def empty_sums(source: Source, k: int, origin: np.ndarray | None) -> ClusterSums:
+    """Sums of no rows of this source yet."""
+    return ClusterSums.zeros(k, source.dim, source.dtype, origin)
 
 
 def ranges(blocks: int) -> list[tuple[int, int]]:
@@ -99,13 +112,21 @@ def ranges(blocks: int) -> list[tuple[int, int]]:
 
 
 def sum_range(
-    path: str, centroids: np.ndarray, first: int, stop: int, engine: str, device: str
+    path: str,
+    shared: tuple[np.ndarray, np.ndarray | None],
+    first: int,
+    stop: int,
+    engine: str,
+    device: str,
 ) -> ClusterSums:
-    """Sums over the chunks [first, stop) of the store at `path`; runs on a worker."""
-    source = _open(path)
+    """Sums over the chunks [first, stop) of the store at `path`; runs on a worker.
+
+    shared: the pass's centroids (k, d), and the origin (d,) of float rows.
+    """
+    source, (centroids, origin) = _open(path), shared
     found = make_engine(engine, torch.device(device), source.dim, source.dtype)
-    found.load(np.asarray(centroids))
-    sums = ClusterSums.zeros(len(centroids), source.dim, source.dtype)
+    found.load(centroids)
+    sums = empty_sums(source, len(centroids), origin)
     with closing(read_ahead(source, range(first, stop))) as blocks:
         for block in blocks:
             found.step(block, sums)

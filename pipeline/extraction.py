@@ -5,14 +5,15 @@ of a range of images: no two writers share a chunk, a task can be repeated, and 
 on with the missing chunks.
 """
 
-import time
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-import zarr
 from dask.delayed import delayed
 from filelock import FileLock, Timeout
 
@@ -20,19 +21,13 @@ from pipeline.cutting import count_patches, cut_patches
 from pipeline.memory import check_budget
 from pipeline.progress import Progress, SilentProgress
 from pipeline.scheduling import Scheduler
-from storage.errors import InputError
-from storage.geometry import ChunkPlan, PatchSpec, chunk_rows, plan_chunks, running_sum
-from storage.patch_store import (
-    PatchStore,
-    create_staging,
-    finish_staging,
-    open_patches,
-    store_name,
-    write_chunk,
-)
+from storage.errors import InputError, IntegrityError
+from storage.geometry import CHUNK_BYTES, ChunkPlan, PatchSpec, chunk_rows, plan_chunks
+from storage.patch_store import PatchStore, open_patches, store_name
+from storage.patch_writer import create_staging, finish_staging, read_order, write_chunk
 from storage.sources import ImageSource, open_images
 
-COUNT_BYTES = 4 << 20  # of images counted by one task
+SLICE_BYTES = 8 << 20  # of images with their sums and patches, in work at once in one task
 
 
 @dataclass(frozen=True)
@@ -44,9 +39,10 @@ class Extraction:
     data: Path
     spec: PatchSpec
 
-    def open(self) -> ImageSource:
-        """The images, opened once in each process."""
-        return open_images(self.dataset, self.split, self.data)
+
+# The images of the extraction at work, opened once in each process; told by their fingerprint,
+# for a file may change between one extraction and the next.
+_opened: dict[tuple[Extraction, str], ImageSource] = {}
 
 
 def extract(
@@ -65,31 +61,25 @@ def extract(
     Raises: InputError, IntegrityError, MemoryBudgetError; nothing is left half-written.
     """
     progress, scheduler = progress or SilentProgress(), scheduler or Scheduler()
-    images = extraction.open().images
-    grid = extraction.spec.grid(*images.shape[1:3])
-    source = describe(extraction.open())
-    name = store_name(source, extraction.spec)
-    path = out / "patches" / f"{name}.zarr"
+    images = open_images(extraction.dataset, extraction.split, extraction.data)
+    extraction.spec.grid(*images.images.shape[1:3])  # refuses patches that do not fit
+    source = describe(images)
+    path = out / "patches" / f"{store_name(source, extraction.spec)}.zarr"
     if path.exists():
         return open_patches(path), True
-    check_budget(
-        "extraction",
-        projected_bytes(extraction.open(), extraction.spec, scheduler),
-        memory,
-        scheduler.processes,
-    )
-    offsets, order = _count(extraction, scheduler, progress)
-    if offsets[-1] == 0:
-        raise InputError(
-            f"threshold {extraction.spec.threshold} keeps none of the"
-            f" {len(images) * grid[0] * grid[1]} patches of {source['name']} {source['split']}:"
-            " use a lower one"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _SoleBuilder(path, progress):
-        if path.exists():  # another process built it while this one waited
-            return open_patches(path), True
-        _write(extraction, path, offsets, order, source, scheduler, progress)
+    _opened[extraction, images.fingerprint] = images
+    try:
+        scheduler.plan(task_bytes(images, extraction.spec))
+        check_budget("extraction", scheduler.needed, memory)
+        work = _Work(extraction, source, scheduler, progress)
+        offsets, order = work.count()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _sole_builder(path, progress):
+            if path.exists():  # another process built it while this one waited
+                return open_patches(path), True
+            work.write(path, offsets, order)
+    finally:
+        _opened.clear()  # the images count as memory
     return open_patches(path), False
 
 
@@ -105,97 +95,143 @@ def describe(source: ImageSource) -> dict[str, Any]:
     }
 
 
-def _count(
-    extraction: Extraction, scheduler: Scheduler, progress: Progress
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns offsets (images + 1,) and order (images,), both int64, in the store's order."""
-    images = extraction.open().images
-    step = max(1, COUNT_BYTES // images[0].nbytes)
-    starts = range(0, len(images), step)
-    progress.start(f"Counting {extraction.split}", len(starts), "blocks")
-    tasks = [delayed(_count_block, pure=False)(extraction, start, start + step) for start in starts]
-    counts = np.concatenate(scheduler.compute(tasks, lambda: progress.advance(1)))
-    progress.finish()
-    order = np.random.default_rng(extraction.spec.seed).permutation(len(images))
-    return np.asarray(running_sum(counts[order].tolist()), np.int64), order.astype(np.int64)
+def task_bytes(source: ImageSource, spec: PatchSpec) -> int:
+    """What one task allocates beside the images, in bytes, at most.
+
+    A chunk's rows, the two copies that compressing takes, and a slice of images in work. Unpacked
+    images are resident already, mapped ones never are.
+    """
+    one_image = _image_bytes(source.images, spec)
+    largest_chunk = max(CHUNK_BYTES, spec.dim(_channels(source.images)) * 8)
+    return 3 * largest_chunk + max(SLICE_BYTES, one_image)
 
 
-def _write(
-    extraction: Extraction,
-    path: Path,
-    offsets: np.ndarray,
-    order: np.ndarray,
-    source: dict[str, Any],
-    scheduler: Scheduler,
-    progress: Progress,
-) -> None:
-    staging = path.with_name(path.name + ".partial")
-    channels = int(np.prod(source["image_shape"][2:], dtype=int))
-    spec = extraction.spec
-    present = create_staging(
-        staging, spec=spec, source=source, channels=channels, offsets=offsets, order=order
-    )
-    size = chunk_rows(spec.dim(channels), np.dtype(source["dtype"]).itemsize)
-    plans = plan_chunks(offsets.tolist(), size)
-    progress.start(f"Writing {extraction.split} patches", len(plans), "chunks")
-    progress.advance(len(present))
-    tasks = [
-        delayed(_write_block, pure=False)(extraction, staging, plan)
-        for plan in plans
-        if plan.index not in present
-    ]
-    scheduler.compute(tasks, lambda: progress.advance(1))
-    progress.finish()
-    finish_staging(staging, path)
+def _channels(images: np.ndarray) -> int:
+    return math.prod(images.shape[3:])
 
 
-def _count_block(extraction: Extraction, start: int, stop: int) -> np.ndarray:
-    return count_patches(extraction.open().read(slice(start, stop)), extraction.spec)
+def _image_bytes(images: np.ndarray, spec: PatchSpec) -> int:
+    """Pixels, three arrays of sums of up to 8 bytes, and all patches of one image."""
+    pixels, itemsize = math.prod(images.shape[1:]), images.dtype.itemsize
+    down, across = spec.grid(*images.shape[1:3])
+    return pixels * (itemsize + 24) + down * across * spec.dim(_channels(images)) * itemsize
 
 
-def _write_block(extraction: Extraction, staging: Path, plan: ChunkPlan) -> None:
-    chosen = extraction.open().read(_order(staging)[plan.first : plan.stop])
-    rows = cut_patches(chosen, extraction.spec)[plan.skip : plan.skip + plan.rows]
+def _slice_images(images: np.ndarray, spec: PatchSpec) -> int:
+    return max(1, SLICE_BYTES // _image_bytes(images, spec))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Counting and writing as Dask tasks."""
+
+    extraction: Extraction
+    source: dict[str, Any]
+    scheduler: Scheduler
+    progress: Progress
+
+    def count(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns offsets (images + 1,) and order (images,), both int64, in the store's order.
+
+        Raises: InputError when no patch is kept.
+        """
+        name, spec, fingerprint = self.extraction.split, self.extraction.spec, self._fingerprint
+        images = _images(self.extraction, fingerprint).images
+        step = _slice_images(images, spec)
+        starts = range(0, len(images), step)
+        self.progress.start(f"Counting {name}", len(images), "images")
+        tasks = [
+            delayed(_count_block, pure=False)(self.extraction, fingerprint, start, start + step)
+            for start in starts
+        ]
+        counts = np.concatenate(self.scheduler.compute(tasks, lambda: self.progress.advance(step)))
+        self.progress.finish()
+        if not counts.any():
+            windows = len(images) * math.prod(spec.grid(*images.shape[1:3]))
+            raise InputError(
+                f"threshold {spec.threshold} keeps none of the {windows} patches of"
+                f" {self.source['name']} {name}: use a lower one"
+            )
+        order = np.random.default_rng(spec.seed).permutation(len(images)).astype(np.int64)
+        offsets = np.zeros(len(images) + 1, np.int64)
+        np.cumsum(counts[order], out=offsets[1:])
+        return offsets, order
+
+    def write(self, path: Path, offsets: np.ndarray, order: np.ndarray) -> None:
+        """Write the chunks that are not there yet, and move the whole store to `path`."""
+        spec, staging = self.extraction.spec, path.with_name(path.name + ".partial")
+        channels = math.prod(self.source["image_shape"][2:])
+        present = create_staging(
+            staging, spec=spec, source=self.source, channels=channels, offsets=offsets, order=order
+        )
+        size = chunk_rows(spec.dim(channels), np.dtype(self.source["dtype"]).itemsize)
+        plans = plan_chunks(cast(Sequence[int], offsets), size)
+        self.progress.start(f"Writing {self.extraction.split} patches", len(plans), "chunks")
+        self.progress.advance(len(present))
+        tasks = [
+            delayed(_write_block, pure=False)(self.extraction, self._fingerprint, staging, plan)
+            for plan in plans
+            if plan.index not in present
+        ]
+        self.scheduler.compute(tasks, lambda: self.progress.advance(1))
+        self.progress.finish()
+        finish_staging(staging, path)
+
+    @property
+    def _fingerprint(self) -> str:
+        return str(self.source["fingerprint"])
+
+
+def _images(extraction: Extraction, fingerprint: str) -> ImageSource:
+    """The images, opened once in each process and checked to be those that were planned for."""
+    found = _opened.get((extraction, fingerprint))
+    if found is None:
+        found = open_images(extraction.dataset, extraction.split, extraction.data)
+        if found.fingerprint != fingerprint:
+            raise IntegrityError(
+                f"{extraction.dataset} is not the same on all workers, or changed: run it again"
+            )
+        _opened.clear()
+        _opened[extraction, fingerprint] = found
+    return found
+
+
+def _count_block(extraction: Extraction, fingerprint: str, start: int, stop: int) -> np.ndarray:
+    images = _images(extraction, fingerprint).read(slice(start, stop))
+    return count_patches(images, extraction.spec)
+
+
+def _write_block(extraction: Extraction, fingerprint: str, staging: Path, plan: ChunkPlan) -> None:
+    source, spec = _images(extraction, fingerprint), extraction.spec
+    order, step = _order(staging), _slice_images(source.images, spec)
+    dim = spec.dim(_channels(source.images))
+    rows = np.empty((plan.rows, dim), source.images.dtype.newbyteorder("="))
+    done, skip = 0, plan.skip
+    # A chunk may draw on any number of images with few patches each.
+    for first in range(plan.first, plan.stop, step):
+        chosen = source.read(order[first : min(first + step, plan.stop)])
+        cut = cut_patches(chosen, spec)[skip : skip + plan.rows - done]
+        rows[done : done + len(cut)] = cut
+        done, skip = done + len(cut), 0
     write_chunk(staging, plan.index, rows)
 
 
 @lru_cache(maxsize=2)
 def _order(staging: Path) -> np.ndarray:
     """The order of the images, read once in each process; the name fixes the content."""
-    return np.asarray(zarr.open_group(staging, mode="r")["order"])
+    return read_order(staging)
 
 
-class _SoleBuilder:
+@contextmanager
+def _sole_builder(path: Path, progress: Progress) -> Iterator[None]:
     """Holds the lock of one store; says so where it has to wait for another process."""
-
-    def __init__(self, path: Path, progress: Progress) -> None:
-        self._lock = FileLock(path.with_name(f".{path.name}.lock"))
-        self._progress = progress
-        self._started = time.monotonic()
-
-    def __enter__(self) -> None:
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            self._progress.note(f"waiting: another process is building {self._lock.lock_file}")
-            self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-
-def projected_bytes(source: ImageSource, spec: PatchSpec, scheduler: Scheduler) -> int:
-    """What extraction allocates beside the images, in bytes, at most.
-
-    A chunk in the making for each task at work: its images, window sums, rows, and the rows of
-    the images cut at either end. Unpacked images are resident already, mapped ones never are.
-    """
-    images, dtype = source.images, source.images.dtype
-    channels = int(np.prod(images.shape[3:], dtype=int))
-    dim = spec.dim(channels)
-    down, across = spec.grid(*images.shape[1:3])
-    image_rows = down * across * dim * dtype.itemsize
-    rows = chunk_rows(dim, dtype.itemsize) * dim * dtype.itemsize + 2 * image_rows
-    # Sums take up to 8 bytes a pixel, twice; a chunk may draw on many images with few patches.
-    per_task = max(4 * rows, 24 * COUNT_BYTES)
-    return scheduler.workers * per_task
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress.note(f"waiting: another process is building {path}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -15,7 +15,7 @@ from pipeline.memory import check_budget
 from pipeline.minibatch import fit_minibatch
 from pipeline.passes import Fit
 from pipeline.progress import Progress
-from pipeline.scheduling import Scheduler
+from pipeline.scheduling import WORKER_BYTES, Scheduler
 from pipeline.streaming import READ_AHEAD, Source, StoreSource
 
 
@@ -30,8 +30,9 @@ def projected_bytes(source: Source, k: int) -> int:
 def check_fit(source: Source, k: int, scheduler: Scheduler, cap: int | None) -> None:
     """Raises MemoryBudgetError where fitting K centroids would pass the cap; None: no cap."""
     if cap is not None:
-        needed = projected_bytes(source, k) * scheduler.processes
-        check_budget(f"fitting K = {k}", needed, cap, scheduler.processes)
+        needed = projected_bytes(source, k)
+        workers = scheduler.local_workers * (WORKER_BYTES + needed)
+        check_budget(f"fitting K = {k}", needed + workers, cap)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,6 @@ class Fitter:
     """Fits dictionaries of one source.
 
     scheduler: where whole passes run, for a patch store; seeding and mini-batches run here.
-    memory: cap in bytes on the resident size of the process tree, or None.
     """
 
     source: Source
@@ -48,13 +48,11 @@ class Fitter:
     engine: str
     progress: Progress
     scheduler: Scheduler
-    memory: int | None = None
 
     def executor_for(self, source: Source) -> Executor:
         """What runs passes over `source`."""
         if self.scheduler.remote and isinstance(source, StoreSource):
-            client = self.scheduler.client
-            return ClusterExecutor(source, client, self.engine, str(self.device))
+            return ClusterExecutor(source, self.scheduler, self.engine, str(self.device))
         return self._local_executor(source)
 
     def _local_executor(self, source: Source) -> LocalExecutor:
@@ -64,10 +62,9 @@ class Fitter:
     def fit(self, k: int, init: np.ndarray | None = None) -> Fit:
         """Learn k centroids, starting from `init` where given, up to k centroids, (m, d).
 
-        Raises: InputError for fewer than k distinct rows; MemoryBudgetError.
+        Raises: InputError for fewer than k distinct rows.
         """
         options, source = self.options, self.source
-        check_fit(source, k, self.scheduler, self.memory)
         rng = generator(options, k)
         with one_torch_thread():
             init = seeding.seed_centroids(

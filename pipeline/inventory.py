@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.progress import Progress
 from storage.dictionary_store import finished_dictionaries
-from storage.errors import IntegrityError
+from storage.errors import PatchDictError
 from storage.patch_store import open_patches, verify_chunks
 
 
@@ -17,7 +17,7 @@ def take_inventory(out: Path) -> dict[str, Any]:
     for path in sorted(out.glob("patches/*.zarr")):
         try:
             store = open_patches(path)
-        except IntegrityError as error:
+        except PatchDictError as error:
             damaged.append(str(error))
             continue
         stores.append(
@@ -30,9 +30,14 @@ def take_inventory(out: Path) -> dict[str, Any]:
         )
     experiments = []
     for path in sorted(out.glob("*/dictionaries.zarr")):
+        try:
+            finished = finished_dictionaries(path)
+        except PatchDictError as error:
+            damaged.append(str(error))
+            continue
         entries = [
             {"k": k, "mse": scores["mse"], "heldout_mse": scores["heldout_mse"]}
-            for k, scores in finished_dictionaries(path).items()
+            for k, scores in finished.items()
         ]
         experiments.append({"experiment": str(path.parent), "dictionaries": entries})
     unfinished = [str(path) for path in sorted(out.glob("patches/*.zarr.partial"))]

@@ -25,19 +25,18 @@ def peak_resident() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def check_budget(step: str, needed: int, cap: int, processes: int = 1) -> None:
+def check_budget(step: str, needed: int, cap: int) -> None:
     """Refuse a step that would pass the cap.
 
     needed: bytes that the step allocates beyond what is resident now. cap: of the process tree.
-    processes: how many processes as large as this one there will be.
     Raises: MemoryBudgetError with both numbers and the smallest cap that would do.
     """
-    projected = psutil.Process().memory_info().rss * processes + needed + SLACK_BYTES
+    projected = psutil.Process().memory_info().rss + needed + SLACK_BYTES
     if projected > cap:
         enough = -(-projected // _ROUND) * _ROUND
         raise MemoryBudgetError(
             f"{step} needs {_text(projected)} of memory, more than the cap of {_text(cap)}:"
-            f" use MEMORY={enough >> 20}MiB or more, or a smaller patch or K"
+            f" raise it (MEMORY={enough >> 20}MiB), or ask for less"
         )
 
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from pipeline.empty_clusters import fill_empty
 from pipeline.engines import AssignmentEngine
-from pipeline.executors import LocalExecutor
+from pipeline.executors import LocalExecutor, empty_sums
 from pipeline.passes import Fit, History, mean_squared_error
 from pipeline.progress import Progress
-from pipeline.streaming import read_ahead
+from pipeline.streaming import centroid_dtype, read_ahead
 from pipeline.sums import ClusterSums
 
 
@@ -37,12 +37,13 @@ def fit_minibatch(
     ends with its block. A last pass scores the final centroids.
     """
     source, engine = executor.source, executor.engine
-    centroids = centroids.astype(np.float32)
-    taken = ClusterSums.zeros(len(centroids), source.dim, source.dtype)
+    dtype = centroid_dtype(source)
+    centroids = centroids.astype(dtype)
+    taken = empty_sums(source, len(centroids), executor.origin)
     history = History()
     for update in range(1, max_iter + 1):
         before, started = centroids, time.perf_counter()
-        seen = ClusterSums.zeros(len(centroids), source.dim, source.dtype)
+        seen = empty_sums(source, len(centroids), executor.origin)
         sse = np.zeros(len(centroids))
         with closing(read_ahead(source)) as blocks:
             for block in blocks:
@@ -51,7 +52,7 @@ def fit_minibatch(
                     batch = assign_batch(engine, centroids, rows, taken)
                     seen += batch
                     sse += batch.sse(centroids)
-                    centroids = taken.means(centroids).astype(np.float32)
+                    centroids = taken.means(centroids).astype(dtype)
                     progress.advance(len(rows))
         # Batches were scored before they moved their centroids: an estimate, from above.
         mse = mean_squared_error(sse, seen)
@@ -78,7 +79,7 @@ def assign_batch(
 ) -> ClusterSums:
     """Assign one batch and add it to `taken`, in place. Returns: the batch's own sums."""
     engine.load(centroids)
-    batch = ClusterSums.zeros(len(centroids), rows.shape[1], rows.dtype)
+    batch = ClusterSums.zeros(len(centroids), rows.shape[1], rows.dtype, taken.origin)
     engine.step(rows, batch)
     taken += batch
     return batch

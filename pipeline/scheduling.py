@@ -1,21 +1,24 @@
 """Where work runs: threads of this process, a local cluster, or a running Dask cluster."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dask
+import psutil
 from dask.base import compute as dask_compute
 from dask.callbacks import Callback
+from dask.system import CPU_COUNT
 
-from storage.errors import InputError
+from pipeline.memory import SLACK_BYTES
+from storage.errors import InputError, WorkerError
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 CONNECT_SECONDS = 10
+WORKER_BYTES = 320 << 20  # of a worker with its imports, torch included
 # The nanny's defaults unmap every chunk buffer after use, which halves the reading speed
 # (distributed issue 3898).
 _WORKER_ENVIRONMENT = {
@@ -29,12 +32,15 @@ class Scheduler(AbstractContextManager["Scheduler"]):
     """Runs tasks where it was told to; a cluster is started when it is first needed.
 
     address: "" (threads of this process), "processes:N" (a local cluster of N single-threaded
-        workers that share `memory` bytes), or the address of a running Dask cluster.
+        workers), or the address of a running Dask cluster.
+    memory: cap in bytes on the resident memory of this machine's processes together.
     """
 
     def __init__(self, address: str = "", memory: int = 1 << 30) -> None:
         self.address = address
         self._memory = memory
+        self._threads = CPU_COUNT
+        self._task_bytes = 0
         self._stack = ExitStack()
 
     def __exit__(self, *_: object) -> None:
@@ -46,15 +52,23 @@ class Scheduler(AbstractContextManager["Scheduler"]):
         return bool(self.address)
 
     @property
-    def workers(self) -> int:
-        """Tasks that run at once in this machine's memory."""
+    def local_workers(self) -> int:
+        """Worker processes that this scheduler starts on this machine."""
         kind, _, number = self.address.partition(":")
-        return int(number) if kind == "processes" else os.cpu_count() or 1
+        return int(number) if kind == "processes" else 0
+
+    def plan(self, task_bytes: int) -> None:
+        """Take note of what one task allocates, and use as many threads as the cap has room for."""
+        room = self._memory - psutil.Process().memory_info().rss - SLACK_BYTES
+        self._threads = min(max(1, room // max(1, task_bytes)), CPU_COUNT)
+        self._task_bytes = task_bytes
 
     @property
-    def processes(self) -> int:
-        """Processes on this machine, this one included."""
-        return 1 + self.workers if self.address.startswith("processes:") else 1
+    def needed(self) -> int:
+        """Bytes that the planned tasks allocate on this machine beyond what is resident now."""
+        if self.remote:
+            return self.local_workers * (WORKER_BYTES + self._task_bytes)
+        return self._threads * self._task_bytes
 
     @cached_property
     def client(self) -> "Client":
@@ -62,23 +76,36 @@ class Scheduler(AbstractContextManager["Scheduler"]):
 
         Raises: InputError for an address that does not answer.
         """
-        return self._stack.enter_context(_connect(self.address, self.workers, self._memory))
+        return self._stack.enter_context(_connect(self.address, self.local_workers))
 
     def compute(self, tasks: Sequence[Any], done: Callable[[], None]) -> list[Any]:
-        """Results of delayed tasks, in order; `done` is called after each of them."""
-        if not self.remote:
-            return _compute_in_threads(tasks, done)
-        from distributed import as_completed
+        """Results of delayed tasks, in order; `done` is called after each of them.
 
+        Raises: WorkerError when workers die under their tasks.
+        """
+        if not self.remote:
+            return _compute_in_threads(tasks, done, self._threads)
         futures = self.client.compute(list(tasks))
-        for future in as_completed(futures):
-            future.result()  # raises here what the task raised there
+        for _ in self.completed(futures):
             done()
         return list(self.client.gather(futures))
 
+    def completed(self, futures: Any) -> "Iterator[tuple[Future, Any]]":
+        """Futures with their results, as they come; raises what a task raised, or WorkerError."""
+        from distributed import KilledWorker, as_completed  # only where a cluster is asked for
+
+        try:
+            for future in as_completed(futures):
+                yield future, future.result()
+        except KilledWorker as error:
+            raise WorkerError(
+                f"workers of {self.address} died under their tasks: give them more memory, and run"
+                " the same command again"
+            ) from error
+
 
 @contextmanager
-def _connect(address: str, workers: int, memory: int) -> "Iterator[Client]":
+def _connect(address: str, workers: int) -> "Iterator[Client]":
     from distributed import Client, LocalCluster  # only where a cluster is asked for
 
     if not address.startswith("processes:"):
@@ -96,7 +123,7 @@ def _connect(address: str, workers: int, memory: int) -> "Iterator[Client]":
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
-            memory_limit=memory // (workers + 1),
+            memory_limit=0,  # the projection holds the cap; paused workers would hang for ever
             dashboard_address=None,
         ) as cluster,
         Client(cluster) as client,
@@ -104,7 +131,7 @@ def _connect(address: str, workers: int, memory: int) -> "Iterator[Client]":
         yield client
 
 
-def _compute_in_threads(tasks: Sequence[Any], done: Callable[[], None]) -> list[Any]:
+def _compute_in_threads(tasks: Sequence[Any], done: Callable[[], None], threads: int) -> list[Any]:
     # Aggregation nodes of dask.compute report here as well; tasks are told by their name.
     def after(key: Any, *_: Any) -> None:
         if key in keys:
@@ -112,4 +139,4 @@ def _compute_in_threads(tasks: Sequence[Any], done: Callable[[], None]) -> list[
 
     keys = {task.key for task in tasks}
     with Callback(posttask=after):
-        return list(dask_compute(*tasks, scheduler="threads"))
+        return list(dask_compute(*tasks, scheduler="threads", num_workers=threads))

@@ -3,6 +3,7 @@
 Blocks do not depend on memory, device or threads, so that neither does any float result.
 """
 
+import math
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +34,18 @@ class Source(Protocol):
         """Rows [index · block_rows, …), (m, dim), m = block_rows or fewer for the last."""
 
 
+def centroid_dtype(source: Source) -> np.dtype:
+    """Type of the centroids of these rows: float64 for float64 rows, else float32."""
+    return np.dtype(np.float64 if source.dtype == np.float64 else np.float32)
+
+
+def origin_of(source: Source) -> np.ndarray | None:
+    """Point near the rows about which float ones are summed: the first block's mean, (d,)."""
+    if source.dtype.kind != "f":
+        return None
+    return np.asarray(source.read_block(0).mean(axis=0, dtype=np.float64))
+
+
 class StoreSource:
     """A patch store; its chunks are the blocks."""
 
@@ -50,25 +63,45 @@ class StoreSource:
 class ArraySource:
     """Anything with a shape and row slices: numpy, dask, zarr, xarray.
 
-    Axes after the first are flattened to one.
+    Axes after the first are flattened to one. Integers of more than 16 bits are taken as float64,
+    as their sums and squares would not fit. Larger chunks than usual blocks are read whole, lest
+    they be computed several times.
+    Raises: InputError for other types, no rows, no columns, an unknown number of rows, and for
+        floats that are infinite or NaN when they are read.
     """
 
     def __init__(self, array: Any) -> None:
         dtype = np.dtype(array.dtype)
         if dtype.kind not in "uif":
             raise InputError(f"rows of type {dtype} cannot be clustered: give integers or floats")
-        # Half precision has no kernels of its own; widening it loses nothing.
-        self.dtype = np.dtype(np.float32) if dtype == np.float16 else dtype.newbyteorder("=")
+        self.dtype = _row_dtype(dtype)
+        if math.isnan(array.shape[0]):
+            raise InputError("the number of rows is unknown: call compute_chunk_sizes() first")
         self.n_rows = int(array.shape[0])
-        self.dim = int(np.prod(array.shape[1:], dtype=int))
-        self.block_rows = chunk_rows(self.dim, self.dtype.itemsize)
+        self.dim = math.prod(array.shape[1:])
+        if self.n_rows == 0 or self.dim == 0:
+            raise InputError(f"the rows have the shape {array.shape}, which holds nothing")
+        chunks = getattr(array, "chunks", None)  # zarr: (n, d); dask, xarray: ((n, n, …), (d,))
+        native = (chunks[0] if isinstance(chunks[0], int) else chunks[0][0]) if chunks else 0
+        self.block_rows = max(chunk_rows(self.dim, self.dtype.itemsize), native)
         self._array = array
 
     def read_block(self, index: int) -> np.ndarray:
         start = index * self.block_rows
         block = np.asarray(self._array[start : start + self.block_rows])
+        if block.dtype.kind == "f" and not np.isfinite(block).all():
+            raise InputError(
+                f"rows {start} to {start + len(block)} hold infinite values or NaN: remove them"
+            )
         # torch takes contiguous, writable arrays in native byte order
         return np.require(block.reshape(len(block), self.dim), self.dtype, ["C", "W"])
+
+
+def _row_dtype(dtype: np.dtype) -> np.dtype:
+    if dtype.kind in "ui" and dtype.itemsize <= 2:
+        return dtype.newbyteorder("=")
+    # Half precision has no kernels of its own; widening it loses nothing.
+    return np.dtype(np.float32 if dtype in (np.float16, np.float32) else np.float64)
 
 
 def as_source(rows: Any) -> Source:

@@ -30,7 +30,7 @@ from storage.dictionary_store import (
 )
 from storage.errors import BusyError
 from storage.patch_store import PatchStore
-from storage.sources import open_images, splits_of
+from storage.sources import splits_of
 
 SCORES = ("k", "mse", "sse", "heldout_mse", "passes", "rows_seen", "seconds", "live")
 
@@ -93,8 +93,9 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> dict[str, 
 
 
 def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> dict[str, Any]:
-    device = resolve_device(options.device)
+    resolve_device(options.device)  # refused before any work is done
     experiment = prepare(options, scheduler, progress)
+    device = resolve_device(options.device, experiment.train.dtype)
     progress.note(f"{experiment.train.n_rows:,} rows of {experiment.train.dim}, on {device}")
     path = experiment.dictionaries
     missing = _missing(experiment)
@@ -135,7 +136,6 @@ def prepare(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> 
             progress=progress,
         )
         reused = reused and was_there
-    open_images.cache_clear()  # the images are not needed any more, and count as memory
     return Experiment(options, stores["train"], stores.get("test"), reused)
 
 
@@ -155,7 +155,7 @@ def _learn(
     options = experiment.options
     source = StoreSource(experiment.train)
     started = time.perf_counter()
-    fitter = Fitter(source, options, device, options.engine, progress, scheduler, options.memory)
+    fitter = Fitter(source, options, device, options.engine, progress, scheduler)
     fit = fitter.fit(k)
     seconds = time.perf_counter() - started
     heldout_mse = None

@@ -1,5 +1,17 @@
-from .dictionary_store import Dictionary, group_name, open_dictionaries
-from .errors import BusyError, InputError, IntegrityError, MemoryBudgetError, PatchDictError
+from .dictionary_store import (
+    Dictionary,
+    finished_dictionaries,
+    group_name,
+    open_dictionaries,
+)
+from .errors import (
+    BusyError,
+    InputError,
+    IntegrityError,
+    MemoryBudgetError,
+    PatchDictError,
+    WorkerError,
+)
 from .geometry import PatchSpec
 from .patch_store import PatchStore, open_patches
 from .sources import ImageSource, open_images
@@ -14,6 +26,8 @@ __all__ = [
     "PatchDictError",
     "PatchSpec",
     "PatchStore",
+    "WorkerError",
+    "finished_dictionaries",
     "group_name",
     "open_dictionaries",
     "open_images",

@@ -19,8 +19,9 @@ import zarr
 from zarr.storage import LocalStore
 
 from storage.errors import InputError, IntegrityError
+from storage.strict_store import checked_compressors, open_strict
 
-SCHEMA = 1
+KIND, SCHEMA = "dictionaries", 1
 HISTORY = ("rows", "mse", "shift", "live", "redrawn", "seconds")
 
 
@@ -70,9 +71,11 @@ def open_dictionaries(path: str | Path) -> xarray.DataTree:
     """
     path = Path(path)
     _check_root(path)
-    tree = xarray.open_datatree(path, engine="zarr", consolidated=False)
+    store: Any = open_strict(path)  # xarray takes zarr's stores, its types do not say so
+    tree = xarray.open_datatree(store, engine="zarr", consolidated=False)
     # zarr lists groups as the file system does; K ascending is what people expect
-    return xarray.DataTree(tree.to_dataset(), children=dict(sorted(tree.children.items())))
+    ascending = sorted(tree.children.items(), key=lambda child: int(child[0][1:]))
+    return xarray.DataTree(tree.to_dataset(), children=dict(ascending))
 
 
 def finished_dictionaries(path: Path) -> dict[int, dict[str, Any]]:
@@ -82,7 +85,8 @@ def finished_dictionaries(path: Path) -> dict[int, dict[str, Any]]:
     _check_root(path)
     root = zarr.open_group(LocalStore(path, read_only=True), mode="r")
     found = {name: dict(group.attrs) for name, group in root.groups()}
-    return {cast(int, a["k"]): a for _, a in sorted(found.items()) if a.get("complete") is True}
+    whole = [a for a in found.values() if a.get("complete") is True]
+    return {cast(int, a["k"]): a for a in sorted(whole, key=lambda a: cast(int, a["k"]))}
 
 
 def create_dictionaries(path: Path, attributes: dict[str, Any]) -> None:
@@ -91,7 +95,9 @@ def create_dictionaries(path: Path, attributes: dict[str, Any]) -> None:
         _check_root(path)
         return
     staging = _staging_beside(path)
-    zarr.create_group(staging, zarr_format=3, attributes={"schema": SCHEMA, **attributes})
+    zarr.create_group(
+        staging, zarr_format=3, attributes={"kind": KIND, "schema": SCHEMA, **attributes}
+    )
     staging.rename(path)
 
 
@@ -104,7 +110,17 @@ def write_dictionary(path: Path, dictionary: Dictionary) -> Path:
     staging = _staging_beside(path)
     try:
         dataset = dictionary.to_dataset().assign_attrs(complete=True)
-        dataset.to_zarr(staging, mode="w-", zarr_format=3, consolidated=False)
+        dataset.to_zarr(
+            staging,
+            mode="w-",
+            zarr_format=3,
+            consolidated=False,
+            write_empty_chunks=True,  # an absent chunk is damage
+            encoding={
+                name: {"compressors": checked_compressors(variable.dtype.itemsize)}
+                for name, variable in dataset.variables.items()
+            },
+        )
         return staging.rename(path / group_name(k))
     finally:
         shutil.rmtree(staging, ignore_errors=True)

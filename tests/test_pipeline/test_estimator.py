@@ -7,7 +7,8 @@ import xarray
 import zarr
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from pipeline import StreamingKMeans
+from pipeline import StreamingKMeans, assign
+from pipeline.devices import resolve_device
 from pipeline.estimator import StreamingKMeans as Estimator
 from pipeline.extraction import Extraction, extract
 from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore
@@ -105,8 +106,8 @@ def test_init_may_hold_fewer_rows_than_clusters(rows: np.ndarray) -> None:
     [
         ({"n_clusters": 0}, "n_clusters=0"),
         ({"n_clusters": 2.5}, "n_clusters=2.5"),
-        ({"mode": "online"}, "--mode 'online'"),
-        ({"engine": "gpu"}, "engine='gpu'"),
+        ({"mode": "online"}, "mode 'online'"),
+        ({"engine": "gpu"}, "no engine 'gpu'"),
         ({"device": "tpu"}, "no device 'tpu'"),
         ({"memory": "much"}, "memory='much'"),
         ({"n_clusters": 10**6}, "less than n_clusters"),
@@ -122,6 +123,45 @@ def test_bad_parameters_are_value_errors(
 def test_memory_cap_is_kept_or_refused(rows: np.ndarray) -> None:
     with pytest.raises(MemoryBudgetError, match=r"more than the cap of 50\.0 MiB"):
         StreamingKMeans(3, memory="50MiB").fit(rows)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_large_integers_are_scored_right(dtype: type) -> None:
+    large = np.random.default_rng(0).integers(10**9, 10**9 + 10**6, (500, 3)).astype(dtype)
+    km = StreamingKMeans(3, random_state=0).fit(large)
+    expected = squared_distances(large, km.cluster_centers_).min(1).sum()
+    assert km.inertia_ == pytest.approx(expected, rel=1e-9)
+
+
+def test_not_a_number_is_refused_in_data_and_init(rows: np.ndarray) -> None:
+    lazy = dask.array.from_array(rows, chunks=(999, 9)) * np.float32(1)
+    lazy = dask.array.where(lazy > 250, np.nan, lazy)
+    with pytest.raises(InputError, match="infinite values or NaN"):
+        StreamingKMeans(3).fit(lazy)
+    with pytest.raises(InputError, match="init holds"):
+        StreamingKMeans(2, init=np.full((2, 9), np.nan)).fit(rows)
+
+
+def test_a_stream_stays_of_one_kind(rows: np.ndarray) -> None:
+    km = StreamingKMeans(3, random_state=0).partial_fit(rows)
+    with pytest.raises(InputError, match="do not go on with a stream of integers"):
+        km.partial_fit(rows.astype(np.float32))
+
+
+def test_auto_passes_over_mps_for_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert resolve_device("auto", np.dtype(np.float64)).type == "cpu"
+    assert resolve_device("auto", np.dtype(np.uint8)).type == "mps"
+
+
+def test_assign_checks_what_it_is_given(rows: np.ndarray) -> None:
+    with pytest.raises(InputError, match="no engine 'x'"):
+        assign(rows, rows[:2].astype(np.float32), engine="x")
+    with pytest.raises(InputError, match="do not match"):
+        assign(rows, rows[:2, :4].astype(np.float32))
+    with pytest.raises(InputError, match="holds nothing"):
+        assign(rows[:0], rows[:2].astype(np.float32))
 
 
 def test_partial_fit_learns_from_a_stream(rows: np.ndarray) -> None:

@@ -1,4 +1,6 @@
+import shutil
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ SPEC = PatchSpec(3, 3)
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("storage.geometry.CHUNK_BYTES", 9 * 64)
-    monkeypatch.setattr(extraction_module, "COUNT_BYTES", 7 * 120)
+    monkeypatch.setattr(extraction_module, "SLICE_BYTES", 7 * 4000)
 
 
 def all_rows(store: PatchStore) -> np.ndarray:
@@ -107,6 +109,85 @@ def test_a_broken_run_goes_on_with_the_missing_chunks(
     assert files_of(store.path) == files_of(unbroken.path)
 
 
+@pytest.mark.parametrize("damage", ["order/c/0", "offsets/c/0", "order/zarr.json", "zarr.json"])
+def test_a_folder_that_was_half_made_is_made_anew(
+    strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    unbroken, _ = extract(extraction, tmp_path / "unbroken")
+    staging = tmp_path / "out" / "patches" / f"{unbroken.path.name}.partial"
+    shutil.copytree(unbroken.path, staging)
+    (staging / damage).unlink()
+    store, reused = extract(extraction, tmp_path / "out")
+    assert not reused
+    assert files_of(store.path) == files_of(unbroken.path)
+
+
+def test_a_kill_just_before_the_last_step_costs_nothing(
+    strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    store, _ = extract(extraction, tmp_path)
+    store.path.rename(store.path.with_name(store.path.name + ".partial"))  # marked complete
+    monkeypatch.setattr(extraction_module, "write_chunk", None)  # would fail if called
+    assert extract(extraction, tmp_path)[0].path == store.path
+
+
+def test_a_changed_file_is_another_source(strokes: np.ndarray, tmp_path: Path) -> None:
+    extraction = Extraction(str(tmp_path / "images.npy"), "train", tmp_path, SPEC)
+    np.save(tmp_path / "images.npy", strokes)
+    first, _ = extract(extraction, tmp_path)
+    np.save(tmp_path / "images.npy", strokes[::-1])
+    second, reused = extract(extraction, tmp_path)
+    assert not reused
+    assert second.path != first.path
+    level_rows = cut_by_loops(strokes[::-1][second.order], 3, 3, 1, 0)
+    np.testing.assert_array_equal(all_rows(second), level_rows)
+
+
+def test_a_chunk_of_many_sparse_images_stays_within_its_projection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # real sizes
+    images = np.zeros((3000, 64, 64), np.uint8)
+    images[:, 0, 0] = 9
+    np.save(tmp_path / "sparse.npy", images)  # one patch of an image, all in one chunk
+    extraction = Extraction(str(tmp_path / "sparse.npy"), "train", tmp_path, PatchSpec(5, 5, 64))
+    source = open_images(extraction.dataset)
+    allowed = extraction_module.task_bytes(source, extraction.spec)
+    assert allowed < images.nbytes * 3
+    tracemalloc.start()
+    store, _ = extract(extraction, tmp_path, scheduler=OneThread())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert store.n_rows == 3000
+    assert peak < allowed
+
+
+class OneThread(Scheduler):
+    def plan(self, task_bytes: int) -> None:
+        super().plan(task_bytes)
+        self._threads = 1
+
+
+def test_many_cores_share_the_cap(
+    strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.scheduling.CPU_COUNT", 500)
+    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    assert extract(extraction, tmp_path, memory=1 << 30)[0].n_rows > 0
+
+
+def test_workers_count_against_the_cap(strokes_file: Path, tmp_path: Path) -> None:
+    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    with (
+        Scheduler("processes:9", 1 << 30) as scheduler,
+        pytest.raises(MemoryBudgetError, match=r"more than the cap of 1\.0 GiB"),
+    ):
+        extract(extraction, tmp_path / "out", scheduler=scheduler, memory=1 << 30)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_builder_waits_for_another(strokes_file: Path, tmp_path: Path) -> None:
     extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
     built, _ = extract(extraction, tmp_path / "built")
@@ -147,7 +228,7 @@ def test_too_small_a_cap_is_refused_before_anything_is_written(
     strokes_file: Path, tmp_path: Path
 ) -> None:
     extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
-    with pytest.raises(MemoryBudgetError, match=r"needs \d.* more than the cap of 1.0 MiB: use"):
+    with pytest.raises(MemoryBudgetError, match=r"needs \d.* more than the cap of 1.0 MiB: raise"):
         extract(extraction, tmp_path / "out", memory=1 << 20)
     assert not (tmp_path / "out").exists()
 
@@ -168,4 +249,3 @@ def test_mnist_has_the_known_number_of_patches(
     np.testing.assert_array_equal(store.read_chunk(0)[: len(first)], first)
     last = cut_by_loops(images[-20:], 5, 5, 1, 0)
     np.testing.assert_array_equal(store.read_chunk(store.n_chunks - 1)[-len(last) :], last)
-    open_images.cache_clear()

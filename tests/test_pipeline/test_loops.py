@@ -150,6 +150,41 @@ def test_empty_clusters_come_alive(digits_rows: np.ndarray, policy: str, loop: A
     assert fit.sums.live == 25
 
 
+def test_a_run_with_an_empty_cluster_has_not_converged() -> None:
+    # Nearly all rows are equal: a row drawn blindly is where a centroid stands already.
+    rows = np.zeros((3000, 2), np.uint8)
+    rows[7], rows[2000] = (9, 9), (90, 90)
+    fit = lloyd(rows, np.array([[0, 0], [90, 90], [999, 999]]), max_iter=400)
+    assert fit.sums.live == 3
+    assert fit.converged
+    assert fit.mse == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("offset", [0, 1e4, 1e8])
+def test_scores_of_floats_far_from_zero(dtype: str, offset: float) -> None:
+    if dtype == "float32" and offset > 1e4:
+        pytest.skip("float32 rows cannot tell such values apart")
+    rows = (np.random.default_rng(0).normal(size=(2000, 3)) + offset).astype(dtype)
+    for loop in (lloyd, minibatch):
+        fit = loop(rows, rows[:5].copy(), max_iter=10)
+        assert fit.centroids.dtype == np.dtype(dtype)
+        assert fit.sums.live == 5
+        expected = squared_distances(rows, fit.centroids).min(1).sum()
+        assert fit.sse.sum() == pytest.approx(expected, rel=1e-4 if dtype == "float32" else 1e-9)
+        variance = rows.astype(np.float64).var(axis=0).mean()
+        assert fit.sums.mean_variance() == pytest.approx(variance, rel=1e-4)
+
+
+def test_squares_of_16_bit_rows_do_not_overflow() -> None:
+    sums = ClusterSums.zeros(1, 2, np.dtype(np.uint16))
+    once = sums_of(np.full((10, 2), 65535, np.uint16), np.zeros(10, int), 1)
+    for _ in range(60):  # as if 10 · 2^60 rows were added
+        sums = ClusterSums(sums.sums, sums.counts, sums.squares + once.squares, sums.origin)
+        once.squares *= 2
+    assert sums.squares[0] == pytest.approx(20 * 65535.0**2 * (2.0**60 - 1))
+
+
 def test_random_redraw_takes_rows_and_split_takes_from_the_worst() -> None:
     rows = np.array([[0, 0], [0, 4], [100, 0], [200, 0], [50, 50]], np.uint8)
     old = np.array([[0, 2], [150, 0], [50, 50], [999, 999]], np.float32)

@@ -29,8 +29,6 @@ def test_the_projection_starts_from_what_is_resident() -> None:
     check_budget("step", 0, resident + SLACK_BYTES + 64 * MIB)
     with pytest.raises(MemoryBudgetError, match="step needs"):
         check_budget("step", 128 * MIB, resident + SLACK_BYTES + 64 * MIB)
-    with pytest.raises(MemoryBudgetError, match="step needs"):
-        check_budget("step", 0, resident + SLACK_BYTES + 64 * MIB, processes=3)
 
 
 def test_the_message_names_both_numbers_and_a_cap_that_would_do() -> None:

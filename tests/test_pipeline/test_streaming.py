@@ -63,6 +63,46 @@ def test_an_error_in_the_reader_reaches_the_caller_and_an_early_end_stops_it() -
     stream.close()
 
 
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "float16"])
+def test_wide_integers_and_half_floats_are_widened(dtype: str) -> None:
+    rows = np.array([[1, 2], [1000, 7]], dtype)
+    (block,) = read_ahead(ArraySource(rows))
+    assert block.dtype == (np.float32 if dtype == "float16" else np.float64)
+    np.testing.assert_array_equal(block, rows)
+
+
+def test_large_dask_chunks_are_computed_once() -> None:
+    computed = []
+
+    def count(block: np.ndarray) -> np.ndarray:
+        computed.append(len(block))
+        return block
+
+    lazy = dask.array.from_array(ROWS, chunks=(500, 6)).map_blocks(count, meta=ROWS[:0])
+    assert len(list(read_ahead(as_source(lazy)))) == 2
+    assert computed == [500, 500]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_floats_that_are_not_numbers_are_refused_when_read(value: float) -> None:
+    rows = np.ones((500, 3), np.float32)
+    rows[437, 1] = value
+    source = as_source(dask.array.from_array(rows, chunks=(100, 3)))
+    with pytest.raises(InputError, match="rows 400 to 500 hold"):
+        list(read_ahead(source))
+
+
+def test_arrays_that_hold_nothing_or_an_unknown_number_are_refused() -> None:
+    lazy = dask.array.from_array(ROWS, chunks=(500, 6))
+    for rows, message in (
+        (ROWS[:0], "holds nothing"),
+        (ROWS[:, :0], "holds nothing"),
+        (lazy[lazy[:, 0] > 3], "number of rows is unknown"),
+    ):
+        with pytest.raises(InputError, match=message):
+            as_source(rows)
+
+
 def test_rows_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="rows of type"):
         as_source(np.array([["a"]]))

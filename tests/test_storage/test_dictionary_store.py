@@ -37,7 +37,7 @@ def test_every_field_round_trips(tree: Path, channels: int) -> None:
     written = example(4, channels)
     assert write_dictionary(tree, written) == tree / "k00004"
     opened = open_dictionaries(tree)
-    assert opened.attrs == {"schema": 1, "dataset": "digits"}
+    assert opened.attrs == {"kind": "dictionaries", "schema": 1, "dataset": "digits"}
     found = opened[group_name(4)]
     axes = ("atom", "row", "col", "channel")[: written.centroids.ndim]
     assert found["centroids"].dims == axes
@@ -52,10 +52,26 @@ def test_every_field_round_trips(tree: Path, channels: int) -> None:
 
 def test_dictionaries_are_listed_by_size_and_seen_when_added_later(tree: Path) -> None:
     assert finished_dictionaries(tree) == {}
-    for k in (10, 2, 100):
+    for k in (10, 2, 100, 100_000):
         write_dictionary(tree, example(k))
-    assert list(finished_dictionaries(tree)) == [2, 10, 100]
-    assert list(open_dictionaries(tree).children) == ["k00002", "k00010", "k00100"]
+    assert list(finished_dictionaries(tree)) == [2, 10, 100, 100_000]
+    assert list(open_dictionaries(tree).children) == ["k00002", "k00010", "k00100", "k100000"]
+
+
+def test_every_flipped_byte_and_an_absent_chunk_are_noticed(tree: Path) -> None:
+    group = write_dictionary(tree, example(4))
+    for name in ("centroids", "count", "redrawn"):
+        path = next(file for file in sorted((group / name / "c").rglob("*")) if file.is_file())
+        whole = path.read_bytes()
+        for position in range(len(whole)):
+            damaged = bytearray(whole)
+            damaged[position] ^= 1 << (position % 8)
+            path.write_bytes(damaged)
+            with pytest.raises((ValueError, RuntimeError)):
+                open_dictionaries(tree)["k00004"][name].load()
+        path.unlink()
+        with pytest.raises(IntegrityError, match="is missing"):
+            open_dictionaries(tree)["k00004"][name].load()
 
 
 def test_a_dictionary_is_never_overwritten(tree: Path) -> None:

@@ -1,17 +1,18 @@
 from fractions import Fraction
+from itertools import accumulate
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import InputError
-from storage.geometry import PatchSpec, blosc_layout, chunk_rows, plan_chunks, running_sum
+from storage.geometry import PatchSpec, blosc_layout, chunk_rows, plan_chunks
 
 
 @given(counts=st.lists(st.integers(0, 7), min_size=1, max_size=30), size=st.integers(1, 12))
 def test_plan_gives_every_row_to_exactly_one_chunk(counts: list[int], size: int) -> None:
     rows = [(image, i) for image, count in enumerate(counts) for i in range(count)]
-    plans = plan_chunks(running_sum(counts), size)
+    plans = plan_chunks([0, *accumulate(counts)], size)
     assert [plan.index for plan in plans] == list(range(-(-len(rows) // size)))
     for plan in plans:
         drawn = [row for row in rows if plan.first <= row[0] < plan.stop]
@@ -52,6 +53,16 @@ def test_level_is_exact_in_decimals() -> None:
 def test_impossible_specs_are_refused(field: dict[str, float]) -> None:
     with pytest.raises(InputError):
         PatchSpec(**({"rows": 5, "cols": 5} | field))  # type: ignore[arg-type]
+
+
+def test_equal_specs_are_one() -> None:
+    import numpy as np
+
+    odd = PatchSpec(np.int64(5), 5, threshold=0)  # type: ignore[arg-type]
+    assert odd == PatchSpec(5, 5, threshold=0.0)
+    assert str(odd.to_dict()) == str(PatchSpec(5, 5).to_dict())
+    with pytest.raises(InputError, match="has no 'row'"):
+        PatchSpec.from_dict({"row": 5})
 
 
 def test_spec_round_trips_through_json() -> None:

@@ -7,6 +7,7 @@ import zarr
 
 from pipeline.extraction import Extraction, extract
 from storage import InputError, IntegrityError, PatchSpec, PatchStore, open_patches
+from storage.dictionary_store import create_dictionaries
 from storage.patch_store import verify_chunks
 from tests.idx_files import write_idx
 
@@ -119,10 +120,38 @@ def test_stores_that_cannot_be_trusted_are_refused(store: PatchStore, tmp_path: 
         open_patches(store.path)
 
 
+@pytest.mark.parametrize("part", ["patches", "offsets"])
+@pytest.mark.parametrize("content", [None, "{", "{}"])
+def test_damaged_array_metadata_is_an_error_of_ours(
+    store: PatchStore, part: str, content: str | None
+) -> None:
+    path = store.path / part / "zarr.json"
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    with pytest.raises(IntegrityError, match="is damaged"):
+        open_patches(store.path)
+
+
+def test_verify_reads_the_order_too(store: PatchStore) -> None:
+    order = zarr.open_array(store.path / "order", mode="r+")
+    order[3] = order[4]
+    assert [finding.index for finding in verify_chunks(store) if finding] == [-1]
+    (store.path / "order" / "c" / "0").unlink()
+    assert [finding.index for finding in verify_chunks(store) if finding] == [-1]
+
+
+def test_a_dictionary_store_is_not_a_patch_store(tmp_path: Path) -> None:
+    create_dictionaries(tmp_path / "dictionaries.zarr", {})
+    with pytest.raises(InputError, match="is not a patch store"):
+        open_patches(tmp_path / "dictionaries.zarr")
+
+
 @pytest.mark.parametrize("dtype", ["uint16", "float32", "float64"])
 def test_other_pixel_types_and_colour_stay_as_they_are(tmp_path: Path, dtype: str) -> None:
     rng = np.random.default_rng(0)
-    images = (rng.random((9, 6, 7, 3)) * 200).astype(dtype)
+    images = (rng.random((9, 6, 7, 3)) * (200 if dtype == "uint16" else 1)).astype(dtype)
     np.save(tmp_path / "colour.npy", images)
     found, _ = extract(
         Extraction(str(tmp_path / "colour.npy"), "train", tmp_path, PatchSpec(2, 3, 2)), tmp_path
@@ -135,7 +164,7 @@ def test_other_pixel_types_and_colour_stay_as_they_are(tmp_path: Path, dtype: st
 
 
 def test_big_endian_files_are_stored_in_native_order(tmp_path: Path) -> None:
-    images = np.arange(1, 2 * 4 * 4 + 1).reshape(2, 4, 4).astype(np.float32)
+    images = (np.arange(1, 2 * 4 * 4 + 1) / 32).reshape(2, 4, 4).astype(np.float32)
     path = write_idx(tmp_path / "floats", images)
     found, _ = extract(Extraction(str(path), "train", tmp_path, PatchSpec(4, 4)), tmp_path)
     np.testing.assert_array_equal(found.read_chunk(0), images.reshape(2, 16)[found.order])
