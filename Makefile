@@ -55,4 +55,4 @@ bench: $(BIN)/.installed-dev ## measure against peers and print the table
 
 clean: ## remove .venv and caches; never data or runs
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(wildcard storage pipeline analysis tests) -name __pycache__ -type d -prune -exec rm -rf {} +

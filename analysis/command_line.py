@@ -22,19 +22,24 @@ def group() -> None:
 @group.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder of downloads, if it is another one than the sweep's.",
+)
+@click.option(
     "--only-stale",
     is_flag=True,
     help="Skip an experiment whose report was made from exactly its present dictionaries.",
 )
 @json_option
-def report(out: Path, only_stale: bool, as_json: bool) -> None:
+def report(out: Path, data: Path | None, only_stale: bool, as_json: bool) -> None:
     """Write report.html and its figures.
 
     OUT is a sweep's OUT, all of whose experiments are reported, or the folder of one experiment.
     """
     from analysis.reporting import report as write_reports
 
-    results = write_reports(out, only_stale=only_stale)
+    results = write_reports(out, data=data, only_stale=only_stale)
     lines = [
         f"{result['report']}: "
         + (f"written in {result['seconds']:.1f} s" if result["made"] else "up to date")

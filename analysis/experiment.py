@@ -28,6 +28,7 @@ class Experiment:
 
     folder: Path
     tree: xarray.DataTree
+    data: Path
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -93,7 +94,7 @@ class Experiment:
 
         Raises: InputError when they are gone; IntegrityError when they are others.
         """
-        source = open_images(self.facts["dataset"], split, Path(self.facts["data"]))
+        source = open_images(self.facts["dataset"], split, self.data)
         known = self.facts["source"] if split == "train" else self.store(split).source
         if source.fingerprint != known["fingerprint"]:
             raise IntegrityError(
@@ -104,6 +105,7 @@ class Experiment:
         return source
 
 
-def open_experiment(folder: Path) -> Experiment:
-    """Open an experiment that `find_experiments` found."""
-    return Experiment(folder, open_dictionaries(folder / DICTIONARIES))
+def open_experiment(folder: Path, data: Path | None = None) -> Experiment:
+    """Open an experiment that `find_experiments` found; data: where its downloads are now."""
+    tree = open_dictionaries(folder / DICTIONARIES)
+    return Experiment(folder, tree, data or Path(tree.attrs["data"]))

@@ -57,3 +57,17 @@ def enlarged(pixels: np.ndarray, scale: int) -> np.ndarray:
 def scale_to(size: float, length: int) -> int:
     """Whole factor at which `length` pixels fill at most `size`, at least 1."""
     return max(1, int(size // length))
+
+
+def reduced(image: np.ndarray, factor: int) -> np.ndarray:
+    """Means of blocks of factor × factor pixels; what does not fill a block is left out.
+
+    image: (h, w) or (h, w, channels). Returns: float64, or the image itself for factor 1.
+    """
+    if factor == 1:
+        return image
+    height, width = image.shape[0] // factor, image.shape[1] // factor
+    whole = image[: height * factor, : width * factor]
+    blocks = whole.reshape(height, factor, width, factor, *image.shape[2:])
+    means: np.ndarray = blocks.mean(axis=(1, 3), dtype=np.float64)
+    return means

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import DPI, GREY, NORMAL, SMALL, WIDTH, Board, dots
 from analysis.galleries import grid_shape, tiled
-from analysis.pixels import PixelScale, enlarged, scale_to, shades
+from analysis.pixels import PixelScale, enlarged, reduced, scale_to, shades
 from analysis.sorting import sort_on_grid
 from analysis.wording import number
 
@@ -24,12 +24,14 @@ MOST_IN_A_ROW = 8  # rebuilt images
 
 
 def sample_plate(rows: Mapping[str, Sequence[np.ndarray]], pixels: PixelScale) -> Figure:
-    """Images of each split in a row; rows: label -> images of one size."""
+    """Images of each split in a row, reduced where they are large; rows: label -> images."""
     label = dots(0.62)
     per_row = max(len(images) for images in rows.values())
     gap = dots(0.07)
     height, width = next(iter(rows.values()))[0].shape[:2]
     room = (ALL - label - MARGIN) // per_row - gap
+    factor = -(-width // room)
+    height, width = height // factor, width // factor
     scale = scale_to(room, width)
     pitch, high = scale * width + gap, scale * height
     board = Board(ALL, 2 * MARGIN + len(rows) * (high + gap) - gap)
@@ -37,7 +39,7 @@ def sample_plate(rows: Mapping[str, Sequence[np.ndarray]], pixels: PixelScale) -
         top = MARGIN + line * (high + gap)
         board.text(MARGIN, top + high / 2, name, va="center")
         for place, image in enumerate(images):
-            picture = enlarged(shades(image, pixels.largest), scale)
+            picture = enlarged(shades(reduced(image, factor), pixels.largest), scale)
             board.image(picture, label + place * pitch, top)
     return board.figure
 
@@ -126,13 +128,18 @@ class RebuiltRow:
 
 
 def rebuilt_plate(rows: Sequence[RebuiltRow], pixels: PixelScale) -> Figure:
-    """For each image the original, then its versions by K, with the MSE under each."""
+    """For each image the original, then its versions by K, with the MSE under each.
+
+    Large images are reduced, and their titles say so.
+    """
     cells = 1 + max(len(row.versions) for row in rows)
     lines = -(-cells // MOST_IN_A_ROW)
     across = -(-cells // lines)
     height, width = rows[0].original.shape[:2]
     gap = dots(0.09)
     pitch = min((ALL - 2 * MARGIN + gap) // across, dots(1.38))
+    factor = -(-width // (pitch - gap))
+    height, width = height // factor, width // factor
     scale = scale_to(pitch - gap, width)
     high, wide = scale * height, scale * width
     cell_high = high + 2 * TEXT_LINE + dots(0.1)
@@ -140,14 +147,16 @@ def rebuilt_plate(rows: Sequence[RebuiltRow], pixels: PixelScale) -> Figure:
     board = Board(ALL, MARGIN + len(rows) * block)
     for number_of_row, row in enumerate(rows):
         top = MARGIN + number_of_row * block
-        board.text(MARGIN, top, row.title, fontsize=NORMAL)
+        title = row.title if factor == 1 else f"{row.title}, shown at 1/{factor} of its size"
+        board.text(MARGIN, top, title, fontsize=NORMAL)
         entries = [("original", "", row.original)] + [
             (f"K = {k:,}", f"MSE {number(mse)}", image) for k, (image, mse) in row.versions.items()
         ]
         for place, (name, score, image) in enumerate(entries):
             left = MARGIN + (place % across) * pitch
             upper = top + dots(0.24) + (place // across) * cell_high
-            board.image(enlarged(shades(image, pixels.largest), scale), left, upper)
+            picture = enlarged(shades(reduced(image, factor), pixels.largest), scale)
+            board.image(picture, left, upper)
             for step, words in enumerate((name, score)):
                 below = upper + high + dots(0.04) + step * (TEXT_LINE - dots(0.02))
                 colour = GREY if step else "black"

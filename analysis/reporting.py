@@ -12,13 +12,16 @@ from storage import PatchDictError
 PAGE, FIGURES = "report.html", "figures"
 
 
-def report(out: str | Path, *, only_stale: bool = False) -> list[dict[str, Any]]:
+def report(
+    out: str | Path, *, data: Path | None = None, only_stale: bool = False
+) -> list[dict[str, Any]]:
     """Write the reports of all experiments under a sweep's OUT, or of one experiment's folder.
 
     An experiment that cannot be reported does not keep the others from it.
 
     Args:
         out: a sweep's OUT, or an experiment's folder.
+        data: folder of downloads; None: the one that the sweep used.
         only_stale: leave a report as it is that was made from exactly the present dictionaries.
 
     Returns: for each experiment plain JSON: report (path), made, seconds, figures (paths).
@@ -28,15 +31,17 @@ def report(out: str | Path, *, only_stale: bool = False) -> list[dict[str, Any]]
     results, failures = [], []
     for folder in find_experiments(Path(out)):
         try:
-            results.append(report_experiment(folder, only_stale=only_stale))
+            results.append(report_experiment(folder, data=data, only_stale=only_stale))
         except PatchDictError as error:
             failures.append(error)
     if failures:
-        raise failures[0]
+        raise type(failures[0])("; ".join(map(str, failures)))
     return results
 
 
-def report_experiment(folder: Path, *, only_stale: bool = False) -> dict[str, Any]:
+def report_experiment(
+    folder: Path, *, data: Path | None = None, only_stale: bool = False
+) -> dict[str, Any]:
     """Write the report of one experiment; see `report`."""
     started = time.perf_counter()
     page = folder / PAGE
@@ -53,7 +58,7 @@ def report_experiment(folder: Path, *, only_stale: bool = False) -> dict[str, An
     from analysis.investigation import investigate
     from analysis.page import render
 
-    experiment = open_experiment(folder)
+    experiment = open_experiment(folder, data)
     found, material = investigate(experiment)
     figures = draw_figures(experiment, found, material)
     text = render(experiment, found, answers(found), figures, digest)

@@ -31,11 +31,13 @@ def quantise(patches: np.ndarray, centroids: np.ndarray) -> Quantised:
 
 
 def typical_image(store: PatchStore) -> int:
-    """Index of the image with the median number of kept patches; of several the first."""
-    counts = np.diff(store.offsets)
-    ranked = np.lexsort((store.order, counts))
-    median = counts[ranked[(len(ranked) - 1) // 2]]
-    return int(store.order[counts == median].min())
+    """Index of the image with the median number of kept patches; of several the first.
+
+    Images without any do not count.
+    """
+    counts, order = np.diff(store.offsets), store.order
+    kept = np.sort(counts[counts > 0])
+    return int(order[counts == kept[(len(kept) - 1) // 2]].min())
 
 
 def sample_images(images: np.ndarray, store: PatchStore) -> list[np.ndarray]:

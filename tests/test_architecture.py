@@ -38,7 +38,17 @@ HEAVY = {
 # besides pipeline's public names, the command line, to which analysis adds `report`
 PUBLIC_PIPELINE = {"pipeline", "pipeline.command_line"}
 # what --help must not load
-SLOW_TO_LOAD = ("torch", "dask", "zarr", "xarray", "sklearn", "scipy", "matplotlib", "pandas")
+SLOW_TO_LOAD = (
+    "torch",
+    "jinja2",
+    "dask",
+    "zarr",
+    "xarray",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "pandas",
+)
 
 
 def violations(file: str, code: str) -> list[str]:

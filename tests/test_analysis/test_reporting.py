@@ -198,9 +198,6 @@ def test_images_that_are_gone_or_others_are_named_and_damage_nothing(tmp_path: P
     with pytest.raises(IntegrityError, match="are not those"):
         report(folder)
     path.unlink()
-    from storage import open_images
-
-    open_images.cache_clear()
     with pytest.raises(InputError, match=r"images\.npy"):
         report(folder)
     assert not (folder / "report.html").exists()
@@ -211,9 +208,6 @@ def test_one_experiment_that_fails_does_not_keep_the_others_from_a_report(tmp_pa
     learn(tmp_path, (3,), dataset=small_images(path))
     other = learn(tmp_path, (3,), dataset=small_images(tmp_path / "there.npy", seed=1))
     path.unlink()
-    from storage import open_images
-
-    open_images.cache_clear()
     with pytest.raises(InputError, match=r"gone\.npy"):
         report(tmp_path)
     assert (other / "report.html").exists()
@@ -222,18 +216,6 @@ def test_one_experiment_that_fails_does_not_keep_the_others_from_a_report(tmp_pa
 def test_patchdict_has_all_commands_and_pipeline_keeps_its_own() -> None:
     assert set(combined().commands) == {*pipeline_group.commands, "report"}
     assert "report" not in pipeline_group.commands
-
-
-def test_help_loads_nothing_heavy() -> None:
-    script = (
-        "import sys; from analysis.command_line import combined;"
-        "heavy = {'torch', 'matplotlib', 'xarray', 'zarr', 'jinja2', 'scipy'};"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "[]"
 
 
 def test_no_module_hides_a_public_name() -> None:
