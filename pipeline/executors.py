@@ -88,15 +88,18 @@ class ClusterExecutor:
             ): first
             for first, stop in ranges(block_count(self.source))
         }
-        parts: dict[int, ClusterSums] = {}
-        for future, part in self.scheduler.completed(futures):
-            first = futures[future]
-            parts[first] = part
-            future.release()
-            progress.advance(parts[first].n_rows)
         sums = empty_sums(self.source, len(centroids), self.origin)
-        for first in sorted(parts):
-            sums += parts[first]
+        exact = sums.squares.dtype == np.int64
+        waiting: dict[int, ClusterSums] = {}
+        for future, part in self.scheduler.completed(futures):
+            progress.advance(part.n_rows)
+            if exact:  # in any order, so that no part is kept
+                sums += part
+            else:
+                waiting[futures[future]] = part
+            future.release()
+        for first in sorted(waiting):
+            sums += waiting[first]
         return sums, time.perf_counter() - started
 
 

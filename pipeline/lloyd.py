@@ -4,7 +4,7 @@ import numpy as np
 
 from pipeline.empty_clusters import fill_empty
 from pipeline.executors import Executor
-from pipeline.passes import Fit, History, mean_squared_error
+from pipeline.passes import Fit, History, final_fit, mean_squared_error
 from pipeline.progress import Progress
 from pipeline.streaming import centroid_dtype
 
@@ -43,8 +43,6 @@ def fit_full(
         converged = redrawn == 0 and shift <= tol * sums.mean_variance()
         if converged:
             break
-    sums, seconds = executor.run_pass(centroids, progress)
-    sse = sums.sse(centroids)
-    mse = mean_squared_error(sse, sums)
-    history.add(sums, mse, shift=0.0, redrawn=0, seconds=seconds)
-    return Fit(centroids, sums, sse, history, update, converged)
+    return final_fit(
+        executor, centroids, history, updates=update, converged=converged, progress=progress
+    )

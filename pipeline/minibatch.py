@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.empty_clusters import fill_empty
 from pipeline.engines import AssignmentEngine
 from pipeline.executors import LocalExecutor, empty_sums
-from pipeline.passes import Fit, History, mean_squared_error
+from pipeline.passes import Fit, History, final_fit, mean_squared_error
 from pipeline.progress import Progress
 from pipeline.streaming import centroid_dtype, read_ahead
 from pipeline.sums import ClusterSums
@@ -67,11 +67,9 @@ def fit_minibatch(
         converged = redrawn == 0 and shift <= tol * seen.mean_variance()
         if converged:
             break
-    sums, seconds = executor.run_pass(centroids, progress)
-    sse = sums.sse(centroids)
-    mse = mean_squared_error(sse, sums)
-    history.add(sums, mse, shift=0.0, redrawn=0, seconds=seconds)
-    return Fit(centroids, sums, sse, history, update, converged)
+    return final_fit(
+        executor, centroids, history, updates=update, converged=converged, progress=progress
+    )
 
 
 def assign_batch(

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipeline.executors import Executor
+from pipeline.progress import Progress
 from pipeline.sums import ClusterSums
 
 
@@ -53,6 +55,23 @@ class Fit:
     @property
     def mse(self) -> float:
         return mean_squared_error(self.sse, self.sums)
+
+
+def final_fit(
+    executor: Executor,
+    centroids: np.ndarray,
+    history: History,
+    *,
+    updates: int,
+    converged: bool,
+    progress: Progress,
+) -> Fit:
+    """The end of a run: a last pass that scores the final centroids on all rows."""
+    sums, seconds = executor.run_pass(centroids, progress)
+    sse = sums.sse(centroids)
+    mse = mean_squared_error(sse, sums)
+    history.add(sums, mse, shift=0.0, redrawn=0, seconds=seconds)
+    return Fit(centroids, sums, sse, history, updates, converged)
 
 
 def mean_squared_error(sse: np.ndarray, sums: ClusterSums) -> float:
