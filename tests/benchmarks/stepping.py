@@ -1,12 +1,14 @@
 """Full-batch steps of each engine against faiss's flat search and scikit-learn's Lloyd step."""
 
 import time
+import warnings
 from collections.abc import Callable
 
 import faiss
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from pipeline.dense_engine import DenseEngine
@@ -81,7 +83,8 @@ def _scikit_learn(rows: np.ndarray, centroids: np.ndarray) -> float:
     def seconds(steps: int) -> float:
         model = KMeans(len(centroids), init=centroids, n_init=1, max_iter=steps, tol=0)
         started = time.perf_counter()
-        with threadpool_limits(thread_count()):
+        with threadpool_limits(thread_count()), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # one step is meant
             model.fit(rows)
         return time.perf_counter() - started
 
