@@ -139,12 +139,12 @@ class _Work:
         images = _images(self.extraction, fingerprint).images
         step = _slice_images(images, spec)
         starts = range(0, len(images), step)
-        self.progress.start(f"Counting {name}", len(images), "images")
+        self.progress.start(f"Counting {name}", len(starts), "blocks")
         tasks = [
             delayed(_count_block, pure=False)(self.extraction, fingerprint, start, start + step)
             for start in starts
         ]
-        counts = np.concatenate(self.scheduler.compute(tasks, lambda: self.progress.advance(step)))
+        counts = np.concatenate(self.scheduler.compute(tasks, lambda: self.progress.advance(1)))
         self.progress.finish()
         if not counts.any():
             windows = len(images) * math.prod(spec.grid(*images.shape[1:3]))

@@ -103,6 +103,7 @@ def kmeans_plus_plus(
         for centroid in centroids[1:]:
             torch.minimum(nearest, torch.cdist(rows, centroid[None])[:, 0], out=nearest)
         nearest = nearest.square()
+    progress.advance(len(chosen) if given is None else len(given))
     while len(chosen) + (0 if given is None else len(given)) < k:
         cumulative = np.cumsum(nearest.cpu().numpy(), dtype=np.float64)
         draws = rng.random(trials(k)) * cumulative[-1]

@@ -1,6 +1,7 @@
 """Downloads with pinned hashes; a right file that is already there is never fetched again."""
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +94,8 @@ def _fetch(file: RemoteFile, folder: Path) -> Path:
             # pooch raises ValueError for a wrong hash
             reason = "wrong hash" if isinstance(error, ValueError) else type(error).__name__
             reasons.append(f"{site} ({reason})")
+    with suppress(OSError):  # not empty: then something of worth is there
+        folder.rmdir()
     raise InputError(
         f"cannot download {file.name}: tried {', '.join(reasons)}; fetch it by hand into {folder},"
         f" its {file.digest.replace(':', ' is ', 1)}"

@@ -67,7 +67,7 @@ def test_second_mirror_is_tried(server: Server, tmp_path: Path, first: str) -> N
 def test_all_mirrors_failing_names_each_and_the_remedy(server: Server, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent/ \(HTTPError\).*bad/ \(wrong hash\).*by hand"):
         find_or_fetch(remote(server, "absent", "bad"), "set", tmp_path / "data")
-    assert [p for p in (tmp_path / "data").rglob("*") if p.is_file()] == []
+    assert list((tmp_path / "data").rglob("*")) == []
 
 
 @pytest.mark.parametrize("place", ["images.gz", "set/images.gz", "images", "set/images"])
