@@ -82,7 +82,7 @@ class DenseEngine:
 
     def load(self, centroids: np.ndarray) -> None:
         """Take the centroids that the next calls assign to; (k, d) float32 or float64."""
-        k, dim = centroids.shape
+        k = len(centroids)
         wide = centroids.astype(np.float64)
         # Distances do not change under a shift. It spends the digits on differences instead of on
         # the mean; a whole-number one keeps integer rows exact.
@@ -93,7 +93,7 @@ class DenseEngine:
         self._shift = self._shift.to(self.device)
         self._half_norms = (0.5 * (shifted * shifted).sum(1)).to(self.device, self.compute)
         self._transposed = shifted.T.contiguous().to(self.device, self.compute)
-        self._k, self._dim = k, dim
+        self._k = k
         self._first = self._first_of_equals(centroids)
         width = min(k, TILE_CENTROIDS)
         itemsize = self._shift.element_size()
