@@ -149,7 +149,7 @@ def verify(store: Path, as_json: bool) -> None:
     from pipeline.progress import TerminalProgress
 
     result = verify_store(store, TerminalProgress())
-    lines = [f"chunk {bad['chunk']}: {bad['reason']}" for bad in result["bad"]]
+    lines = [bad["reason"] for bad in result["bad"]]
     show(result, as_json, "\n".join([*lines, f"{result['chunks']} chunks, {len(lines)} bad"]))
     if not result["ok"]:
         raise SystemExit(1)

@@ -204,4 +204,4 @@ def verify_chunks(store: PatchStore) -> Iterator[BadChunk | None]:
             yield BadChunk(index, str(error))
             continue
         blank = int(np.count_nonzero(~rows.any(axis=1)))
-        yield BadChunk(index, f"{blank} blank rows") if blank else None
+        yield BadChunk(index, f"chunk {index} holds {blank} blank rows") if blank else None

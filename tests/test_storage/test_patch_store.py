@@ -93,7 +93,7 @@ def test_verify_names_exactly_the_bad_chunks(store: PatchStore) -> None:
     blank[store.chunk_rows + 5] = 0
     bad = [finding for finding in verify_chunks(store) if finding]
     assert [finding.index for finding in bad] == [0, 1, 3]
-    assert bad[1].reason == "1 blank rows"
+    assert bad[1].reason == "chunk 1 holds 1 blank rows"
 
 
 def test_stores_that_cannot_be_trusted_are_refused(store: PatchStore, tmp_path: Path) -> None:
