@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from pipeline.devices import thread_count
-from pipeline.sums import ClusterSums
+from pipeline.sums import ClusterSums, squares_fit_float32
 from storage.errors import InputError
 
 # At most so many rows are summed at once: float32 adds a column of them exactly, 65,536 · 255
@@ -33,7 +33,6 @@ TILE_BYTES = {
     "mps": 64 << 20,
 }
 MIN_TILE_ROWS, MAX_TILE_ROWS = 256, 1 << 16
-_EXACT_FLOAT32 = 1 << 24
 T = TypeVar("T")
 
 
@@ -67,10 +66,9 @@ class DenseEngine:
         self.device = device
         self.compute = torch.float64 if wide else torch.float32
         # Column sums of a piece and squared lengths of a row, each in the narrowest exact type.
-        narrow = dtype == np.uint8
-        self._sum_dtype = torch.float32 if narrow else torch.float64
-        short = narrow and dim * 255**2 < _EXACT_FLOAT32
-        self._square_dtype = torch.float32 if short else torch.float64
+        self._sum_dtype = torch.float32 if dtype == np.uint8 else torch.float64
+        exact = squares_fit_float32(dtype, dim)
+        self._square_dtype = torch.float32 if exact else torch.float64
         # MPS has no float64: what needs it is added on the host.
         self._sum_device = device if device.type != "mps" else torch.device("cpu")
         self._dtype, self._integers = dtype, dtype.kind in "ui"

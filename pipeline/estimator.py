@@ -20,7 +20,7 @@ from pipeline.devices import one_torch_thread, resolve_device
 from pipeline.engines import ENGINES, AssignmentEngine, make_engine
 from pipeline.executors import LocalExecutor, empty_sums
 from pipeline.fit import Fitter, check_fit, generator
-from pipeline.minibatch import assign_batch
+from pipeline.minibatch import learn_batches
 from pipeline.progress import Progress, SilentProgress
 from pipeline.scheduling import Scheduler
 from pipeline.seeding import kmeans_plus_plus, require_distinct
@@ -30,7 +30,6 @@ from pipeline.streaming import (
     StoreSource,
     as_source,
     centroid_dtype,
-    origin_of,
     read_ahead,
 )
 from storage.errors import InputError
@@ -143,13 +142,10 @@ class StreamingKMeans(
                 f" {'floats' if self._taken.sums.dtype.kind == 'f' else 'integers'}: convert them"
             )
         engine = self._engine(source)
-        for block in read_ahead(source):
-            for start in range(0, len(block), options.batch_size):
-                rows = block[start : start + options.batch_size]
-                batch = assign_batch(engine, self.cluster_centers_, rows, self._taken)
-                self.inertia_ += float(batch.sse(self.cluster_centers_).sum())
-                means = self._taken.means(self.cluster_centers_)
-                self.cluster_centers_ = means.astype(self.cluster_centers_.dtype)
+        centroids, size = self.cluster_centers_, options.batch_size
+        for _, sse, moved in learn_batches(source, engine, centroids, self._taken, size):
+            self.inertia_ += float(sse.sum())
+            self.cluster_centers_ = moved
         self.counts_ = self._taken.counts
         self.n_iter_ += 1
         return self
@@ -165,11 +161,11 @@ class StreamingKMeans(
         """
         check_is_fitted(self)
         source = self._source(X, reset=False)
-        dtype = torch.float64 if source.dtype == np.float64 else torch.float32
-        centroids = torch.from_numpy(self.cluster_centers_).to(dtype)
+        dtype = centroid_dtype(source)
+        centroids = torch.from_numpy(self.cluster_centers_.astype(dtype))
         blocks = [
             torch.cdist(
-                torch.from_numpy(block).to(dtype),
+                torch.from_numpy(block.astype(dtype, copy=False)),
                 centroids,
                 compute_mode="donot_use_mm_for_euclid_dist",  # no cancellation
             ).numpy()
@@ -237,11 +233,11 @@ class StreamingKMeans(
         return init
 
     def _source(self, rows: Any, *, reset: bool) -> Source:
-        if isinstance(rows, (np.ndarray, list, tuple)) or not hasattr(rows, "shape"):
+        in_memory = isinstance(rows, (np.ndarray, list, tuple)) or not hasattr(rows, "shape")
+        # scikit-learn knows what to do with data frames, and refuses sparse matrices
+        if in_memory or hasattr(rows, "columns") or hasattr(rows, "tocsr"):
             checked = validate_data(self, rows, reset=reset, dtype="numeric", order="C")
             source: Source = ArraySource(checked)
-        elif hasattr(rows, "columns") or hasattr(rows, "tocsr"):  # data frames, sparse matrices
-            source = ArraySource(validate_data(self, rows, reset=reset, dtype="numeric"))
         else:
             source = as_source(rows)
             if reset:
@@ -266,7 +262,7 @@ class StreamingKMeans(
                 device = resolve_device(self.device, source.dtype)
                 init = kmeans_plus_plus(rows, self.n_clusters, rng, device, given=init)
         self.cluster_centers_ = init.astype(centroid_dtype(source))
-        self._taken = empty_sums(source, self.n_clusters, origin_of(source))
+        self._taken = empty_sums(source, self.n_clusters)
         self.inertia_, self.n_iter_ = 0.0, 0
 
     def _assign(self, source: Source) -> np.ndarray:

@@ -6,7 +6,7 @@ A worker reads its ranges of chunks itself, gets the centroids of the pass, and 
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from pipeline.engines import AssignmentEngine, make_engine
 from pipeline.progress import Progress
 from pipeline.scheduling import Scheduler
-from pipeline.streaming import Source, StoreSource, block_count, origin_of, read_ahead
+from pipeline.streaming import Source, StoreSource, block_count, read_ahead
 from pipeline.sums import ClusterSums
 from storage.patch_store import open_patches
 
@@ -41,15 +41,10 @@ class LocalExecutor:
     source: Source
     engine: AssignmentEngine
 
-    @cached_property
-    def origin(self) -> np.ndarray | None:
-        """Where float rows are summed about, (d,)."""
-        return origin_of(self.source)
-
     def run_pass(self, centroids: np.ndarray, progress: Progress) -> tuple[ClusterSums, float]:
         started = time.perf_counter()
         self.engine.load(centroids)
-        sums = empty_sums(self.source, len(centroids), self.origin)
+        sums = empty_sums(self.source, len(centroids))
         with closing(read_ahead(self.source)) as blocks:
             for block in blocks:
                 self.engine.step(block, sums)
@@ -70,17 +65,10 @@ class ClusterExecutor:
     engine: str
     device: str
 
-    @cached_property
-    def origin(self) -> np.ndarray | None:
-        """Where float rows are summed about, (d,)."""
-        return origin_of(self.source)
-
     def run_pass(self, centroids: np.ndarray, progress: Progress) -> tuple[ClusterSums, float]:
         started = time.perf_counter()
         # Scattered: in every task's arguments the centroids would be sent once per range.
-        [shared] = self.scheduler.client.scatter(
-            [(centroids, self.origin)], broadcast=True, hash=False
-        )
+        shared = self.scheduler.client.scatter(centroids, broadcast=True, hash=False)
         path = str(self.source.path.resolve())
         futures = {
             self.scheduler.client.submit(
@@ -88,7 +76,7 @@ class ClusterExecutor:
             ): first
             for first, stop in ranges(block_count(self.source))
         }
-        sums = empty_sums(self.source, len(centroids), self.origin)
+        sums = empty_sums(self.source, len(centroids))
         exact = sums.squares.dtype == np.int64
         waiting: dict[int, ClusterSums] = {}
         for future, part in self.scheduler.completed(futures):
@@ -103,9 +91,9 @@ class ClusterExecutor:
         return sums, time.perf_counter() - started
 
 
-def empty_sums(source: Source, k: int, origin: np.ndarray | None) -> ClusterSums:
+def empty_sums(source: Source, k: int) -> ClusterSums:
     """Sums of no rows of this source yet."""
-    return ClusterSums.zeros(k, source.dim, source.dtype, origin)
+    return ClusterSums.zeros(k, source.dim, source.dtype, source.origin)
 
 
 def ranges(blocks: int) -> list[tuple[int, int]]:
@@ -115,21 +103,16 @@ def ranges(blocks: int) -> list[tuple[int, int]]:
 
 
 def sum_range(
-    path: str,
-    shared: tuple[np.ndarray, np.ndarray | None],
-    first: int,
-    stop: int,
-    engine: str,
-    device: str,
+    path: str, centroids: np.ndarray, first: int, stop: int, engine: str, device: str
 ) -> ClusterSums:
     """Sums over the chunks [first, stop) of the store at `path`; runs on a worker.
 
-    shared: the pass's centroids (k, d), and the origin (d,) of float rows.
+    centroids: of the pass, (k, d).
     """
-    source, (centroids, origin) = _open(path), shared
+    source = _open(path)
     found = make_engine(engine, torch.device(device), source.dim, source.dtype)
     found.load(centroids)
-    sums = empty_sums(source, len(centroids), origin)
+    sums = empty_sums(source, len(centroids))
     with closing(read_ahead(source, range(first, stop))) as blocks:
         for block in blocks:
             found.step(block, sums)

@@ -227,11 +227,9 @@ def _sole_builder(path: Path, progress: Progress) -> Iterator[None]:
     """Holds the lock of one store; says so where it has to wait for another process."""
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         progress.note(f"waiting: another process is building {path}")
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()

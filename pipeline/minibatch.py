@@ -5,6 +5,7 @@ rows ever assigned to it. So the state is kept as exact sums, and a batch only a
 """
 
 import time
+from collections.abc import Generator
 from contextlib import closing
 
 import numpy as np
@@ -14,7 +15,7 @@ from pipeline.engines import AssignmentEngine
 from pipeline.executors import LocalExecutor, empty_sums
 from pipeline.passes import Fit, History, final_fit, mean_squared_error
 from pipeline.progress import Progress
-from pipeline.streaming import centroid_dtype, read_ahead
+from pipeline.streaming import Source, centroid_dtype, read_ahead
 from pipeline.sums import ClusterSums
 
 
@@ -37,23 +38,19 @@ def fit_minibatch(
     ends with its block. A last pass scores the final centroids.
     """
     source, engine = executor.source, executor.engine
-    dtype = centroid_dtype(source)
-    centroids = centroids.astype(dtype)
-    taken = empty_sums(source, len(centroids), executor.origin)
+    centroids = centroids.astype(centroid_dtype(source))
+    taken = empty_sums(source, len(centroids))
     history = History()
     for update in range(1, max_iter + 1):
         before, started = centroids, time.perf_counter()
-        seen = empty_sums(source, len(centroids), executor.origin)
+        seen = empty_sums(source, len(centroids))
         sse = np.zeros(len(centroids))
-        with closing(read_ahead(source)) as blocks:
-            for block in blocks:
-                for start in range(0, len(block), batch_size):
-                    rows = block[start : start + batch_size]
-                    batch = assign_batch(engine, centroids, rows, taken)
-                    seen += batch
-                    sse += batch.sse(centroids)
-                    centroids = taken.means(centroids).astype(dtype)
-                    progress.advance(len(rows))
+        with closing(learn_batches(source, engine, centroids, taken, batch_size)) as steps:
+            for batch, batch_sse, after in steps:
+                seen += batch
+                sse += batch_sse
+                centroids = after
+                progress.advance(batch.n_rows)
         # Batches were scored before they moved their centroids: an estimate, from above.
         mse = mean_squared_error(sse, seen)
         moved = centroids.copy()
@@ -72,15 +69,27 @@ def fit_minibatch(
     )
 
 
-def assign_batch(
-    engine: AssignmentEngine, centroids: np.ndarray, rows: np.ndarray, taken: ClusterSums
-) -> ClusterSums:
-    """Assign one batch and add it to `taken`, in place. Returns: the batch's own sums."""
-    engine.load(centroids)
-    batch = ClusterSums.zeros(len(centroids), rows.shape[1], rows.dtype, taken.origin)
-    engine.step(rows, batch)
-    taken += batch
-    return batch
+def learn_batches(
+    source: Source,
+    engine: AssignmentEngine,
+    centroids: np.ndarray,
+    taken: ClusterSums,
+    batch_size: int,
+) -> Generator[tuple[ClusterSums, np.ndarray, np.ndarray]]:
+    """Sculley's steps over all rows of the source, each adding its batch to `taken`, in place.
+
+    Yields: for each batch its own sums, its SSE (k,) before the step, the centroids after it.
+    """
+    with closing(read_ahead(source)) as blocks:
+        for block in blocks:
+            for start in range(0, len(block), batch_size):
+                engine.load(centroids)
+                batch = ClusterSums.zeros(len(centroids), source.dim, source.dtype, taken.origin)
+                engine.step(block[start : start + batch_size], batch)
+                taken += batch
+                sse = batch.sse(centroids)
+                centroids = taken.means(centroids).astype(centroids.dtype)
+                yield batch, sse, centroids
 
 
 def _forget(taken: ClusterSums, replaced: np.ndarray) -> None:

@@ -7,11 +7,11 @@ import torch
 
 from pipeline.progress import Progress, SilentProgress
 from pipeline.streaming import Source, read_ahead, take_rows
+from pipeline.sums import squares_fit_float32
 from storage.errors import InputError
 
 INITS = ("k-means++", "random")
 MIN_SAMPLE_ROWS, SAMPLE_ROWS_PER_CENTROID = 1 << 16, 16
-_EXACT_FLOAT32 = 1 << 24
 _DISTINCT_STEP = 1 << 14  # rows compared at once
 
 
@@ -76,8 +76,7 @@ def kmeans_plus_plus(
     device has none).
     Returns: (k, d), the given ones, then rows of the sample; of its dtype if nothing is given.
     """
-    narrow = sample.dtype == np.uint8 and sample.shape[1] * 255**2 < _EXACT_FLOAT32
-    narrow = narrow and given is None
+    narrow = squares_fit_float32(sample.dtype, sample.shape[1]) and given is None
     progress = progress or SilentProgress()
     progress.start(f"K={k} seeding", k, "centroids")
     where = torch.device("cpu") if device.type == "mps" and not narrow else device

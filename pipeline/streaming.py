@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +31,10 @@ class Source(Protocol):
     dtype: np.dtype
     block_rows: int
 
+    @property
+    def origin(self) -> np.ndarray | None:
+        """Point near the rows about which float ones are summed, (d,): the first block's mean."""
+
     def read_block(self, index: int) -> np.ndarray:
         """Rows [index · block_rows, …), (m, dim), m = block_rows or fewer for the last."""
 
@@ -39,14 +44,23 @@ def centroid_dtype(source: Source) -> np.dtype:
     return np.dtype(np.float64 if source.dtype == np.float64 else np.float32)
 
 
-def origin_of(source: Source) -> np.ndarray | None:
-    """Point near the rows about which float ones are summed: the first block's mean, (d,)."""
-    if source.dtype.kind != "f":
-        return None
-    return np.asarray(source.read_block(0).mean(axis=0, dtype=np.float64))
+class _WithOrigin:
+    """What the kinds of sources have in common."""
+
+    dtype: np.dtype
+
+    def read_block(self, index: int) -> np.ndarray:
+        raise NotImplementedError
+
+    @cached_property
+    def origin(self) -> np.ndarray | None:
+        """See `Source`; read once."""
+        if self.dtype.kind != "f":
+            return None
+        return np.asarray(self.read_block(0).mean(axis=0, dtype=np.float64))
 
 
-class StoreSource:
+class StoreSource(_WithOrigin):
     """A patch store; its chunks are the blocks."""
 
     def __init__(self, store: PatchStore) -> None:
@@ -60,7 +74,7 @@ class StoreSource:
         return self._store.read_chunk(index)
 
 
-class ArraySource:
+class ArraySource(_WithOrigin):
     """Anything with a shape and row slices: numpy, dask, zarr, xarray.
 
     Axes after the first are flattened to one. Integers of more than 16 bits are taken as float64,

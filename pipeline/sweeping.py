@@ -207,12 +207,10 @@ def _sole_owner(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         raise BusyError(
             f"another sweep works on {folder}: wait until it is done, or choose another OUT"
         ) from None
-    try:
+    with held:
         yield
-    finally:
-        lock.release()

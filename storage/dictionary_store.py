@@ -70,7 +70,7 @@ def open_dictionaries(path: str | Path) -> xarray.DataTree:
     Raises: InputError when there is none; IntegrityError for another schema version.
     """
     path = Path(path)
-    _check_root(path)
+    _open_root(path)
     store: Any = open_strict(path)  # xarray takes zarr's stores, its types do not say so
     tree = xarray.open_datatree(store, engine="zarr", consolidated=False)
     # zarr lists groups as the file system does; K ascending is what people expect
@@ -82,17 +82,15 @@ def finished_dictionaries(path: Path) -> dict[int, dict[str, Any]]:
     """Attributes of each stored dictionary by K, ascending; empty where there is no store yet."""
     if not path.exists():
         return {}
-    _check_root(path)
-    root = zarr.open_group(LocalStore(path, read_only=True), mode="r")
-    found = {name: dict(group.attrs) for name, group in root.groups()}
-    whole = [a for a in found.values() if a.get("complete") is True]
+    found = [dict(group.attrs) for _, group in _open_root(path).groups()]
+    whole = [a for a in found if a.get("complete") is True]
     return {cast(int, a["k"]): a for a in sorted(whole, key=lambda a: cast(int, a["k"]))}
 
 
 def create_dictionaries(path: Path, attributes: dict[str, Any]) -> None:
     """Make an empty tree that describes its experiment, unless it is there already."""
     if path.exists():
-        _check_root(path)
+        _open_root(path)
         return
     staging = _staging_beside(path)
     zarr.create_group(
@@ -130,14 +128,17 @@ def _staging_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
 
 
-def _check_root(path: Path) -> None:
+def _open_root(path: Path) -> zarr.Group:
+    """The tree's root, for reading; raises as `open_dictionaries` does."""
     if not (path / "zarr.json").is_file():
         raise InputError(f"no dictionaries at {path}: run sweep first")
     try:
-        schema = zarr.open_group(LocalStore(path, read_only=True), mode="r").attrs.get("schema")
+        root = zarr.open_group(LocalStore(path, read_only=True), mode="r")
+        schema = root.attrs.get("schema")
     except ValueError as error:
         raise IntegrityError(f"{path} has damaged metadata ({error}): fit it again") from error
     if schema != SCHEMA:
         raise IntegrityError(
             f"{path} has schema version {schema} where {SCHEMA} is expected: fit it again"
         )
+    return root
