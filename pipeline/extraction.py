@@ -60,7 +60,7 @@ def extract(
     Returns: the store, and whether it was there already.
     Raises: InputError, IntegrityError, MemoryBudgetError; nothing is left half-written.
     """
-    progress, scheduler = progress or SilentProgress(), scheduler or Scheduler()
+    progress, scheduler = progress or SilentProgress(), scheduler or Scheduler(memory=memory)
     images = open_images(extraction.dataset, extraction.split, extraction.data)
     extraction.spec.grid(*images.images.shape[1:3])  # refuses patches that do not fit
     source = describe(images)

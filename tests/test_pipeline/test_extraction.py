@@ -4,6 +4,7 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from filelock import FileLock
 
@@ -175,7 +176,10 @@ def test_many_cores_share_the_cap(
 ) -> None:
     monkeypatch.setattr("pipeline.scheduling.CPU_COUNT", 500)
     extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
-    assert extract(extraction, tmp_path, memory=1 << 30)[0].n_rows > 0
+    assert extract(extraction, tmp_path / "large", memory=1 << 30)[0].n_rows > 0
+    # less than the default: the threads are planned for the cap that was given
+    small = psutil.Process().memory_info().rss + (300 << 20)
+    assert extract(extraction, tmp_path / "small", memory=small)[0].n_rows > 0
 
 
 def test_workers_count_against_the_cap(strokes_file: Path, tmp_path: Path) -> None:
