@@ -177,8 +177,8 @@ class SweepOptions(FitOptions, PatchOptions):
     """Dictionary sizes: 100,200,300 or 100:1000:100 or study; default: study, digits: 10 … 1000."""
     device: str = "auto"
     """cpu, cuda, mps, or auto: the first of cuda, mps, cpu that is there."""
-    engine: Literal["auto", "torch"] = "auto"
-    """What finds the nearest centroids: torch compares every row with every centroid."""
+    engine: Literal["auto", "torch", "pruned"] = "auto"
+    """torch meets all centroids, pruned (CPU) those that may be nearest; auto: pruned on a CPU."""
 
     @property
     def sizes(self) -> tuple[int, ...]:

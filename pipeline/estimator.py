@@ -52,7 +52,8 @@ class StreamingKMeans(
         tol: stop when the squared shift of all centroids is at most tol · mean column variance.
         batch_size: rows of a mini-batch.
         empty: an empty cluster gets a "random" row, or half of the worst cluster ("split").
-        engine: "auto" or "torch".
+        engine: "pruned" (exact, skips what cannot be nearest, CPU only), "torch" (every row against
+            every centroid), or "auto": pruned on a CPU, else torch.
         device: "auto", "cpu", "cuda", "mps".
         scheduler: "" (this process), "processes:N", or the address of a Dask cluster, on whose
             workers the passes over a patch store run.
@@ -113,7 +114,7 @@ class StreamingKMeans(
         require_distinct(source, self.n_clusters)
         memory, progress = _parse_memory(self.memory), self.progress or SilentProgress()
         with self._scheduler(source, memory) as scheduler:
-            check_fit(source, self.n_clusters, scheduler, memory)
+            check_fit(source, self.n_clusters, self.engine, device, scheduler, memory)
             fitter = Fitter(source, options, device, self.engine, progress, scheduler)
             fit = fitter.fit(self.n_clusters, init)
         self.cluster_centers_ = fit.centroids

@@ -4,20 +4,26 @@ A worker reads its ranges of chunks itself, gets the centroids of the pass, and 
 """
 
 import time
+import uuid
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Protocol
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
 from pipeline.engines import AssignmentEngine, make_engine
-from pipeline.progress import Progress
+from pipeline.progress import Progress, SilentProgress
 from pipeline.scheduling import Scheduler
 from pipeline.streaming import Source, StoreSource, block_count, read_ahead
 from pipeline.sums import ClusterSums
 from storage.patch_store import open_patches
+
+if TYPE_CHECKING:
+    from pipeline.engines.row_memory import RowMemory
 
 # Ranges of a pass, whatever the number of workers, so that float sums do not depend on it.
 MAX_RANGES = 64
@@ -33,29 +39,60 @@ class Executor(Protocol):
     def run_pass(self, centroids: np.ndarray, progress: Progress) -> tuple[ClusterSums, float]:
         """Assign all rows to `centroids`, (k, d) float32. Returns: their sums, seconds."""
 
+    def close(self) -> None:
+        """Let go of what is kept of the rows between passes."""
+
 
 @dataclass(frozen=True)
 class LocalExecutor:
-    """Passes in this process."""
+    """Passes in this process.
+
+    memory: what the engine keeps of the rows between them, if anything.
+    """
 
     source: Source
     engine: AssignmentEngine
+    memory: "RowMemory | None" = None
 
     def run_pass(self, centroids: np.ndarray, progress: Progress) -> tuple[ClusterSums, float]:
         started = time.perf_counter()
-        self.engine.load(centroids)
-        sums = empty_sums(self.source, len(centroids))
-        with closing(read_ahead(self.source)) as blocks:
-            for block in blocks:
-                self.engine.step(block, sums)
-                progress.advance(len(block))
+        blocks = range(block_count(self.source))
+        sums = sum_blocks(self.engine, self.source, blocks, centroids, self.memory, progress)
         return sums, time.perf_counter() - started
+
+    def close(self) -> None:
+        if self.memory is not None:
+            self.memory.close()
+
+
+def sum_blocks(
+    engine: AssignmentEngine,
+    source: Source,
+    blocks: range,
+    centroids: np.ndarray,
+    memory: "RowMemory | None",
+    progress: Progress,
+) -> ClusterSums:
+    """Sums over the rows of some blocks, assigned to `centroids`, (k, d)."""
+    engine.load(centroids, memory)
+    sums = empty_sums(source, len(centroids))
+    if memory is not None:
+        sums = memory.totals(blocks, sums)
+    with closing(read_ahead(source, blocks)) as stream:
+        for index, rows in zip(blocks, stream, strict=True):
+            engine.step(rows, sums, None if memory is None else index)
+            progress.advance(len(rows))
+    if memory is not None:
+        memory.finish(sums)
+    return sums
 
 
 @dataclass(frozen=True)
 class ClusterExecutor:
     """Passes over a patch store on the workers of a cluster, which must see the store's path.
 
+    remember: whether workers keep what helps the next pass; a worker that did not run a range
+    before takes longer for it.
     Sums of integer rows are those of a local pass, bit for bit; those of floats are added range
     by range, and do not depend on the number of workers.
     """
@@ -64,6 +101,9 @@ class ClusterExecutor:
     scheduler: Scheduler
     engine: str
     device: str
+    remember: bool = True
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)
+    held: dict[int, str] = field(default_factory=dict)  # range -> worker that remembers its rows
 
     def run_pass(self, centroids: np.ndarray, progress: Progress) -> tuple[ClusterSums, float]:
         started = time.perf_counter()
@@ -72,14 +112,19 @@ class ClusterExecutor:
         path = str(self.source.path.resolve())
         futures = {
             self.scheduler.client.submit(
-                sum_range, path, shared, first, stop, self.engine, self.device, pure=False
+                sum_range,
+                *(path, shared, range(first, stop), self.engine, self.device),
+                *(self.run, self.remember),
+                **self._preferred(first),
+                pure=False,
             ): first
             for first, stop in ranges(block_count(self.source))
         }
         sums = empty_sums(self.source, len(centroids))
         exact = sums.squares.dtype == np.int64
         waiting: dict[int, ClusterSums] = {}
-        for future, part in self.scheduler.completed(futures):
+        for future, (part, worker) in self.scheduler.completed(futures):
+            self.held[futures[future]] = worker
             progress.advance(part.n_rows)
             if exact:  # in any order, so that no part is kept
                 sums += part
@@ -89,6 +134,15 @@ class ClusterExecutor:
         for first in sorted(waiting):
             sums += waiting[first]
         return sums, time.perf_counter() - started
+
+    def close(self) -> None:
+        self.scheduler.client.run(forget, self.run)
+
+    def _preferred(self, first: int) -> dict[str, Any]:
+        """The worker that remembers these rows, if it has time."""
+        if first not in self.held:
+            return {}
+        return {"workers": self.held[first], "allow_other_workers": True}
 
 
 def empty_sums(source: Source, k: int) -> ClusterSums:
@@ -102,21 +156,65 @@ def ranges(blocks: int) -> list[tuple[int, int]]:
     return [(first, min(first + length, blocks)) for first in range(0, blocks, length)]
 
 
-def sum_range(
-    path: str, centroids: np.ndarray, first: int, stop: int, engine: str, device: str
-) -> ClusterSums:
-    """Sums over the chunks [first, stop) of the store at `path`; runs on a worker.
+@dataclass
+class _Run:
+    """What a worker keeps of one run of passes."""
 
-    centroids: of the pass, (k, d).
+    engine: AssignmentEngine
+    source: StoreSource
+    folder: Path
+    memories: "dict[int, RowMemory | None]" = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)  # the engine uses all threads by itself
+
+    def close(self) -> None:
+        with self.lock:
+            for memory in self.memories.values():
+                if memory is not None:
+                    memory.close()
+
+
+_runs: dict[str, _Run] = {}  # of a worker
+_runs_lock = Lock()
+
+
+def sum_range(
+    path: str,
+    centroids: np.ndarray,
+    blocks: range,
+    engine: str,
+    device: str,
+    run: str,
+    remember: bool,
+) -> tuple[ClusterSums, str]:
+    """Sums over some chunks of the store at `path`, and this worker's address; runs on a worker.
+
+    centroids: of the pass, (k, d). run: a name, the same for all passes of a fit.
+    remember: whether more passes follow.
     """
-    source = _open(path)
-    found = make_engine(engine, torch.device(device), source.dim, source.dtype)
-    found.load(centroids)
-    sums = empty_sums(source, len(centroids))
-    with closing(read_ahead(source, range(first, stop))) as blocks:
-        for block in blocks:
-            found.step(block, sums)
-    return sums
+    from distributed import get_worker  # only where a cluster is asked for
+
+    worker = get_worker()
+    with _runs_lock:
+        if run not in _runs:
+            source = _open(path)
+            found = make_engine(engine, torch.device(device), source.dim, source.dtype)
+            _runs[run] = _Run(found, source, Path(worker.local_directory))
+        state = _runs[run]
+    with state.lock:
+        if remember and blocks.start not in state.memories:
+            state.memories[blocks.start] = state.engine.remember(state.source, state.folder)
+        memory = state.memories.get(blocks.start)
+        found = state.engine
+        sums = sum_blocks(found, state.source, blocks, centroids, memory, SilentProgress())
+    return sums, str(worker.address)
+
+
+def forget(run: str) -> None:
+    """Let go of what this worker keeps of a run."""
+    with _runs_lock:
+        state = _runs.pop(run, None)
+    if state is not None:
+        state.close()
 
 
 @lru_cache(maxsize=4)

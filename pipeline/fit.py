@@ -1,14 +1,16 @@
 """From a source and options to a fitted dictionary: seeding, executor, loop."""
 
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from pipeline import dense_engine, seeding
+from pipeline import seeding
 from pipeline.config import FitOptions
 from pipeline.devices import one_torch_thread
-from pipeline.engines import make_engine
+from pipeline.engines import make_engine, projected_engine_bytes
 from pipeline.executors import ClusterExecutor, Executor, LocalExecutor
 from pipeline.lloyd import fit_full
 from pipeline.memory import check_budget
@@ -17,20 +19,29 @@ from pipeline.passes import Fit
 from pipeline.progress import Progress
 from pipeline.scheduling import WORKER_BYTES, Scheduler
 from pipeline.streaming import READ_AHEAD, Source, StoreSource
+from pipeline.sums import ClusterSums
 
 
-def projected_bytes(source: Source, k: int) -> int:
+def projected_bytes(source: Source, k: int, engine: str, device: torch.device) -> int:
     """What fitting K centroids allocates at most, in bytes; the number of rows is not in it."""
     itemsize = source.dtype.itemsize
     blocks = (READ_AHEAD + 3) * source.block_rows * source.dim * itemsize
-    loop = dense_engine.projected_bytes(k, source.dim) + 8 * 8 * k * source.dim
+    loop = projected_engine_bytes(engine, device, k, source.dim, source.block_rows)
+    loop += 8 * 8 * k * source.dim
     return blocks + max(loop, seeding.projected_bytes(k, source.dim, itemsize))
 
 
-def check_fit(source: Source, k: int, scheduler: Scheduler, cap: int | None) -> None:
+def check_fit(
+    source: Source,
+    k: int,
+    engine: str,
+    device: torch.device,
+    scheduler: Scheduler,
+    cap: int | None,
+) -> None:
     """Raises MemoryBudgetError where fitting K centroids would pass the cap; None: no cap."""
     if cap is not None:
-        needed = projected_bytes(source, k)
+        needed = projected_bytes(source, k, engine, device)
         workers = scheduler.local_workers * (WORKER_BYTES + needed)
         check_budget(f"fitting K = {k}", needed + workers, cap)
 
@@ -40,6 +51,7 @@ class Fitter:
     """Fits dictionaries of one source.
 
     scheduler: where whole passes run, for a patch store; seeding and mini-batches run here.
+    scratch: folder for what is kept of the rows between passes; None: the system's.
     """
 
     source: Source
@@ -48,16 +60,7 @@ class Fitter:
     engine: str
     progress: Progress
     scheduler: Scheduler
-
-    def executor_for(self, source: Source) -> Executor:
-        """What runs passes over `source`."""
-        if self.scheduler.remote and isinstance(source, StoreSource):
-            return ClusterExecutor(source, self.scheduler, self.engine, str(self.device))
-        return self._local_executor(source)
-
-    def _local_executor(self, source: Source) -> LocalExecutor:
-        engine = make_engine(self.engine, self.device, source.dim, source.dtype)
-        return LocalExecutor(source, engine)
+    scratch: Path | None = None
 
     def fit(self, k: int, init: np.ndarray | None = None) -> Fit:
         """Learn k centroids, starting from `init` where given, up to k centroids, (m, d).
@@ -73,27 +76,48 @@ class Fitter:
         self.progress.start(f"K={k}", (options.passes + 1) * source.n_rows, "rows")
         try:
             if options.mode == "minibatch":
-                return fit_minibatch(
-                    self._local_executor(source),
+                with closing(self._local_executor(source, passes=1)) as here:
+                    return fit_minibatch(
+                        here,
+                        init,
+                        max_iter=options.passes,
+                        tol=options.tol,
+                        empty=options.empty,
+                        batch_size=options.batch_size,
+                        rng=rng,
+                        progress=self.progress,
+                    )
+            with closing(self._executor(source, passes=options.passes + 1)) as executor:
+                return fit_full(
+                    executor,
                     init,
                     max_iter=options.passes,
                     tol=options.tol,
                     empty=options.empty,
-                    batch_size=options.batch_size,
                     rng=rng,
                     progress=self.progress,
                 )
-            return fit_full(
-                self.executor_for(source),
-                init,
-                max_iter=options.passes,
-                tol=options.tol,
-                empty=options.empty,
-                rng=rng,
-                progress=self.progress,
-            )
         finally:
             self.progress.finish()
+
+    def score(self, source: Source, centroids: np.ndarray) -> ClusterSums:
+        """Sums of the rows of any source about centroids, (k, d)."""
+        with closing(self._executor(source, passes=1)) as executor:
+            return executor.run_pass(centroids, self.progress)[0]
+
+    def _executor(self, source: Source, *, passes: int) -> Executor:
+        """What runs so many passes over a source."""
+        if self.scheduler.remote and isinstance(source, StoreSource):
+            remember = passes > 1
+            return ClusterExecutor(
+                source, self.scheduler, self.engine, str(self.device), remember=remember
+            )
+        return self._local_executor(source, passes=passes)
+
+    def _local_executor(self, source: Source, *, passes: int) -> LocalExecutor:
+        engine = make_engine(self.engine, self.device, source.dim, source.dtype)
+        memory = engine.remember(source, self.scratch) if passes > 1 else None
+        return LocalExecutor(source, engine, memory)
 
 
 def generator(options: FitOptions, k: int) -> np.random.Generator:

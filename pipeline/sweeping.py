@@ -102,7 +102,7 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
     if missing:
         # What cannot be learned is refused before anything is written.
         source, largest = StoreSource(experiment.train), max(missing)
-        check_fit(source, largest, scheduler, options.memory)
+        check_fit(source, largest, options.engine, device, scheduler, options.memory)
         require_distinct(source, largest)
         with _sole_owner(experiment.folder):
             create_dictionaries(path, experiment.describe())
@@ -155,14 +155,17 @@ def _learn(
     options = experiment.options
     source = StoreSource(experiment.train)
     started = time.perf_counter()
-    fitter = Fitter(source, options, device, options.engine, progress, scheduler)
+    fitter = Fitter(
+        *(source, options, device, options.engine, progress, scheduler),
+        scratch=experiment.folder,
+    )
     fit = fitter.fit(k)
     seconds = time.perf_counter() - started
     heldout_mse = None
     if experiment.test:
         heldout = StoreSource(experiment.test)
         progress.start(f"K={k} held-out", heldout.n_rows, "rows")
-        sums, _ = fitter.executor_for(heldout).run_pass(fit.centroids, progress)
+        sums = fitter.score(heldout, fit.centroids)
         progress.finish()
         heldout_mse = mean_squared_error(sums.sse(fit.centroids), sums)
     progress.note(

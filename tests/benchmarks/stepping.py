@@ -11,8 +11,8 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from pipeline.dense_engine import DenseEngine
 from pipeline.devices import thread_count
+from pipeline.engines.dense import DenseEngine
 from pipeline.streaming import StoreSource, block_count, read_ahead
 from pipeline.sums import ClusterSums
 from storage import PatchStore

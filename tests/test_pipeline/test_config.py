@@ -59,7 +59,7 @@ def test_values_are_read_with_their_units() -> None:
         ("batch_size", "1.5", "batch_size '1.5'"),
         ("tol", "-1", "tol '-1'"),
         ("seed", "x", "seed 'x'"),
-        ("engine", "gpu", "'auto' or 'torch'"),
+        ("engine", "gpu", "'auto', 'torch' or 'pruned'"),
         ("scheduler", "processes:0", "no scheduler .*: use nothing, processes:N"),
         ("scheduler", "threads", "no scheduler .*: use nothing, processes:N"),
     ],

@@ -4,8 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import dense_engine
-from pipeline.dense_engine import DenseEngine
+from pipeline.engines import dense as dense_engine
+from pipeline.engines import piece_sums
+from pipeline.engines.dense import DenseEngine
 from pipeline.sums import ClusterSums
 from storage import InputError
 from tests.oracles import squared_distances, sums_of
@@ -40,7 +41,7 @@ def tiny_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dense_engine, "TILE_CENTROIDS", 5)
     monkeypatch.setattr(dense_engine, "TILE_BYTES", {"cpu": 80})
     monkeypatch.setattr(dense_engine, "MIN_TILE_ROWS", 3)
-    monkeypatch.setattr(dense_engine, "MAX_PIECE_ROWS", 11)
+    monkeypatch.setattr(piece_sums, "MAX_PIECE_ROWS", 11)
 
 
 @pytest.mark.usefixtures("tiny_tiles")
@@ -81,7 +82,7 @@ def test_sums_are_bit_identical_for_any_partition(block: int, pieces: int, tile:
     centroids = rows[:40].astype(np.float32)
     whole = step(rows, centroids)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dense_engine, "MAX_PIECE_ROWS", pieces)
+        patch.setattr(piece_sums, "MAX_PIECE_ROWS", pieces)
         patch.setattr(dense_engine, "TILE_BYTES", {"cpu": tile * 160})
         patch.setattr(dense_engine, "MIN_TILE_ROWS", 1)
         assert equal(step(rows, centroids, block=block), whole)

@@ -8,8 +8,8 @@ import torch
 from sklearn.cluster import KMeans
 
 from pipeline.cutting import cut_patches
-from pipeline.dense_engine import DenseEngine
 from pipeline.empty_clusters import fill_empty
+from pipeline.engines.dense import DenseEngine
 from pipeline.executors import LocalExecutor
 from pipeline.lloyd import fit_full
 from pipeline.minibatch import fit_minibatch

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from pipeline.fit import projected_bytes
 from pipeline.memory import SLACK_BYTES, check_budget
@@ -44,8 +45,11 @@ def test_the_number_of_rows_is_not_in_the_projection() -> None:
     small, large = (
         ArraySource(np.broadcast_to(np.zeros((1, 25), np.uint8), (n, 25))) for n in (10**6, 10**9)
     )
-    assert projected_bytes(small, 1000) == projected_bytes(large, 1000)
-    assert projected_bytes(small, 10_000) > projected_bytes(small, 1000)
+    cpu = torch.device("cpu")
+    for engine in ("torch", "pruned"):
+        one = projected_bytes(small, 1000, engine, cpu)
+        assert one == projected_bytes(large, 1000, engine, cpu)
+        assert projected_bytes(small, 10_000, engine, cpu) > one
 
 
 def measured(out: Path, *arguments: str) -> int:

@@ -19,13 +19,10 @@ import numpy as np
 import torch
 
 from pipeline.devices import thread_count
-from pipeline.sums import ClusterSums, squares_fit_float32
+from pipeline.engines.piece_sums import PieceSums, piece_rows
+from pipeline.sums import ClusterSums
 from storage.errors import InputError
 
-# At most so many rows are summed at once: float32 adds a column of them exactly, 65,536 · 255
-# being less than 2^24.
-MAX_PIECE_ROWS = 1 << 16
-PIECE_BYTES = 2 << 20  # of a piece in float32
 TILE_CENTROIDS = 1024
 TILE_BYTES = {
     "cpu": 2 << 20,  # about what a core's cache holds
@@ -34,11 +31,6 @@ TILE_BYTES = {
 }
 MIN_TILE_ROWS, MAX_TILE_ROWS = 256, 1 << 16
 T = TypeVar("T")
-
-
-def piece_rows(dim: int) -> int:
-    """Rows summed at once: fixed by the dimension alone, so that float sums are reproducible."""
-    return min(MAX_PIECE_ROWS, 1 << max(8, (PIECE_BYTES // (4 * dim)).bit_length() - 1))
 
 
 def projected_bytes(k: int, dim: int) -> int:
@@ -65,20 +57,18 @@ class DenseEngine:
             )
         self.device = device
         self.compute = torch.float64 if wide else torch.float32
-        # Column sums of a piece and squared lengths of a row, each in the narrowest exact type.
-        self._sum_dtype = torch.float32 if dtype == np.uint8 else torch.float64
-        exact = squares_fit_float32(dtype, dim)
-        self._square_dtype = torch.float32 if exact else torch.float64
-        # MPS has no float64: what needs it is added on the host.
-        self._sum_device = device if device.type != "mps" else torch.device("cpu")
-        self._dtype, self._integers = dtype, dtype.kind in "ui"
+        self._sums = PieceSums(device, dim, dtype)
+        self._integers = dtype.kind in "ui"
         self._piece_rows = piece_rows(dim)
         self._threads = None
         if device.type == "cpu":
             one_thread = partial(torch.set_num_threads, 1)
             self._threads = ThreadPoolExecutor(thread_count(), "assign", one_thread)
 
-    def load(self, centroids: np.ndarray) -> None:
+    def remember(self, source: object, folder: object = None) -> None:
+        """Nothing: every pass compares every row with every centroid."""
+
+    def load(self, centroids: np.ndarray, memory: object = None) -> None:
         """Take the centroids that the next calls assign to; (k, d) float32 or float64."""
         k = len(centroids)
         wide = centroids.astype(np.float64)
@@ -104,12 +94,11 @@ class DenseEngine:
             list(self._map(lambda piece: self._nearest(piece).cpu().numpy(), rows))
         )
 
-    def step(self, rows: np.ndarray, into: ClusterSums) -> None:
+    def step(self, rows: np.ndarray, into: ClusterSums, index: int | None = None) -> None:
         """Assign the rows and add them to `into`, in place. rows: (n, d)."""
-        origin = None if self._integers else torch.from_numpy(into.origin)
 
         def work(piece: torch.Tensor) -> ClusterSums:
-            return self._sum_up(piece, self._nearest(piece), origin)
+            return self._sums.sum_up(piece, self._nearest(piece), self._k, into.origin)
 
         for sums in self._map(work, rows):
             into += sums  # in the order of the rows
@@ -147,31 +136,6 @@ class DenseEngine:
         torch.addmm(norms, tile, columns, alpha=-1, out=scores)
         score, index = torch.min(scores, dim=1)
         return score, index + first
-
-    def _sum_up(
-        self, piece: torch.Tensor, labels: torch.Tensor, origin: torch.Tensor | None
-    ) -> ClusterSums:
-        """Sums of one piece, exact for integers: each partial sum fits its float type.
-
-        origin: (d,) float64, taken off float rows first.
-        """
-        piece, labels = piece.to(self._sum_device), labels.to(self._sum_device)
-        if origin is not None:
-            piece = piece.to(torch.float64) - origin.to(self._sum_device)
-        order = torch.argsort(labels, stable=True)
-        counts = torch.bincount(labels, minlength=self._k)
-        sums = torch.nn.functional.embedding_bag(
-            order, piece.to(self._sum_dtype), counts.cumsum(0) - counts, mode="sum"
-        )
-        lengths = piece.to(self._square_dtype).square().sum(1, dtype=self._square_dtype)
-        squares = torch.bincount(labels, weights=lengths.double(), minlength=self._k)
-        zeros = ClusterSums.zeros(0, 0, self._dtype)
-        return ClusterSums(
-            sums.cpu().numpy().astype(zeros.sums.dtype),
-            counts.cpu().numpy(),
-            squares.cpu().numpy().astype(zeros.squares.dtype),
-            zeros.origin,
-        )
 
     def _first_of_equals(self, centroids: np.ndarray) -> torch.Tensor | None:
         """Lowest index among equal centroids, (k,) int64; None where all differ.

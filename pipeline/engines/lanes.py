@@ -1,0 +1,145 @@
+"""Vectors of 16 rows as values inside numba functions: `x = load(tile, 0); s = fma(x, c, s)`.
+
+Numba vectorises loops only where LLVM proves it safe, which it seldom does for the loops of a
+distance. These few functions map to LLVM's vector operations one to one; LLVM splits the vectors to
+what the processor has (AVX-512, AVX2, NEON).
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+from numba.np import arrayobj
+
+WIDTH = 16  # lanes of a vector
+
+_ELEMENTS = {"float32": ir.FloatType(), "int32": ir.IntType(32), "bool": ir.IntType(1)}
+
+
+class Lanes(types.Type):
+    """Numba's type of a vector of WIDTH elements."""
+
+    def __init__(self, element: str) -> None:
+        self.element = element
+        super().__init__(name=f"Lanes({element})")
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    """Held in a vector register."""
+
+    def __init__(self, manager: Any, lanes: Lanes) -> None:
+        super().__init__(manager, lanes, ir.VectorType(_ELEMENTS[lanes.element], WIDTH))
+
+
+_FLOATS, _INTS, _MASK = Lanes("float32"), Lanes("int32"), Lanes("bool")
+_OF_SCALAR = {types.float32: _FLOATS, types.int32: _INTS}
+
+
+def _address(context: Any, builder: Any, signature: Any, arguments: Any, vector: Any) -> Any:
+    """Of the element of a contiguous array at which a vector starts."""
+    array = arrayobj.make_array(signature.args[0])(context, builder, arguments[0])
+    return builder.bitcast(
+        builder.gep(array.data, [arguments[1]], inbounds=True), vector.as_pointer()
+    )
+
+
+@intrinsic
+def load(typing: Any, array: Any, start: Any) -> Any:
+    """array[start : start + WIDTH], float32 or int32."""
+    lanes = _OF_SCALAR[array.dtype]
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = context.get_value_type(lanes)
+        return builder.load(_address(context, builder, signature, arguments, vector), align=4)
+
+    return lanes(array, types.intp), generate
+
+
+@intrinsic
+def store(typing: Any, array: Any, start: Any, value: Any) -> Any:
+    """array[start : start + WIDTH] = value."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = _address(context, builder, signature, arguments, arguments[2].type)
+        builder.store(arguments[2], address, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), generate
+
+
+@intrinsic
+def splat(typing: Any, value: Any) -> Any:
+    """The same number in every lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = ir.VectorType(arguments[0].type, WIDTH)
+        undefined = ir.Constant(vector, ir.Undefined)
+        first = builder.insert_element(undefined, arguments[0], ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
+        return builder.shuffle_vector(first, undefined, zeros)
+
+    return _OF_SCALAR[value](value), generate
+
+
+@intrinsic
+def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """A · b + c, rounded once."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = arguments[0].type
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{WIDTH}f32"
+        )
+        return builder.call(function, arguments)
+
+    return _FLOATS(_FLOATS, _FLOATS, _FLOATS), generate
+
+
+@intrinsic
+def sub(typing: Any, a: Any, b: Any) -> Any:
+    """A − b."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fsub(*arguments)
+
+    return _FLOATS(_FLOATS, _FLOATS), generate
+
+
+@intrinsic
+def less(typing: Any, a: Any, b: Any) -> Any:
+    """A < b in each lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fcmp_ordered("<", *arguments)
+
+    return _MASK(_FLOATS, _FLOATS), generate
+
+
+@intrinsic
+def select(typing: Any, mask: Any, a: Any, b: Any) -> Any:
+    """In each lane a where the mask is true, else b."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.select(*arguments)
+
+    return a(_MASK, a, a), generate
+
+
+@intrinsic
+def prefetch(typing: Any, array: Any, start: Any) -> Any:
+    """Have the cache line of array[start] on its way; array is flat and contiguous."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte = ir.IntType(8)
+        address = _address(context, builder, signature, arguments, byte)
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        read, keep, data = (ir.Constant(number, value) for value in (0, 3, 1))
+        builder.call(function, [address, read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate

@@ -1,0 +1,332 @@
+"""The exact assignment engine for CPUs: rows meet the centroids that may be nearest, not all.
+
+With a guess a for row x at the distance r, a nearer centroid lies within 2r of c_a, by the triangle
+inequality (Elkan 2003; Hamerly 2010). So rows are grouped by guess and walk the sorted neighbours
+of its centroid. Rows whose stored bounds show that no other centroid can have come nearer are not
+even read. A guess only decides the speed: labels are those of float64, ties to the lowest index.
+
+Dtypes: stored integers of 8 or 16 bits, float32 or float64; compute float32 with bounded
+rounding, float64 where that cannot tell; accumulate int64 for bytes, else as the torch engine
+does; returned labels int64.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.devices import thread_count
+from pipeline.engines.crew import PIECES, Crew
+from pipeline.engines.moving import add_rows, move_rows
+from pipeline.engines.neighbours import (
+    LIST_ENTRIES,
+    Neighbours,
+    make_table,
+    nearest_lists,
+    whole_list,
+)
+from pipeline.engines.piece_sums import PieceSums, piece_rows
+from pipeline.engines.row_memory import RowMemory, nothing_known, room_for
+from pipeline.engines.screening import RINGS, Moves, group, screen
+from pipeline.engines.walking import MAX_LEVEL, Known, Lists, Rows, Table, walk
+from pipeline.streaming import Source
+from pipeline.sums import ClusterSums
+
+CODE_BYTES = 160 << 20  # numba, LLVM and the compiled kernels
+SMALL = 256  # up to so many centroids, rows without a guess meet all of them
+FEW_ROWS = 8  # so many rows for each centroid pay for the lists
+COARSE_LIST = 64  # centroids near a coarse centre that are tried for a guess
+COARSE_STEPS = 4  # of Lloyd, towards the coarse centres
+MARGIN = 0.25  # how far beyond the nearest to look, in moves of the neighbours
+KEEP_REACH = 0.9  # of the largest radius of a cluster, from one pass to the next
+
+
+def projected_bytes(k: int, dim: int, block_rows: int) -> int:
+    """Host memory that the engine needs beside its rows, in bytes, at most.
+
+    Its code; lists of neighbours and the centroids in several forms; for each row of a block its
+    labels, bounds and place; for each thread its sums, counters and a piece of float rows.
+    """
+    lists = min(LIST_ENTRIES + 4 * k, k * (k + 3)) * 8
+    tables = 8 * k * (8 * dim + 2 * len(RINGS))
+    per_row = 64
+    per_thread = 8 * k * (dim + 2 + 2 * PIECES) + 2 * 8 * dim * piece_rows(dim) + 64 * k
+    code = 0 if walk.signatures else CODE_BYTES  # none, once it is loaded
+    return code + lists + tables + per_row * block_rows + thread_count() * per_thread
+
+
+@dataclass
+class Effort:
+    """What a pass cost.
+
+    rows: seen. walked: not settled by bounds. products: of a walked row and a candidate.
+    decided: in float64. changed: their label.
+    """
+
+    rows: int = 0
+    walked: int = 0
+    products: int = 0
+    decided: int = 0
+    changed: int = 0
+
+
+@dataclass
+class _Loaded:
+    """A dictionary at work. expected, reach: largest radius of each cluster, before and now."""
+
+    table: Table
+    expected: np.ndarray
+    reach: np.ndarray
+    listed: bool = False
+    coarse: tuple[Table, Lists] | None = None
+
+    @property
+    def k(self) -> int:
+        return len(self.table.centroids)
+
+
+@dataclass
+class _Pass:
+    """What came of the centroids since the labels in the memory were found; moved: (k,) float32."""
+
+    moved: np.ndarray
+    memory: RowMemory | None = None
+    moves: Moves | None = None
+    margin: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+
+
+class PrunedEngine:
+    """Assigns rows to their nearest centroid, ties to the lowest index; on the CPU.
+
+    dim, dtype: of the rows. effort: since the last `load`.
+    Memory: `projected_bytes`.
+    """
+
+    def __init__(self, dim: int, dtype: np.dtype) -> None:
+        self._dim, self._dtype, self._integers = dim, dtype, dtype.kind in "ui"
+        self._crew = Crew()
+        self._piece_sums = PieceSums(torch.device("cpu"), dim, dtype)
+        # The longest distance there can be; for floats, of rows four times as far as centroids.
+        span = float(np.iinfo(dtype).max) - np.iinfo(dtype).min if self._integers else 4.0
+        self._unit = np.float32(dim**0.5 * span / (MAX_LEVEL - 1))
+        self._neighbours = Neighbours(self._crew)
+        self._rooms = [Rows(*(np.empty(0, kind) for kind in ("i4", "i4", "f4")))] * 2
+        self._loaded: _Loaded | None = None
+        self.effort = Effort()
+
+    def remember(self, source: Source, folder: Path | None = None) -> RowMemory:
+        """A memory for the passes over one source; folder: of its scratch file."""
+        return RowMemory(source.n_rows, source.block_rows, folder)
+
+    def load(self, centroids: np.ndarray, memory: RowMemory | None = None) -> None:
+        """Take the centroids that the next calls assign to; (k, d) float32 or float64.
+
+        memory: of a source whose blocks are stepped through next, each once.
+        """
+        self.effort = Effort()
+        before = self._loaded
+        if before is None or not np.array_equal(before.table.centroids, centroids):
+            self._loaded = before = self._take(centroids, before)
+        scale = before.table.scale
+        moved = memory.start(centroids, float(self._unit / scale)) if memory is not None else None
+        if moved is None:
+            moved = np.zeros(len(centroids))
+        self._pass = _Pass((1.000001 * moved * scale).astype(np.float32), memory)
+
+    def assign(self, rows: np.ndarray) -> np.ndarray:
+        """Index of the nearest centroid of each row. rows: (n, d). Returns: (n,) int64."""
+        return self._find(rows).label.astype(np.int64)
+
+    def step(self, rows: np.ndarray, into: ClusterSums, index: int | None = None) -> None:
+        """Assign the rows and add them to `into`, in place. rows: (n, d).
+
+        index: of the block, where the engine was loaded with a memory of its source.
+        """
+        memory, before = self._pass.memory, None
+        if memory is None or index is None:
+            known = self._find(rows)
+        else:
+            known, labelled = memory.recall(index)
+            if memory.counted(index):
+                before = known.label.copy() if labelled else self._labels_before(rows, memory)
+            self._label(rows, known, labelled=labelled)
+            memory.keep(index, known)
+        if self._dtype.itemsize > 1:
+            self._add_pieces(rows, known, into)
+        elif before is None:
+            self._add(rows, known, into)
+        else:
+            sums = (into.sums, into.counts, into.squares)
+            self.effort.changed += move_rows(rows, before, known.label, *sums)
+
+    @cached_property
+    def _again(self) -> "PrunedEngine":
+        return PrunedEngine(self._dim, self._dtype)
+
+    def _labels_before(self, rows: np.ndarray, memory: RowMemory) -> np.ndarray:
+        """Labels of the pass before, found once more: what was kept of them is damaged."""
+        self._again.load(memory.before)
+        return self._again._find(rows).label
+
+    def _add(self, rows: np.ndarray, known: Known, into: ClusterSums) -> None:
+        def work(first: int, stop: int) -> ClusterSums:
+            part = ClusterSums.zeros(len(into.counts), self._dim, self._dtype)
+            add_rows(rows, known.label, first, stop, part.sums, part.counts, part.squares)
+            return part
+
+        for part in self._crew.run(work, len(rows), each=1):
+            into += part
+
+    def _add_pieces(self, rows: np.ndarray, known: Known, into: ClusterSums) -> None:
+        size = piece_rows(self._dim)
+        pieces = torch.from_numpy(rows).split(size)
+        labels = torch.from_numpy(known.label.astype(np.int64)).split(size)
+        work = partial(self._piece_sums.sum_up, k=len(into.counts), origin=into.origin)
+        for part in self._crew.pool.map(work, pieces, labels):
+            into += part  # in the order of the rows
+
+    def _take(self, centroids: np.ndarray, before: _Loaded | None) -> _Loaded:
+        k = len(centroids)
+        table = make_table(centroids, self._integers, before.table if before else None)
+        expected = np.zeros(k, np.float32)
+        if before is not None and before.k == k and before.table.scale == table.scale:
+            # Not all rows may have been seen since; what was far is not forgotten at once.
+            expected = np.maximum(before.reach.max(axis=0), KEEP_REACH * before.expected)
+        reach = np.zeros((self._crew.threads * PIECES, k), np.float32)
+        return _Loaded(table, expected, reach)
+
+    def _find(self, rows: np.ndarray) -> Known:
+        """Labels and bounds of rows of which nothing is known."""
+        assert self._loaded is not None  # load() comes first
+        known = nothing_known(room_for(len(rows), self._loaded.k))
+        self._label(rows, known, labelled=False)
+        return known
+
+    def _label(self, rows: np.ndarray, known: Known, *, labelled: bool) -> None:
+        """Nearest centroids and bounds of the rows, into `known`.
+
+        labelled: whether that holds what the last pass found.
+        """
+        loaded = self._loaded
+        assert loaded is not None  # load() comes first
+        self.effort.rows += len(rows)
+        if not labelled:
+            if loaded.k <= SMALL or (not loaded.listed and len(rows) < FEW_ROWS * loaded.k):
+                self._walk_all(rows, loaded.table, known)
+                self.effort.walked += len(rows)
+                return
+            self._guess(rows, known, loaded)
+        moves = self._prepare(loaded)
+        grouped = self._screen(rows, known, moves, loaded)
+        self.effort.walked += len(grouped.row)
+        lists, margin = self._neighbours.lists, self._pass.margin
+        self._walk(rows, grouped, loaded.table, lists, margin, known, loaded.reach)
+
+    def _prepare(self, loaded: _Loaded) -> Moves:
+        """Lists of neighbours, and what the moves of the centroids mean for the bounds."""
+        if not loaded.listed:
+            reach = loaded.expected if loaded.expected.any() else None
+            self._neighbours.update(loaded.table, reach)
+            loaded.listed = True
+        now = self._pass
+        if now.moves is None:
+            now.moves = self._neighbours.moves(now.moved, self._unit)
+            nearby = now.moves.ring[:, 1] + now.moves.own
+            now.margin = (MARGIN * float(self._unit) * nearby).astype(np.float32)
+        return now.moves
+
+    def _screen(self, rows: np.ndarray, known: Known, moves: Moves, loaded: _Loaded) -> Rows:
+        """Rows that bounds do not settle, grouped by label: a counting sort in pieces."""
+        stretches = self._crew.stretches(len(rows), each=1)
+        counts = np.zeros((len(stretches), loaded.k), np.int64)
+        pending = self._room(0, len(rows))
+
+        def look(piece: int, first: int, stop: int) -> int:
+            return int(
+                screen(
+                    *(rows, known, moves, loaded.table, self._unit),
+                    *(first, stop, pending, counts[piece]),
+                )
+            )
+
+        listed = self._crew.numbered(look, stretches)
+        ends = counts.T.cumsum().reshape(loaded.k, -1)
+        places = np.ascontiguousarray((ends - counts.T).T)
+        grouped = self._room(1, sum(listed))
+
+        def place(piece: int, first: int, _: int) -> None:
+            group(pending, first, first + listed[piece], places[piece], grouped)
+
+        self._crew.numbered(place, stretches)
+        return grouped
+
+    def _walk_all(self, rows: np.ndarray, table: Table, known: Known) -> None:
+        """Every row against every centroid."""
+        n = len(rows)
+        numbers, zeros = np.arange(n, dtype=np.int32), np.zeros(n, np.int32)
+        together = Rows(numbers, zeros, zeros.astype(np.float32))
+        self._walk(rows, together, table, whole_list(len(table.centroids)), None, known)
+
+    def _guess(self, rows: np.ndarray, known: Known, loaded: _Loaded) -> None:
+        """A centroid near each row: that of a coarse dictionary, then the best of those near it."""
+        if loaded.coarse is None:
+            loaded.coarse = self._make_coarse(loaded.table)
+        table, lists = loaded.coarse
+        self._walk_all(rows, table, known)
+        order = np.argsort(known.label, kind="stable").astype(np.int32)
+        anchors = known.label[order].astype(np.int32)
+        grouped = Rows(order, anchors, known.upper[order].astype(np.float32))
+        self._walk(rows, grouped, loaded.table, lists, None, known)
+        known.upper[:], known.lower[:] = MAX_LEVEL, 0  # the guess is yet to be measured
+
+    def _make_coarse(self, table: Table) -> tuple[Table, Lists]:
+        """About √K centres of the centroids, and the centroids near each of them."""
+        k = len(table.centroids)
+        size = 1 << max(4, round(np.log2(k) / 2))
+        points = table.shifted[:k]
+        centres = points[:: max(1, k // size)][:size].copy()
+        for _ in range(COARSE_STEPS):
+            known = room_for(k, len(centres))
+            self._walk_all(points, make_table(centres, integers=False), known)
+            for j in np.unique(known.label):
+                centres[j] = points[known.label == j].mean(axis=0)
+        lists = nearest_lists(centres, table, COARSE_LIST, self._crew)
+        wide = centres.astype(np.float64) / table.scale + table.shift
+        return make_table(wide.astype(table.centroids.dtype), self._integers), lists
+
+    def _walk(
+        self,
+        rows: np.ndarray,
+        grouped: Rows,
+        table: Table,
+        lists: Lists,
+        margin: np.ndarray | None,
+        known: Known,
+        reach: np.ndarray | None = None,
+    ) -> None:
+        """Let grouped rows walk the lists of their anchors.
+
+        margin, reach: where the anchors are the centroids themselves, else None.
+        """
+        exact = margin is not None
+        stretches = self._crew.stretches(len(grouped.row))
+        farther = np.zeros(len(lists.beyond), np.float32) if margin is None else margin
+        met = np.zeros((len(stretches), len(farther)), np.float32) if reach is None else reach
+
+        def work(piece: int, first: int, stop: int) -> tuple[int, int]:
+            return walk(
+                *(rows, grouped, first, stop, table, lists),
+                *(farther, exact, self._unit, known, met[piece]),
+            )
+
+        for products, decided in self._crew.numbered(work, stretches):
+            self.effort.products += products
+            self.effort.decided += decided
+
+    def _room(self, which: int, n: int) -> Rows:
+        """Room for n rows, used again for every block: fresh memory costs more than the work."""
+        if len(self._rooms[which].row) < n:
+            self._rooms[which] = Rows(*(np.empty(n, kind) for kind in ("i4", "i4", "f4")))
+        return Rows(*(array[:n] for array in self._rooms[which]))

@@ -1,0 +1,109 @@
+"""Before the walk: which rows may have a new nearest centroid, grouped by their guess."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from pipeline.engines.walking import MAX_LEVEL, Known, Rows, Table
+
+RINGS = (8, 32, 128, 512)  # neighbours within each ring about a centroid
+
+
+class Moves(NamedTuple):
+    """How far centroids went since the labels were found; in levels of the stored distances.
+
+    own: (k,) int32, rounded up. ring: (k, rings) int32, the largest among the neighbours in the
+    ring, rounded up. outside: (k, rings) int32, distance to any centroid outside it, rounded
+    down.
+    """
+
+    own: np.ndarray
+    ring: np.ndarray
+    outside: np.ndarray
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _distance(rows: np.ndarray, row: int, table: Table, j: np.uint64) -> np.float32:
+    """From a row to a centroid; upper bound."""
+    square = np.float32(0)
+    for d in range(rows.shape[1]):
+        x = np.float32((table.shift.dtype.type(rows[row, d]) - table.centroids[j, d]) * table.scale)
+        square += x * x
+    return np.sqrt(square) * (1 + table.slack)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _others(lower: np.int32, upper: np.int32, own: np.uint64, moves: Moves) -> np.int32:
+    """Lower bound on the distance to any other centroid, now.
+
+    Those in a ring came nearer by no more than the largest move among them; those outside are as
+    far from the row as they are from its centroid, less the row's own distance.
+    """
+    bound = np.int32(0)
+    for ring in range(len(RINGS)):
+        inside = lower - moves.ring[own, ring]
+        outside = moves.outside[own, ring] - upper
+        bound = max(bound, min(inside, outside))
+    return min(bound, np.int32(MAX_LEVEL))  # which nothing unknown is below
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def screen(
+    rows: np.ndarray,
+    known: Known,
+    moves: Moves,
+    table: Table,
+    unit: np.float32,
+    first: int,
+    stop: int,
+    pending: Rows,
+    counts: np.ndarray,
+) -> int:
+    """Bring the bounds of rows [first, stop) up to date; list those that are not settled by them.
+
+    The list is written from pending[first] on. counts: (k,) int64, pending rows of each centroid,
+    added to. Returns: the length of the list.
+    """
+    label, upper, lower = known.label, known.upper, known.lower
+    unsettled = 0
+    # Without branches on what bounds say: they would be guessed wrong half of the time.
+    for row in range(first, stop):
+        own = np.uint64(label[row])
+        near = np.int32(upper[row]) + moves.own[own]
+        far = _others(np.int32(lower[row]), near, own, moves)
+        settled = near < far
+        upper[row] = np.uint16(near) if settled else upper[row]
+        lower[row] = np.uint16(far) if settled else lower[row]
+        pending.row[first + unsettled] = row
+        unsettled += 0 if settled else 1
+    listed = 0
+    for i in range(first, first + unsettled):
+        row = pending.row[i]
+        own = np.uint64(label[row])
+        radius = _distance(rows, row, table, own)
+        near = np.int32(min(np.ceil(radius / unit), np.float32(MAX_LEVEL)))
+        far = _others(np.int32(lower[row]), near, own, moves)
+        settled = near < far
+        upper[row] = np.uint16(near) if settled else upper[row]
+        lower[row] = np.uint16(far) if settled else lower[row]
+        place = first + listed
+        pending.row[place] = row
+        pending.anchor[place] = own
+        pending.radius[place] = radius
+        walks = 0 if settled else 1
+        counts[own] += walks
+        listed += walks
+    return listed
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def group(pending: Rows, first: int, stop: int, places: np.ndarray, grouped: Rows) -> None:
+    """Counting sort of pending[first : stop] by anchor. places: (k,) int64, where the next goes."""
+    for i in range(first, stop):
+        anchor = pending.anchor[i]
+        place = places[anchor]
+        places[anchor] += 1
+        grouped.row[place] = pending.row[i]
+        grouped.anchor[place] = anchor
+        grouped.radius[place] = pending.radius[i]
