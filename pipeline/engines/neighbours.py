@@ -33,15 +33,16 @@ def make_table(centroids: np.ndarray, integers: bool, before: Table | None = Non
         before is not None
         and before.centroids.dtype == centroids.dtype
         and np.abs(before.shift - mean).max() <= KEEP * spread
-        and (integers or KEEP <= spread * before.scale <= 2)
+        and KEEP <= spread * before.scale <= 1
     ):
         shift, scale = before.shift, float(before.scale)
     else:
         shift = (np.rint(mean) if integers else mean).astype(centroids.dtype)
         scale = 1.0
-        if not integers and spread > 0:
+        if spread > 0:
             # A power of two loses nothing. Rows beyond float32's range are left to float64.
-            scale = 2.0 ** -min(max(math.frexp(spread)[1], -100), 100)
+            most = 1000 if centroids.dtype == np.float64 else 120
+            scale = 2.0 ** -min(max(math.frexp(spread)[1], -most), most)
     exact = (wide - shift) * scale
     shifted = np.zeros((k + 1, dim), np.float32)
     shifted[:k] = exact
@@ -56,7 +57,7 @@ def make_table(centroids: np.ndarray, integers: bool, before: Table | None = Non
     return Table(
         centroids,
         shift,
-        np.float32(scale),
+        centroids.dtype.type(scale),
         shifted,
         half,
         columns.reshape(-1),

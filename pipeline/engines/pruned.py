@@ -108,9 +108,8 @@ class PrunedEngine:
         self._dim, self._dtype, self._integers = dim, dtype, dtype.kind in "ui"
         self._crew = Crew()
         self._piece_sums = PieceSums(torch.device("cpu"), dim, dtype)
-        # The longest distance there can be; for floats, of rows four times as far as centroids.
-        span = float(np.iinfo(dtype).max) - np.iinfo(dtype).min if self._integers else 4.0
-        self._unit = np.float32(dim**0.5 * span / (MAX_LEVEL - 1))
+        # Centroids lie within a box of side 2, scaled; what is farther counts as unknown.
+        self._unit = np.float32(2 * dim**0.5 / (MAX_LEVEL - 1))
         self._neighbours = Neighbours(self._crew)
         self._rooms = [Rows(*(np.empty(0, kind) for kind in ("i4", "i4", "f4")))] * 2
         self._loaded: _Loaded | None = None
@@ -126,6 +125,8 @@ class PrunedEngine:
         memory: of a source whose blocks are stepped through next, each once.
         """
         self.effort = Effort()
+        if self._dtype == np.float64:
+            centroids = centroids.astype(np.float64)  # differences are taken in this type
         before = self._loaded
         if before is None or not np.array_equal(before.table.centroids, centroids):
             self._loaded = before = self._take(centroids, before)

@@ -23,7 +23,7 @@ class Table(NamedTuple):
     """Centroids in the forms that the kernels read. Unit of length: 1 / scale of the rows' own.
 
     centroids: (k, d) float32 or float64, as given. shift: (d,) of that type. scale: a power of
-    two that brings the spread of the centroids near 1, for float rows; 1 for integers.
+    two that brings the spread of the centroids below 1, of that type too.
     shifted: (k + 1, d) float32, (c − shift) · scale; the last is a filling. half: (k + 1,)
     float32, ½|shifted|². columns: (d · width,) float32, shifted.T with rows of `width`, a
     multiple of twice the lanes. slack: relative bound on the rounding of a score. rounding: bound
@@ -32,7 +32,7 @@ class Table(NamedTuple):
 
     centroids: np.ndarray
     shift: np.ndarray
-    scale: np.float32
+    scale: np.floating
     shifted: np.ndarray
     half: np.ndarray
     columns: np.ndarray
