@@ -30,13 +30,6 @@ class Crew:
         length = max(1, -(-items // (self.threads * each)))
         return [(first, min(first + length, items)) for first in range(0, items, length)]
 
-    def run(self, work: Callable[[int, int], T], items: int, each: int = PIECES) -> list[T]:
-        """Results of work(first, stop) for each piece, in order."""
-        return self.numbered(lambda _, first, stop: work(first, stop), self.stretches(items, each))
-
-    def numbered(
-        self, work: Callable[[int, int, int], T], stretches: list[tuple[int, int]]
-    ) -> list[T]:
-        """Results of work(number of the piece, first, stop), in order."""
-        pieces = range(len(stretches))
-        return list(self.pool.map(lambda piece: work(piece, *stretches[piece]), pieces))
+    def run(self, work: Callable[[int, int], T], stretches: list[tuple[int, int]]) -> list[T]:
+        """Results of work(first, stop) for each stretch, in order."""
+        return list(self.pool.map(lambda stretch: work(*stretch), stretches))

@@ -5,6 +5,9 @@ centroids barely move, the bounds are loosened by the moves instead of being com
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -83,7 +86,7 @@ def nearest_lists(anchors: np.ndarray, table: Table, length: int, crew: Crew) ->
     """
     length = -(-min(length, len(table.half) - 1) // 4) * 4
     index = np.empty((len(anchors), length), np.int32)
-    crew.run(lambda first, stop: _nearest(anchors, table, first, stop, index), len(anchors))
+    crew.run(partial(_nearest, anchors, table, index), crew.stretches(len(anchors)))
     start = np.arange(len(anchors) + 1) * length
     bound = np.zeros(index.size, np.float32)
     return Lists(start, index.reshape(-1), bound, np.zeros(len(anchors), np.float32))
@@ -112,9 +115,7 @@ class Neighbours:
             moved = np.float32(1.0001) * moved.astype(np.float32)
             self._age += moved + np.float32(moved.mean())
             if self._age.mean() <= OLD * self._mean_reach:
-                farthest = moved.max()
-                lists = self.lists
-                self._crew.run(lambda first, stop: _loosen(lists, moved, farthest, first, stop), k)
+                self._for_each(_loosen, self.lists, moved, moved.max())
                 return
         self._build(table, reach)
 
@@ -124,9 +125,13 @@ class Neighbours:
         levels = np.minimum(np.ceil(moved / unit), 1 << 20).astype(np.int32)
         ring = np.empty((k, len(RINGS)), np.int32)
         outside = np.empty((k, len(RINGS)), np.int32)
-        lists = self.lists
-        self._crew.run(lambda a, b: _rings(lists, levels, unit, k, ring, outside, a, b), k)
+        self._for_each(_rings, self.lists, levels, unit, k, ring, outside)
         return Moves(levels, ring, outside)
+
+    def _for_each(self, kernel: Callable[..., None], *arguments: Any) -> None:
+        """Run a kernel over all centroids, stretch by stretch."""
+        k = len(self._table.centroids) if self._table else 0
+        self._crew.run(partial(kernel, *arguments), self._crew.stretches(k))
 
     def _may_age(self, before: Table, table: Table) -> bool:
         return (
@@ -144,7 +149,7 @@ class Neighbours:
             limits = np.float32(2.1) * reach
             longest = min(k, 8 * longest)
         lengths = np.empty(k, np.int64)
-        self._crew.run(lambda a, b: _count(table, limits, longest, lengths, a, b), k)
+        self._for_each(_count, table, limits, longest, lengths)
         total = int(lengths.sum())
         if total > LIST_ENTRIES + 4 * k:  # cut the longest
             ordered = np.sort(lengths)
@@ -156,14 +161,14 @@ class Neighbours:
         bound = np.empty(start[-1], np.float32)
         lists = Lists(start, index, bound, np.empty(k, np.float32))
         extent = np.empty(k, np.float32)
-        self._crew.run(lambda a, b: _fill(table, limits, lists, extent, a, b), k)
+        self._for_each(_fill, table, limits, lists, extent)
         self.lists = lists
         self._age = np.zeros(k, np.float32)
         self._mean_reach = float(extent.mean())
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _nearest(anchors: np.ndarray, table: Table, first: int, stop: int, index: np.ndarray) -> None:
+def _nearest(anchors: np.ndarray, table: Table, index: np.ndarray, first: int, stop: int) -> None:
     k = len(table.half) - 1
     squared = np.empty(table.width, np.float32)
     for anchor in range(first, stop):

@@ -37,9 +37,11 @@ from pipeline.sums import ClusterSums
 CODE_BYTES = 160 << 20  # numba, LLVM and the compiled kernels
 SMALL = 256  # up to so many centroids, rows without a guess meet all of them
 FEW_ROWS = 8  # so many rows for each centroid pay for the lists
-COARSE_LIST = 64  # centroids near a coarse centre that are tried for a guess
+COARSE_LIST = 128  # centroids near a coarse centre that are tried for a guess
 COARSE_STEPS = 4  # of Lloyd, towards the coarse centres
 MARGIN = 0.25  # how far beyond the nearest to look, in moves of the neighbours
+STRETCH_ROWS = 1 << 15  # that one thread takes on its own, at least
+ROWS_OF_CLUSTER = 128  # in such a stretch, or lanes of the vectors stay empty
 KEEP_REACH = 0.9  # of the largest radius of a cluster, from one pass to the next
 
 
@@ -52,7 +54,7 @@ def projected_bytes(k: int, dim: int, block_rows: int) -> int:
     lists = min(LIST_ENTRIES + 4 * k, k * (k + 3)) * 8
     tables = 8 * k * (8 * dim + 2 * len(RINGS))
     per_row = 64
-    per_thread = 8 * k * (dim + 2 + 2 * PIECES) + 2 * 8 * dim * piece_rows(dim) + 64 * k
+    per_thread = 8 * k * (dim + 2 + PIECES) + 2 * 8 * dim * piece_rows(dim) + 64 * k
     code = 0 if walk.signatures else CODE_BYTES  # none, once it is loaded
     return code + lists + tables + per_row * block_rows + thread_count() * per_thread
 
@@ -177,7 +179,7 @@ class PrunedEngine:
             add_rows(rows, known.label, first, stop, part.sums, part.counts, part.squares)
             return part
 
-        for part in self._crew.run(work, len(rows), each=1):
+        for part in self._crew.run(work, self._crew.stretches(len(rows), each=1)):
             into += part
 
     def _add_pieces(self, rows: np.ndarray, known: Known, into: ClusterSums) -> None:
@@ -194,9 +196,8 @@ class PrunedEngine:
         expected = np.zeros(k, np.float32)
         if before is not None and before.k == k and before.table.scale == table.scale:
             # Not all rows may have been seen since; what was far is not forgotten at once.
-            expected = np.maximum(before.reach.max(axis=0), KEEP_REACH * before.expected)
-        reach = np.zeros((self._crew.threads * PIECES, k), np.float32)
-        return _Loaded(table, expected, reach)
+            expected = np.maximum(before.reach, KEEP_REACH * before.expected)
+        return _Loaded(table, expected, np.zeros(k, np.float32))
 
     def _find(self, rows: np.ndarray) -> Known:
         """Labels and bounds of rows of which nothing is known."""
@@ -219,13 +220,92 @@ class PrunedEngine:
                 self.effort.walked += len(rows)
                 return
             self._guess(rows, known, loaded)
-        moves = self._prepare(loaded)
-        grouped = self._screen(rows, known, moves, loaded)
-        self.effort.walked += len(grouped.row)
-        lists, margin = self._neighbours.lists, self._pass.margin
-        self._walk(rows, grouped, loaded.table, lists, margin, known, loaded.reach)
+        self._prepare(loaded)
+        # Stretches that have enough rows of every cluster go their own ways, in a core's cache;
+        # otherwise threads screen stretches, and then walk the clusters of all of them together.
+        length = max(STRETCH_ROWS, ROWS_OF_CLUSTER * loaded.k)
+        if len(rows) >= length * self._crew.threads:
+            self._label_apart(rows, known, loaded, length)
+        else:
+            self._label_together(rows, known, loaded)
 
-    def _prepare(self, loaded: _Loaded) -> Moves:
+    def _label_apart(self, rows: np.ndarray, known: Known, loaded: _Loaded, length: int) -> None:
+        pending, grouped = self._room(0, len(rows)), self._room(1, len(rows))
+
+        def work(first: int, stop: int) -> tuple[int, int, int, np.ndarray]:
+            counts = np.zeros(loaded.k, np.int64)
+            listed = self._screen(rows, known, loaded, first, stop, pending, counts)
+            group(pending, first, first + listed, first + counts.cumsum() - counts, grouped)
+            found = self._walk_listed(rows, grouped, known, loaded, first, first + listed)
+            return listed, *found
+
+        starts = range(0, len(rows), length)
+        stretches = [(first, min(first + length, len(rows))) for first in starts]
+        for listed, products, decided, reach in self._crew.run(work, stretches):
+            self.effort.walked += listed
+            self.effort.products += products
+            self.effort.decided += decided
+            np.maximum(loaded.reach, reach, out=loaded.reach)
+
+    def _label_together(self, rows: np.ndarray, known: Known, loaded: _Loaded) -> None:
+        stretches = self._crew.stretches(len(rows), each=1)
+        counts = np.zeros((len(stretches), loaded.k), np.int64)
+        pending = self._room(0, len(rows))
+        which = {first: number for number, (first, _) in enumerate(stretches)}
+
+        def look(first: int, stop: int) -> int:
+            return self._screen(rows, known, loaded, first, stop, pending, counts[which[first]])
+
+        listed = self._crew.run(look, stretches)
+        # A counting sort in pieces: each writes after what the ones before have of a cluster.
+        ends = counts.T.cumsum().reshape(loaded.k, -1)
+        places = np.ascontiguousarray((ends - counts.T).T)
+        grouped = self._room(1, sum(listed))
+
+        def place(first: int, _: int) -> None:
+            number = which[first]
+            group(pending, first, first + listed[number], places[number], grouped)
+
+        self._crew.run(place, stretches)
+        walk_some = partial(self._walk_listed, rows, grouped, known, loaded)
+        self.effort.walked += sum(listed)
+        for products, decided, reach in self._crew.run(
+            walk_some, self._crew.stretches(sum(listed))
+        ):
+            self.effort.products += products
+            self.effort.decided += decided
+            np.maximum(loaded.reach, reach, out=loaded.reach)
+
+    def _screen(
+        self,
+        rows: np.ndarray,
+        known: Known,
+        loaded: _Loaded,
+        first: int,
+        stop: int,
+        pending: Rows,
+        counts: np.ndarray,
+    ) -> int:
+        moves, table = self._pass.moves, loaded.table
+        assert moves is not None  # prepared
+        return int(screen(rows, known, moves, table, self._unit, first, stop, pending, counts))
+
+    def _walk_listed(
+        self,
+        rows: np.ndarray,
+        grouped: Rows,
+        known: Known,
+        loaded: _Loaded,
+        first: int,
+        stop: int,
+    ) -> tuple[int, int, np.ndarray]:
+        """Returns: products, rows decided in float64, largest radius met in each cluster."""
+        reach = np.zeros(loaded.k, np.float32)
+        lists, margin = self._neighbours.lists, self._pass.margin
+        place = (rows, grouped, first, stop, loaded.table, lists)
+        return *walk(*place, margin, True, self._unit, known, reach), reach
+
+    def _prepare(self, loaded: _Loaded) -> None:
         """Lists of neighbours, and what the moves of the centroids mean for the bounds."""
         if not loaded.listed:
             reach = loaded.expected if loaded.expected.any() else None
@@ -236,39 +316,13 @@ class PrunedEngine:
             now.moves = self._neighbours.moves(now.moved, self._unit)
             nearby = now.moves.ring[:, 1] + now.moves.own
             now.margin = (MARGIN * float(self._unit) * nearby).astype(np.float32)
-        return now.moves
-
-    def _screen(self, rows: np.ndarray, known: Known, moves: Moves, loaded: _Loaded) -> Rows:
-        """Rows that bounds do not settle, grouped by label: a counting sort in pieces."""
-        stretches = self._crew.stretches(len(rows), each=1)
-        counts = np.zeros((len(stretches), loaded.k), np.int64)
-        pending = self._room(0, len(rows))
-
-        def look(piece: int, first: int, stop: int) -> int:
-            return int(
-                screen(
-                    *(rows, known, moves, loaded.table, self._unit),
-                    *(first, stop, pending, counts[piece]),
-                )
-            )
-
-        listed = self._crew.numbered(look, stretches)
-        ends = counts.T.cumsum().reshape(loaded.k, -1)
-        places = np.ascontiguousarray((ends - counts.T).T)
-        grouped = self._room(1, sum(listed))
-
-        def place(piece: int, first: int, _: int) -> None:
-            group(pending, first, first + listed[piece], places[piece], grouped)
-
-        self._crew.numbered(place, stretches)
-        return grouped
 
     def _walk_all(self, rows: np.ndarray, table: Table, known: Known) -> None:
         """Every row against every centroid."""
         n = len(rows)
         numbers, zeros = np.arange(n, dtype=np.int32), np.zeros(n, np.int32)
         together = Rows(numbers, zeros, zeros.astype(np.float32))
-        self._walk(rows, together, table, whole_list(len(table.centroids)), None, known)
+        self._walk_to_the_end(rows, together, table, whole_list(len(table.centroids)), known)
 
     def _guess(self, rows: np.ndarray, known: Known, loaded: _Loaded) -> None:
         """A centroid near each row: that of a coarse dictionary, then the best of those near it."""
@@ -279,7 +333,7 @@ class PrunedEngine:
         order = np.argsort(known.label, kind="stable").astype(np.int32)
         anchors = known.label[order].astype(np.int32)
         grouped = Rows(order, anchors, known.upper[order].astype(np.float32))
-        self._walk(rows, grouped, loaded.table, lists, None, known)
+        self._walk_to_the_end(rows, grouped, loaded.table, lists, known)
         known.upper[:], known.lower[:] = MAX_LEVEL, 0  # the guess is yet to be measured
 
     def _make_coarse(self, table: Table) -> tuple[Table, Lists]:
@@ -297,32 +351,17 @@ class PrunedEngine:
         wide = centres.astype(np.float64) / table.scale + table.shift
         return make_table(wide.astype(table.centroids.dtype), self._integers), lists
 
-    def _walk(
-        self,
-        rows: np.ndarray,
-        grouped: Rows,
-        table: Table,
-        lists: Lists,
-        margin: np.ndarray | None,
-        known: Known,
-        reach: np.ndarray | None = None,
+    def _walk_to_the_end(
+        self, rows: np.ndarray, grouped: Rows, table: Table, lists: Lists, known: Known
     ) -> None:
-        """Let grouped rows walk the lists of their anchors.
+        """Let grouped rows walk the whole lists of their anchors, which are no centroids."""
+        zeros = np.zeros(len(lists.beyond), np.float32)
 
-        margin, reach: where the anchors are the centroids themselves, else None.
-        """
-        exact = margin is not None
-        stretches = self._crew.stretches(len(grouped.row))
-        farther = np.zeros(len(lists.beyond), np.float32) if margin is None else margin
-        met = np.zeros((len(stretches), len(farther)), np.float32) if reach is None else reach
+        def work(first: int, stop: int) -> tuple[int, int]:
+            place = (rows, grouped, first, stop, table, lists)
+            return walk(*place, zeros, False, self._unit, known, zeros.copy())
 
-        def work(piece: int, first: int, stop: int) -> tuple[int, int]:
-            return walk(
-                *(rows, grouped, first, stop, table, lists),
-                *(farther, exact, self._unit, known, met[piece]),
-            )
-
-        for products, decided in self._crew.numbered(work, stretches):
+        for products, decided in self._crew.run(work, self._crew.stretches(len(grouped.row))):
             self.effort.products += products
             self.effort.decided += decided
 

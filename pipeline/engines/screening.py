@@ -24,7 +24,7 @@ class Moves(NamedTuple):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
-def _distance(rows: np.ndarray, row: int, table: Table, j: np.uint64) -> np.float32:
+def _distance(rows: np.ndarray, row: np.uint64, table: Table, j: np.uint64) -> np.float32:
     """From a row to a centroid; upper bound."""
     square = np.float32(0)
     for d in range(rows.shape[1]):
@@ -65,21 +65,25 @@ def screen(
     The list is written from pending[first] on. counts: (k,) int64, pending rows of each centroid,
     added to. Returns: the length of the list.
     """
-    label, upper, lower = known.label, known.upper, known.lower
+    # Views from 0 on: numba would ask of every index of [first, stop) whether it is negative.
+    rows = rows[first:stop]
+    label, upper, lower = known.label[first:stop], known.upper[first:stop], known.lower[first:stop]
+    number, anchor = pending.row[first:stop], pending.anchor[first:stop]
+    radii = pending.radius[first:stop]
     unsettled = 0
     # Without branches on what bounds say: they would be guessed wrong half of the time.
-    for row in range(first, stop):
+    for row in range(len(rows)):
         own = np.uint64(label[row])
         near = np.int32(upper[row]) + moves.own[own]
         far = _others(np.int32(lower[row]), near, own, moves)
         settled = near < far
         upper[row] = np.uint16(near) if settled else upper[row]
         lower[row] = np.uint16(far) if settled else lower[row]
-        pending.row[first + unsettled] = row
+        number[unsettled] = row
         unsettled += 0 if settled else 1
     listed = 0
-    for i in range(first, first + unsettled):
-        row = pending.row[i]
+    for i in range(unsettled):
+        row = np.uint64(number[i])
         own = np.uint64(label[row])
         radius = _distance(rows, row, table, own)
         near = np.int32(min(np.ceil(radius / unit), np.float32(MAX_LEVEL)))
@@ -87,10 +91,9 @@ def screen(
         settled = near < far
         upper[row] = np.uint16(near) if settled else upper[row]
         lower[row] = np.uint16(far) if settled else lower[row]
-        place = first + listed
-        pending.row[place] = row
-        pending.anchor[place] = own
-        pending.radius[place] = radius
+        number[listed] = first + np.int64(row)
+        anchor[listed] = own
+        radii[listed] = radius
         walks = 0 if settled else 1
         counts[own] += walks
         listed += walks
@@ -100,10 +103,12 @@ def screen(
 @njit(nogil=True, cache=True, error_model="numpy")
 def group(pending: Rows, first: int, stop: int, places: np.ndarray, grouped: Rows) -> None:
     """Counting sort of pending[first : stop] by anchor. places: (k,) int64, where the next goes."""
-    for i in range(first, stop):
-        anchor = pending.anchor[i]
-        place = places[anchor]
-        places[anchor] += 1
-        grouped.row[place] = pending.row[i]
-        grouped.anchor[place] = anchor
-        grouped.radius[place] = pending.radius[i]
+    number, anchor = pending.row[first:stop], pending.anchor[first:stop]
+    radius = pending.radius[first:stop]
+    for i in range(len(number)):
+        own = np.uint64(anchor[i])
+        place = np.uint64(places[own])
+        places[own] += 1
+        grouped.row[place] = number[i]
+        grouped.anchor[place] = anchor[i]
+        grouped.radius[place] = radius[i]

@@ -17,9 +17,7 @@ def measure(data: Path, folder: Path, repeats: int) -> tuple[PatchStore, list[di
     times = []
     for repeat in range(repeats):
         started = time.perf_counter()
-        store, _ = extract(
-            Extraction("mnist", "train", data, PatchSpec(5, 5)), folder / str(repeat)
-        )
+        store = store_of("mnist", data, PatchSpec(5, 5), folder / str(repeat))
         times.append(time.perf_counter() - started)
     images = open_images("mnist", "train", data).images
     started = time.perf_counter()
@@ -38,3 +36,8 @@ def measure(data: Path, folder: Path, repeats: int) -> tuple[PatchStore, list[di
             "MB": f"{store.stored_bytes / 1e6:.1f} on disk",
         },
     ]
+
+
+def store_of(dataset: str, data: Path, spec: PatchSpec, folder: Path) -> PatchStore:
+    """Training patches of a data set."""
+    return extract(Extraction(dataset, "train", data, spec), folder)[0]

@@ -1,8 +1,10 @@
-"""Full-batch steps of each engine against faiss's flat search and scikit-learn's Lloyd step."""
+"""Full-batch passes of each engine against faiss's flat search and scikit-learn's Lloyd step."""
 
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
 
 import faiss
 import numpy as np
@@ -13,54 +15,110 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.devices import thread_count
 from pipeline.engines.dense import DenseEngine
-from pipeline.streaming import StoreSource, block_count, read_ahead
+from pipeline.engines.pruned import Effort, PrunedEngine
+from pipeline.executors import LocalExecutor
+from pipeline.progress import SilentProgress
+from pipeline.streaming import ArraySource, Source
 from pipeline.sums import ClusterSums
-from storage import PatchStore
 
-MAX_PRODUCTS = 1 << 31  # rows · K of one measurement: larger K take fewer rows
+MAX_PRODUCTS = 1 << 31  # rows · K · d / 25 of one measurement of an engine that meets them all
 EXTRA_STEPS = 4
+EARLY = 4  # the pass that is compared: guesses from the pass before, centroids still moving
+LATE = 60  # a pass in which they barely move
+
+
+@dataclass
+class Passes:
+    """Lloyd from random rows. seconds, effort: of each pass; centroids: of the early one."""
+
+    seconds: list[float]
+    effort: list[Effort]
+    centroids: np.ndarray
+
+    def early(self) -> float:
+        """Seconds: median of the early pass and its neighbours."""
+        return float(np.median(self.seconds[EARLY - 1 : EARLY + 2]))
+
+    def late(self) -> float:
+        return float(np.median(self.seconds[-3:]))
+
+
+def lloyd(source: Source, k: int, passes: int) -> Passes:
+    """Passes of the pruned engine, each with what the one before left."""
+    centroids = source.read_block(0)
+    chosen = np.random.default_rng(0).choice(len(centroids), k, replace=False)
+    centroids = centroids[chosen].astype(np.float32)
+    engine = PrunedEngine(source.dim, source.dtype)
+    run = Passes([], [], centroids)
+    with closing(LocalExecutor(source, engine, engine.remember(source))) as executor:
+        executor.run_pass(centroids[:1], SilentProgress())  # kernels are loaded
+        for number in range(passes):
+            if number == EARLY:
+                run.centroids = centroids
+            started = time.perf_counter()
+            sums, _ = executor.run_pass(centroids, SilentProgress())
+            run.seconds.append(time.perf_counter() - started)
+            run.effort.append(engine.effort)
+            centroids = sums.means(centroids).astype(np.float32)
+    return run
 
 
 def measure(
-    store: PatchStore,
-    rows: int,
+    rows: np.ndarray,
     sizes: list[int],
     repeats: int,
     middle: Callable[[list[float]], float],
+    passes: int = LATE,
 ) -> list[dict[str, str]]:
-    """A row for each K: nanoseconds per row, and ratios to the peers (above 1: we are faster)."""
-    source = StoreSource(store)
-    blocks = -(-rows // source.block_rows)
-    data = np.concatenate(list(read_ahead(source, range(min(blocks, block_count(source))))))[:rows]
+    """A row for each K: nanoseconds per row, and ratios to the peers (above 1: we are faster).
+
+    rows: (n, d) uint8; engines that meet all centroids take a part of them, as every row costs
+    them the same.
+    """
     table = []
+    n, dim = rows.shape
     for k in sizes:
-        part = data[: max(1 << 15, min(len(data), MAX_PRODUCTS // k))]
-        chosen = np.random.default_rng(0).choice(len(part), k, replace=False)
-        centroids = part[chosen].astype(np.float32)
+        run = lloyd(ArraySource(rows), k, passes)
+        part = rows[: max(1 << 14, min(n, MAX_PRODUCTS * 25 // (k * dim)))]
         wide = part.astype(np.float32)
         # Interleaved, so that a noisy spell of the machine meets all of them.
         runs = [
-            (_ours(part, centroids), _faiss(wide, centroids), _scikit_learn(wide, centroids))
+            (
+                _torch(part, run.centroids),
+                _faiss(wide, run.centroids),
+                _scikit_learn(wide, run.centroids),
+            )
             for _ in range(repeats)
         ]
-        ours, flat, lloyd = (
+        dense, flat, scikit = (
             middle(list(times)) / len(part) * 1e9 for times in zip(*runs, strict=True)
         )
+        first, early, late = (
+            seconds / n * 1e9 for seconds in (run.seconds[0], run.early(), run.late())
+        )
+        effort, last = run.effort[EARLY], run.effort[-1]
         table.append(
             {
                 "K": str(k),
-                "rows": f"{len(part):,}",
-                "patchdict torch engine": f"{ours:.0f}",
+                "first pass": f"{first:.0f}",
+                "early pass": f"{early:.0f}",
+                "late pass": f"{late:.1f}",
+                "torch engine": f"{dense:.0f}",
                 "faiss flat search (no sums)": f"{flat:.0f}",
-                "scikit-learn Lloyd step": f"{lloyd:.0f}",
-                "times faiss": f"{flat / ours:.2f}",
-                "times scikit-learn": f"{lloyd / ours:.2f}",
+                "scikit-learn Lloyd step": f"{scikit:.0f}",
+                "early: times faiss": f"{flat / early:.1f}",
+                "times scikit-learn": f"{scikit / early:.1f}",
+                "times torch": f"{dense / early:.1f}",
+                "candidates per row, early": f"{effort.products / n:.1f}",
+                "rows skipped, early / late": (
+                    f"{1 - effort.walked / n:.0%} / {1 - last.walked / n:.0%}"
+                ),
             }
         )
     return table
 
 
-def _ours(rows: np.ndarray, centroids: np.ndarray) -> float:
+def _torch(rows: np.ndarray, centroids: np.ndarray) -> float:
     engine = DenseEngine(torch.device("cpu"), rows.shape[1], rows.dtype)
     started = time.perf_counter()
     engine.load(centroids)
