@@ -129,6 +129,17 @@ def select(typing: Any, mask: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
+def all_lanes(typing: Any, mask: Any) -> Any:
+    """Whether the mask is true in every lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits = builder.bitcast(arguments[0], ir.IntType(WIDTH))
+        return builder.icmp_unsigned("==", bits, ir.Constant(ir.IntType(WIDTH), (1 << WIDTH) - 1))
+
+    return types.boolean(_MASK), generate
+
+
+@intrinsic
 def prefetch(typing: Any, array: Any, start: Any) -> Any:
     """Have the cache line of array[start] on its way; array is flat and contiguous."""
 

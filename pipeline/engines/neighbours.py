@@ -4,7 +4,6 @@ The lists are as long as the rows of the last pass needed them, and grow old wit
 centroids barely move, the bounds are loosened by the moves instead of being computed anew.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,70 +12,14 @@ import numpy as np
 from numba import njit
 
 from pipeline.engines.crew import Crew
-from pipeline.engines.lanes import WIDTH
-from pipeline.engines.screening import RINGS, Moves
-from pipeline.engines.walking import FAR, Lists, Table, certain, list_near, square_distances
+from pipeline.engines.layouts import FAR, RINGS, Lists, Moves, Table
+from pipeline.engines.listing import certain, list_near, square_distances
 
 LIST_ENTRIES = 8 << 20  # of 8 bytes, in all lists together
-OLD = 0.02  # share of their reach by which lists may be loosened before they are made anew
-KEEP = 0.1  # share of the spread of the centroids by which their mean may leave the shift
-
-
-def make_table(centroids: np.ndarray, integers: bool, before: Table | None = None) -> Table:
-    """Centroids, (k, d) float32 or float64, as the kernels read them.
-
-    before: of the last pass, whose shift and scale are kept where they still serve, so that
-    distances stay comparable.
-    """
-    k, dim = centroids.shape
-    wide = centroids.astype(np.float64)
-    mean = wide.mean(axis=0)
-    spread = float(np.abs(wide - mean).max())
-    if (
-        before is not None
-        and before.centroids.dtype == centroids.dtype
-        and np.abs(before.shift - mean).max() <= KEEP * spread
-        and KEEP <= spread * before.scale <= 1
-    ):
-        shift, scale = before.shift, float(before.scale)
-    else:
-        shift = (np.rint(mean) if integers else mean).astype(centroids.dtype)
-        scale = 1.0
-        if spread > 0:
-            # A power of two loses nothing. Rows beyond float32's range are left to float64.
-            most = 1000 if centroids.dtype == np.float64 else 120
-            scale = 2.0 ** -min(max(math.frexp(spread)[1], -most), most)
-    exact = (wide - shift) * scale
-    shifted = np.zeros((k + 1, dim), np.float32)
-    shifted[:k] = exact
-    half = np.full(k + 1, FAR, np.float32)
-    half[:k] = 0.5 * (exact * exact).sum(axis=1)
-    width = -(-k // (2 * WIDTH)) * (2 * WIDTH)
-    columns = np.zeros((dim, width), np.float32)
-    columns[:, :k] = shifted[:k].T
-    slack = np.float32(2 * (dim + 8) * 2.0**-24)
-    # Each end was rounded by at most 2^-24 of its length.
-    rounding = np.float32(2.0**-22 * math.sqrt(2 * float(half[:k].max())))
-    return Table(
-        centroids,
-        shift,
-        centroids.dtype.type(scale),
-        shifted,
-        half,
-        columns.reshape(-1),
-        width,
-        slack,
-        rounding,
-    )
-
-
-def whole_list(k: int) -> Lists:
-    """One anchor whose list is all centroids in their own order, to be walked to its end."""
-    padded = -(-k // 4) * 4
-    index = np.full(padded, k, np.int32)
-    index[:k] = np.arange(k)
-    bound = np.zeros(padded, np.float32)
-    return Lists(np.array([0, padded]), index, bound, np.full(1, np.inf, np.float32))
+FAR_LEVEL = 1 << 20  # more than any stored distance
+MOVERS = 64  # centroids that moved most, which are looked at one by one
+NEAREST = 16  # neighbours whose moves make a list old
+OLD = 0.03  # share of the spacing of centroids by which lists may be loosened, not made anew
 
 
 def nearest_lists(anchors: np.ndarray, table: Table, length: int, crew: Crew) -> Lists:
@@ -87,9 +30,9 @@ def nearest_lists(anchors: np.ndarray, table: Table, length: int, crew: Crew) ->
     length = -(-min(length, len(table.half) - 1) // 4) * 4
     index = np.empty((len(anchors), length), np.int32)
     crew.run(partial(_nearest, anchors, table, index), crew.stretches(len(anchors)))
-    start = np.arange(len(anchors) + 1) * length
-    bound = np.zeros(index.size, np.float32)
-    return Lists(start, index.reshape(-1), bound, np.zeros(len(anchors), np.float32))
+    start = np.arange(len(anchors)) * length
+    bound, zeros = np.zeros(index.size, np.float32), np.zeros(len(anchors), np.float32)
+    return Lists(start, np.full_like(start, length), index.reshape(-1), bound, zeros)
 
 
 class Neighbours:
@@ -98,34 +41,44 @@ class Neighbours:
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
         self._table: Table | None = None
-        self._age = np.empty(0, np.float32)
-        self._mean_reach = 0.0
-        nothing = np.empty(0, np.float32)
-        self.lists = Lists(np.zeros(1, np.int64), nothing.astype(np.int32), nothing, nothing)
+        self._make_room(0, 0)
 
     def update(self, table: Table, reach: np.ndarray | None) -> None:
         """Make or loosen the lists for these centroids.
 
         reach: (k,) float32, the largest radius of the rows of each cluster where it is known.
         """
-        k = len(table.centroids)
         before, self._table = self._table, table
+        k = len(table.centroids)
+        longest = -(-max(16, min(k, LIST_ENTRIES // k)) // 4) * 4
+        moved = np.full(k, np.inf, np.float32)  # which makes every list anew
         if before is not None and self._may_age(before, table):
-            moved = np.sqrt(np.square(table.shifted[:k] - before.shifted[:k]).sum(axis=1))
-            moved = np.float32(1.0001) * moved.astype(np.float32)
-            self._age += moved + np.float32(moved.mean())
-            if self._age.mean() <= OLD * self._mean_reach:
-                self._for_each(_loosen, self.lists, moved, moved.max())
-                return
-        self._build(table, reach)
+            wide = table.centroids.astype(np.float64) - before.centroids
+            length = np.sqrt(np.square(wide).sum(axis=1))
+            moved = (1.000001 * float(table.scale) * length).astype(np.float32)
+        elif self.lists.member.size != k * longest:
+            self._make_room(k, longest)
+        # Nothing is gained beyond what rows need, nor beyond what the lists have room for.
+        limits = np.float32(1.1) * self._whole
+        if reach is not None:
+            limits = np.minimum(limits, np.float32(2.1) * reach)
+        movers = np.argsort(-moved, kind="stable")[: MOVERS + 1].astype(np.int32)
+        rest = moved[movers[-1]] if k > MOVERS else np.float32(0)
+        state = (self._age, self._spacing, self._whole)
+        self._for_each(_renew, table, self.lists, longest, limits, moved, movers, rest, *state)
 
-    def moves(self, moved: np.ndarray, unit: np.float32) -> Moves:
-        """What the screening needs of the lists. moved: (k,) float32, since labels were found."""
+    def moves(self, moved: np.ndarray, unit: np.float32, twins: np.ndarray) -> Moves:
+        """What the screening needs of the lists. moved: (k,) float32, since labels were found.
+
+        twins: centroids that had an equal then, which was left out of the bounds of their rows.
+        """
         k = len(moved)
-        levels = np.minimum(np.ceil(moved / unit), 1 << 20).astype(np.int32)
-        ring = np.empty((k, len(RINGS)), np.int32)
-        outside = np.empty((k, len(RINGS)), np.int32)
+        levels = np.minimum(np.ceil(moved / unit), FAR_LEVEL).astype(np.int32)
+        # The last ring holds everything, for rows that lie far from all centroids.
+        ring = np.full((k, len(RINGS) + 1), levels.max(), np.int32)
+        outside = np.full((k, len(RINGS) + 1), FAR_LEVEL, np.int32)
         self._for_each(_rings, self.lists, levels, unit, k, ring, outside)
+        ring[twins] = FAR_LEVEL
         return Moves(levels, ring, outside)
 
     def _for_each(self, kernel: Callable[..., None], *arguments: Any) -> None:
@@ -138,33 +91,18 @@ class Neighbours:
             before.shifted.shape == table.shifted.shape
             and before.scale == table.scale
             and bool(np.array_equal(before.shift, table.shift))
+            # lists leave out centroids that equal one before them
+            and bool(np.array_equal(before.half == FAR, table.half == FAR))
         )
 
-    def _build(self, table: Table, reach: np.ndarray | None) -> None:
-        k = len(table.centroids)
-        longest = max(16, min(k, LIST_ENTRIES // k))
-        if reach is None:
-            limits = np.full(k, np.inf, np.float32)
-        else:
-            limits = np.float32(2.1) * reach
-            longest = min(k, 8 * longest)
-        lengths = np.empty(k, np.int64)
-        self._for_each(_count, table, limits, longest, lengths)
-        total = int(lengths.sum())
-        if total > LIST_ENTRIES + 4 * k:  # cut the longest
-            ordered = np.sort(lengths)
-            left = LIST_ENTRIES - np.concatenate([[0], np.cumsum(ordered)[:-1]])
-            longest = int((left // np.arange(k, 0, -1)).clip(16).max())
-            lengths = np.minimum(lengths, longest // 4 * 4)
-        start = np.concatenate([[0], np.cumsum(lengths)])
-        index = np.empty(start[-1], np.int32)
-        bound = np.empty(start[-1], np.float32)
-        lists = Lists(start, index, bound, np.empty(k, np.float32))
-        extent = np.empty(k, np.float32)
-        self._for_each(_fill, table, limits, lists, extent)
-        self.lists = lists
-        self._age = np.zeros(k, np.float32)
-        self._mean_reach = float(extent.mean())
+    def _make_room(self, k: int, longest: int) -> None:
+        """Lists of up to so many; in place from one pass to the next, as fresh memory is slow."""
+        member, bound = np.empty(k * longest, np.int32), np.empty(k * longest, np.float32)
+        beyond = np.full(k, np.inf, np.float32)
+        # by how much each list was loosened since it was made; its eighth bound and `beyond` then
+        self._age, self._spacing = np.zeros(k, np.float32), np.zeros(k, np.float32)
+        self._whole = beyond.copy()
+        self.lists = Lists(np.arange(k) * longest, np.zeros(k, np.int64), member, bound, beyond)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -179,72 +117,95 @@ def _nearest(anchors: np.ndarray, table: Table, index: np.ndarray, first: int, s
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _count(
-    table: Table, limits: np.ndarray, longest: int, lengths: np.ndarray, first: int, stop: int
-) -> None:
-    """Lengths of lists, filled up to multiples of four."""
-    k = len(table.half) - 1
-    squared = np.empty(table.width, np.float32)
-    for anchor in range(first, stop):
-        count = k
-        if np.isfinite(limits[anchor]):
-            square_distances(table.shifted[anchor], table, squared)
-            count = 0
-            most = limits[anchor] * limits[anchor]
-            for j in range(k):
-                count += 1 if squared[j] < most else 0
-        count = min(max(count, 16), longest, k)
-        lengths[anchor] = (count + 3) // 4 * 4
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _fill(
+def _renew(
     table: Table,
-    limits: np.ndarray,
     lists: Lists,
-    extent: np.ndarray,
+    longest: int,
+    limits: np.ndarray,
+    moved: np.ndarray,
+    movers: np.ndarray,
+    rest: np.float32,
+    age: np.ndarray,
+    spacing: np.ndarray,
+    whole: np.ndarray,
     first: int,
     stop: int,
 ) -> None:
-    """The lists; extent: (k,) float32, distance of the last in each."""
-    k = len(table.half) - 1
+    """Loosen each list by the moves, or make it anew where that would cost rows too much.
+
+    movers: (m,) int32, the centroids that moved most; rest: how far the others went at most.
+    age, spacing, whole: (k,) float32, of each list since it was made, see `Neighbours`.
+    """
+    k = len(moved)
     squared = np.empty(table.width, np.float32)
     index, bound = np.empty(k + 3, np.int32), np.empty(k + 3, np.float32)
-    everything = np.float32(np.inf)
+    listed = np.full(k, -1, np.int32)
     for anchor in range(first, stop):
+        if np.isfinite(moved[anchor]):
+            age[anchor] += _loosen(anchor, table, lists, moved, movers, rest, listed)
+            worn = lists.beyond[anchor] < np.float32(1 - OLD) * min(whole[anchor], limits[anchor])
+            if age[anchor] <= OLD * spacing[anchor] and not worn:
+                continue
         square_distances(table.shifted[anchor], table, squared)
+        limit = limits[anchor]
+        count = list_near(squared, limit, table, index, bound)
+        if count < min(16, k):  # the least that a list has
+            limit = np.float32(np.inf)
+            count = list_near(squared, limit, table, index, bound)
+        beyond = certain(limit, table)
+        length = (count + 3) // 4 * 4
+        if length > longest:
+            length, beyond = longest, bound[longest]
         start = lists.start[anchor]
-        length = lists.start[anchor + 1] - start
-        beyond = limits[anchor]
-        count = list_near(squared, beyond, table, index, bound)
-        if count < min(length - 3, k):  # the least that every list has
-            beyond = everything
-            count = list_near(squared, beyond, table, index, bound)
         for p in range(length):
-            lists.member[start + p] = index[p] if p < count else k
-            lists.bound[start + p] = bound[p] if p < count else everything
-        extent[anchor] = bound[min(length, count) - 1]
-        lists.beyond[anchor] = everything
-        if length < count:
-            lists.beyond[anchor] = bound[length]
-        elif count < k:
-            lists.beyond[anchor] = certain(beyond, table)
+            lists.member[start + p], lists.bound[start + p] = index[p], bound[p]
+        lists.length[anchor], lists.beyond[anchor] = length, beyond
+        age[anchor], spacing[anchor], whole[anchor] = 0, bound[min(8, count) - 1], beyond
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _loosen(lists: Lists, moved: np.ndarray, farthest: np.float32, first: int, stop: int) -> None:
-    """Bounds that hold after the centroids moved: each less its own two moves, kept sorted."""
-    k = len(moved)
-    for anchor in range(first, stop):
-        least = max(lists.beyond[anchor] - moved[anchor] - farthest, np.float32(0))
-        lists.beyond[anchor] = least
-        for p in range(lists.start[anchor + 1] - 1, lists.start[anchor] - 1, -1):
-            j = lists.member[p]
-            if j < k:
-                least = min(least, lists.bound[p] - moved[anchor] - moved[j])
-                if j == anchor:
-                    least = np.float32(0)
-                lists.bound[p] = max(least, np.float32(0))
+def _loosen(
+    anchor: int,
+    table: Table,
+    lists: Lists,
+    moved: np.ndarray,
+    movers: np.ndarray,
+    rest: np.float32,
+    listed: np.ndarray,
+) -> np.float32:
+    """Bounds that hold after the moves: each less the moves of both ends, kept sorted.
+
+    listed: (k,) int32, room. Returns: by how much the nearest were loosened, on average.
+    """
+    k, zero = len(moved), np.float32(0)
+    less = np.float32(1 - 2.0**-22)  # more than rounding adds, so that no move is lost
+    own, start, length = moved[anchor], lists.start[anchor], lists.length[anchor]
+    for p in range(start, start + length):
+        j = lists.member[p]
+        if j < k:
+            listed[j] = anchor
+    # What is not listed came nearer by `rest` at most, but for a few that are looked at.
+    least = max((lists.beyond[anchor] - own - rest) * less, zero)
+    for i in range(len(movers)):
+        j = movers[i]
+        if listed[j] != anchor and moved[j] > rest and table.half[j] < FAR:
+            square = zero
+            for d in range(table.shifted.shape[1]):
+                difference = table.shifted[j, d] - table.shifted[anchor, d]
+                square += difference * difference
+            least = min(least, certain(np.sqrt(square), table))
+    lists.beyond[anchor] = least
+    loosened, near = zero, 0
+    for p in range(start + length - 1, start - 1, -1):
+        j = lists.member[p]
+        if j < k:
+            least = min(least, (lists.bound[p] - own - moved[j]) * less)
+            least = zero if j == anchor else max(least, zero)
+            lists.bound[p] = least
+            if p < start + NEAREST:
+                loosened += own + moved[j]
+                near += 1
+    return loosened / max(near, 1)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -259,7 +220,7 @@ def _rings(
     stop: int,
 ) -> None:
     for anchor in range(first, stop):
-        start, length = lists.start[anchor], lists.start[anchor + 1] - lists.start[anchor]
+        start, length = lists.start[anchor], lists.length[anchor]
         largest, place = 0, 0
         for r in range(len(RINGS)):
             end = min(RINGS[r], length)
@@ -270,4 +231,4 @@ def _rings(
                 place += 1
             bound = lists.bound[start + end] if end < length else lists.beyond[anchor]
             ring[anchor, r] = largest
-            outside[anchor, r] = min(np.floor(bound / unit), np.float32(1 << 20))
+            outside[anchor, r] = min(np.floor(bound / unit), np.float32(FAR_LEVEL))

@@ -10,6 +10,7 @@ rounding, float64 where that cannot tell; accumulate int64 for bytes, else as th
 does; returned labels int64.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,26 +20,21 @@ import torch
 
 from pipeline.devices import thread_count
 from pipeline.engines.crew import PIECES, Crew
+from pipeline.engines.guessing import Coarse, walk_all, walk_some
+from pipeline.engines.layouts import RINGS, Known, Moves, Rows, Table
 from pipeline.engines.moving import add_rows, move_rows
-from pipeline.engines.neighbours import (
-    LIST_ENTRIES,
-    Neighbours,
-    make_table,
-    nearest_lists,
-    whole_list,
-)
+from pipeline.engines.neighbours import LIST_ENTRIES, Neighbours
 from pipeline.engines.piece_sums import PieceSums, piece_rows
 from pipeline.engines.row_memory import RowMemory, nothing_known, room_for
-from pipeline.engines.screening import RINGS, Moves, group, screen
-from pipeline.engines.walking import MAX_LEVEL, Known, Lists, Rows, Table, walk
+from pipeline.engines.screening import group, screen
+from pipeline.engines.tables import make_table, repeated, unit_of
+from pipeline.engines.walking import walk
 from pipeline.streaming import Source
 from pipeline.sums import ClusterSums
 
 CODE_BYTES = 160 << 20  # numba, LLVM and the compiled kernels
 SMALL = 256  # up to so many centroids, rows without a guess meet all of them
 FEW_ROWS = 8  # so many rows for each centroid pay for the lists
-COARSE_LIST = 128  # centroids near a coarse centre that are tried for a guess
-COARSE_STEPS = 4  # of Lloyd, towards the coarse centres
 MARGIN = 0.25  # how far beyond the nearest to look, in moves of the neighbours
 STRETCH_ROWS = 1 << 15  # that one thread takes on its own, at least
 ROWS_OF_CLUSTER = 128  # in such a stretch, or lanes of the vectors stay empty
@@ -82,7 +78,7 @@ class _Loaded:
     expected: np.ndarray
     reach: np.ndarray
     listed: bool = False
-    coarse: tuple[Table, Lists] | None = None
+    coarse: Coarse | None = None
 
     @property
     def k(self) -> int:
@@ -90,10 +86,25 @@ class _Loaded:
 
 
 @dataclass
+class _Walked:
+    """Of a stretch of rows. cost: products, decisions. reach: as above. left: (m,) int32, rows
+    for which the lists are too short.
+    """
+
+    cost: tuple[int, int]
+    reach: np.ndarray
+    left: np.ndarray
+
+
+@dataclass
 class _Pass:
-    """What came of the centroids since the labels in the memory were found; moved: (k,) float32."""
+    """What came of the centroids since the labels in the memory were found.
+
+    moved: (k,) float32, how far they went. twins: (m,) int64, those that had an equal then.
+    """
 
     moved: np.ndarray
+    twins: np.ndarray
     memory: RowMemory | None = None
     moves: Moves | None = None
     margin: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
@@ -110,8 +121,7 @@ class PrunedEngine:
         self._dim, self._dtype, self._integers = dim, dtype, dtype.kind in "ui"
         self._crew = Crew()
         self._piece_sums = PieceSums(torch.device("cpu"), dim, dtype)
-        # Centroids lie within a box of side 2, scaled; what is farther counts as unknown.
-        self._unit = np.float32(2 * dim**0.5 / (MAX_LEVEL - 1))
+        self._unit = unit_of(dim)
         self._neighbours = Neighbours(self._crew)
         self._rooms = [Rows(*(np.empty(0, kind) for kind in ("i4", "i4", "f4")))] * 2
         self._loaded: _Loaded | None = None
@@ -134,9 +144,12 @@ class PrunedEngine:
             self._loaded = before = self._take(centroids, before)
         scale = before.table.scale
         moved = memory.start(centroids, float(self._unit / scale)) if memory is not None else None
+        twins = np.empty(0, np.int64)
         if moved is None:
             moved = np.zeros(len(centroids))
-        self._pass = _Pass((1.000001 * moved * scale).astype(np.float32), memory)
+        elif memory is not None:
+            _, twins = repeated(memory.before)
+        self._pass = _Pass((1.000001 * moved * scale).astype(np.float32), twins, memory)
 
     def assign(self, rows: np.ndarray) -> np.ndarray:
         """Index of the nearest centroid of each row. rows: (n, d). Returns: (n,) int64."""
@@ -216,10 +229,12 @@ class PrunedEngine:
         self.effort.rows += len(rows)
         if not labelled:
             if loaded.k <= SMALL or (not loaded.listed and len(rows) < FEW_ROWS * loaded.k):
-                self._walk_all(rows, loaded.table, known)
+                self._count(walk_all(rows, loaded.table, known, self._unit, self._crew))
                 self.effort.walked += len(rows)
                 return
-            self._guess(rows, known, loaded)
+            if loaded.coarse is None:
+                loaded.coarse = Coarse(loaded.table, self._crew)
+            self._count(loaded.coarse.guess(rows, known))
         self._prepare(loaded)
         # Stretches that have enough rows of every cluster go their own ways, in a core's cache;
         # otherwise threads screen stretches, and then walk the clusters of all of them together.
@@ -232,78 +247,88 @@ class PrunedEngine:
     def _label_apart(self, rows: np.ndarray, known: Known, loaded: _Loaded, length: int) -> None:
         pending, grouped = self._room(0, len(rows)), self._room(1, len(rows))
 
-        def work(first: int, stop: int) -> tuple[int, int, int, np.ndarray]:
+        def work(first: int, stop: int) -> tuple[int, _Walked]:
             counts = np.zeros(loaded.k, np.int64)
-            listed = self._screen(rows, known, loaded, first, stop, pending, counts)
+            listed = self._screen(rows, known, loaded, pending, first, stop, counts)
             group(pending, first, first + listed, first + counts.cumsum() - counts, grouped)
-            found = self._walk_listed(rows, grouped, known, loaded, first, first + listed)
-            return listed, *found
+            walked = self._walk(rows, known, loaded, grouped, first, first + listed)
+            return listed, walked
 
         starts = range(0, len(rows), length)
         stretches = [(first, min(first + length, len(rows))) for first in starts]
-        for listed, products, decided, reach in self._crew.run(work, stretches):
-            self.effort.walked += listed
-            self.effort.products += products
-            self.effort.decided += decided
-            np.maximum(loaded.reach, reach, out=loaded.reach)
+        listed, walked = zip(*self._crew.run(work, stretches), strict=True)
+        self._finish(rows, known, loaded, sum(listed), walked)
 
     def _label_together(self, rows: np.ndarray, known: Known, loaded: _Loaded) -> None:
         stretches = self._crew.stretches(len(rows), each=1)
-        counts = np.zeros((len(stretches), loaded.k), np.int64)
+        counts = {first: np.zeros(loaded.k, np.int64) for first, _ in stretches}
         pending = self._room(0, len(rows))
-        which = {first: number for number, (first, _) in enumerate(stretches)}
 
         def look(first: int, stop: int) -> int:
-            return self._screen(rows, known, loaded, first, stop, pending, counts[which[first]])
+            return self._screen(rows, known, loaded, pending, first, stop, counts[first])
 
         listed = self._crew.run(look, stretches)
         # A counting sort in pieces: each writes after what the ones before have of a cluster.
-        ends = counts.T.cumsum().reshape(loaded.k, -1)
-        places = np.ascontiguousarray((ends - counts.T).T)
+        each = np.stack(list(counts.values()))
+        places = np.ascontiguousarray((each.T.cumsum().reshape(loaded.k, -1) - each.T).T)
         grouped = self._room(1, sum(listed))
+        kept = {first: stretch for stretch, (first, _) in enumerate(stretches)}
 
         def place(first: int, _: int) -> None:
-            number = which[first]
-            group(pending, first, first + listed[number], places[number], grouped)
+            stretch = kept[first]
+            group(pending, first, first + listed[stretch], places[stretch], grouped)
 
         self._crew.run(place, stretches)
-        walk_some = partial(self._walk_listed, rows, grouped, known, loaded)
-        self.effort.walked += sum(listed)
-        for products, decided, reach in self._crew.run(
-            walk_some, self._crew.stretches(sum(listed))
-        ):
-            self.effort.products += products
-            self.effort.decided += decided
-            np.maximum(loaded.reach, reach, out=loaded.reach)
+        work = partial(self._walk, rows, known, loaded, grouped)
+        walked = self._crew.run(work, self._crew.stretches(sum(listed)))
+        self._finish(rows, known, loaded, sum(listed), walked)
 
     def _screen(
         self,
         rows: np.ndarray,
         known: Known,
         loaded: _Loaded,
+        pending: Rows,
         first: int,
         stop: int,
-        pending: Rows,
         counts: np.ndarray,
     ) -> int:
         moves, table = self._pass.moves, loaded.table
         assert moves is not None  # prepared
         return int(screen(rows, known, moves, table, self._unit, first, stop, pending, counts))
 
-    def _walk_listed(
+    def _walk(
         self,
         rows: np.ndarray,
-        grouped: Rows,
         known: Known,
         loaded: _Loaded,
+        grouped: Rows,
         first: int,
         stop: int,
-    ) -> tuple[int, int, np.ndarray]:
-        """Returns: products, rows decided in float64, largest radius met in each cluster."""
-        reach = np.zeros(loaded.k, np.float32)
-        lists, margin = self._neighbours.lists, self._pass.margin
-        place = (rows, grouped, first, stop, loaded.table, lists)
-        return *walk(*place, margin, True, self._unit, known, reach), reach
+    ) -> _Walked:
+        reach, left = np.zeros(loaded.k, np.float32), np.empty(stop - first, np.int32)
+        place = (rows, grouped, first, stop, loaded.table, self._neighbours.lists)
+        products, decided, unwalked = walk(
+            *place, self._pass.margin, True, self._unit, known, reach, left
+        )
+        return _Walked((products, decided), reach, left[:unwalked])
+
+    def _finish(
+        self,
+        rows: np.ndarray,
+        known: Known,
+        loaded: _Loaded,
+        listed: int,
+        walked: Sequence[_Walked],
+    ) -> None:
+        """Rows beyond the lists meet all centroids, those of all clusters together."""
+        self.effort.walked += listed
+        for part in walked:
+            self._count(part.cost)
+            np.maximum(loaded.reach, part.reach, out=loaded.reach)
+        left = np.concatenate([part.left for part in walked] or [np.empty(0, np.int32)])
+        if len(left):
+            self._count(walk_some(left, rows, loaded.table, known, self._unit, self._crew))
 
     def _prepare(self, loaded: _Loaded) -> None:
         """Lists of neighbours, and what the moves of the centroids mean for the bounds."""
@@ -313,57 +338,14 @@ class PrunedEngine:
             loaded.listed = True
         now = self._pass
         if now.moves is None:
-            now.moves = self._neighbours.moves(now.moved, self._unit)
+            now.moves = self._neighbours.moves(now.moved, self._unit, now.twins)
             nearby = now.moves.ring[:, 1] + now.moves.own
             now.margin = (MARGIN * float(self._unit) * nearby).astype(np.float32)
 
-    def _walk_all(self, rows: np.ndarray, table: Table, known: Known) -> None:
-        """Every row against every centroid."""
-        n = len(rows)
-        numbers, zeros = np.arange(n, dtype=np.int32), np.zeros(n, np.int32)
-        together = Rows(numbers, zeros, zeros.astype(np.float32))
-        self._walk_to_the_end(rows, together, table, whole_list(len(table.centroids)), known)
-
-    def _guess(self, rows: np.ndarray, known: Known, loaded: _Loaded) -> None:
-        """A centroid near each row: that of a coarse dictionary, then the best of those near it."""
-        if loaded.coarse is None:
-            loaded.coarse = self._make_coarse(loaded.table)
-        table, lists = loaded.coarse
-        self._walk_all(rows, table, known)
-        order = np.argsort(known.label, kind="stable").astype(np.int32)
-        anchors = known.label[order].astype(np.int32)
-        grouped = Rows(order, anchors, known.upper[order].astype(np.float32))
-        self._walk_to_the_end(rows, grouped, loaded.table, lists, known)
-        known.upper[:], known.lower[:] = MAX_LEVEL, 0  # the guess is yet to be measured
-
-    def _make_coarse(self, table: Table) -> tuple[Table, Lists]:
-        """About √K centres of the centroids, and the centroids near each of them."""
-        k = len(table.centroids)
-        size = 1 << max(4, round(np.log2(k) / 2))
-        points = table.shifted[:k]
-        centres = points[:: max(1, k // size)][:size].copy()
-        for _ in range(COARSE_STEPS):
-            known = room_for(k, len(centres))
-            self._walk_all(points, make_table(centres, integers=False), known)
-            for j in np.unique(known.label):
-                centres[j] = points[known.label == j].mean(axis=0)
-        lists = nearest_lists(centres, table, COARSE_LIST, self._crew)
-        wide = centres.astype(np.float64) / table.scale + table.shift
-        return make_table(wide.astype(table.centroids.dtype), self._integers), lists
-
-    def _walk_to_the_end(
-        self, rows: np.ndarray, grouped: Rows, table: Table, lists: Lists, known: Known
-    ) -> None:
-        """Let grouped rows walk the whole lists of their anchors, which are no centroids."""
-        zeros = np.zeros(len(lists.beyond), np.float32)
-
-        def work(first: int, stop: int) -> tuple[int, int]:
-            place = (rows, grouped, first, stop, table, lists)
-            return walk(*place, zeros, False, self._unit, known, zeros.copy())
-
-        for products, decided in self._crew.run(work, self._crew.stretches(len(grouped.row))):
-            self.effort.products += products
-            self.effort.decided += decided
+    def _count(self, cost: tuple[int, int]) -> None:
+        """Note products and rows decided in float64."""
+        self.effort.products += cost[0]
+        self.effort.decided += cost[1]
 
     def _room(self, which: int, n: int) -> Rows:
         """Room for n rows, used again for every block: fresh memory costs more than the work."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from pipeline.engines.walking import MAX_LEVEL, Known
+from pipeline.engines.layouts import MAX_LEVEL, Known
 from pipeline.sums import ClusterSums
 
 _NEVER = -1

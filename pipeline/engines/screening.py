@@ -1,34 +1,17 @@
 """Before the walk: which rows may have a new nearest centroid, grouped by their guess."""
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
 
-from pipeline.engines.walking import MAX_LEVEL, Known, Rows, Table
-
-RINGS = (8, 32, 128, 512)  # neighbours within each ring about a centroid
-
-
-class Moves(NamedTuple):
-    """How far centroids went since the labels were found; in levels of the stored distances.
-
-    own: (k,) int32, rounded up. ring: (k, rings) int32, the largest among the neighbours in the
-    ring, rounded up. outside: (k, rings) int32, distance to any centroid outside it, rounded
-    down.
-    """
-
-    own: np.ndarray
-    ring: np.ndarray
-    outside: np.ndarray
+from pipeline.engines.layouts import MAX_LEVEL, RINGS, Known, Moves, Rows, Table
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
-def _distance(rows: np.ndarray, row: np.uint64, table: Table, j: np.uint64) -> np.float32:
+def _distance(row: np.ndarray, centroid: np.ndarray, table: Table) -> np.float32:
     """From a row to a centroid; upper bound."""
     square = np.float32(0)
-    for d in range(rows.shape[1]):
-        x = np.float32((table.shift.dtype.type(rows[row, d]) - table.centroids[j, d]) * table.scale)
+    for d in range(len(row)):
+        x = np.float32((table.shift.dtype.type(row[d]) - centroid[d]) * table.scale)
         square += x * x
     return np.sqrt(square) * (1 + table.slack)
 
@@ -41,7 +24,7 @@ def _others(lower: np.int32, upper: np.int32, own: np.uint64, moves: Moves) -> n
     far from the row as they are from its centroid, less the row's own distance.
     """
     bound = np.int32(0)
-    for ring in range(len(RINGS)):
+    for ring in range(len(RINGS) + 1):
         inside = lower - moves.ring[own, ring]
         outside = moves.outside[own, ring] - upper
         bound = max(bound, min(inside, outside))
@@ -83,9 +66,9 @@ def screen(
         unsettled += 0 if settled else 1
     listed = 0
     for i in range(unsettled):
-        row = np.uint64(number[i])
+        row = number[i]
         own = np.uint64(label[row])
-        radius = _distance(rows, row, table, own)
+        radius = _distance(rows[row], table.centroids[own], table)
         near = np.int32(min(np.ceil(radius / unit), np.float32(MAX_LEVEL)))
         far = _others(np.int32(lower[row]), near, own, moves)
         settled = near < far

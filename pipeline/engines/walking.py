@@ -5,78 +5,28 @@ bounded; where the two best lie closer than the bound, float64 decides. So a lab
 float64, ties to the lowest index, whatever list it was found in.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
 
-from pipeline.engines.lanes import WIDTH, fma, less, load, prefetch, select, splat, store, sub
+from pipeline.engines.deciding import decide, decide_alone
+from pipeline.engines.lanes import (
+    WIDTH,
+    all_lanes,
+    fma,
+    less,
+    load,
+    prefetch,
+    select,
+    splat,
+    store,
+    sub,
+)
+from pipeline.engines.layouts import FAR, MAX_LEVEL, Known, Lists, Rows, Table
 
-FAR = np.float32(1e38)  # half the squared length of the centroid that fills up a list
-MAX_LEVEL = 65535  # of a stored distance; as an upper bound it says: unknown
 BUCKETS = 64
-# Beyond this many times the spread of the centroids, float32 may overflow: float64 alone is used.
-FARTHEST = np.float32(1e15)
-
-
-class Table(NamedTuple):
-    """Centroids in the forms that the kernels read. Unit of length: 1 / scale of the rows' own.
-
-    centroids: (k, d) float32 or float64, as given. shift: (d,) of that type. scale: a power of
-    two that brings the spread of the centroids below 1, of that type too.
-    shifted: (k + 1, d) float32, (c − shift) · scale; the last is a filling. half: (k + 1,)
-    float32, ½|shifted|². columns: (d · width,) float32, shifted.T with rows of `width`, a
-    multiple of twice the lanes. slack: relative bound on the rounding of a score. rounding: bound
-    on that of `shifted`, as a distance.
-    """
-
-    centroids: np.ndarray
-    shift: np.ndarray
-    scale: np.floating
-    shifted: np.ndarray
-    half: np.ndarray
-    columns: np.ndarray
-    width: int
-    slack: np.float32
-    rounding: np.float32
-
-
-class Lists(NamedTuple):
-    """For each anchor its nearest centroids, by growing distance.
-
-    start: (anchors + 1,) int64, where each list begins; a multiple of four. member: (m,) int32,
-    filled up with k. bound: (m,) float32, lower bound on the distance from the anchor of this
-    centroid and all after it. beyond: (anchors,) float32, the same of all that are not listed.
-    """
-
-    start: np.ndarray
-    member: np.ndarray
-    bound: np.ndarray
-    beyond: np.ndarray
-
-
-class Rows(NamedTuple):
-    """Rows on their way, grouped by anchor.
-
-    row: (n,) int32, number in the block. anchor: (n,) int32. radius: (n,) float32, upper bound
-    on the distance to the anchor.
-    """
-
-    row: np.ndarray
-    anchor: np.ndarray
-    radius: np.ndarray
-
-
-class Known(NamedTuple):
-    """What is known of the rows of a block; distances in levels of `unit`.
-
-    label: (n,) uint16 or uint32. upper: (n,) uint16, of the distance to the own centroid;
-    MAX_LEVEL: unknown. lower: (n,) uint16, of the distance to any other.
-    """
-
-    label: np.ndarray
-    upper: np.ndarray
-    lower: np.ndarray
+WIDE = np.dtype(np.float64)
+# Squared length, in spreads of the centroids, beyond which float32 may overflow: float64 is used.
+FARTHEST = np.float32(1e30)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -92,104 +42,103 @@ def walk(
     unit: np.float32,
     known: Known,
     reach: np.ndarray,
-) -> tuple[int, int]:
+    left: np.ndarray,
+) -> tuple[int, int, int]:
     """Find the nearest centroid of pending[first : stop] and write it to `known`.
 
     margin: (anchors,) float32, how much farther than needed to look, for the sake of the lower
-    bounds. exact: anchors are the centroids themselves, and a list that ends too early is
-    replaced by one that does not; otherwise the best of the list is taken. reach: (anchors,)
-    float32, raised to the largest radius met.
-    Returns: products of a row and a candidate, rows decided in float64.
+    bounds. exact: anchors are the centroids themselves, and rows for which a list ends too early
+    are left alone; otherwise lists are walked to their end, and the best of them is taken. reach:
+    (anchors,) float32, raised to the largest radius met. left: (n,) int32, rows left alone.
+    Returns: products of a row and a candidate, rows decided in float64, rows left.
     """
-    dim = rows.shape[1]
+    k, dim = table.centroids.shape
     cells = rows.reshape(-1)
     tile = np.empty(dim * WIDTH, np.float32)
-    squares = np.empty(WIDTH, np.float32)
-    radii = np.empty(WIDTH, np.float32)
+    squares, radii = np.empty(WIDTH, np.float32), np.empty(WIDTH, np.float32)
     members = np.empty(WIDTH, np.int32)
     best, second = np.empty(WIDTH, np.float32), np.empty(WIDTH, np.float32)
     nearest, levels = np.empty(WIDTH, np.int32), np.empty(2 * WIDTH, np.int32)
-    close = np.empty(WIDTH, np.bool_)
+    reached, few, short = np.empty(WIDTH, np.float32), np.empty(k + 4, np.int32), 0
     sequence = np.empty(stop - first, np.int32)
     ends = np.empty(BUCKETS + 1, np.int32)
-    k = len(table.half) - 1
-    long_list, long_bound = np.empty(0, np.int32), np.empty(0, np.float32)
-    products, decided = 0, 0
+    products, decided, unwalked = 0, 0, 0
     at = first
     while at < stop:
         anchor = pending.anchor[at]
         end = at + 1
         while end < stop and pending.anchor[end] == anchor:
             end += 1
+        start, listed, beyond = lists.start[anchor], lists.length[anchor], lists.beyond[anchor]
         farthest = _by_radius(pending.radius, at, end, exact, sequence, ends)
         reach[anchor] = max(reach[anchor], farthest)
+        count = end - at
+        if exact and not _limit(farthest, margin[anchor]) < beyond:
+            count = 0
+            for i in range(end - at):
+                place = sequence[i]
+                if _limit(pending.radius[place], margin[anchor]) < beyond:
+                    sequence[count] = place
+                    count += 1
+                else:
+                    left[unwalked] = pending.row[place]
+                    unwalked += 1
         if end < stop:  # the next list, while the rows of this one walk
             begin = lists.start[pending.anchor[end]]
             for p in range(begin, begin + min(256, len(lists.member) - begin), 16):
                 prefetch(lists.member, p)
                 prefetch(lists.bound, p)
-        start = lists.start[anchor]
-        listed = lists.start[anchor + 1] - start
-        longer, long_beyond = 0, np.float32(0)
-        group_stop = at + (end - at) % WIDTH  # the small group first: it holds the nearest rows
-        if group_stop == at:
-            group_stop += WIDTH
-        group_start = at
-        while group_start < end:
+        group_start, group_stop = 0, count % WIDTH  # the small group first: it holds the nearest
+        if group_stop == 0:
+            group_stop = WIDTH
+        while group_start < count:
             size = group_stop - group_start
             largest = np.float32(0)
             for lane in range(WIDTH):
-                place = sequence[group_start - at + min(lane, size - 1)]
-                members[lane] = pending.row[place]
-                radii[lane] = pending.radius[place]
+                place = sequence[group_start + min(lane, size - 1)]
+                members[lane], radii[lane] = pending.row[place], pending.radius[place]
                 largest = max(largest, radii[lane])
             _load_tile(rows, members, table, tile, squares)
-            for place in range(group_stop, min(group_stop + WIDTH, stop)):
-                ahead = sequence[place - at] if place < end else place
+            for i in range(group_stop, group_stop + WIDTH):  # the next rows, meanwhile
+                ahead = sequence[i] if i < count else min(end + i - count, stop - 1)
                 cell = np.int64(pending.row[ahead]) * dim
                 prefetch(cells, cell)
                 prefetch(cells, cell + dim - 1)
-            if exact and not largest < FARTHEST:
-                for lane in range(size):
-                    _decide_alone(rows, members[lane], table.centroids, known)
-                decided += size
-            else:
-                limit = np.float32(2.00002) * largest + margin[anchor]
-                if longer == 0 and exact and lists.beyond[anchor] <= limit:
-                    long_list = np.empty(k + 3, np.int32)
-                    long_bound = np.empty(k + 3, np.float32)
-                    squared = np.empty(table.width, np.float32)
-                    square_distances(table.shifted[anchor], table, squared)
-                    # enough for the last group of this anchor, and so for all
-                    all_of_it = np.float32(2.0001) * farthest + np.float32(2) * margin[anchor]
-                    all_of_it = max(all_of_it, np.float32(1e-30))
-                    longer = list_near(squared, all_of_it, table, long_list, long_bound)
-                    long_beyond = np.float32(np.inf)
-                    if longer < k:
-                        long_beyond = certain(all_of_it, table)
-                if longer > 0:
-                    depth, after = _depth(long_bound, 0, longer, limit, long_beyond)
-                    index, begin = long_list, 0
-                else:
-                    index, begin = lists.member, start
-                    depth, after = listed, lists.beyond[anchor]
-                    if exact:
-                        depth, after = _depth(lists.bound, start, listed, limit, after)
-                _scan(tile, dim, table, index, begin, depth, best, second, nearest)
-                products += size * depth
-                _bounds(squares, best, second, radii, after, table.slack, 1 / unit, levels, close)
-                for lane in range(size):
-                    row, label = members[lane], nearest[lane]
-                    if close[lane]:
-                        label = _decide(rows, row, table.centroids, index, begin, depth)
-                        decided += 1
-                    known.label[row] = label
-                    known.upper[row] = levels[lane]
-                    known.lower[row] = levels[WIDTH + lane]
-            group_start = group_stop
-            group_stop += WIDTH
+            depth, after = listed, beyond
+            if exact:
+                limit = _limit(largest, margin[anchor])
+                depth, after = _depth(lists.bound, start, listed, limit, beyond)
+            _scan(tile, dim, table, lists.member, start, depth, best, second, nearest)
+            products += size * depth
+            unclear = _bounds(
+                *(squares, best, second, radii, after, table.slack, 1 / unit),
+                *(levels, reached),
+            )
+            for lane in range(size, WIDTH):  # no rows of their own
+                unclear -= 1 if reached[lane] > -FAR else 0
+                reached[lane] = -FAR
+            if unclear > 0:
+                decided += unclear
+                short = _shortlist(tile, dim, table, lists.member, start, depth, reached, few)
+            for lane in range(size):
+                row, label = members[lane], nearest[lane]
+                if not squares[lane] < FARTHEST:
+                    decide_alone(rows, row, table.centroids, known)
+                    continue
+                if reached[lane] > -FAR:
+                    label = decide(rows, row, table.centroids, few, short)
+                known.label[row] = label
+                known.upper[row] = levels[lane]
+                known.lower[row] = levels[WIDTH + lane]
+            group_start, group_stop = group_stop, group_stop + WIDTH
         at = end
-    return products, decided
+    return products, decided, unwalked
+
+
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _limit(radius: np.float32, margin: np.float32) -> np.float32:
+    """How far from the anchor the nearest centroid of a row may lie; more than rounding adds."""
+    return np.float32(2.00002) * radius + margin
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -208,7 +157,7 @@ def _by_radius(
     low = high = radius[first]
     for i in range(first + 1, stop):
         low, high = min(low, radius[i]), max(high, radius[i])
-    if not wanted or stop - first <= WIDTH or not high < FARTHEST:
+    if not wanted or stop - first <= WIDTH or not high * high < FARTHEST:
         for i in range(first, stop):
             sequence[i - first] = i
         return high
@@ -245,6 +194,36 @@ def _depth(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _load_tile(
+    rows: np.ndarray, members: np.ndarray, table: Table, tile: np.ndarray, squares: np.ndarray
+) -> None:
+    """Rows into lanes, shifted and scaled, and their squared lengths."""
+    dim = rows.shape[1]
+    shift, scale = table.shift, table.scale
+    total = splat(np.float32(0))
+    if shift.dtype == WIDE:  # known when this is compiled
+        for lane in range(WIDTH):
+            row = rows[members[lane]]
+            for d in range(dim):
+                tile[d * WIDTH + lane] = np.float32((row[d] - shift[d]) * scale)
+        for d in range(dim):
+            x = load(tile, d * WIDTH)
+            total = fma(x, x, total)
+    else:
+        for lane in range(WIDTH):
+            row = rows[members[lane]]
+            for d in range(dim):
+                tile[d * WIDTH + lane] = np.float32(row[d])
+        factor, zero = splat(np.float32(scale)), splat(np.float32(0))
+        for d in range(dim):
+            x = sub(load(tile, d * WIDTH), splat(np.float32(shift[d])))
+            x = fma(x, factor, zero)
+            store(tile, d * WIDTH, x)
+            total = fma(x, x, total)
+    store(squares, 0, total)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _scan(
     tile: np.ndarray,
     dim: int,
@@ -268,23 +247,55 @@ def _scan(
             prefetch(shifted, cell + 16)
             prefetch(shifted, cell + dim - 1)
         j0, j1, j2, j3 = index[p], index[p + 1], index[p + 2], index[p + 3]
-        # −½|c|² + x·c, to be negated: an fma has no minus of its own here
-        s0, s1 = splat(-half[j0]), splat(-half[j1])
-        s2, s3 = splat(-half[j2]), splat(-half[j3])
+        s0 = s1 = s2 = s3 = splat(np.float32(0))
         for d in range(dim):
             x = load(tile, d * WIDTH)
             s0 = fma(x, splat(shifted[j0, d]), s0)
             s1 = fma(x, splat(shifted[j1, d]), s1)
             s2 = fma(x, splat(shifted[j2, d]), s2)
             s3 = fma(x, splat(shifted[j3, d]), s3)
-        zero = splat(np.float32(0))
-        b, t, n = _lower(b, t, n, sub(zero, s0), j0)
-        b, t, n = _lower(b, t, n, sub(zero, s1), j1)
-        b, t, n = _lower(b, t, n, sub(zero, s2), j2)
-        b, t, n = _lower(b, t, n, sub(zero, s3), j3)
+        b, t, n = _lower(b, t, n, sub(splat(half[j0]), s0), j0)
+        b, t, n = _lower(b, t, n, sub(splat(half[j1]), s1), j1)
+        b, t, n = _lower(b, t, n, sub(splat(half[j2]), s2), j2)
+        b, t, n = _lower(b, t, n, sub(splat(half[j3]), s3), j3)
     store(best, 0, b)
     store(second, 0, t)
     store(nearest, 0, n)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _shortlist(
+    tile: np.ndarray,
+    dim: int,
+    table: Table,
+    index: np.ndarray,
+    begin: int,
+    depth: int,
+    reached: np.ndarray,
+    few: np.ndarray,
+) -> int:
+    """Candidates whose score is as low as `reached` in some lane, into `few`; how many."""
+    limit = load(reached, 0)
+    shifted, half = table.shifted, table.half
+    count = 0
+    for p in range(begin, begin + depth, 4):
+        j0, j1, j2, j3 = index[p], index[p + 1], index[p + 2], index[p + 3]
+        s0 = s1 = s2 = s3 = splat(np.float32(0))
+        for d in range(dim):  # in the very steps of _scan
+            x = load(tile, d * WIDTH)
+            s0 = fma(x, splat(shifted[j0, d]), s0)
+            s1 = fma(x, splat(shifted[j1, d]), s1)
+            s2 = fma(x, splat(shifted[j2, d]), s2)
+            s3 = fma(x, splat(shifted[j3, d]), s3)
+        few[count] = j0
+        count += 0 if all_lanes(less(limit, sub(splat(half[j0]), s0))) else 1
+        few[count] = j1
+        count += 0 if all_lanes(less(limit, sub(splat(half[j1]), s1))) else 1
+        few[count] = j2
+        count += 0 if all_lanes(less(limit, sub(splat(half[j2]), s2))) else 1
+        few[count] = j3
+        count += 0 if all_lanes(less(limit, sub(splat(half[j3]), s3))) else 1
+    return count
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
@@ -307,12 +318,14 @@ def _bounds(
     slack: np.float32,
     levels_per_unit: np.float32,
     levels: np.ndarray,
-    close: np.ndarray,
-) -> None:
-    """Levels of the upper bounds, then of the lower ones; whether float64 must decide.
+    reached: np.ndarray,
+) -> int:
+    """Levels of the upper bounds, then of the lower ones; how many lanes are unclear.
 
-    after: lower bound on the distance from the anchor of the centroids after the list.
+    after: lower bound on the distance from the anchor of the centroids after the list. reached:
+    where float64 must decide, the highest score that may be the lowest; else −FAR.
     """
+    count = 0
     zero, two = np.float32(0), np.float32(2)
     top = np.float32(MAX_LEVEL)
     for lane in range(WIDTH):
@@ -330,127 +343,6 @@ def _bounds(
         near = np.sqrt(near + error)
         levels[lane] = np.int32(min(np.ceil(near * levels_per_unit), top))
         levels[WIDTH + lane] = np.int32(min(max(np.floor(far * levels_per_unit), zero), top))
-        close[lane] = unclear
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _load_tile(
-    rows: np.ndarray, members: np.ndarray, table: Table, tile: np.ndarray, squares: np.ndarray
-) -> None:
-    """Rows into lanes, shifted and scaled, and their squared lengths."""
-    dim = rows.shape[1]
-    shift, scale = table.shift, table.scale
-    for lane in range(WIDTH):
-        row = rows[members[lane]]
-        for d in range(dim):
-            tile[d * WIDTH + lane] = np.float32((shift.dtype.type(row[d]) - shift[d]) * scale)
-    total = splat(np.float32(0))
-    for d in range(dim):
-        x = load(tile, d * WIDTH)
-        total = fma(x, x, total)
-    store(squares, 0, total)
-
-
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
-def _exact(rows: np.ndarray, row: int, centroids: np.ndarray, j: int) -> float:
-    """Squared distance in float64."""
-    total = 0.0
-    for d in range(rows.shape[1]):
-        difference = np.float64(rows[row, d]) - np.float64(centroids[j, d])
-        total += difference * difference
-    return total
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _decide(
-    rows: np.ndarray, row: int, centroids: np.ndarray, index: np.ndarray, begin: int, depth: int
-) -> int:
-    """Nearest of the listed centroids in float64, ties to the lowest index."""
-    k = len(centroids)
-    smallest, nearest = np.inf, k
-    for p in range(begin, begin + depth):
-        j = index[p]
-        if j < k:
-            distance = _exact(rows, row, centroids, j)
-            if distance < smallest or (distance == smallest and j < nearest):
-                smallest, nearest = distance, j
-    return nearest
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _decide_alone(rows: np.ndarray, row: int, centroids: np.ndarray, known: Known) -> None:
-    """Label of one row in float64 among all centroids; nothing is learned about distances."""
-    index = np.arange(len(centroids)).astype(np.int32)
-    known.label[row] = _decide(rows, row, centroids, index, 0, len(index))
-    known.upper[row] = MAX_LEVEL
-    known.lower[row] = 0
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def certain(distance: np.float32, table: Table) -> np.float32:
-    """What is left of a distance between centroids when the worst rounding is taken off."""
-    return max(distance * (np.float32(1) - table.slack) - table.rounding, np.float32(0))
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def square_distances(anchor: np.ndarray, table: Table, out: np.ndarray) -> None:
-    """Squared distances of a point from all centroids, as float32 has them.
-
-    anchor: (d,) float32, shifted and scaled. out: (width,) float32.
-    """
-    dim, width, columns = len(anchor), table.width, table.columns
-    for j in range(0, width, 2 * WIDTH):
-        one, two = splat(np.float32(0)), splat(np.float32(0))
-        for d in range(dim):
-            here = splat(anchor[d])
-            difference = sub(load(columns, d * width + j), here)
-            one = fma(difference, difference, one)
-            difference = sub(load(columns, d * width + j + WIDTH), here)
-            two = fma(difference, difference, two)
-        store(out, j, one)
-        store(out, j + WIDTH, two)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def list_near(
-    square: np.ndarray, limit: np.float32, table: Table, index: np.ndarray, bound: np.ndarray
-) -> int:
-    """Centroids nearer than the limit, by growing distance, filled up to a multiple of four.
-
-    square: (width,) float32, see `square_distances`. index, bound: room for k + 3 entries; the
-    bounds are at most the distances. Returns: how many there are, without the filling.
-    """
-    k = len(table.half) - 1
-    count = 0
-    largest = np.float32(0)
-    most = limit * limit
-    for j in range(k):  # no branch, which would often be guessed wrong
-        index[count], bound[count] = j, square[j]
-        count += 1 if square[j] < most else 0
-    for p in range(count):
-        bound[p] = np.sqrt(bound[p])
-        largest = max(largest, bound[p])
-    buckets = max(count, 1)
-    scale = np.float32(buckets - 1) / max(largest, np.float32(1e-30))
-    ends = np.zeros(buckets + 1, np.int32)
-    for p in range(count):
-        ends[np.int32(bound[p] * scale) + 1] += 1
-    for b in range(buckets):
-        ends[b + 1] += ends[b]
-    index_before, bound_before = index[:count].copy(), bound[:count].copy()
-    for p in range(count):
-        bucket = np.int32(bound_before[p] * scale)
-        place = ends[bucket]
-        ends[bucket] = place + 1
-        index[place], bound[place] = index_before[p], bound_before[p]
-    for i in range(1, count):  # few are out of order
-        j, value, place = index[i], bound[i], i
-        while place > 0 and bound[place - 1] > value:
-            index[place], bound[place] = index[place - 1], bound[place - 1]
-            place -= 1
-        index[place], bound[place] = j, value
-    for p in range(count):
-        bound[p] = certain(bound[p], table)
-    for p in range(count, (count + 3) // 4 * 4):
-        index[p], bound[p] = k, np.inf
+        reached[lane] = best[lane] + error if unclear else -FAR
+        count += 1 if unclear else 0
     return count

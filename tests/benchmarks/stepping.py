@@ -13,11 +13,12 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from pipeline.devices import thread_count
+from pipeline.devices import one_torch_thread, thread_count
 from pipeline.engines.dense import DenseEngine
 from pipeline.engines.pruned import Effort, PrunedEngine
 from pipeline.executors import LocalExecutor
 from pipeline.progress import SilentProgress
+from pipeline.seeding import kmeans_plus_plus
 from pipeline.streaming import ArraySource, Source
 from pipeline.sums import ClusterSums
 
@@ -29,7 +30,7 @@ LATE = 60  # a pass in which they barely move
 
 @dataclass
 class Passes:
-    """Lloyd from random rows. seconds, effort: of each pass; centroids: of the early one."""
+    """Lloyd from k-means++ on a sample. seconds, effort: of each pass; centroids: of the early one."""
 
     seconds: list[float]
     effort: list[Effort]
@@ -45,9 +46,10 @@ class Passes:
 
 def lloyd(source: Source, k: int, passes: int) -> Passes:
     """Passes of the pruned engine, each with what the one before left."""
-    centroids = source.read_block(0)
-    chosen = np.random.default_rng(0).choice(len(centroids), k, replace=False)
-    centroids = centroids[chosen].astype(np.float32)
+    sample = source.read_block(0)[: max(1 << 16, 16 * k)]
+    with one_torch_thread():
+        seeds = kmeans_plus_plus(sample, k, np.random.default_rng(0), torch.device("cpu"))
+    centroids = seeds.astype(np.float32)
     engine = PrunedEngine(source.dim, source.dtype)
     run = Passes([], [], centroids)
     with closing(LocalExecutor(source, engine, engine.remember(source))) as executor:

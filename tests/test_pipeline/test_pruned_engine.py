@@ -1,5 +1,6 @@
 """The pruned engine against float64, from any guess; and what it remembers between passes."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.engines import make_engine, neighbours, pruned
+from pipeline.engines import guessing, make_engine, neighbours, pruned
 from pipeline.engines.dense import DenseEngine
+from pipeline.engines.kernel_cache import drop_stale
+from pipeline.engines.layouts import MAX_LEVEL
+from pipeline.engines.piece_sums import piece_rows
 from pipeline.engines.pruned import PrunedEngine
 from pipeline.engines.row_memory import RowMemory
 from pipeline.executors import LocalExecutor
@@ -30,7 +34,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
         monkeypatch.setattr(pruned, "FEW_ROWS", 0)
     if request.param == "short lists":
         monkeypatch.setattr(neighbours, "LIST_ENTRIES", 1)
-        monkeypatch.setattr(pruned, "COARSE_LIST", 4)
+        monkeypatch.setattr(guessing, "LISTED", 4)
     return request.param
 
 
@@ -91,15 +95,15 @@ def test_labels_are_those_of_float64_from_any_guess(
     for _ in range(2):  # adversarial guesses, of which nothing is known
         known = engine._find(rows)
         known.label[:] = rng.integers(0, k, n)
-        known.upper[:], known.lower[:] = pruned.MAX_LEVEL, 0
+        known.upper[:], known.lower[:] = MAX_LEVEL, 0
         engine._label(rows, known, labelled=True)
         np.testing.assert_array_equal(known.label, found.label)
-        sure = known.upper < pruned.MAX_LEVEL
+        sure = known.upper < MAX_LEVEL
         chosen = distances[np.arange(n), known.label]
         assert (known.upper[sure] * unit >= chosen[sure] * (1 - 1e-6)).all()
-        distances[np.arange(n), known.label] = np.inf
-        assert (known.lower * unit <= distances.min(1) * (1 + 1e-6)).all()
-        distances[np.arange(n), known.label] = chosen
+        equals = (centroids[known.label][:, None] == centroids).all(2)
+        others = np.where(equals, np.inf, distances)
+        assert (known.lower * unit <= others.min(1) * (1 + 1e-6)).all()
 
 
 def lloyd(
@@ -156,7 +160,7 @@ def test_sums_are_those_of_the_torch_engine_for_the_same_labels(
     ours, theirs = loaded(rows, centroids), DenseEngine(CPU, 25, rows.dtype)
     theirs.load(centroids)
     one, other = (ClusterSums.zeros(300, 25, rows.dtype, np.full(25, 0.5)) for _ in range(2))
-    labels = torch.from_numpy(ours.assign(rows)).split(pruned.piece_rows(25))
+    labels = torch.from_numpy(ours.assign(rows)).split(piece_rows(25))
     left = iter(labels)
     monkeypatch.setattr(theirs, "_nearest", lambda _: next(left))
     monkeypatch.setattr(theirs, "_threads", None)  # pieces in order
@@ -212,6 +216,26 @@ def test_damage_to_what_is_remembered_costs_time_only(how: str) -> None:
     assert engine.effort.walked > other.effort.walked
     damaged.close()
     whole.close()
+
+
+def test_equal_centroids_may_part_again() -> None:
+    rng = np.random.default_rng(7)
+    rows = some_rows(rng, "plain", 4000, 9, "uint8")
+    source = small_blocks(rows, 512)
+    engine = PrunedEngine(9, rows.dtype)
+    executor = LocalExecutor(source, engine, engine.remember(source))
+    centroids = rows[np.repeat(np.arange(20), 3)].astype(np.float32)
+    for _ in range(8):  # equal ones take no rows, and then step aside
+        sums, _ = executor.run_pass(centroids, SilentProgress())
+        fresh, _ = LocalExecutor(source, PrunedEngine(9, rows.dtype)).run_pass(
+            centroids, SilentProgress()
+        )
+        assert equal(sums, fresh)
+        empty = sums.counts == 0
+        centroids = sums.means(centroids).astype(np.float32)
+        centroids[empty] += rng.integers(-3, 4, (empty.sum(), 9)).astype(np.float32)
+        centroids[1] = centroids[0]
+    executor.close()
 
 
 def test_an_interrupted_pass_leaves_no_wrong_sums() -> None:
@@ -272,3 +296,17 @@ def test_auto_is_pruned_on_a_cpu_and_torch_elsewhere() -> None:
     assert isinstance(make_engine("auto", torch.device("meta"), 3, kind), DenseEngine)
     with pytest.raises(ValueError, match="pruned engine runs on the cpu, not on cuda"):
         make_engine("pruned", torch.device("cuda"), 3, kind)
+
+
+def test_kernels_older_than_any_source_are_not_used(tmp_path: Path) -> None:
+    cache = tmp_path / "__pycache__"
+    cache.mkdir()
+    files = [tmp_path / "one.py", tmp_path / "two.py", cache / "one.nbi", cache / "two.1.nbc"]
+    for seconds, file in enumerate(files, start=1000):
+        file.touch()
+        os.utime(file, (seconds, seconds))
+    drop_stale(tmp_path)
+    assert all(file.exists() for file in files)
+    os.utime(files[1], (1002.5, 1002.5))
+    drop_stale(tmp_path)
+    assert [file.exists() for file in files] == [True, True, False, True]
