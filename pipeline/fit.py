@@ -10,7 +10,7 @@ import torch
 from pipeline import seeding
 from pipeline.config import FitOptions
 from pipeline.devices import one_torch_thread
-from pipeline.engines import make_engine, projected_engine_bytes
+from pipeline.engines import blocks_at_once, make_engine, projected_engine_bytes
 from pipeline.executors import ClusterExecutor, Executor, LocalExecutor
 from pipeline.lloyd import fit_full
 from pipeline.memory import check_budget
@@ -18,15 +18,16 @@ from pipeline.minibatch import fit_minibatch
 from pipeline.passes import Fit
 from pipeline.progress import Progress
 from pipeline.scheduling import WORKER_BYTES, Scheduler
-from pipeline.streaming import READ_AHEAD, Source, StoreSource
+from pipeline.streaming import READ_AHEAD, GatheredSource, Source, StoreSource
 from pipeline.sums import ClusterSums
 
 
 def projected_bytes(source: Source, k: int, engine: str, device: torch.device) -> int:
     """What fitting K centroids allocates at most, in bytes; the number of rows is not in it."""
     itemsize = source.dtype.itemsize
-    blocks = (READ_AHEAD + 3) * source.block_rows * source.dim * itemsize
-    loop = projected_engine_bytes(engine, device, k, source.dim, source.block_rows)
+    block_rows = source.block_rows * blocks_at_once(engine, device, k, source)
+    blocks = (READ_AHEAD + 3) * block_rows * source.dim * itemsize
+    loop = projected_engine_bytes(engine, device, k, source.dim, block_rows)
     loop += 8 * 8 * k * source.dim
     return blocks + max(loop, seeding.projected_bytes(k, source.dim, itemsize))
 
@@ -76,7 +77,7 @@ class Fitter:
         self.progress.start(f"K={k}", (options.passes + 1) * source.n_rows, "rows")
         try:
             if options.mode == "minibatch":
-                with closing(self._local_executor(source, passes=1)) as here:
+                with closing(self._local_executor(source, k, passes=1)) as here:
                     return fit_minibatch(
                         here,
                         init,
@@ -87,7 +88,7 @@ class Fitter:
                         rng=rng,
                         progress=self.progress,
                     )
-            with closing(self._executor(source, passes=options.passes + 1)) as executor:
+            with closing(self._executor(source, k, passes=options.passes + 1)) as executor:
                 return fit_full(
                     executor,
                     init,
@@ -102,21 +103,25 @@ class Fitter:
 
     def score(self, source: Source, centroids: np.ndarray) -> ClusterSums:
         """Sums of the rows of any source about centroids, (k, d)."""
-        with closing(self._executor(source, passes=1)) as executor:
+        with closing(self._executor(source, len(centroids), passes=1)) as executor:
             return executor.run_pass(centroids, self.progress)[0]
 
-    def _executor(self, source: Source, *, passes: int) -> Executor:
+    def _executor(self, source: Source, k: int, *, passes: int) -> Executor:
         """What runs so many passes over a source."""
         if self.scheduler.remote and isinstance(source, StoreSource):
             remember = passes > 1
             return ClusterExecutor(
                 source, self.scheduler, self.engine, str(self.device), remember=remember
             )
-        return self._local_executor(source, passes=passes)
+        return self._local_executor(source, k, passes=passes)
 
-    def _local_executor(self, source: Source, *, passes: int) -> LocalExecutor:
+    def _local_executor(self, source: Source, k: int, *, passes: int) -> LocalExecutor:
         engine = make_engine(self.engine, self.device, source.dim, source.dtype)
-        memory = engine.remember(source, self.scratch) if passes > 1 else None
+        if passes == 1:
+            return LocalExecutor(source, engine)
+        blocks = blocks_at_once(self.engine, self.device, k, source)
+        source = GatheredSource(source, blocks) if blocks > 1 else source
+        memory = engine.remember(source, self.scratch)
         return LocalExecutor(source, engine, memory)
 
 

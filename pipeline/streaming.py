@@ -111,6 +111,28 @@ class ArraySource(_WithOrigin):
         return np.require(block.reshape(len(block), self.dim), self.dtype, ["C", "W"])
 
 
+class GatheredSource:
+    """Another source in larger blocks: so many of its own at a time."""
+
+    def __init__(self, source: Source, blocks: int) -> None:
+        self.n_rows, self.dim, self.dtype = source.n_rows, source.dim, source.dtype
+        self.block_rows = source.block_rows * blocks
+        self._source, self._blocks = source, blocks
+
+    @property
+    def origin(self) -> np.ndarray | None:
+        """See `Source`."""
+        return self._source.origin
+
+    def read_block(self, index: int) -> np.ndarray:
+        start = index * self.block_rows
+        rows = np.empty((min(self.block_rows, self.n_rows - start), self.dim), self.dtype)
+        size = self._source.block_rows
+        for part, at in enumerate(range(0, len(rows), size)):
+            rows[at : at + size] = self._source.read_block(index * self._blocks + part)
+        return rows
+
+
 def _row_dtype(dtype: np.dtype) -> np.dtype:
     if dtype.kind in "ui" and dtype.itemsize <= 2:
         return dtype.newbyteorder("=")

@@ -61,6 +61,13 @@ def projected_bytes(name: str, device: torch.device, k: int, dim: int, block_row
     return _pruned().projected_bytes(k, dim, block_rows)
 
 
+def blocks_at_once(name: str, device: torch.device, k: int, source: "Source") -> int:
+    """How many blocks of a source an engine works best with at a time."""
+    if _chosen(name, device) == "torch":
+        return 1
+    return int(_pruned().blocks_at_once(k, source))
+
+
 def _chosen(name: str, device: torch.device) -> str:
     if name not in ENGINES:
         raise InputError(f"no engine {name!r}: use {', '.join(ENGINES)}")

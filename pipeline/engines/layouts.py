@@ -6,6 +6,8 @@ import numpy as np
 
 FAR = np.float32(1e38)  # half the squared length of the centroid that fills up a list
 RINGS = (8, 32, 128, 512)  # neighbours within each ring about a centroid
+FAR_LEVEL = 1 << 20  # more than any stored distance
+MANY = 1 << 30
 MAX_LEVEL = 65535  # of a stored distance; as an upper bound it says: unknown
 
 
@@ -82,3 +84,16 @@ class Moves(NamedTuple):
     own: np.ndarray
     ring: np.ndarray
     outside: np.ndarray
+
+
+class Movers(NamedTuple):
+    """Centroids by how far they went, the farthest first.
+
+    member: (m,) int32, filled up with k to a multiple of four. moved: (m + 1,) int32, levels; the
+    last is that of the first centroid that is not listed. within: (g,) int32, for a move of so
+    many levels how many centroids went as far; MANY where they are not all listed.
+    """
+
+    member: np.ndarray
+    moved: np.ndarray
+    within: np.ndarray

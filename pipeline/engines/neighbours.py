@@ -12,11 +12,10 @@ import numpy as np
 from numba import njit
 
 from pipeline.engines.crew import Crew
-from pipeline.engines.layouts import FAR, RINGS, Lists, Moves, Table
+from pipeline.engines.layouts import FAR, FAR_LEVEL, RINGS, Lists, Moves, Table
 from pipeline.engines.listing import certain, list_near, square_distances
 
 LIST_ENTRIES = 8 << 20  # of 8 bytes, in all lists together
-FAR_LEVEL = 1 << 20  # more than any stored distance
 MOVERS = 64  # centroids that moved most, which are looked at one by one
 NEAREST = 16  # neighbours whose moves make a list old
 OLD = 0.03  # share of the spacing of centroids by which lists may be loosened, not made anew

@@ -21,10 +21,11 @@ import torch
 from pipeline.devices import thread_count
 from pipeline.engines.crew import PIECES, Crew
 from pipeline.engines.guessing import Coarse, walk_all, walk_some
-from pipeline.engines.layouts import RINGS, Known, Moves, Rows, Table
+from pipeline.engines.layouts import RINGS, Known, Movers, Moves, Rows, Table
 from pipeline.engines.moving import add_rows, move_rows
 from pipeline.engines.neighbours import LIST_ENTRIES, Neighbours
 from pipeline.engines.piece_sums import PieceSums, piece_rows
+from pipeline.engines.rechecking import rank_moves, recheck
 from pipeline.engines.row_memory import RowMemory, nothing_known, room_for
 from pipeline.engines.screening import group, screen
 from pipeline.engines.tables import make_table, repeated, unit_of
@@ -34,8 +35,10 @@ from pipeline.sums import ClusterSums
 
 CODE_BYTES = 160 << 20  # numba, LLVM and the compiled kernels
 SMALL = 256  # up to so many centroids, rows without a guess meet all of them
+BLOCK_BYTES = 32 << 20  # of rows that are labelled together, at most
+BLOCK_OF_CLUSTER = 1024  # rows for each centroid among them, where they fit
 FEW_ROWS = 8  # so many rows for each centroid pay for the lists
-MARGIN = 0.25  # how far beyond the nearest to look, in moves of the neighbours
+MARGIN = 4.0  # how far beyond the nearest to look, in moves of the neighbours
 STRETCH_ROWS = 1 << 15  # that one thread takes on its own, at least
 ROWS_OF_CLUSTER = 128  # in such a stretch, or lanes of the vectors stay empty
 KEEP_REACH = 0.9  # of the largest radius of a cluster, from one pass to the next
@@ -55,6 +58,17 @@ def projected_bytes(k: int, dim: int, block_rows: int) -> int:
     return code + lists + tables + per_row * block_rows + thread_count() * per_thread
 
 
+def blocks_at_once(k: int, source: Source) -> int:
+    """How many blocks of a source the engine takes together, so that clusters have rows to share.
+
+    Those of late passes are few. Float rows are summed in pieces, which must not be cut anew.
+    """
+    if source.dtype.kind == "f" and source.block_rows % piece_rows(source.dim):
+        return 1
+    room = BLOCK_BYTES // (source.block_rows * source.dim * source.dtype.itemsize)
+    return max(1, min(room, -(-BLOCK_OF_CLUSTER * k // source.block_rows)))
+
+
 @dataclass
 class Effort:
     """What a pass cost.
@@ -72,11 +86,16 @@ class Effort:
 
 @dataclass
 class _Loaded:
-    """A dictionary at work. expected, reach: largest radius of each cluster, before and now."""
+    """A dictionary at work.
+
+    expected, reach: (k,) float32, largest radius of each cluster, before and now. share: of the
+    rows that bounds did not settle, as of the pass before.
+    """
 
     table: Table
     expected: np.ndarray
     reach: np.ndarray
+    share: float = 1.0
     listed: bool = False
     coarse: Coarse | None = None
 
@@ -107,6 +126,7 @@ class _Pass:
     twins: np.ndarray
     memory: RowMemory | None = None
     moves: Moves | None = None
+    movers: Movers | None = None
     margin: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
 
 
@@ -136,12 +156,13 @@ class PrunedEngine:
 
         memory: of a source whose blocks are stepped through next, each once.
         """
-        self.effort = Effort()
+        effort, self.effort = self.effort, Effort()
         if self._dtype == np.float64:
             centroids = centroids.astype(np.float64)  # differences are taken in this type
         before = self._loaded
         if before is None or not np.array_equal(before.table.centroids, centroids):
-            self._loaded = before = self._take(centroids, before)
+            share = max(effort.walked, 1) / max(effort.rows, 1)
+            self._loaded = before = self._take(centroids, before, min(share, 1.0))
         scale = before.table.scale
         moved = memory.start(centroids, float(self._unit / scale)) if memory is not None else None
         twins = np.empty(0, np.int64)
@@ -203,14 +224,14 @@ class PrunedEngine:
         for part in self._crew.pool.map(work, pieces, labels):
             into += part  # in the order of the rows
 
-    def _take(self, centroids: np.ndarray, before: _Loaded | None) -> _Loaded:
+    def _take(self, centroids: np.ndarray, before: _Loaded | None, share: float) -> _Loaded:
         k = len(centroids)
         table = make_table(centroids, self._integers, before.table if before else None)
         expected = np.zeros(k, np.float32)
         if before is not None and before.k == k and before.table.scale == table.scale:
             # Not all rows may have been seen since; what was far is not forgotten at once.
             expected = np.maximum(before.reach, KEEP_REACH * before.expected)
-        return _Loaded(table, expected, np.zeros(k, np.float32))
+        return _Loaded(table, expected, np.zeros(k, np.float32), share)
 
     def _find(self, rows: np.ndarray) -> Known:
         """Labels and bounds of rows of which nothing is known."""
@@ -238,7 +259,7 @@ class PrunedEngine:
         self._prepare(loaded)
         # Stretches that have enough rows of every cluster go their own ways, in a core's cache;
         # otherwise threads screen stretches, and then walk the clusters of all of them together.
-        length = max(STRETCH_ROWS, ROWS_OF_CLUSTER * loaded.k)
+        length = max(STRETCH_ROWS, int(ROWS_OF_CLUSTER * loaded.k / loaded.share))
         if len(rows) >= length * self._crew.threads:
             self._label_apart(rows, known, loaded, length)
         else:
@@ -293,9 +314,13 @@ class PrunedEngine:
         stop: int,
         counts: np.ndarray,
     ) -> int:
-        moves, table = self._pass.moves, loaded.table
+        """Rows of a stretch that neither bounds nor a look at the movers settle; how many."""
+        moves, movers, table = self._pass.moves, self._pass.movers, loaded.table
         assert moves is not None  # prepared
-        return int(screen(rows, known, moves, table, self._unit, first, stop, pending, counts))
+        assert movers is not None
+        listed = screen(rows, known, moves, table, self._unit, first, stop, pending, counts)
+        around = (rows, known, moves, movers, table, self._unit)
+        return int(recheck(*around, first, listed, pending, counts))
 
     def _walk(
         self,
@@ -339,6 +364,7 @@ class PrunedEngine:
         now = self._pass
         if now.moves is None:
             now.moves = self._neighbours.moves(now.moved, self._unit, now.twins)
+            now.movers = rank_moves(now.moves.own)
             nearby = now.moves.ring[:, 1] + now.moves.own
             now.margin = (MARGIN * float(self._unit) * nearby).astype(np.float32)
 

@@ -24,6 +24,7 @@ from pipeline.engines.lanes import (
 from pipeline.engines.layouts import FAR, MAX_LEVEL, Known, Lists, Rows, Table
 
 BUCKETS = 64
+SHARE = np.float32(0.1)  # of the radius, by which a walk is prolonged at most
 WIDE = np.dtype(np.float64)
 # Squared length, in spreads of the centroids, beyond which float32 may overflow: float64 is used.
 FARTHEST = np.float32(1e30)
@@ -98,7 +99,7 @@ def walk(
                 place = sequence[group_start + min(lane, size - 1)]
                 members[lane], radii[lane] = pending.row[place], pending.radius[place]
                 largest = max(largest, radii[lane])
-            _load_tile(rows, members, table, tile, squares)
+            load_tile(rows, members, table, tile, squares)
             for i in range(group_stop, group_stop + WIDTH):  # the next rows, meanwhile
                 ahead = sequence[i] if i < count else min(end + i - count, stop - 1)
                 cell = np.int64(pending.row[ahead]) * dim
@@ -138,7 +139,7 @@ def walk(
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def _limit(radius: np.float32, margin: np.float32) -> np.float32:
     """How far from the anchor the nearest centroid of a row may lie; more than rounding adds."""
-    return np.float32(2.00002) * radius + margin
+    return np.float32(2.00002) * radius + min(margin, SHARE * radius)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -194,7 +195,7 @@ def _depth(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _load_tile(
+def load_tile(
     rows: np.ndarray, members: np.ndarray, table: Table, tile: np.ndarray, squares: np.ndarray
 ) -> None:
     """Rows into lanes, shifted and scaled, and their squared lengths."""

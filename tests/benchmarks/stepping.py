@@ -15,22 +15,25 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.devices import one_torch_thread, thread_count
 from pipeline.engines.dense import DenseEngine
-from pipeline.engines.pruned import Effort, PrunedEngine
+from pipeline.engines.pruned import Effort, PrunedEngine, blocks_at_once
 from pipeline.executors import LocalExecutor
 from pipeline.progress import SilentProgress
 from pipeline.seeding import kmeans_plus_plus
-from pipeline.streaming import ArraySource, Source
+from pipeline.streaming import ArraySource, GatheredSource, Source
 from pipeline.sums import ClusterSums
 
 MAX_PRODUCTS = 1 << 31  # rows · K · d / 25 of one measurement of an engine that meets them all
 EXTRA_STEPS = 4
 EARLY = 4  # the pass that is compared: guesses from the pass before, centroids still moving
-LATE = 60  # a pass in which they barely move
+LATE = 150  # a pass in which they barely move
 
 
 @dataclass
 class Passes:
-    """Lloyd from k-means++ on a sample. seconds, effort: of each pass; centroids: of the early one."""
+    """Lloyd from k-means++ on a sample.
+
+    seconds, effort: of each pass. centroids: of the early one.
+    """
 
     seconds: list[float]
     effort: list[Effort]
@@ -50,6 +53,7 @@ def lloyd(source: Source, k: int, passes: int) -> Passes:
     with one_torch_thread():
         seeds = kmeans_plus_plus(sample, k, np.random.default_rng(0), torch.device("cpu"))
     centroids = seeds.astype(np.float32)
+    source = GatheredSource(source, blocks_at_once(k, source))
     engine = PrunedEngine(source.dim, source.dtype)
     run = Passes([], [], centroids)
     with closing(LocalExecutor(source, engine, engine.remember(source))) as executor:
