@@ -25,7 +25,7 @@ from pipeline.sums import ClusterSums
 def projected_bytes(source: Source, k: int, engine: str, device: torch.device) -> int:
     """What fitting K centroids allocates at most, in bytes; the number of rows is not in it."""
     itemsize = source.dtype.itemsize
-    block_rows = source.block_rows * blocks_at_once(engine, device, k, source)
+    block_rows = min(source.block_rows * blocks_at_once(engine, device, k, source), source.n_rows)
     blocks = (READ_AHEAD + 3) * block_rows * source.dim * itemsize
     loop = projected_engine_bytes(engine, device, k, source.dim, block_rows)
     loop += 8 * 8 * k * source.dim

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 CONNECT_SECONDS = 10
-WORKER_BYTES = 320 << 20  # of a worker with its imports, torch included
+WORKER_BYTES = 400 << 20  # of a worker with its imports, torch and numba included
 # The nanny's defaults unmap every chunk buffer after use, which halves the reading speed
 # (distributed issue 3898).
 _WORKER_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     "MALLOC_MMAP_THRESHOLD_": str(1 << 28),
-    "NUMBA_NUM_THREADS": "1",
+    # What dask sets by itself is lost with its other defaults: one thread for each worker.
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
 }
 
 

@@ -17,6 +17,7 @@ from pipeline.engines.listing import certain, list_near, square_distances
 
 LIST_ENTRIES = 8 << 20  # of 8 bytes, in all lists together
 MOVERS = 64  # centroids that moved most, which are looked at one by one
+WORN = 0.1  # share of its reach that a list may lose
 NEAREST = 16  # neighbours whose moves make a list old
 OLD = 0.03  # share of the spacing of centroids by which lists may be loosened, not made anew
 
@@ -142,7 +143,7 @@ def _renew(
     for anchor in range(first, stop):
         if np.isfinite(moved[anchor]):
             age[anchor] += _loosen(anchor, table, lists, moved, movers, rest, listed)
-            worn = lists.beyond[anchor] < np.float32(1 - OLD) * min(whole[anchor], limits[anchor])
+            worn = lists.beyond[anchor] < np.float32(1 - WORN) * min(whole[anchor], limits[anchor])
             if age[anchor] <= OLD * spacing[anchor] and not worn:
                 continue
         square_distances(table.shifted[anchor], table, squared)

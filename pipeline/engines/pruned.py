@@ -66,7 +66,8 @@ def blocks_at_once(k: int, source: Source) -> int:
     if source.dtype.kind == "f" and source.block_rows % piece_rows(source.dim):
         return 1
     room = BLOCK_BYTES // (source.block_rows * source.dim * source.dtype.itemsize)
-    return max(1, min(room, -(-BLOCK_OF_CLUSTER * k // source.block_rows)))
+    wanted = min(BLOCK_OF_CLUSTER * k, source.n_rows)
+    return max(1, min(room, -(-wanted // source.block_rows)))
 
 
 @dataclass

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import StreamingKMeans, SweepOptions, sweep
+from pipeline.devices import thread_count
 from pipeline.engines import make_engine
 from pipeline.executors import MAX_RANGES, ClusterExecutor, LocalExecutor, ranges
 from pipeline.extraction import Extraction, extract
@@ -34,16 +35,21 @@ def store_of(images: np.ndarray, folder: Path) -> PatchStore:
     return extract(extraction, folder)[0]
 
 
+@pytest.mark.parametrize("engine_name", ["torch", "pruned"])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_workers_add_up_what_this_process_does(
-    strokes: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+    strokes: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: str,
+    engine_name: str,
 ) -> None:
     monkeypatch.setattr("storage.geometry.CHUNK_BYTES", 9 * 64)
     store = store_of((strokes / 255).astype(dtype) if dtype == "float32" else strokes, tmp_path)
     assert store.n_chunks > 3
     source = StoreSource(store)
     centroids = store.read_chunk(1)[:20].astype(np.float32)
-    engine = make_engine("torch", torch.device("cpu"), source.dim, source.dtype)
+    engine = make_engine(engine_name, torch.device("cpu"), source.dim, source.dtype)
     here, _ = LocalExecutor(source, engine).run_pass(centroids, SilentProgress())
     seen: list[int] = []
 
@@ -52,7 +58,7 @@ def test_workers_add_up_what_this_process_does(
             seen.append(units)
 
     with Scheduler("processes:2", MEMORY) as scheduler:
-        cluster = ClusterExecutor(source, scheduler, "torch", "cpu")
+        cluster = ClusterExecutor(source, scheduler, engine_name, "cpu")
         there, again = (cluster.run_pass(centroids, Counts())[0] for _ in range(2))
     assert sum(seen) == 2 * store.n_rows
     for name, mine in vars(here).items():
@@ -95,3 +101,8 @@ def test_the_cap_holds_for_all_processes_together(tmp_path: Path) -> None:
     options = SweepOptions.checked(out=tmp_path, k="8", scheduler="processes:64", memory=MEMORY)
     with pytest.raises(MemoryBudgetError, match=r"more than the cap of 3\.0 GiB"):
         sweep(options)
+
+
+def test_workers_do_not_compete_for_cores() -> None:
+    with Scheduler("processes:2", MEMORY) as scheduler:
+        assert set(scheduler.client.run(thread_count).values()) == {1}
