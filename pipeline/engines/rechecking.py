@@ -21,6 +21,7 @@ from pipeline.engines.layouts import (
 from pipeline.engines.walking import load_tile
 
 MOST = 96  # centroids that are looked at one by one, at most
+SHARE = 16  # of so many centroids one; more would cost as much as a walk
 GAPS = 4096  # levels
 
 
@@ -28,7 +29,7 @@ def rank_moves(levels: np.ndarray) -> Movers:
     """levels: (k,) int32, how far each centroid went."""
     k = len(levels)
     order = np.argsort(-levels, kind="stable")
-    listed = min(k, MOST)
+    listed = min(MOST, max(k // SHARE, 4), k)
     padded = -(-listed // 4) * 4
     index = np.full(padded, k, np.int32)
     index[:listed] = order[:listed]

@@ -53,7 +53,8 @@ def lloyd(source: Source, k: int, passes: int) -> Passes:
     with one_torch_thread():
         seeds = kmeans_plus_plus(sample, k, np.random.default_rng(0), torch.device("cpu"))
     centroids = seeds.astype(np.float32)
-    source = GatheredSource(source, blocks_at_once(k, source))
+    blocks = blocks_at_once(k, source)
+    source = GatheredSource(source, blocks) if blocks > 1 else source
     engine = PrunedEngine(source.dim, source.dtype)
     run = Passes([], [], centroids)
     with closing(LocalExecutor(source, engine, engine.remember(source))) as executor:

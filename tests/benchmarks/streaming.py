@@ -6,7 +6,7 @@ from pipeline.streaming import StoreSource
 from storage import PatchStore
 from tests.benchmarks.stepping import EARLY, lloyd
 
-LATE = 60
+LATE = 20
 
 
 def measure(store: PatchStore, sizes: list[int]) -> list[dict[str, str]]:

@@ -135,7 +135,11 @@ def test_colour_dictionaries_have_a_channel_axis(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "error", "message"),
     [
-        ({"k": "3,24001"}, InputError, "K = 24001 is more than the 24000 distinct rows"),
+        (
+            {"k": "3,24001", "memory": "4GiB"},
+            InputError,
+            "K = 24001 is more than the 24000 distinct rows",
+        ),
         ({"memory": "150MiB"}, MemoryBudgetError, "K = 8 needs .* raise it"),
         ({"device": "tpu"}, InputError, "no device"),
     ],
