@@ -51,6 +51,7 @@ class RowMemory:
         self._pass = 0
         self._room = np.empty(0, np.uint8)
         self._unit = 0.0
+        self._whole = False  # the last pass came to its end
         self._centroids = np.empty((0, 0))
         self._forget()
 
@@ -69,6 +70,9 @@ class RowMemory:
 
         Returns: how far each centroid went since the last pass, (k,) float64; None for the first.
         """
+        if not self._whole:  # what the sums belong to is lost
+            self._sums, self._counted = None, set()
+        self._whole = False
         if len(self._centroids) != len(centroids):
             self._forget()
             moved = None
@@ -80,7 +84,6 @@ class RowMemory:
         self.before, self._centroids, self._unit = self._centroids, centroids.copy(), unit
         self._pass += 1
         self._touched: set[int] = set()
-        self._base: ClusterSums | None = None
         self._base_blocks: set[int] = set()
         return moved
 
@@ -101,7 +104,7 @@ class RowMemory:
 
     def finish(self, sums: ClusterSums) -> None:
         """The pass is whole; these are its sums."""
-        self._sums, self._counted = sums, self._touched
+        self._sums, self._counted, self._whole = sums, self._touched, True
 
     def counted(self, index: int) -> bool:
         """Whether the totals of this pass hold the block under its labels of the pass before."""

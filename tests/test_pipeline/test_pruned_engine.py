@@ -257,6 +257,19 @@ def test_an_interrupted_pass_leaves_no_wrong_sums() -> None:
     executor.close()
 
 
+def test_a_pass_that_ended_before_its_first_block_leaves_none_either() -> None:
+    rng = np.random.default_rng(4)
+    rows = some_rows(rng, "clumps", 3000, 9, "uint8")
+    source = small_blocks(rows, 512)
+    engine = PrunedEngine(9, rows.dtype)
+    executor = LocalExecutor(source, engine, engine.remember(source))
+    steps = lloyd(executor, rows[:40].astype(np.float32), 4)
+    engine.load(steps[0][0], executor.memory)
+    again, _ = executor.run_pass(steps[3][0], SilentProgress())
+    assert equal(again, steps[3][1])
+    executor.close()
+
+
 def test_a_memory_serves_another_k_after_the_first() -> None:
     rng = np.random.default_rng(5)
     rows = some_rows(rng, "clumps", 3000, 9, "uint8")
