@@ -25,13 +25,18 @@ def peak_resident() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def resident() -> int:
+    """Resident size of this process now, in bytes."""
+    return int(psutil.Process().memory_info().rss)
+
+
 def check_budget(step: str, needed: int, cap: int) -> None:
     """Refuse a step that would pass the cap.
 
     needed: bytes that the step allocates beyond what is resident now. cap: of the process tree.
     Raises: MemoryBudgetError with both numbers and the smallest cap that would do.
     """
-    projected = psutil.Process().memory_info().rss + needed + SLACK_BYTES
+    projected = resident() + needed + SLACK_BYTES
     if projected > cap:
         enough = -(-projected // _ROUND) * _ROUND
         raise MemoryBudgetError(

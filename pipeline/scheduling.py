@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dask
-import psutil
 from dask.base import compute as dask_compute
 from dask.callbacks import Callback
 from dask.system import CPU_COUNT
 
+import pipeline.memory
 from pipeline.memory import SLACK_BYTES
 from storage.errors import InputError, WorkerError
 
@@ -62,7 +62,7 @@ class Scheduler(AbstractContextManager["Scheduler"]):
 
     def plan(self, task_bytes: int) -> None:
         """Take note of what one task allocates, and use as many threads as the cap has room for."""
-        room = self._memory - psutil.Process().memory_info().rss - SLACK_BYTES
+        room = self._memory - pipeline.memory.resident() - SLACK_BYTES
         self._threads = min(max(1, room // max(1, task_bytes)), CPU_COUNT)
         self._task_bytes = task_bytes
 

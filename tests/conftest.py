@@ -1,31 +1,28 @@
 """Fixtures shared by all folders."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
+import pipeline.memory
 from tests.idx_files import write_idx
 
 MNIST_FILES = ("train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz")
 
 
-@pytest.fixture(autouse=True)
-def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def fresh_process() -> Iterator[None]:
     """Caps count from what a new process holds, not from what hundreds of tests left in this one.
 
     What a command really takes is measured in processes of its own.
     """
-    real = psutil.Process.memory_info
-
-    def capped(process: psutil.Process) -> Any:
-        info = real(process)
-        return info._replace(rss=min(info.rss, 400 << 20))
-
-    monkeypatch.setattr(psutil.Process, "memory_info", capped)
+    real = pipeline.memory.resident
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.memory, "resident", lambda: min(real(), 400 << 20))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
 
+import pipeline.memory
 from pipeline.fit import projected_bytes
 from pipeline.memory import SLACK_BYTES, check_budget
 from pipeline.streaming import ArraySource
@@ -26,7 +26,7 @@ print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 
 
 def test_the_projection_starts_from_what_is_resident() -> None:
-    resident = psutil.Process().memory_info().rss
+    resident = pipeline.memory.resident()
     check_budget("step", 0, resident + SLACK_BYTES + 64 * MIB)
     with pytest.raises(MemoryBudgetError, match="step needs"):
         check_budget("step", 128 * MIB, resident + SLACK_BYTES + 64 * MIB)
