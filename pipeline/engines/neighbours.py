@@ -56,7 +56,7 @@ class Neighbours:
             wide = table.centroids.astype(np.float64) - before.centroids
             length = np.sqrt(np.square(wide).sum(axis=1))
             moved = (1.000001 * float(table.scale) * length).astype(np.float32)
-        elif self.lists.member.size != k * longest:
+        elif (len(self.lists.start), self.lists.member.size) != (k, k * longest):
             self._make_room(k, longest)
         # Nothing is gained beyond what rows need, nor beyond what the lists have room for.
         limits = np.float32(1.1) * self._whole

@@ -323,3 +323,17 @@ def test_kernels_older_than_any_source_are_not_used(tmp_path: Path) -> None:
     os.utime(files[1], (1002.5, 1002.5))
     drop_stale(tmp_path)
     assert [file.exists() for file in files] == [True, True, False, True]
+
+
+def test_one_engine_serves_sizes_whose_lists_take_the_same_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(neighbours, "LIST_ENTRIES", 48 * 32)
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 256, (4000, 25), dtype=np.uint8)
+    engine = PrunedEngine(25, rows.dtype)
+    monkeypatch.setattr(pruned, "SMALL", 0)
+    for k in (32, 48):  # 32 lists of 48 entries, 48 lists of 32
+        centroids = rng.random((k, 25), dtype=np.float32) * 255
+        engine.load(centroids)
+        check(rows, centroids, engine.assign(rows))
