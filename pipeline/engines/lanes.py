@@ -164,3 +164,20 @@ def prefetch(typing: Any, array: Any, start: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.intp), generate
+
+
+@intrinsic
+def total(typing: Any, value: Any) -> Any:
+    """Sum over the lanes, by halves, so that its rounding is the same on every processor."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector, half = arguments[0], WIDTH // 2
+        while half:
+            mask = [lane + half if lane < half else lane for lane in range(WIDTH)]
+            places = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), mask)
+            undefined = ir.Constant(vector.type, ir.Undefined)
+            vector = builder.fadd(vector, builder.shuffle_vector(vector, undefined, places))
+            half //= 2
+        return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+
+    return types.float32(_FLOATS), generate
