@@ -9,7 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 override OUT := $(or $(OUT),runs)
-VARIABLES := dataset data out patch stride threshold k mode init tol max_iter batch_size empty \
+VARIABLES := dataset data out patch stride threshold k mode init tol target max_iter moves batch_size empty \
 	device engine memory seed scheduler
 upper = $(shell echo $(1) | tr a-z A-Z)
 # --name value for each variable that is set; unset ones take the command line's defaults

@@ -26,7 +26,8 @@ from storage.sources import DATASETS
 STUDY = (*range(100, 1001, 100), *range(2000, 10001, 1000))
 DIGITS = (10, 20, 50, 100, 200, 500, 1000)
 PRESETS = {"study": STUDY, "digits": DIGITS}
-MAX_ITER = {"full": 100, "minibatch": 10}
+MAX_ITER = {"nested": 100, "full": 100, "minibatch": 10}
+TARGET = {"nested": 2e-4, "full": 0.0, "minibatch": 0.0}
 
 
 def parse_k(text: Any) -> Any:
@@ -139,14 +140,18 @@ class PatchOptions(Options):
 class FitOptions(Options):
     """How a dictionary is learned; everything that its numbers depend on."""
 
-    mode: Literal["full", "minibatch"] = "full"
-    """full: Lloyd steps over all rows; minibatch: Sculley's mini-batches."""
-    init: Literal["k-means++", "random"] = "k-means++"
-    """First centroids: k-means++ on a sample, or rows drawn at random (the study's)."""
+    mode: Literal["nested", "full", "minibatch"] = "nested"
+    """nested: Lloyd on growing prefixes; full: on all rows; minibatch: Sculley's mini-batches."""
+    init: Literal["warm", "k-means++", "k-means||", "random"] = "k-means++"
+    """First centroids: rows of a sample that are far apart, or any rows (random, the study's)."""
     max_iter: Annotated[int, Field(ge=1)] | None = None
-    """Most passes that move the centroids; 100 for full, 10 for minibatch."""
+    """Most steps that move the centroids, in nested on each prefix; 10 for minibatch, else 100."""
     tol: Annotated[float, Field(ge=0)] = 1e-4
     """Stop when the centroids' squared shift is at most tol times the columns' mean variance."""
+    target: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Stop when a pass gains less than this share of the MSE; 2e-4 for nested, else 0."""
+    moves: Annotated[int, Field(ge=0)] = 8
+    """nested: rounds of adding centroids where error is large and removing the least missed."""
     batch_size: Annotated[int, Field(ge=1)] = 65536
     """Rows of a mini-batch."""
     empty: Literal["random", "split"] = "random"
@@ -159,13 +164,20 @@ class FitOptions(Options):
         """Most passes that move the centroids."""
         return self.max_iter or MAX_ITER[self.mode]
 
+    @property
+    def least_gain(self) -> float:
+        """Share of the MSE that a pass must gain for another to follow."""
+        return TARGET[self.mode] if self.target is None else self.target
+
     def digest(self, *stores: str) -> str:
         """Hash of all that a dictionary's numbers depend on, beside K; stores: names."""
         # By FitOptions' own fields: a subclass adds where and how it runs, not what comes out.
         fields = {name: getattr(self, name) for name in FitOptions.model_fields}
-        fields["max_iter"] = self.passes
-        if self.mode == "full":
+        fields["max_iter"], fields["target"] = self.passes, self.least_gain
+        if self.mode != "minibatch":
             del fields["batch_size"]
+        if self.mode != "nested":
+            del fields["moves"]
         made_of = json.dumps([fields, stores], sort_keys=True)
         return hashlib.sha256(made_of.encode()).hexdigest()[:8]
 
@@ -175,6 +187,10 @@ class SweepOptions(FitOptions, PatchOptions):
 
     k: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(parse_k)] = ()
     """Dictionary sizes: 100,200,300 or 100:1000:100 or study; default: study, digits: 10 … 1000."""
+    init: Literal["warm", "k-means++", "k-means||", "random"] = "warm"
+    """First centroids: those of the next smaller K of the experiment and new ones where error is
+    largest (warm), or independent of them: rows of a sample that are far apart (k-means++, or
+    k-means|| in fewer rounds), or any rows (random, the study's)."""
     device: str = "auto"
     """cpu, cuda, mps, or auto: the first of cuda, mps, cpu that is there."""
     engine: Literal["auto", "torch", "pruned"] = "auto"

@@ -1,5 +1,6 @@
 """K-means as a scikit-learn estimator, for data that need not fit into memory."""
 
+from contextlib import closing
 from typing import Any, Self
 
 import numpy as np
@@ -16,14 +17,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pipeline.config import FitOptions, check_address
-from pipeline.devices import one_torch_thread, resolve_device
+from pipeline.devices import resolve_device
 from pipeline.engines import ENGINES, AssignmentEngine, make_engine
 from pipeline.executors import LocalExecutor, empty_sums
 from pipeline.fit import Fitter, check_fit, generator
 from pipeline.minibatch import learn_batches
 from pipeline.progress import Progress, SilentProgress
 from pipeline.scheduling import Scheduler
-from pipeline.seeding import kmeans_plus_plus, require_distinct
+from pipeline.seeding import INITS, kmeans_plus_plus, require_distinct
 from pipeline.streaming import (
     ArraySource,
     Source,
@@ -45,11 +46,17 @@ class StreamingKMeans(
 
     Args:
         n_clusters: K, number of centroids.
-        init: "k-means++", "random", or an array of up to K rows, (m, d); missing ones are added
-            by k-means++.
-        mode: "full" (Lloyd) or "minibatch" (Sculley).
-        max_iter: most passes that move the centroids; None: 100 for full, 10 for minibatch.
+        init: "k-means++", "k-means||" (for large K), "random", or an array of up to K rows,
+            (m, d); missing ones are added by k-means++.
+        mode: "nested" (Lloyd on growing prefixes, which takes rows to be in random order), "full"
+            (Lloyd on all rows) or "minibatch" (Sculley).
+        max_iter: most steps that move the centroids, in nested on each prefix; None: 10 for
+            minibatch, else 100.
         tol: stop when the squared shift of all centroids is at most tol · mean column variance.
+        target: stop when a pass gains less than this share of the MSE; None: 2e-4 for nested,
+            0 for the others.
+        moves: rounds of adding centroids where error is large and removing the least missed,
+            in nested.
         batch_size: rows of a mini-batch.
         empty: an empty cluster gets a "random" row, or half of the worst cluster ("split").
         engine: "pruned" (exact, skips what cannot be nearest, CPU only), "torch" (every row against
@@ -66,6 +73,7 @@ class StreamingKMeans(
         counts_: (K,) int64, rows of each cluster.
         inertia_: SSE, sum of squared distances, float.
         n_iter_: Lloyd steps, or passes of mini-batches; the last may have moved nothing.
+        stopped_: which option ended the fit: "tol", "target" or "max_iter".
         history_: dict of lists, one entry per pass (see `pipeline.passes.History`).
         labels_: (n,) int32, after `fit` on a numpy array only: it grows with n.
     """
@@ -75,9 +83,11 @@ class StreamingKMeans(
         n_clusters: int = 8,
         *,
         init: Any = "k-means++",
-        mode: str = "full",
+        mode: str = "nested",
         max_iter: int | None = None,
         tol: float = 1e-4,
+        target: float | None = None,
+        moves: int = 8,
         batch_size: int = 65536,
         empty: str = "random",
         engine: str = "auto",
@@ -92,6 +102,8 @@ class StreamingKMeans(
         self.mode = mode
         self.max_iter = max_iter
         self.tol = tol
+        self.target = target
+        self.moves = moves
         self.batch_size = batch_size
         self.empty = empty
         self.engine = engine
@@ -114,13 +126,23 @@ class StreamingKMeans(
         require_distinct(source, self.n_clusters)
         memory, progress = _parse_memory(self.memory), self.progress or SilentProgress()
         with self._scheduler(source, memory) as scheduler:
-            check_fit(source, self.n_clusters, self.engine, device, scheduler, memory)
-            fitter = Fitter(source, options, device, self.engine, progress, scheduler)
-            fit = fitter.fit(self.n_clusters, init)
+            check_fit(source, self.n_clusters, self.engine, device, options, scheduler, memory)
+            fitter = Fitter(
+                source,
+                options,
+                device=device,
+                engine=self.engine,
+                largest=self.n_clusters,
+                progress=progress,
+                scheduler=scheduler,
+            )
+            with closing(fitter):
+                fit = fitter.fit(self.n_clusters, init)
         self.cluster_centers_ = fit.centroids
         self.counts_ = fit.sums.counts
         self.inertia_ = float(fit.sse.sum())
         self.n_iter_ = fit.updates
+        self.stopped_ = fit.stopped
         self.history_ = vars(fit.history)
         self._taken = fit.sums
         if isinstance(X, np.ndarray):
@@ -189,6 +211,8 @@ class StreamingKMeans(
     def _options(self) -> FitOptions:
         if not isinstance(self.n_clusters, (int, np.integer)) or self.n_clusters < 1:
             raise InputError(f"n_clusters={self.n_clusters!r} is not valid: use an integer >= 1")
+        if isinstance(self.init, str) and self.init not in INITS:
+            raise InputError(f"no init {self.init!r}: use {', '.join(INITS)}, or an array")
         if self.engine not in ENGINES:
             raise InputError(f"no engine {self.engine!r}: use {', '.join(ENGINES)}")
         seed = self.random_state
@@ -199,6 +223,8 @@ class StreamingKMeans(
             init=self.init if isinstance(self.init, str) else "k-means++",
             max_iter=self.max_iter,
             tol=self.tol,
+            target=self.target,
+            moves=self.moves,
             batch_size=self.batch_size,
             empty=self.empty,
             seed=int(seed),
@@ -259,9 +285,7 @@ class StreamingKMeans(
         rng = generator(options, self.n_clusters)
         if init is None or len(init) < self.n_clusters:
             require_distinct(ArraySource(rows), self.n_clusters)
-            with one_torch_thread():
-                device = resolve_device(self.device, source.dtype)
-                init = kmeans_plus_plus(rows, self.n_clusters, rng, device, given=init)
+            init = kmeans_plus_plus(rows, self.n_clusters, rng, init)
         self.cluster_centers_ = init.astype(centroid_dtype(source))
         self._taken = empty_sums(source, self.n_clusters)
         self.inertia_, self.n_iter_ = 0.0, 0

@@ -18,7 +18,7 @@ import torch
 from pipeline.engines import AssignmentEngine, make_engine
 from pipeline.progress import Progress, SilentProgress
 from pipeline.scheduling import Scheduler
-from pipeline.streaming import Source, StoreSource, block_count, read_ahead
+from pipeline.streaming import Prefix, Source, StoreSource, block_count, read_ahead
 from pipeline.sums import ClusterSums
 from storage.patch_store import open_patches
 
@@ -36,8 +36,18 @@ class Executor(Protocol):
     def source(self) -> Source:
         """Where the rows come from."""
 
-    def run_pass(self, centroids: np.ndarray, progress: Progress) -> tuple[ClusterSums, float]:
-        """Assign all rows to `centroids`, (k, d) float32. Returns: their sums, seconds."""
+    def run_pass(
+        self,
+        centroids: np.ndarray,
+        progress: Progress,
+        rows: int | None = None,
+        heirs: np.ndarray | None = None,
+    ) -> tuple[ClusterSums, float]:
+        """Assign rows to `centroids`, (k, d) float32. Returns: their sums, seconds.
+
+        rows: the first so many; None: all. heirs: where the number of centroids changed, which of
+        them takes the rows of each one of the last pass, (k before,) int64; it only saves time.
+        """
 
     def close(self) -> None:
         """Let go of what is kept of the rows between passes."""
@@ -54,10 +64,17 @@ class LocalExecutor:
     engine: AssignmentEngine
     memory: "RowMemory | None" = None
 
-    def run_pass(self, centroids: np.ndarray, progress: Progress) -> tuple[ClusterSums, float]:
+    def run_pass(
+        self,
+        centroids: np.ndarray,
+        progress: Progress,
+        rows: int | None = None,
+        heirs: np.ndarray | None = None,
+    ) -> tuple[ClusterSums, float]:
         started = time.perf_counter()
-        blocks = range(block_count(self.source))
-        sums = sum_blocks(self.engine, self.source, blocks, centroids, self.memory, progress)
+        source = self.source if rows is None else Prefix(self.source, rows)
+        blocks = range(block_count(source))
+        sums = sum_blocks(self.engine, source, blocks, centroids, self.memory, progress, heirs)
         return sums, time.perf_counter() - started
 
     def close(self) -> None:
@@ -72,8 +89,11 @@ def sum_blocks(
     centroids: np.ndarray,
     memory: "RowMemory | None",
     progress: Progress,
+    heirs: np.ndarray | None = None,
 ) -> ClusterSums:
     """Sums over the rows of some blocks, assigned to `centroids`, (k, d)."""
+    if memory is not None:
+        memory.expect(source.n_rows, heirs)
     engine.load(centroids, memory)
     sums = empty_sums(source, len(centroids))
     if memory is not None:
@@ -105,20 +125,27 @@ class ClusterExecutor:
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
     held: dict[int, str] = field(default_factory=dict)  # range -> worker that remembers its rows
 
-    def run_pass(self, centroids: np.ndarray, progress: Progress) -> tuple[ClusterSums, float]:
+    def run_pass(
+        self,
+        centroids: np.ndarray,
+        progress: Progress,
+        rows: int | None = None,
+        heirs: np.ndarray | None = None,
+    ) -> tuple[ClusterSums, float]:
         started = time.perf_counter()
+        rows = self.source.n_rows if rows is None else min(rows, self.source.n_rows)
         # Scattered: in every task's arguments the centroids would be sent once per range.
         shared = self.scheduler.client.scatter(centroids, broadcast=True, hash=False)
         path = str(self.source.path.resolve())
         futures = {
             self.scheduler.client.submit(
                 sum_range,
-                *(path, shared, range(first, stop), self.engine, self.device),
+                *(path, rows, shared, heirs, range(first, stop), self.engine, self.device),
                 *(self.run, self.remember),
                 **self._preferred(first),
                 pure=False,
             ): first
-            for first, stop in ranges(block_count(self.source))
+            for first, stop in ranges(block_count(self.source), -(-rows // self.source.block_rows))
         }
         sums = empty_sums(self.source, len(centroids))
         exact = sums.squares.dtype == np.int64
@@ -150,10 +177,10 @@ def empty_sums(source: Source, k: int) -> ClusterSums:
     return ClusterSums.zeros(k, source.dim, source.dtype, source.origin)
 
 
-def ranges(blocks: int) -> list[tuple[int, int]]:
-    """Cuts blocks into at most MAX_RANGES runs [first, stop) of one length."""
+def ranges(blocks: int, wanted: int) -> list[tuple[int, int]]:
+    """Cuts blocks into at most MAX_RANGES runs [first, stop) of one length; the first `wanted`."""
     length = -(-blocks // MAX_RANGES)
-    return [(first, min(first + length, blocks)) for first in range(0, blocks, length)]
+    return [(first, min(first + length, wanted)) for first in range(0, wanted, length)]
 
 
 @dataclass
@@ -179,7 +206,9 @@ _runs_lock = Lock()
 
 def sum_range(
     path: str,
+    rows: int,
     centroids: np.ndarray,
+    heirs: np.ndarray | None,
     blocks: range,
     engine: str,
     device: str,
@@ -188,8 +217,8 @@ def sum_range(
 ) -> tuple[ClusterSums, str]:
     """Sums over some chunks of the store at `path`, and this worker's address; runs on a worker.
 
-    centroids: of the pass, (k, d). run: a name, the same for all passes of a fit.
-    remember: whether more passes follow.
+    rows: of the store that the pass sees. centroids: of the pass, (k, d). heirs: see `Executor`.
+    run: a name, the same for all passes of a fit. remember: whether more passes follow.
     """
     from distributed import get_worker  # only where a cluster is asked for
 
@@ -205,7 +234,8 @@ def sum_range(
             state.memories[blocks.start] = state.engine.remember(state.source, state.folder)
         memory = state.memories.get(blocks.start)
         found = state.engine
-        sums = sum_blocks(found, state.source, blocks, centroids, memory, SilentProgress())
+        seen = Prefix(state.source, rows)
+        sums = sum_blocks(found, seen, blocks, centroids, memory, SilentProgress(), heirs)
     return sums, str(worker.address)
 
 

@@ -1,35 +1,48 @@
-"""From a source and options to a fitted dictionary: seeding, executor, loop."""
+"""From a source and options to fitted dictionaries: seeding, executor, loop."""
 
 from contextlib import closing
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from pipeline import seeding
+from pipeline.breathing import Breathing
 from pipeline.config import FitOptions
-from pipeline.devices import one_torch_thread
 from pipeline.engines import blocks_at_once, make_engine, projected_engine_bytes
+from pipeline.engines.pruned import PrunedEngine
 from pipeline.executors import ClusterExecutor, Executor, LocalExecutor
 from pipeline.lloyd import fit_full
 from pipeline.memory import check_budget
 from pipeline.minibatch import fit_minibatch
+from pipeline.nested import ADDED, fit_nested
 from pipeline.passes import Fit
 from pipeline.progress import Progress
 from pipeline.scheduling import WORKER_BYTES, Scheduler
 from pipeline.streaming import READ_AHEAD, GatheredSource, Source, StoreSource
 from pipeline.sums import ClusterSums
 
+MOVE_SAMPLE_ROWS, MOVE_SAMPLE_PER_CENTROID = 1 << 17, 32
+MENDING_STEPS = 10  # of Lloyd on all rows, where a larger dictionary came out worse
 
-def projected_bytes(source: Source, k: int, engine: str, device: torch.device) -> int:
+
+def projected_bytes(
+    source: Source, k: int, engine: str, device: torch.device, options: FitOptions
+) -> int:
     """What fitting K centroids allocates at most, in bytes; the number of rows is not in it."""
-    itemsize = source.dtype.itemsize
+    itemsize, dim = source.dtype.itemsize, source.dim
     block_rows = min(source.block_rows * blocks_at_once(engine, device, k, source), source.n_rows)
-    blocks = (READ_AHEAD + 3) * block_rows * source.dim * itemsize
-    loop = projected_engine_bytes(engine, device, k, source.dim, block_rows)
-    loop += 8 * 8 * k * source.dim
-    return blocks + max(loop, seeding.projected_bytes(k, source.dim, itemsize))
+    blocks = (READ_AHEAD + 3) * block_rows * dim * itemsize
+    most, sample = k, 0
+    if options.mode == "nested" and options.moves:
+        rows = min(_move_sample_rows(k), source.n_rows)
+        most = k + round(ADDED * k)
+        sample = seeding.projected_bytes(most, dim, itemsize, rows)
+    loop = projected_engine_bytes(engine, device, most, dim, block_rows) + sample
+    loop += 8 * 8 * most * dim
+    first = seeding.projected_bytes(k, dim, itemsize, seeding.sample_rows(k))
+    return blocks + max(loop, first)
 
 
 def check_fit(
@@ -37,95 +50,160 @@ def check_fit(
     k: int,
     engine: str,
     device: torch.device,
+    options: FitOptions,
     scheduler: Scheduler,
     cap: int | None,
 ) -> None:
     """Raises MemoryBudgetError where fitting K centroids would pass the cap; None: no cap."""
     if cap is not None:
-        needed = projected_bytes(source, k, engine, device)
+        needed = projected_bytes(source, k, engine, device, options)
         workers = scheduler.local_workers * (WORKER_BYTES + needed)
         check_budget(f"fitting K = {k}", needed + workers, cap)
 
 
-@dataclass(frozen=True)
 class Fitter:
-    """Fits dictionaries of one source.
+    """Fits dictionaries of one source, one after the other; what is known of the rows is kept.
 
-    scheduler: where whole passes run, for a patch store; seeding and mini-batches run here.
-    scratch: folder for what is kept of the rows between passes; None: the system's.
+    engine: name. largest: the most centroids that will be asked for. scheduler: where whole passes
+    run, for a patch store; all else runs here. scratch: folder for what is kept of the rows
+    between passes; None: the system's.
     """
 
-    source: Source
-    options: FitOptions
-    device: torch.device
-    engine: str
-    progress: Progress
-    scheduler: Scheduler
-    scratch: Path | None = None
+    def __init__(
+        self,
+        source: Source,
+        options: FitOptions,
+        *,
+        device: torch.device,
+        engine: str,
+        largest: int,
+        progress: Progress,
+        scheduler: Scheduler,
+        scratch: Path | None = None,
+    ) -> None:
+        self._source, self._options, self._device = source, options, device
+        self._engine, self._largest, self._progress = engine, largest, progress
+        self._scheduler, self._scratch = scheduler, scratch
+        self._sample = np.empty((0, source.dim), source.dtype)
 
-    def fit(self, k: int, init: np.ndarray | None = None) -> Fit:
-        """Learn k centroids, starting from `init` where given, up to k centroids, (m, d).
+    def close(self) -> None:
+        """Let go of what is kept of the rows."""
+        if "_executor" in self.__dict__:
+            self._executor.close()
 
+    def fit(
+        self,
+        k: int,
+        init: np.ndarray | None = None,
+        *,
+        at_most: float = np.inf,
+        settled: bool = False,
+    ) -> Fit:
+        """Learn k centroids.
+
+        init: up to k centroids to start from, (m, d); missing ones are added by k-means++.
+        at_most: MSE of these on all rows, which the result must not exceed. settled: they come
+        from a fit on all rows.
         Raises: InputError for fewer than k distinct rows.
         """
-        options, source = self.options, self.source
+        options, progress = self._options, self._progress
         rng = generator(options, k)
-        with one_torch_thread():
-            init = seeding.seed_centroids(
-                source, k, options.init, rng, self.device, init, self.progress
-            )
-        self.progress.start(f"K={k}", (options.passes + 1) * source.n_rows, "rows")
+        start = seeding.seed_centroids(self._source, k, options.init, rng, init, progress)
+        progress.start(f"K={k}", (options.passes + 1) * self._source.n_rows, "rows")
         try:
-            if options.mode == "minibatch":
-                with closing(self._local_executor(source, k, passes=1)) as here:
-                    return fit_minibatch(
-                        here,
-                        init,
-                        max_iter=options.passes,
-                        tol=options.tol,
-                        empty=options.empty,
-                        batch_size=options.batch_size,
-                        rng=rng,
-                        progress=self.progress,
-                    )
-            with closing(self._executor(source, k, passes=options.passes + 1)) as executor:
-                return fit_full(
-                    executor,
-                    init,
-                    max_iter=options.passes,
-                    tol=options.tol,
-                    empty=options.empty,
-                    rng=rng,
-                    progress=self.progress,
-                )
+            fit = self._run(start, rng, settled=settled)
+            if fit.mse > at_most:
+                # Lloyd never rises, and more centroids are never worse.
+                mended = self._lloyd(start, rng, MENDING_STEPS)
+                fit = min(fit, mended, key=lambda one: one.mse)
         finally:
-            self.progress.finish()
+            progress.finish()
+        return fit
 
     def score(self, source: Source, centroids: np.ndarray) -> ClusterSums:
         """Sums of the rows of any source about centroids, (k, d)."""
-        with closing(self._executor(source, len(centroids), passes=1)) as executor:
-            return executor.run_pass(centroids, self.progress)[0]
+        with closing(self._executor_of(source, remember=False)) as executor:
+            return executor.run_pass(centroids, self._progress)[0]
 
-    def _executor(self, source: Source, k: int, *, passes: int) -> Executor:
-        """What runs so many passes over a source."""
-        if self.scheduler.remote and isinstance(source, StoreSource):
-            remember = passes > 1
+    def _run(self, start: np.ndarray, rng: np.random.Generator, *, settled: bool) -> Fit:
+        options = self._options
+        if options.mode == "full":
+            return self._lloyd(start, rng, options.passes)
+        if options.mode == "minibatch":
+            with closing(self._local_executor(self._source, remember=False)) as here:
+                return fit_minibatch(
+                    here,
+                    start,
+                    max_iter=options.passes,
+                    tol=options.tol,
+                    target=options.least_gain,
+                    empty=options.empty,
+                    batch_size=options.batch_size,
+                    rng=rng,
+                    progress=self._progress,
+                )
+        return fit_nested(
+            self._executor,
+            start,
+            max_iter=options.passes,
+            tol=options.tol,
+            target=options.least_gain,
+            empty=options.empty,
+            breathing=self._breathing(len(start)) if options.moves else None,
+            moves=options.moves,
+            settled=settled,
+            rng=rng,
+            progress=self._progress,
+        )
+
+    def _lloyd(self, start: np.ndarray, rng: np.random.Generator, most: int) -> Fit:
+        options = self._options
+        return fit_full(
+            self._executor,
+            start,
+            max_iter=most,
+            tol=options.tol,
+            target=options.least_gain,
+            empty=options.empty,
+            rng=rng,
+            progress=self._progress,
+        )
+
+    def _breathing(self, k: int) -> Breathing:
+        rows = min(_move_sample_rows(k), self._source.n_rows)
+        if len(self._sample) != rows:
+            # Of its own generator, so that no other K has a part in it.
+            rng = np.random.default_rng([self._options.seed, rows])
+            self._sample = seeding.draw_sample(self._source, rows, rng)
+        engine = self._executor.engine if isinstance(self._executor, LocalExecutor) else None
+        return Breathing(self._sample, engine if isinstance(engine, PrunedEngine) else None)
+
+    @cached_property
+    def _executor(self) -> Executor:
+        """Of the passes over the source, which remembers its rows."""
+        return self._executor_of(self._source, remember=True)
+
+    def _executor_of(self, source: Source, *, remember: bool) -> Executor:
+        if self._scheduler.remote and isinstance(source, StoreSource):
             return ClusterExecutor(
-                source, self.scheduler, self.engine, str(self.device), remember=remember
+                source, self._scheduler, self._engine, str(self._device), remember=remember
             )
-        return self._local_executor(source, k, passes=passes)
+        return self._local_executor(source, remember=remember)
 
-    def _local_executor(self, source: Source, k: int, *, passes: int) -> LocalExecutor:
-        engine = make_engine(self.engine, self.device, source.dim, source.dtype)
-        if passes == 1:
+    def _local_executor(self, source: Source, *, remember: bool) -> LocalExecutor:
+        engine = make_engine(self._engine, self._device, source.dim, source.dtype)
+        if not remember:
             return LocalExecutor(source, engine)
-        blocks = blocks_at_once(self.engine, self.device, k, source)
+        blocks = blocks_at_once(self._engine, self._device, self._largest, source)
         source = GatheredSource(source, blocks) if blocks > 1 else source
-        memory = engine.remember(source, self.scratch)
-        return LocalExecutor(source, engine, memory)
+        return LocalExecutor(source, engine, engine.remember(source, self._scratch))
 
 
 def generator(options: FitOptions, k: int) -> np.random.Generator:
     """The one generator of a (K, mode, seed) run."""
-    mode = ("full", "minibatch").index(options.mode)
+    mode = ("full", "minibatch", "nested").index(options.mode)
     return np.random.default_rng([options.seed, mode, k])
+
+
+def _move_sample_rows(k: int) -> int:
+    return max(MOVE_SAMPLE_ROWS, MOVE_SAMPLE_PER_CENTROID * k)

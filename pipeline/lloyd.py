@@ -4,7 +4,7 @@ import numpy as np
 
 from pipeline.empty_clusters import fill_empty
 from pipeline.executors import Executor
-from pipeline.passes import Fit, History, final_fit, mean_squared_error
+from pipeline.passes import Fit, History, Stopped, final_fit, mean_squared_error
 from pipeline.progress import Progress
 from pipeline.streaming import centroid_dtype
 
@@ -15,6 +15,7 @@ def fit_full(
     *,
     max_iter: int,
     tol: float,
+    target: float,
     empty: str,
     rng: np.random.Generator,
     progress: Progress,
@@ -22,12 +23,14 @@ def fit_full(
     """Lloyd steps from given centroids until they stand still; assumes prepared input.
 
     centroids: (k, d). max_iter: most steps. tol: as in scikit-learn, the run ends when the squared
-    shift of all centroids is at most tol times the mean variance of the columns; then a last
-    pass scores the centroids it ends with. empty: see `fill_empty`.
+    shift of all centroids is at most tol times the mean variance of the columns. target: it also
+    ends when a pass gains less than this share of the MSE. empty: see `fill_empty`. A last pass
+    scores the centroids it ends with.
     """
     dtype = centroid_dtype(executor.source)
     centroids = centroids.astype(dtype)
-    history = History()
+    history, before = History(), np.inf
+    stopped: Stopped = "max_iter"
     for update in range(1, max_iter + 1):
         sums, seconds = executor.run_pass(centroids, progress)
         sse = sums.sse(centroids)
@@ -38,11 +41,23 @@ def fit_full(
         history.add(sums, mse, shift=shift, redrawn=redrawn, seconds=seconds)
         progress.advance(0, **{"pass": update, "MSE": mse})
         if shift == 0 and redrawn == 0:  # these sums are those of the final centroids
-            return Fit(centroids, sums, sse, history, update, True)
+            return Fit(centroids, sums, sse, history, update, "tol")
         centroids = moved
-        converged = redrawn == 0 and shift <= tol * sums.mean_variance()
-        if converged:
-            break
+        if redrawn == 0:
+            if shift <= tol * sums.mean_variance():
+                stopped = "tol"
+                break
+            if before - mse < target * mse:
+                stopped = "target"
+                break
+        before = mse
     return final_fit(
-        executor, centroids, history, updates=update, converged=converged, progress=progress
+        executor,
+        centroids,
+        history,
+        empty=empty,
+        rng=rng,
+        updates=update,
+        stopped=stopped,
+        progress=progress,
     )

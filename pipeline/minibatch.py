@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.empty_clusters import fill_empty
 from pipeline.engines import AssignmentEngine
 from pipeline.executors import LocalExecutor, empty_sums
-from pipeline.passes import Fit, History, final_fit, mean_squared_error
+from pipeline.passes import Fit, History, Stopped, final_fit, mean_squared_error
 from pipeline.progress import Progress
 from pipeline.streaming import Source, centroid_dtype, read_ahead
 from pipeline.sums import ClusterSums
@@ -25,6 +25,7 @@ def fit_minibatch(
     *,
     max_iter: int,
     tol: float,
+    target: float,
     empty: str,
     batch_size: int,
     rng: np.random.Generator,
@@ -33,14 +34,16 @@ def fit_minibatch(
     """Passes in batches, in the order of the source (a store's is random); assumes prepared input.
 
     centroids: (k, d). max_iter: most passes. tol: ends the run when the squared shift of all
-    centroids over a pass is at most tol times the mean variance of the columns. empty: what
-    becomes of centroids that took no row in a pass, see `fill_empty`. batch_size: rows; a batch
-    ends with its block. A last pass scores the final centroids.
+    centroids over a pass is at most tol times the mean variance of the columns. target: it also
+    ends when a pass gains less than this share of the MSE, as met on the way. empty: what becomes
+    of centroids that took no row in a pass, see `fill_empty`. batch_size: rows; a batch ends with
+    its block. A last pass scores the final centroids.
     """
     source, engine = executor.source, executor.engine
     centroids = centroids.astype(centroid_dtype(source))
     taken = empty_sums(source, len(centroids))
-    history = History()
+    history, mse_before = History(), np.inf
+    stopped: Stopped = "max_iter"
     for update in range(1, max_iter + 1):
         before, started = centroids, time.perf_counter()
         seen = empty_sums(source, len(centroids))
@@ -61,11 +64,23 @@ def fit_minibatch(
         seconds = time.perf_counter() - started
         history.add(seen, mse, shift=shift, redrawn=redrawn, seconds=seconds)
         progress.advance(0, **{"pass": update, "MSE": mse})
-        converged = redrawn == 0 and shift <= tol * seen.mean_variance()
-        if converged:
-            break
+        if redrawn == 0:
+            if shift <= tol * seen.mean_variance():
+                stopped = "tol"
+                break
+            if mse_before - mse < target * mse:
+                stopped = "target"
+                break
+        mse_before = mse
     return final_fit(
-        executor, centroids, history, updates=update, converged=converged, progress=progress
+        executor,
+        centroids,
+        history,
+        empty=empty,
+        rng=rng,
+        updates=update,
+        stopped=stopped,
+        progress=progress,
     )
 
 

@@ -1,21 +1,28 @@
 """What a run of passes leaves behind."""
 
 from dataclasses import dataclass, field
+from itertools import count
+from typing import Literal
 
 import numpy as np
 
+from pipeline.empty_clusters import fill_empty
 from pipeline.executors import Executor
 from pipeline.progress import Progress
+from pipeline.seeding import distinct_rows
 from pipeline.sums import ClusterSums
+
+REVIVALS = 6  # how often centroids without rows get a new place at the end
 
 
 @dataclass
 class History:
     """One entry per pass, in order; the last is the scoring of the final centroids.
 
-    rows: seen in the pass. mse: squared pixel levels, of the pass's centroids. shift: squared
-    distance that all centroids moved after it. live: centroids with a row. redrawn: empty ones
-    that got a new place. seconds: of the pass.
+    rows: seen in the pass, the first so many. mse: squared pixel levels, of the pass's centroids
+    on these rows. shift: squared distance that all centroids moved after it. live: centroids with
+    a row; more than K while some are on trial. redrawn: empty ones that got a new place. seconds:
+    of the pass.
     """
 
     rows: list[int] = field(default_factory=list)
@@ -37,12 +44,15 @@ class History:
         self.seconds.append(seconds)
 
 
+Stopped = Literal["tol", "target", "max_iter"]
+
+
 @dataclass
 class Fit:
     """Final centroids with the sums and scores that belong to them.
 
     centroids: (k, d) float32. sums: of all rows. sse: (k,) float64, squared pixel levels.
-    updates: how often the centroids were moved. converged: whether `tol` ended the run.
+    updates: how often the centroids were moved. stopped: which option ended the run.
     """
 
     centroids: np.ndarray
@@ -50,11 +60,15 @@ class Fit:
     sse: np.ndarray
     history: History
     updates: int
-    converged: bool
+    stopped: Stopped
 
     @property
     def mse(self) -> float:
         return mean_squared_error(self.sse, self.sums)
+
+    @property
+    def converged(self) -> bool:
+        return self.stopped != "max_iter"
 
 
 def final_fit(
@@ -62,16 +76,35 @@ def final_fit(
     centroids: np.ndarray,
     history: History,
     *,
+    empty: str,
+    rng: np.random.Generator,
     updates: int,
-    converged: bool,
+    stopped: Stopped,
     progress: Progress,
 ) -> Fit:
-    """The end of a run: a last pass that scores the final centroids on all rows."""
-    sums, seconds = executor.run_pass(centroids, progress)
-    sse = sums.sse(centroids)
-    mse = mean_squared_error(sse, sums)
-    history.add(sums, mse, shift=0.0, redrawn=0, seconds=seconds)
-    return Fit(centroids, sums, sse, history, updates, converged)
+    """The end of a run: a last pass that scores the final centroids on all rows.
+
+    Centroids that no row is nearest to get a new place, and all are scored again: K asked is K
+    live, for sources with so many distinct rows.
+    """
+    for attempt in count():
+        sums, seconds = executor.run_pass(centroids, progress)
+        dead = sums.counts == 0
+        redrawn = int(dead.sum()) if attempt < REVIVALS else 0
+        sse = sums.sse(centroids)
+        history.add(
+            sums, mean_squared_error(sse, sums), shift=0.0, redrawn=redrawn, seconds=seconds
+        )
+        if redrawn == 0:
+            break
+        centroids = centroids.copy()
+        if attempt < REVIVALS // 2:
+            fill_empty(centroids, centroids.copy(), sums, empty, executor.source, rng)
+        else:  # where nearly all rows are equal, draws find no others
+            centroids[dead] = distinct_rows(executor.source, len(centroids), centroids[~dead])[
+                len(centroids) - redrawn :
+            ]
+    return Fit(centroids, sums, sse, history, updates, stopped)
 
 
 def mean_squared_error(sse: np.ndarray, sums: ClusterSums) -> float:

@@ -1,18 +1,25 @@
-"""Initial centroids: K distinct rows, drawn at random or by k-means++ on a sample."""
+"""Initial centroids: K distinct rows, drawn at random, by k-means++ or k-means|| on a sample."""
 
 from contextlib import closing
 
 import numpy as np
 import torch
 
+from pipeline.engines import make_engine
+from pipeline.engines.spreading import enter, field_bytes, make_field, place, spread_out
+from pipeline.engines.tables import scale_of
 from pipeline.progress import Progress, SilentProgress
-from pipeline.streaming import Source, read_ahead, take_rows
-from pipeline.sums import squares_fit_float32
+from pipeline.streaming import Source, centroid_type, read_ahead, take_rows
 from storage.errors import InputError
 
-INITS = ("k-means++", "random")
+CPU = torch.device("cpu")  # where all of this runs
+
+INITS = ("k-means++", "k-means||", "random")
 MIN_SAMPLE_ROWS, SAMPLE_ROWS_PER_CENTROID = 1 << 16, 16
+ROUNDS, DRAWS = 5, 0.5  # of k-means||, each drawing about K / 2 rows
+TRIALS = 4
 _DISTINCT_STEP = 1 << 14  # rows compared at once
+_REPORT = 256  # centroids between reports of progress
 
 
 def seed_centroids(
@@ -20,14 +27,13 @@ def seed_centroids(
     k: int,
     init: str,
     rng: np.random.Generator,
-    device: torch.device,
     given: np.ndarray | None = None,
     progress: Progress | None = None,
 ) -> np.ndarray:
     """K initial centroids: distinct rows of the source, after those that are `given`.
 
     init: "random" (the study's) draws them uniformly; "k-means++" draws them from a uniform
-        sample by greedy D² sampling.
+        sample by greedy D² sampling, "k-means||" in a few rounds, for large K.
     given: (m, d) centroids to start from, m <= k; the others are drawn by k-means++.
     Returns: (k, d), of the rows' dtype if nothing is given.
     Raises: InputError when the source has fewer than k distinct rows.
@@ -37,101 +43,178 @@ def seed_centroids(
     if given is not None and len(given) == k:
         return given
     if init == "random" and given is None:
-        return _distinct(_sample(source, 2 * k, rng), source, k)[:k]
-    sample = _sample(source, sample_rows(k), rng)
+        return distinct_rows(source, k, draw_sample(source, 2 * k, rng))[:k]
+    sample = draw_sample(source, sample_rows(k), rng)
     if len(np.unique(sample, axis=0)) < k:
         # Too few distinct rows by chance: all of them are candidates then.
-        sample = _distinct(sample, source, k)
-    return kmeans_plus_plus(sample, k, rng, device, given, progress)
+        sample = distinct_rows(source, k, sample)
+    if init == "k-means||" and given is None:
+        return kmeans_parallel(sample, k, rng, progress)
+    return kmeans_plus_plus(sample, k, rng, given, progress)
 
 
 def sample_rows(k: int) -> int:
-    """Rows in the sample from which k-means++ draws k centroids."""
+    """Rows in the sample from which k centroids are drawn."""
     return max(MIN_SAMPLE_ROWS, SAMPLE_ROWS_PER_CENTROID * k)
 
 
-def projected_bytes(k: int, dim: int, itemsize: int) -> int:
-    """Memory of seeding in bytes, at most: the sample as read, in float64, and the distances."""
-    rows = sample_rows(k)
-    return rows * (2 * dim * itemsize + 8 * dim + 3 * 8 * trials(k))
+def projected_bytes(k: int, dim: int, itemsize: int, rows: int) -> int:
+    """Memory in bytes, at most, of drawing k centroids from a sample of so many rows.
+
+    The sample as read and sorted, its shifted form, and its field.
+    """
+    return rows * dim * (3 * itemsize + 8) + field_bytes(rows, dim, k)
 
 
 def trials(k: int) -> int:
-    """Candidates of which k-means++ keeps the best at each step, as in scikit-learn."""
-    return 2 + int(np.log(k))
+    """Candidates of which k-means++ keeps the best at each step.
+
+    scikit-learn's 2 + ln K, but no more than four: on patches of MNIST the advantage of more is
+    gone after a few Lloyd steps.
+    """
+    return min(2 + int(np.log(k)), TRIALS)
 
 
 def kmeans_plus_plus(
     sample: np.ndarray,
     k: int,
     rng: np.random.Generator,
-    device: torch.device,
     given: np.ndarray | None = None,
     progress: Progress | None = None,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Greedy k-means++ (Arthur & Vassilvitskii 2007, section 6: the best of a few candidates).
 
     sample: (m, d) with at least k distinct rows. given: centroids that stand already, fewer than
-    k. Distances are exact for bytes up to d = 258, and float64 otherwise (on the host where the
-    device has none).
+    k. weights: (m,) of the rows of the sample; None: all the same.
     Returns: (k, d), the given ones, then rows of the sample; of its dtype if nothing is given.
     """
-    narrow = squares_fit_float32(sample.dtype, sample.shape[1]) and given is None
     progress = progress or SilentProgress()
     progress.start(f"K={k} seeding", k, "centroids")
-    where = torch.device("cpu") if device.type == "mps" and not narrow else device
-    rows = torch.from_numpy(sample).to(where, torch.float32 if narrow else torch.float64)
-    lengths = rows.square().sum(1)
-
-    def distances(candidates: np.ndarray) -> torch.Tensor:
-        """Squared distances of the candidates to all rows, (c, m)."""
-        index = torch.from_numpy(candidates).to(where)
-        squared = torch.addmm(lengths, rows[index], rows.T, alpha=-2)
-        squared += lengths[index, None]
-        squared.clamp_(min=0)
-        squared[torch.arange(len(index), device=where), index] = 0  # free of rounding
-        return squared
-
-    chosen: list[int] = []
     if given is None:
-        chosen.append(int(rng.integers(len(sample))))
-        nearest = distances(np.asarray(chosen))[0]
+        first = _draw_weighted(weights, len(sample), rng)
+        standing, labels = sample[first : first + 1], np.zeros(len(sample), np.int64)
     else:
-        centroids = torch.from_numpy(given).to(where, rows.dtype)
-        nearest = torch.cdist(rows, centroids[:1])[:, 0]
-        for centroid in centroids[1:]:
-            torch.minimum(nearest, torch.cdist(rows, centroid[None])[:, 0], out=nearest)
-        nearest = nearest.square()
-    progress.advance(len(chosen) if given is None else len(given))
-    while len(chosen) + (0 if given is None else len(given)) < k:
-        cumulative = np.cumsum(nearest.cpu().numpy(), dtype=np.float64)
-        draws = rng.random(trials(k)) * cumulative[-1]
-        candidates = np.minimum(np.searchsorted(cumulative, draws, side="right"), len(sample) - 1)
-        closer = torch.minimum(distances(candidates), nearest)
-        # Sums of whole numbers in float64 do not depend on the number of threads.
-        remaining = closer.cpu().sum(1, dtype=torch.float64)
-        best = int(remaining.argmin())
-        chosen.append(int(candidates[best]))
-        nearest = closer[best]
-        progress.advance(1)
+        standing = given
+        engine = make_engine("auto", CPU, sample.shape[1], sample.dtype)
+        engine.load(given.astype(centroid_type(sample.dtype)))
+        labels = engine.assign(sample)
+    progress.advance(len(standing))
+    chosen = add_by_distance(sample, standing, labels, k - len(standing), rng, weights, progress)
     progress.finish()
-    drawn = sample[chosen]
-    return drawn if given is None else np.concatenate([given, drawn.astype(given.dtype)])
+    return np.concatenate([standing, sample[chosen].astype(standing.dtype)])
 
 
-def _sample(source: Source, count: int, rng: np.random.Generator) -> np.ndarray:
+def add_by_distance(
+    sample: np.ndarray,
+    centroids: np.ndarray,
+    labels: np.ndarray,
+    many: int,
+    rng: np.random.Generator,
+    weights: np.ndarray | None = None,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Rows to add to given centroids, one after the other, by greedy D² sampling.
+
+    sample: (m, d). centroids: (k, d). labels: (m,), the nearest of them. weights: (m,), or None.
+    Distances are float32 about the mean of the sample: exact for bytes up to d = 258.
+    Returns: numbers of rows of the sample, (many,) int64, or fewer where all others are centroids.
+    """
+    m, dim = sample.shape
+    k, total = len(centroids), len(centroids) + many
+    shift = sample.mean(axis=0, dtype=np.float64)
+    shift = np.rint(shift) if sample.dtype.kind in "ui" else shift
+    spread = max(float(np.abs(part - shift).max()) for part in (sample.max(0), sample.min(0)))
+    scale = scale_of(spread, sample.dtype)
+    if weights is None:
+        weights = np.ones(m)
+    field = make_field(((sample - shift) * scale).astype(np.float32), weights, total)
+    for j, centroid in enumerate(((centroids - shift) * scale).astype(np.float32)):
+        place(field, j, centroid)
+    enter(field, labels)
+    chosen, gains = np.empty(many, np.int64), np.empty(many)
+    for start in range(0, many, _REPORT):
+        stop = min(start + _REPORT, many)
+        draws = rng.random((stop - start, trials(total)))
+        drawn = spread_out(field, k + start, dim, draws, chosen[start:stop], gains[start:stop])
+        if drawn < stop - start:
+            return chosen[: start + drawn]
+        if progress is not None:
+            progress.advance(drawn)
+    return chosen
+
+
+def kmeans_parallel(
+    sample: np.ndarray, k: int, rng: np.random.Generator, progress: Progress | None = None
+) -> np.ndarray:
+    """k-means|| (Bahmani et al. 2012, Scalable K-Means++): rounds of many independent draws.
+
+    Each round draws about K / 2 rows with probabilities in proportion to their squared distances;
+    k-means++ then chooses among the drawn ones, weighted by the rows that are nearest to each.
+    sample: (m, d) with at least k distinct rows. Returns: (k, d) rows of the sample.
+    """
+    m = len(sample)
+    nearest, label = np.full(m, np.inf), np.zeros(m, np.int64)
+    fresh, drawn = sample[rng.integers(m, size=1)], np.empty((0, sample.shape[1]), sample.dtype)
+    for _ in range(ROUNDS + 1):
+        _improve(sample, fresh, len(drawn), nearest, label)
+        drawn = np.concatenate([drawn, fresh])
+        potential = nearest.sum()
+        if potential == 0:
+            break
+        wanted = rng.random(m) < DRAWS * k * nearest / potential
+        fresh = np.unique(sample[wanted], axis=0)
+        if len(fresh) == 0:
+            break
+    if len(drawn) <= k:  # few rows are far from the others
+        return kmeans_plus_plus(sample, k, rng, drawn, progress)
+    weights = np.bincount(label, minlength=len(drawn))
+    return kmeans_plus_plus(drawn, k, rng, None, progress, weights)
+
+
+def _improve(
+    sample: np.ndarray, fresh: np.ndarray, first: int, nearest: np.ndarray, label: np.ndarray
+) -> None:
+    """Take rows over, in place, that are nearer to one of `fresh`, candidates from `first` on.
+
+    nearest: (m,) float64, squared distance of each row to its candidate. label: (m,) which that is.
+    """
+    engine = make_engine("auto", CPU, sample.shape[1], sample.dtype)
+    centroids = fresh.astype(centroid_type(sample.dtype))
+    engine.load(centroids)
+    found = engine.assign(sample)
+    for start in range(0, len(sample), _DISTINCT_STEP):
+        part = slice(start, start + _DISTINCT_STEP)
+        away = sample[part] - centroids[found[part]]
+        square = np.einsum("nd,nd->n", away, away, dtype=np.float64)
+        closer = square < nearest[part]
+        nearest[part] = np.where(closer, square, nearest[part])
+        label[part] = np.where(closer, first + found[part], label[part])
+
+
+def draw_sample(source: Source, count: int, rng: np.random.Generator) -> np.ndarray:
     """Rows drawn uniformly without replacement, in the order drawn; all of them if few."""
     numbers = rng.choice(source.n_rows, min(count, source.n_rows), replace=False)
     return take_rows(source, numbers)
 
 
+def _draw_weighted(weights: np.ndarray | None, m: int, rng: np.random.Generator) -> int:
+    if weights is None:
+        return int(rng.integers(m))
+    cumulative = np.cumsum(weights)
+    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+
+
 def require_distinct(source: Source, k: int) -> None:
     """Raises InputError when the source has fewer than k distinct rows; reads until it knows."""
-    _distinct(np.empty((0, source.dim), source.dtype), source, k)
+    distinct_rows(source, k, np.empty((0, source.dim), source.dtype))
 
 
-def _distinct(rows: np.ndarray, source: Source, k: int) -> np.ndarray:
-    """At least k distinct rows: those of `rows` in order, then others as the source gives them."""
+def distinct_rows(source: Source, k: int, rows: np.ndarray) -> np.ndarray:
+    """K distinct rows or more: those of `rows` in order, then others as the source gives them.
+
+    Raises: InputError when there are fewer.
+    """
     found = _drop_repeats(rows)
     step = max(_DISTINCT_STEP, k)
     with closing(read_ahead(source)) as blocks:

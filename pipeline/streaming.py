@@ -39,9 +39,14 @@ class Source(Protocol):
         """Rows [index · block_rows, …), (m, dim), m = block_rows or fewer for the last."""
 
 
+def centroid_type(rows: np.dtype) -> np.dtype:
+    """Type of the centroids of such rows: float64 for float64 rows, else float32."""
+    return np.dtype(np.float64 if rows == np.float64 else np.float32)
+
+
 def centroid_dtype(source: Source) -> np.dtype:
-    """Type of the centroids of these rows: float64 for float64 rows, else float32."""
-    return np.dtype(np.float64 if source.dtype == np.float64 else np.float32)
+    """Type of the centroids of these rows, see `centroid_type`."""
+    return centroid_type(source.dtype)
 
 
 class _WithOrigin:
@@ -131,6 +136,23 @@ class GatheredSource:
         for part, at in enumerate(range(0, len(rows), size)):
             rows[at : at + size] = self._source.read_block(index * self._blocks + part)
         return rows
+
+
+class Prefix:
+    """The first rows of another source, in its blocks; the last may be cut."""
+
+    def __init__(self, source: Source, n_rows: int) -> None:
+        self.n_rows, self.dim, self.dtype = min(n_rows, source.n_rows), source.dim, source.dtype
+        self.block_rows = source.block_rows
+        self._source = source
+
+    @property
+    def origin(self) -> np.ndarray | None:
+        """See `Source`; that of all rows."""
+        return self._source.origin
+
+    def read_block(self, index: int) -> np.ndarray:
+        return self._source.read_block(index)[: self.n_rows - index * self.block_rows]
 
 
 def _row_dtype(dtype: np.dtype) -> np.dtype:

@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 
 from pipeline.config import FitOptions, SweepOptions
@@ -26,6 +25,7 @@ from storage.dictionary_store import (
     create_dictionaries,
     finished_dictionaries,
     group_name,
+    read_centroids,
     write_dictionary,
 )
 from storage.errors import BusyError
@@ -102,12 +102,22 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
     if missing:
         # What cannot be learned is refused before anything is written.
         source, largest = StoreSource(experiment.train), max(missing)
-        check_fit(source, largest, options.engine, device, scheduler, options.memory)
+        check_fit(source, largest, options.engine, device, options, scheduler, options.memory)
         require_distinct(source, largest)
-        with _sole_owner(experiment.folder):
+        fitter = Fitter(
+            source,
+            options,
+            device=device,
+            engine=options.engine,
+            largest=largest,
+            progress=progress,
+            scheduler=scheduler,
+            scratch=experiment.folder,
+        )
+        with _sole_owner(experiment.folder), closing(fitter):
             create_dictionaries(path, experiment.describe())
             for k in _missing(experiment):
-                write_dictionary(path, _learn(experiment, k, device, scheduler, progress))
+                write_dictionary(path, _learn(experiment, k, fitter, str(device), progress))
     scores = finished_dictionaries(path)
     entries = [
         {name: scores[k][name] for name in SCORES}
@@ -144,22 +154,22 @@ def _missing(experiment: Experiment) -> list[int]:
     return [k for k in experiment.options.sizes if k not in finished]
 
 
+def _smaller(experiment: Experiment, k: int) -> int | None:
+    """The next smaller K that is stored."""
+    return max((m for m in finished_dictionaries(experiment.dictionaries) if m < k), default=None)
+
+
 def _learn(
-    experiment: Experiment,
-    k: int,
-    device: torch.device,
-    scheduler: Scheduler,
-    progress: Progress,
+    experiment: Experiment, k: int, fitter: Fitter, device: str, progress: Progress
 ) -> Dictionary:
     """Fit one dictionary and score it on the held-out patches."""
-    options = experiment.options
-    source = StoreSource(experiment.train)
     started = time.perf_counter()
-    fitter = Fitter(
-        *(source, options, device, options.engine, progress, scheduler),
-        scratch=experiment.folder,
-    )
-    fit = fitter.fit(k)
+    smaller = _smaller(experiment, k) if experiment.options.init == "warm" else None
+    if smaller is None:
+        fit = fitter.fit(k)
+    else:
+        centroids, mse = read_centroids(experiment.dictionaries, smaller)
+        fit = fitter.fit(k, centroids.reshape(smaller, -1), at_most=mse, settled=True)
     seconds = time.perf_counter() - started
     heldout_mse = None
     if experiment.test:
@@ -182,7 +192,8 @@ def _learn(
         attributes={
             **_scores(fit, heldout_mse, seconds),
             "digest": experiment.digest,
-            "device": str(device),
+            "started_from": smaller,
+            "device": device,
             "variance": fit.sums.mean_variance(),
             "peak_memory": peak_resident(),
             "versions": {name: version(name) for name in ("torch", "numpy", "zarr", "xarray")},
@@ -201,6 +212,7 @@ def _scores(fit: Fit, heldout_mse: float | None, seconds: float) -> dict[str, An
         "seconds": seconds,
         "live": fit.sums.live,
         "converged": fit.converged,
+        "stopped": fit.stopped,
     }
 
 

@@ -33,7 +33,8 @@ class Dictionary:
     count: (k,) int64, rows nearest to each centroid.
     sse: (k,) float64, squared pixel levels.
     history: for each name of HISTORY one number per pass; `seconds` is the time of the pass.
-    attributes: plain JSON: k, mse, sse, heldout_mse, passes, rows_seen, seconds, live, config, …
+    attributes: plain JSON: k, mse, sse, heldout_mse, passes, rows_seen, seconds, live, stopped,
+        started_from (the K whose centroids it began with, or null), …
     """
 
     centroids: np.ndarray
@@ -85,6 +86,15 @@ def finished_dictionaries(path: Path) -> dict[int, dict[str, Any]]:
     found = [dict(group.attrs) for _, group in _open_root(path).groups()]
     whole = [a for a in found if a.get("complete") is True]
     return {cast(int, a["k"]): a for a in sorted(whole, key=lambda a: cast(int, a["k"]))}
+
+
+def read_centroids(path: Path, k: int) -> tuple[np.ndarray, float]:
+    """Centroids of a stored dictionary, (k, *patch_shape), and their MSE.
+
+    Raises: IntegrityError when they are damaged.
+    """
+    group = open_dictionaries(path)[group_name(k)]
+    return group["centroids"].to_numpy(), float(group.attrs["mse"])
 
 
 def create_dictionaries(path: Path, attributes: dict[str, Any]) -> None:

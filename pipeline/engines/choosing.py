@@ -1,14 +1,12 @@
 """What the assignment engines have in common, and which one a name means."""
 
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
-from pipeline.engines import dense
-from pipeline.engines.kernel_cache import drop_stale
+from pipeline.engines import dense, pruned
 from pipeline.sums import ClusterSums
 from storage.errors import InputError
 
@@ -51,21 +49,21 @@ def make_engine(name: str, device: torch.device, dim: int, dtype: np.dtype) -> A
     """
     if _chosen(name, device) == "torch":
         return dense.DenseEngine(device, dim, dtype)
-    return _pruned().PrunedEngine(dim, dtype)
+    return pruned.PrunedEngine(dim, dtype)
 
 
 def projected_bytes(name: str, device: torch.device, k: int, dim: int, block_rows: int) -> int:
     """Host memory that an engine needs beside its rows, in bytes, at most."""
     if _chosen(name, device) == "torch":
         return dense.projected_bytes(k, dim)
-    return _pruned().projected_bytes(k, dim, block_rows)
+    return pruned.projected_bytes(k, dim, block_rows)
 
 
 def blocks_at_once(name: str, device: torch.device, k: int, source: "Source") -> int:
     """How many blocks of a source an engine works best with at a time."""
     if _chosen(name, device) == "torch":
         return 1
-    return int(_pruned().blocks_at_once(k, source))
+    return int(pruned.blocks_at_once(k, source))
 
 
 def _chosen(name: str, device: torch.device) -> str:
@@ -76,10 +74,3 @@ def _chosen(name: str, device: torch.device) -> str:
     if name == "auto":
         return "pruned" if device.type == "cpu" else "torch"
     return name
-
-
-def _pruned() -> ModuleType:
-    drop_stale(Path(__file__).parent)
-    from pipeline.engines import pruned  # numba loads where it is used
-
-    return pruned

@@ -76,12 +76,13 @@ class Known(NamedTuple):
 class Moves(NamedTuple):
     """How far centroids went since the labels were found; in levels of the stored distances.
 
-    own: (k,) int32, rounded up. ring: (k, rings + 1) int32, the largest among the neighbours in the
-    ring, rounded up. outside: (k, rings + 1) int32, distance to any centroid outside it, rounded
-    down.
+    own: (k,) int32, as their own rows see it, rounded up. others: (k,) int32, as all other rows do.
+    ring: (k, rings + 1) int32, the largest of the latter among the neighbours in the ring.
+    outside: (k, rings + 1) int32, distance to any centroid outside it, rounded down.
     """
 
     own: np.ndarray
+    others: np.ndarray
     ring: np.ndarray
     outside: np.ndarray
 

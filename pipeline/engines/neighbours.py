@@ -67,19 +67,25 @@ class Neighbours:
         state = (self._age, self._spacing, self._whole)
         self._for_each(_renew, table, self.lists, longest, limits, moved, movers, rest, *state)
 
-    def moves(self, moved: np.ndarray, unit: np.float32, twins: np.ndarray) -> Moves:
-        """What the screening needs of the lists. moved: (k,) float32, since labels were found.
+    def moves(
+        self, own: np.ndarray, others: np.ndarray, unit: np.float32, twins: np.ndarray
+    ) -> Moves:
+        """What the screening needs of the lists.
 
-        twins: centroids that had an equal then, which was left out of the bounds of their rows.
+        own, others: (k,) float32, how far each went since labels were found, as its own rows and
+        as all others see it. twins: centroids that had an equal then, which was left out of the
+        bounds of their rows.
         """
-        k = len(moved)
-        levels = np.minimum(np.ceil(moved / unit), FAR_LEVEL).astype(np.int32)
+        k = len(own)
+        near, far = (
+            np.minimum(np.ceil(moved / unit), FAR_LEVEL).astype(np.int32) for moved in (own, others)
+        )
         # The last ring holds everything, for rows that lie far from all centroids.
-        ring = np.full((k, len(RINGS) + 1), levels.max(), np.int32)
+        ring = np.full((k, len(RINGS) + 1), far.max(), np.int32)
         outside = np.full((k, len(RINGS) + 1), FAR_LEVEL, np.int32)
-        self._for_each(_rings, self.lists, levels, unit, k, ring, outside)
+        self._for_each(_rings, self.lists, far, unit, k, ring, outside)
         ring[twins] = FAR_LEVEL
-        return Moves(levels, ring, outside)
+        return Moves(near, far, ring, outside)
 
     def _for_each(self, kernel: Callable[..., None], *arguments: Any) -> None:
         """Run a kernel over all centroids, stretch by stretch."""

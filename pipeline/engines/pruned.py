@@ -120,10 +120,12 @@ class _Walked:
 class _Pass:
     """What came of the centroids since the labels in the memory were found.
 
-    moved: (k,) float32, how far they went. twins: (m,) int64, those that had an equal then.
+    own, others: (k,) float32, how far they went, seen from their own rows and from all others.
+    twins: (m,) int64, those that had an equal then.
     """
 
-    moved: np.ndarray
+    own: np.ndarray
+    others: np.ndarray
     twins: np.ndarray
     memory: RowMemory | None = None
     moves: Moves | None = None
@@ -148,6 +150,12 @@ class PrunedEngine:
         self._loaded: _Loaded | None = None
         self.effort = Effort()
 
+    @property
+    def table(self) -> Table:
+        """The loaded centroids as the kernels read them."""
+        assert self._loaded is not None  # load() comes first
+        return self._loaded.table
+
     def remember(self, source: Source, folder: Path | None = None) -> RowMemory:
         """A memory for the passes over one source; folder: of its scratch file."""
         return RowMemory(source.n_rows, source.block_rows, folder)
@@ -168,10 +176,11 @@ class PrunedEngine:
         moved = memory.start(centroids, float(self._unit / scale)) if memory is not None else None
         twins = np.empty(0, np.int64)
         if moved is None:
-            moved = np.zeros(len(centroids))
+            moved = np.zeros(len(centroids)), np.zeros(len(centroids))
         elif memory is not None:
-            _, twins = repeated(memory.before)
-        self._pass = _Pass((1.000001 * moved * scale).astype(np.float32), twins, memory)
+            twins = memory.before_labels(repeated(memory.before)[1])
+        own, others = ((1.000001 * went * scale).astype(np.float32) for went in moved)
+        self._pass = _Pass(own, others, twins, memory)
 
     def assign(self, rows: np.ndarray) -> np.ndarray:
         """Index of the nearest centroid of each row. rows: (n, d). Returns: (n,) int64."""
@@ -188,7 +197,8 @@ class PrunedEngine:
         else:
             known, labelled = memory.recall(index)
             if memory.counted(index):
-                before = known.label.copy() if labelled else self._labels_before(rows, memory)
+                whole = labelled and memory.fresh(index)
+                before = known.label.copy() if whole else self._labels_before(rows, memory)
             self._label(rows, known, labelled=labelled)
             memory.keep(index, known)
         if self._dtype.itemsize > 1:
@@ -206,7 +216,7 @@ class PrunedEngine:
     def _labels_before(self, rows: np.ndarray, memory: RowMemory) -> np.ndarray:
         """Labels of the pass before, found once more: what was kept of them is damaged."""
         self._again.load(memory.before)
-        return self._again._find(rows).label
+        return memory.before_labels(self._again._find(rows).label)
 
     def _add(self, rows: np.ndarray, known: Known, into: ClusterSums) -> None:
         def work(first: int, stop: int) -> ClusterSums:
@@ -364,8 +374,8 @@ class PrunedEngine:
             loaded.listed = True
         now = self._pass
         if now.moves is None:
-            now.moves = self._neighbours.moves(now.moved, self._unit, now.twins)
-            now.movers = rank_moves(now.moves.own)
+            now.moves = self._neighbours.moves(now.own, now.others, self._unit, now.twins)
+            now.movers = rank_moves(now.moves.others)
             nearby = now.moves.ring[:, 1] + now.moves.own
             now.margin = (MARGIN * float(self._unit) * nearby).astype(np.float32)
 

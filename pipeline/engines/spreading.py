@@ -17,6 +17,12 @@ NOBODY = -1
 ROOM = 4  # places for each point, before gaps are closed up
 
 
+def field_bytes(m: int, dim: int, k: int) -> int:
+    """What a field of m points and k centroids takes, in bytes, at most."""
+    padded = -(-dim // WIDTH) * WIDTH
+    return m * (4 * padded + 8 + 8 * ROOM + 8 * ROOM // 2) + k * (8 * padded + 64)
+
+
 class Field(NamedTuple):
     """Weighted points among growing centroids.
 
@@ -89,7 +95,7 @@ def enter(field: Field, label: np.ndarray) -> None:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def spread(
+def spread_out(
     field: Field, k: int, dim: int, draws: np.ndarray, chosen: np.ndarray, gains: np.ndarray
 ) -> int:
     """Draw one centroid after the other, from number k on, which must not be the first.
@@ -143,9 +149,7 @@ def _draw(field: Field, k: int, target: float) -> int:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _near(
-    field: Field, k: int, dim: int, point: int, near: np.ndarray, squares: np.ndarray
-) -> int:
+def _near(field: Field, k: int, dim: int, point: int, near: np.ndarray, squares: np.ndarray) -> int:
     """Clusters with points that may be nearer to `point`, into `near`; how many."""
     width, columns, x = len(field.start), field.columns, field.points[point]
     for j in range(0, k, WIDTH):

@@ -31,11 +31,7 @@ def make_table(centroids: np.ndarray, integers: bool, before: Table | None = Non
         shift, scale = before.shift, float(before.scale)
     else:
         shift = (np.rint(mean) if integers else mean).astype(centroids.dtype)
-        scale = 1.0
-        if spread > 0:
-            # A power of two loses nothing. Rows beyond float32's range are left to float64.
-            most = 1000 if centroids.dtype == np.float64 else 120
-            scale = 2.0 ** -min(max(math.frexp(spread)[1], -most), most)
+        scale = scale_of(spread, centroids.dtype)
     exact = (wide - shift) * scale
     shifted = np.zeros((k + 1, dim), np.float32)
     shifted[:k] = exact
@@ -63,6 +59,15 @@ def make_table(centroids: np.ndarray, integers: bool, before: Table | None = Non
         slack,
         rounding,
     )
+
+
+def scale_of(spread: float, dtype: np.dtype) -> float:
+    """Power of two, which loses nothing, that brings a spread below 1."""
+    if spread == 0:
+        return 1.0
+    # Rows beyond float32's range are left to float64.
+    most = 1000 if dtype == np.float64 else 120
+    return float(2.0 ** -min(max(math.frexp(spread)[1], -most), most))
 
 
 def repeated(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,170 @@
+"""Nested batches: Lloyd on a prefix of the rows that grows when more passes over it gain nothing.
+
+Any prefix of a patch store is a sample of the whole. As long as a step gains more than sampling
+errors cost, more rows would only make it slower; then the prefix is doubled (Newling & Fleuret
+2016, arXiv 1602.02934, who compare the noise of each centroid with its move). The last steps run on
+all rows. On the way, centroids are added and removed where that helps (see `breathing`).
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.breathing import Breathing, nearest_among
+from pipeline.empty_clusters import fill_empty
+from pipeline.executors import Executor
+from pipeline.passes import Fit, History, Stopped, final_fit, mean_squared_error
+from pipeline.progress import Progress
+from pipeline.streaming import centroid_dtype
+
+FIRST_ROWS, FIRST_PER_CENTROID = 1 << 17, 100  # of the shortest prefix
+MOVE_ROWS, MOVE_PER_CENTROID = (
+    1 << 21,
+    500,
+)  # of the prefix on which centroids are added and removed
+ADDED = 0.05  # of the centroids, at first
+INHALE_STEPS, EXHALE_STEPS = 4, 6  # of Lloyd, with the added ones and without the removed ones
+WORTH = 2e-4  # gain of a move, relative to the MSE, below which fewer are moved
+
+
+def prefixes(n: int, k: int, *, settled: bool) -> tuple[list[int], int]:
+    """Row counts of the growing prefix, each about twice the one before; the last is n.
+
+    settled: the centroids come from a fit on all rows, so that small samples say nothing new.
+    Returns: them, and the place of the one on which centroids are moved.
+    """
+    sizes = [n]
+    while sizes[0] >= 2 * max(FIRST_ROWS, FIRST_PER_CENTROID * k):
+        sizes.insert(0, -(-sizes[0] // 2))
+    enough = [size >= max(MOVE_ROWS, MOVE_PER_CENTROID * k) for size in sizes]
+    moving = enough.index(True) if any(enough) else len(sizes) - 1
+    return (sizes[moving:], 0) if settled else (sizes, moving)
+
+
+def noise(k: int, rows: int) -> float:
+    """What the sampling of so many rows adds to the MSE on all rows, relative to it.
+
+    A mean of m rows is off by the variance of its cluster over m; summed over clusters, weighted
+    by their rows, that is k / rows of the MSE.
+    """
+    return k / rows
+
+
+@dataclass
+class _Steps:
+    """Lloyd steps on prefixes, recorded."""
+
+    executor: Executor
+    empty: str
+    rng: np.random.Generator
+    progress: Progress
+    history: History = field(default_factory=History)
+
+    def step(
+        self, centroids: np.ndarray, rows: int, heirs: np.ndarray | None = None
+    ) -> tuple[np.ndarray, float]:
+        """One step. Returns: the new centroids, and the MSE on these rows of those given."""
+        sums, seconds = self.executor.run_pass(centroids, self.progress, rows, heirs)
+        mse = mean_squared_error(sums.sse(centroids), sums)
+        moved = sums.means(centroids).astype(centroids.dtype)
+        redrawn = fill_empty(moved, centroids, sums, self.empty, self.executor.source, self.rng)
+        shift = float(np.square(moved.astype(np.float64) - centroids).sum())
+        self.history.add(sums, mse, shift=shift, redrawn=redrawn, seconds=seconds)
+        self.progress.advance(0, **{"pass": self.count, "K": len(centroids), "MSE": mse})
+        self.variance = sums.mean_variance()
+        return moved, mse
+
+    @property
+    def count(self) -> int:
+        return len(self.history.rows)
+
+    def settle(
+        self, centroids: np.ndarray, rows: int, *, most: int, tol: float, target: float
+    ) -> tuple[np.ndarray, Stopped]:
+        """Steps until one gains less than `target`, relative to the MSE."""
+        before = np.inf
+        for _ in range(most):
+            centroids, mse = self.step(centroids, rows)
+            if self.history.redrawn[-1] == 0:
+                if self.history.shift[-1] <= tol * self.variance:
+                    return centroids, "tol"
+                if before - mse < target * mse:
+                    return centroids, "target"
+            before = mse
+        return centroids, "max_iter"
+
+
+def fit_nested(
+    executor: Executor,
+    centroids: np.ndarray,
+    *,
+    max_iter: int,
+    tol: float,
+    target: float,
+    empty: str,
+    breathing: Breathing | None,
+    moves: int,
+    settled: bool,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> Fit:
+    """Steps on growing prefixes, then on all rows; assumes prepared input.
+
+    centroids: (k, d). max_iter: most steps on each prefix. tol: ends the run on all rows when the
+    squared shift of all centroids is at most tol times the mean variance of the columns. target:
+    ends it when a pass gains less than this share of the MSE. empty: see `fill_empty`. breathing,
+    moves: what adds and removes centroids, so many times at most. settled: see `prefixes`.
+    A last pass scores the centroids it ends with.
+    """
+    k, n = len(centroids), executor.source.n_rows
+    centroids = centroids.astype(centroid_dtype(executor.source))
+    steps = _Steps(executor, empty, rng, progress)
+    sizes, moving = prefixes(n, k, settled=settled)
+    stopped: Stopped = "max_iter"
+    for place, rows in enumerate(sizes):
+        if place == moving and breathing is not None and moves and k > 1:
+            centroids, _ = steps.settle(
+                centroids, rows, most=max_iter, tol=tol, target=max(noise(k, rows), 2 * WORTH)
+            )
+            centroids = _move(steps, centroids, rows, breathing, moves)
+        enough = target if rows == n else max(noise(k, rows), target)
+        centroids, stopped = steps.settle(centroids, rows, most=max_iter, tol=tol, target=enough)
+    return final_fit(
+        executor,
+        centroids,
+        steps.history,
+        empty=empty,
+        rng=rng,
+        updates=steps.count,
+        stopped=stopped,
+        progress=progress,
+    )
+
+
+def _move(
+    steps: _Steps, centroids: np.ndarray, rows: int, breathing: Breathing, rounds: int
+) -> np.ndarray:
+    """Rounds of adding and removing; one that does not help is taken back."""
+    k, many = len(centroids), max(1, round(ADDED * len(centroids)))
+    best, lowest, heirs = centroids, np.inf, None
+    for _ in range(rounds):
+        grown = breathing.inhale(best, many, steps.rng) if many else best
+        if len(grown) == k:
+            break
+        for _ in range(INHALE_STEPS):
+            grown, _ = steps.step(grown, rows, heirs)
+            heirs = None
+        fewer = grown
+        while len(fewer) > k:
+            fewer, passed_on = breathing.exhale(fewer, len(fewer) - k)
+            heirs = passed_on if heirs is None else passed_on[heirs]
+        for _ in range(EXHALE_STEPS):
+            fewer, mse = steps.step(fewer, rows, heirs)
+            heirs = None
+        if mse > (1 - WORTH) * lowest:
+            many //= 2
+        if mse < lowest:
+            best, lowest = fewer, mse
+        else:
+            heirs = nearest_among(fewer, best)
+    return best
