@@ -16,7 +16,7 @@ from pipeline.executors import ClusterExecutor, Executor, LocalExecutor
 from pipeline.lloyd import fit_full
 from pipeline.memory import check_budget
 from pipeline.minibatch import fit_minibatch
-from pipeline.nested import ADDED, fit_nested
+from pipeline.nested import added, fit_nested
 from pipeline.passes import Fit
 from pipeline.progress import Progress
 from pipeline.scheduling import WORKER_BYTES, Scheduler
@@ -37,7 +37,7 @@ def projected_bytes(
     most, sample = k, 0
     if options.mode == "nested" and options.moves:
         rows = min(_move_sample_rows(k), source.n_rows)
-        most = k + round(ADDED * k)
+        most = k + added(k)
         sample = seeding.projected_bytes(most, dim, itemsize, rows)
     loop = projected_engine_bytes(engine, device, most, dim, block_rows) + sample
     loop += 8 * 8 * most * dim

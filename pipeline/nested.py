@@ -6,6 +6,7 @@ errors cost, more rows would only make it slower; then the prefix is doubled (Ne
 all rows. On the way, centroids are added and removed where that helps (see `breathing`).
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,9 +23,11 @@ MOVE_ROWS, MOVE_PER_CENTROID = (
     1 << 21,
     500,
 )  # of the prefix on which centroids are added and removed
-ADDED = 0.05  # of the centroids, at first
-INHALE_STEPS, EXHALE_STEPS = 4, 6  # of Lloyd, with the added ones and without the removed ones
-WORTH = 2e-4  # gain of a move, relative to the MSE, below which fewer are moved
+ADDED = 4.0  # centroids for each √K, at first
+PART = 0.07  # of the centroids that are removed at once; utilities hold for few at a time
+INHALE_STEPS, PART_STEPS, LAST_STEPS = 3, 2, 4  # of Lloyd with those added, and after a removal
+WORTH = 1e-4  # gain of a round, relative to the MSE, below which fewer are moved
+ENOUGH = 4e-4  # gain of a pass below which rounds begin
 
 
 def prefixes(n: int, k: int, *, settled: bool) -> tuple[list[int], int]:
@@ -124,7 +127,7 @@ def fit_nested(
     for place, rows in enumerate(sizes):
         if place == moving and breathing is not None and moves and k > 1:
             centroids, _ = steps.settle(
-                centroids, rows, most=max_iter, tol=tol, target=max(noise(k, rows), 2 * WORTH)
+                centroids, rows, most=max_iter, tol=tol, target=max(noise(k, rows), ENOUGH)
             )
             centroids = _move(steps, centroids, rows, breathing, moves)
         enough = target if rows == n else max(noise(k, rows), target)
@@ -141,11 +144,16 @@ def fit_nested(
     )
 
 
+def added(k: int) -> int:
+    """How many centroids are added and removed in the first round."""
+    return max(1, min(k // 2, round(ADDED * k**0.5)))
+
+
 def _move(
     steps: _Steps, centroids: np.ndarray, rows: int, breathing: Breathing, rounds: int
 ) -> np.ndarray:
     """Rounds of adding and removing; one that does not help is taken back."""
-    k, many = len(centroids), max(1, round(ADDED * len(centroids)))
+    k, many = len(centroids), added(len(centroids))
     best, lowest, heirs = centroids, np.inf, None
     for _ in range(rounds):
         grown = breathing.inhale(best, many, steps.rng) if many else best
@@ -154,13 +162,7 @@ def _move(
         for _ in range(INHALE_STEPS):
             grown, _ = steps.step(grown, rows, heirs)
             heirs = None
-        fewer = grown
-        while len(fewer) > k:
-            fewer, passed_on = breathing.exhale(fewer, len(fewer) - k)
-            heirs = passed_on if heirs is None else passed_on[heirs]
-        for _ in range(EXHALE_STEPS):
-            fewer, mse = steps.step(fewer, rows, heirs)
-            heirs = None
+        fewer, mse = _shrink(steps, grown, k, rows, breathing)
         if mse > (1 - WORTH) * lowest:
             many //= 2
         if mse < lowest:
@@ -168,3 +170,23 @@ def _move(
         else:
             heirs = nearest_among(fewer, best)
     return best
+
+
+def _shrink(
+    steps: _Steps, centroids: np.ndarray, k: int, rows: int, breathing: Breathing
+) -> tuple[np.ndarray, float]:
+    """Remove centroids down to k, a part at a time, with steps in between.
+
+    Returns: the k centroids, and the MSE before the last step.
+    """
+    surplus = len(centroids) - k
+    parts = math.ceil(surplus / (PART * k))
+    for part in range(parts - 1, -1, -1):
+        goal = k + surplus * part // parts
+        heirs = np.arange(len(centroids))
+        while len(centroids) > goal:
+            centroids, passed_on = breathing.exhale(centroids, len(centroids) - goal)
+            heirs = passed_on[heirs]
+        for step in range(PART_STEPS if part else LAST_STEPS):
+            centroids, mse = steps.step(centroids, rows, None if step else heirs)
+    return centroids, mse
