@@ -23,7 +23,7 @@ from pipeline.scheduling import WORKER_BYTES, Scheduler
 from pipeline.streaming import READ_AHEAD, GatheredSource, Source, StoreSource
 from pipeline.sums import ClusterSums
 
-MOVE_SAMPLE_ROWS, MOVE_SAMPLE_PER_CENTROID = 1 << 17, 32
+MOVE_SAMPLE_ROWS, MOVE_SAMPLE_PER_CENTROID = 1 << 17, 16
 MENDING_STEPS = 10  # of Lloyd on all rows, where a larger dictionary came out worse
 
 
