@@ -26,6 +26,9 @@ MOVE_ROWS, MOVE_PER_CENTROID = (
 ADDED = 4.0  # centroids for each √K, at first
 PART = 0.07  # of the centroids that are removed at once; utilities hold for few at a time
 INHALE_STEPS, PART_STEPS, LAST_STEPS = 3, 2, 4  # of Lloyd with those added, and after a removal
+# Steps go farther than to the means, which takes half as many (Lee, Baek & Sung 1997, Modified
+# K-means algorithm for vector quantizer design, IEEE Signal Processing Letters 4; 1.8 there).
+FARTHER = 1.7
 WORTH = 1e-4  # gain of a round, relative to the MSE, below which fewer are moved
 ENOUGH = 4e-4  # gain of a pass below which rounds begin
 
@@ -55,26 +58,45 @@ def noise(k: int, rows: int) -> float:
 
 @dataclass
 class _Steps:
-    """Lloyd steps on prefixes, recorded."""
+    """Lloyd steps on prefixes, recorded.
+
+    means, variance: (k, d) of the clusters and mean column variance of the rows of the last step.
+    """
 
     executor: Executor
     empty: str
     rng: np.random.Generator
     progress: Progress
     history: History = field(default_factory=History)
+    means: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    variance: float = 0.0
 
     def step(
-        self, centroids: np.ndarray, rows: int, heirs: np.ndarray | None = None
+        self,
+        centroids: np.ndarray,
+        rows: int,
+        heirs: np.ndarray | None = None,
+        *,
+        length: float = FARTHER,
     ) -> tuple[np.ndarray, float]:
-        """One step. Returns: the new centroids, and the MSE on these rows of those given."""
+        """One step, `length` times as far as to the means, which are kept.
+
+        Returns: the new centroids, and the MSE on these rows of those given.
+        """
         sums, seconds = self.executor.run_pass(centroids, self.progress, rows, heirs)
         mse = mean_squared_error(sums.sse(centroids), sums)
-        moved = sums.means(centroids).astype(centroids.dtype)
-        redrawn = fill_empty(moved, centroids, sums, self.empty, self.executor.source, self.rng)
-        shift = float(np.square(moved.astype(np.float64) - centroids).sum())
+        means = sums.means(centroids)
+        self.means, self.variance = means.astype(centroids.dtype), sums.mean_variance()
+        moved = (centroids + length * (means - centroids)).astype(centroids.dtype)
+        before = self.means.copy()
+        redrawn = fill_empty(
+            self.means, centroids, sums, self.empty, self.executor.source, self.rng
+        )
+        elsewhere = np.any(before != self.means, axis=1)
+        moved[elsewhere] = self.means[elsewhere]
+        shift = float(np.square(self.means.astype(np.float64) - centroids).sum())
         self.history.add(sums, mse, shift=shift, redrawn=redrawn, seconds=seconds)
         self.progress.advance(0, **{"pass": self.count, "K": len(centroids), "MSE": mse})
-        self.variance = sums.mean_variance()
         return moved, mse
 
     @property
@@ -84,17 +106,19 @@ class _Steps:
     def settle(
         self, centroids: np.ndarray, rows: int, *, most: int, tol: float, target: float
     ) -> tuple[np.ndarray, Stopped]:
-        """Steps until one gains less than `target`, relative to the MSE."""
-        before = np.inf
+        """Steps until one gains less than `target`, relative to the MSE; the last to the means."""
+        before, length = np.inf, FARTHER
         for _ in range(most):
-            centroids, mse = self.step(centroids, rows)
+            centroids, mse = self.step(centroids, rows, length=length)
             if self.history.redrawn[-1] == 0:
                 if self.history.shift[-1] <= tol * self.variance:
-                    return centroids, "tol"
-                if before - mse < target * mse:
-                    return centroids, "target"
+                    return self.means, "tol"
+                if mse > before and length > 1:
+                    length = 1.0  # too far
+                elif before - mse < target * mse:
+                    return self.means, "target"
             before = mse
-        return centroids, "max_iter"
+        return self.means, "max_iter"
 
 
 def fit_nested(

@@ -101,9 +101,9 @@ def final_fit(
         if attempt < REVIVALS // 2:
             fill_empty(centroids, centroids.copy(), sums, empty, executor.source, rng)
         else:  # where nearly all rows are equal, draws find no others
-            centroids[dead] = distinct_rows(executor.source, len(centroids), centroids[~dead])[
-                len(centroids) - redrawn :
-            ]
+            live = centroids[~dead]
+            rows = distinct_rows(executor.source, len(centroids), live)
+            centroids[dead] = rows[len(live) : len(centroids)]
     return Fit(centroids, sums, sse, history, updates, stopped)
 
 

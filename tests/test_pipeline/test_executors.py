@@ -22,11 +22,14 @@ from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore, open_d
 MEMORY = 3 << 30
 
 
-@given(st.integers(1, 100_000))
-def test_ranges_cover_all_blocks_once(blocks: int) -> None:
-    found = ranges(blocks)
+@given(st.integers(1, 100_000), st.floats(0, 1))
+def test_ranges_cover_all_blocks_once(blocks: int, share: float) -> None:
+    wanted = max(1, round(share * blocks))
+    found = ranges(blocks, wanted)
     assert len(found) <= MAX_RANGES
-    assert [block for first, stop in found for block in range(first, stop)] == list(range(blocks))
+    assert [block for first, stop in found for block in range(first, stop)] == list(range(wanted))
+    # those of a prefix begin where those of all rows do, so that workers know them again
+    assert {first for first, _ in found} <= {first for first, _ in ranges(blocks, blocks)}
 
 
 def store_of(images: np.ndarray, folder: Path) -> PatchStore:
