@@ -7,7 +7,7 @@ settle, and removing as many moves them to where they are of more use (Fritzke 2
 
 import numpy as np
 
-from pipeline.engines.crew import Crew
+from pipeline.engines.neighbours import nearest_lists
 from pipeline.engines.pruned import PrunedEngine
 from pipeline.engines.rivals import removal_costs
 from pipeline.seeding import add_by_distance
@@ -20,7 +20,7 @@ class Breathing:
     """
 
     def __init__(self, sample: np.ndarray, engine: PrunedEngine | None = None) -> None:
-        self._sample, self._crew = sample, Crew()
+        self._sample = sample
         self._engine = engine or PrunedEngine(sample.shape[1], sample.dtype)
 
     def inhale(self, centroids: np.ndarray, many: int, rng: np.random.Generator) -> np.ndarray:
@@ -42,7 +42,7 @@ class Breathing:
         k = len(centroids)
         self._engine.load(centroids)
         labels = self._engine.assign(self._sample)
-        costs, nearest = removal_costs(self._sample, labels, self._engine.table, self._crew)
+        costs, nearest = removal_costs(self._sample, labels, self._engine.table, self._engine.crew)
         stays, needed, heirs = np.ones(k, bool), np.zeros(k, bool), np.arange(k)
         for j in np.argsort(costs, kind="stable"):
             if many == 0:
@@ -53,9 +53,10 @@ class Breathing:
                 heirs[j] = nearest[j]
         return centroids[stays], (np.cumsum(stays) - 1)[heirs]
 
-
-def nearest_among(centroids: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """For each centroid, (k, d), the nearest of others, (m, d): (k,) int64."""
-    engine = PrunedEngine(centroids.shape[1], centroids.dtype)
-    engine.load(others)
-    return engine.assign(centroids)
+    def nearest_among(self, centroids: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """For each centroid, (k, d), the nearest of others, (m, d), or nearly: (k,) int64."""
+        self._engine.load(others)
+        table = self._engine.table
+        anchors = ((centroids - table.shift) * table.scale).astype(np.float32)
+        near = nearest_lists(anchors, table, 1, self._engine.crew)
+        return near.member.reshape(len(centroids), -1)[:, 0].astype(np.int64)

@@ -150,8 +150,9 @@ class FitOptions(Options):
     """Stop when the centroids' squared shift is at most tol times the columns' mean variance."""
     target: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Stop when a pass gains less than this share of the MSE; 2e-4 for nested, else 0."""
-    moves: Annotated[int, Field(ge=0)] = 8
-    """nested: rounds of adding centroids where error is large and removing the least missed."""
+    moves: Annotated[int, Field(ge=0)] | None = None
+    """nested: rounds of adding centroids where error is large and removing the least missed; from
+    16 for small K to 5 for large ones; 0: none."""
     batch_size: Annotated[int, Field(ge=1)] = 65536
     """Rows of a mini-batch."""
     empty: Literal["random", "split"] = "random"

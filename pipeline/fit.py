@@ -35,7 +35,7 @@ def projected_bytes(
     block_rows = min(source.block_rows * blocks_at_once(engine, device, k, source), source.n_rows)
     blocks = (READ_AHEAD + 3) * block_rows * dim * itemsize
     most, sample = k, 0
-    if options.mode == "nested" and options.moves:
+    if options.mode == "nested" and options.moves != 0:
         rows = min(_move_sample_rows(k), source.n_rows)
         most = k + added(k)
         sample = seeding.projected_bytes(most, dim, itemsize, rows)
@@ -108,7 +108,9 @@ class Fitter:
         """
         options, progress = self._options, self._progress
         rng = generator(options, k)
-        start = seeding.seed_centroids(self._source, k, options.init, rng, init, progress)
+        start = seeding.seed_centroids(
+            self._source, k, options.init, rng, init, progress, self._own_engine
+        )
         progress.start(f"K={k}", (options.passes + 1) * self._source.n_rows, "rows")
         try:
             fit = self._run(start, rng, settled=settled)
@@ -149,7 +151,7 @@ class Fitter:
             tol=options.tol,
             target=options.least_gain,
             empty=options.empty,
-            breathing=self._breathing(len(start)) if options.moves else None,
+            breathing=self._breathing(len(start)) if options.moves != 0 else None,
             moves=options.moves,
             settled=settled,
             rng=rng,
@@ -175,8 +177,16 @@ class Fitter:
             # Of its own generator, so that no other K has a part in it.
             rng = np.random.default_rng([self._options.seed, rows])
             self._sample = seeding.draw_sample(self._source, rows, rng)
-        engine = self._executor.engine if isinstance(self._executor, LocalExecutor) else None
-        return Breathing(self._sample, engine if isinstance(engine, PrunedEngine) else None)
+        return Breathing(self._sample, self._own_engine)
+
+    @cached_property
+    def _own_engine(self) -> PrunedEngine | None:
+        """The one pruned engine of this process: its lists and threads serve all that it does."""
+        if self._scheduler.remote and isinstance(self._source, StoreSource):
+            return None
+        source = self._source
+        engine = make_engine(self._engine, self._device, source.dim, source.dtype)
+        return engine if isinstance(engine, PrunedEngine) else None
 
     @cached_property
     def _executor(self) -> Executor:
@@ -191,7 +201,9 @@ class Fitter:
         return self._local_executor(source, remember=remember)
 
     def _local_executor(self, source: Source, *, remember: bool) -> LocalExecutor:
-        engine = make_engine(self._engine, self._device, source.dim, source.dtype)
+        engine = self._own_engine or make_engine(
+            self._engine, self._device, source.dim, source.dtype
+        )
         if not remember:
             return LocalExecutor(source, engine)
         blocks = blocks_at_once(self._engine, self._device, self._largest, source)

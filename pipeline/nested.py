@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.breathing import Breathing, nearest_among
+from pipeline.breathing import Breathing
 from pipeline.empty_clusters import fill_empty
 from pipeline.executors import Executor
 from pipeline.passes import Fit, History, Stopped, final_fit, mean_squared_error
@@ -130,7 +130,7 @@ def fit_nested(
     target: float,
     empty: str,
     breathing: Breathing | None,
-    moves: int,
+    moves: int | None,
     settled: bool,
     rng: np.random.Generator,
     progress: Progress,
@@ -140,13 +140,14 @@ def fit_nested(
     centroids: (k, d). max_iter: most steps on each prefix. tol: ends the run on all rows when the
     squared shift of all centroids is at most tol times the mean variance of the columns. target:
     ends it when a pass gains less than this share of the MSE. empty: see `fill_empty`. breathing,
-    moves: what adds and removes centroids, so many times at most. settled: see `prefixes`.
+    moves: what adds and removes centroids, so many times at most; None: see `rounds_of`. settled: see `prefixes`.
     A last pass scores the centroids it ends with.
     """
     k, n = len(centroids), executor.source.n_rows
     centroids = centroids.astype(centroid_dtype(executor.source))
     steps = _Steps(executor, empty, rng, progress)
     sizes, moving = prefixes(n, k, settled=settled)
+    moves = rounds_of(k) if moves is None else moves
     stopped: Stopped = "max_iter"
     for place, rows in enumerate(sizes):
         if place == moving and breathing is not None and moves and k > 1:
@@ -173,6 +174,11 @@ def added(k: int) -> int:
     return max(1, min(k // 2, round(ADDED * k**0.5)))
 
 
+def rounds_of(k: int) -> int:
+    """How many rounds are worth their time where nothing is asked for."""
+    return min(max(round(500 / k**0.5), 5), 16)
+
+
 def _move(
     steps: _Steps, centroids: np.ndarray, rows: int, breathing: Breathing, rounds: int
 ) -> np.ndarray:
@@ -192,7 +198,7 @@ def _move(
         if mse < lowest:
             best, lowest = fewer, mse
         else:
-            heirs = nearest_among(fewer, best)
+            heirs = breathing.nearest_among(fewer, best)
     return best
 
 

@@ -5,7 +5,7 @@ from contextlib import closing
 import numpy as np
 import torch
 
-from pipeline.engines import make_engine
+from pipeline.engines import AssignmentEngine, make_engine
 from pipeline.engines.spreading import enter, field_bytes, make_field, place, spread_out
 from pipeline.engines.tables import scale_of
 from pipeline.progress import Progress, SilentProgress
@@ -29,12 +29,14 @@ def seed_centroids(
     rng: np.random.Generator,
     given: np.ndarray | None = None,
     progress: Progress | None = None,
+    engine: AssignmentEngine | None = None,
 ) -> np.ndarray:
     """K initial centroids: distinct rows of the source, after those that are `given`.
 
     init: "random" (the study's) draws them uniformly; "k-means++" draws them from a uniform
         sample by greedy D² sampling, "k-means||" in a few rounds, for large K.
     given: (m, d) centroids to start from, m <= k; the others are drawn by k-means++.
+    engine: labels the sample; None: one of its own.
     Returns: (k, d), of the rows' dtype if nothing is given.
     Raises: InputError when the source has fewer than k distinct rows.
     """
@@ -49,8 +51,8 @@ def seed_centroids(
         # Too few distinct rows by chance: all of them are candidates then.
         sample = distinct_rows(source, k, sample)
     if init == "k-means||" and given is None:
-        return kmeans_parallel(sample, k, rng, progress)
-    return kmeans_plus_plus(sample, k, rng, given, progress)
+        return kmeans_parallel(sample, k, rng, progress, engine)
+    return kmeans_plus_plus(sample, k, rng, given, progress, engine=engine)
 
 
 def sample_rows(k: int) -> int:
@@ -82,11 +84,12 @@ def kmeans_plus_plus(
     given: np.ndarray | None = None,
     progress: Progress | None = None,
     weights: np.ndarray | None = None,
+    engine: AssignmentEngine | None = None,
 ) -> np.ndarray:
     """Greedy k-means++ (Arthur & Vassilvitskii 2007, section 6: the best of a few candidates).
 
     sample: (m, d) with at least k distinct rows. given: centroids that stand already, fewer than
-    k. weights: (m,) of the rows of the sample; None: all the same.
+    k. weights: (m,) of the rows of the sample; None: all the same. engine: see `seed_centroids`.
     Returns: (k, d), the given ones, then rows of the sample; of its dtype if nothing is given.
     """
     progress = progress or SilentProgress()
@@ -96,7 +99,7 @@ def kmeans_plus_plus(
         standing, labels = sample[first : first + 1], np.zeros(len(sample), np.int64)
     else:
         standing = given
-        engine = make_engine("auto", CPU, sample.shape[1], sample.dtype)
+        engine = engine or _engine_of(sample)
         engine.load(given.astype(centroid_type(sample.dtype)))
         labels = engine.assign(sample)
     progress.advance(len(standing))
@@ -145,19 +148,25 @@ def add_by_distance(
 
 
 def kmeans_parallel(
-    sample: np.ndarray, k: int, rng: np.random.Generator, progress: Progress | None = None
+    sample: np.ndarray,
+    k: int,
+    rng: np.random.Generator,
+    progress: Progress | None = None,
+    engine: AssignmentEngine | None = None,
 ) -> np.ndarray:
     """k-means|| (Bahmani et al. 2012, Scalable K-Means++): rounds of many independent draws.
 
     Each round draws about K / 2 rows with probabilities in proportion to their squared distances;
     k-means++ then chooses among the drawn ones, weighted by the rows that are nearest to each.
-    sample: (m, d) with at least k distinct rows. Returns: (k, d) rows of the sample.
+    sample: (m, d) with at least k distinct rows. engine: see `seed_centroids`.
+    Returns: (k, d) rows of the sample.
     """
+    engine = engine or _engine_of(sample)
     m = len(sample)
     nearest, label = np.full(m, np.inf), np.zeros(m, np.int64)
     fresh, drawn = sample[rng.integers(m, size=1)], np.empty((0, sample.shape[1]), sample.dtype)
     for _ in range(ROUNDS + 1):
-        _improve(sample, fresh, len(drawn), nearest, label)
+        _improve(engine, sample, fresh, len(drawn), nearest, label)
         drawn = np.concatenate([drawn, fresh])
         potential = nearest.sum()
         if potential == 0:
@@ -167,19 +176,27 @@ def kmeans_parallel(
         if len(fresh) == 0:
             break
     if len(drawn) <= k:  # few rows are far from the others
-        return kmeans_plus_plus(sample, k, rng, drawn, progress)
+        return kmeans_plus_plus(sample, k, rng, drawn, progress, engine=engine)
     weights = np.bincount(label, minlength=len(drawn))
     return kmeans_plus_plus(drawn, k, rng, None, progress, weights)
 
 
+def _engine_of(sample: np.ndarray) -> AssignmentEngine:
+    return make_engine("auto", CPU, sample.shape[1], sample.dtype)
+
+
 def _improve(
-    sample: np.ndarray, fresh: np.ndarray, first: int, nearest: np.ndarray, label: np.ndarray
+    engine: AssignmentEngine,
+    sample: np.ndarray,
+    fresh: np.ndarray,
+    first: int,
+    nearest: np.ndarray,
+    label: np.ndarray,
 ) -> None:
     """Take rows over, in place, that are nearer to one of `fresh`, candidates from `first` on.
 
     nearest: (m,) float64, squared distance of each row to its candidate. label: (m,) which that is.
     """
-    engine = make_engine("auto", CPU, sample.shape[1], sample.dtype)
     centroids = fresh.astype(centroid_type(sample.dtype))
     engine.load(centroids)
     found = engine.assign(sample)

@@ -136,16 +136,16 @@ class _Pass:
 class PrunedEngine:
     """Assigns rows to their nearest centroid, ties to the lowest index; on the CPU.
 
-    dim, dtype: of the rows. effort: since the last `load`.
+    dim, dtype: of the rows. effort: since the last `load`. crew: its threads.
     Memory: `projected_bytes`.
     """
 
     def __init__(self, dim: int, dtype: np.dtype) -> None:
         self._dim, self._dtype, self._integers = dim, dtype, dtype.kind in "ui"
-        self._crew = Crew()
+        self.crew = Crew()
         self._piece_sums = PieceSums(torch.device("cpu"), dim, dtype)
         self._unit = unit_of(dim)
-        self._neighbours = Neighbours(self._crew)
+        self._neighbours = Neighbours(self.crew)
         self._rooms = [Rows(*(np.empty(0, kind) for kind in ("i4", "i4", "f4")))] * 2
         self._loaded: _Loaded | None = None
         self.effort = Effort()
@@ -224,7 +224,7 @@ class PrunedEngine:
             add_rows(rows, known.label, first, stop, part.sums, part.counts, part.squares)
             return part
 
-        for part in self._crew.run(work, self._crew.stretches(len(rows), each=1)):
+        for part in self.crew.run(work, self.crew.stretches(len(rows), each=1)):
             into += part
 
     def _add_pieces(self, rows: np.ndarray, known: Known, into: ClusterSums) -> None:
@@ -232,7 +232,7 @@ class PrunedEngine:
         pieces = torch.from_numpy(rows).split(size)
         labels = torch.from_numpy(known.label.astype(np.int64)).split(size)
         work = partial(self._piece_sums.sum_up, k=len(into.counts), origin=into.origin)
-        for part in self._crew.pool.map(work, pieces, labels):
+        for part in self.crew.pool.map(work, pieces, labels):
             into += part  # in the order of the rows
 
     def _take(self, centroids: np.ndarray, before: _Loaded | None, share: float) -> _Loaded:
@@ -261,17 +261,17 @@ class PrunedEngine:
         self.effort.rows += len(rows)
         if not labelled:
             if loaded.k <= SMALL or (not loaded.listed and len(rows) < FEW_ROWS * loaded.k):
-                self._count(walk_all(rows, loaded.table, known, self._unit, self._crew))
+                self._count(walk_all(rows, loaded.table, known, self._unit, self.crew))
                 self.effort.walked += len(rows)
                 return
             if loaded.coarse is None:
-                loaded.coarse = Coarse(loaded.table, self._crew)
+                loaded.coarse = Coarse(loaded.table, self.crew)
             self._count(loaded.coarse.guess(rows, known))
         self._prepare(loaded)
         # Stretches that have enough rows of every cluster go their own ways, in a core's cache;
         # otherwise threads screen stretches, and then walk the clusters of all of them together.
         length = max(STRETCH_ROWS, int(ROWS_OF_CLUSTER * loaded.k / loaded.share))
-        if len(rows) >= length * self._crew.threads:
+        if len(rows) >= length * self.crew.threads:
             self._label_apart(rows, known, loaded, length)
         else:
             self._label_together(rows, known, loaded)
@@ -288,18 +288,18 @@ class PrunedEngine:
 
         starts = range(0, len(rows), length)
         stretches = [(first, min(first + length, len(rows))) for first in starts]
-        listed, walked = zip(*self._crew.run(work, stretches), strict=True)
+        listed, walked = zip(*self.crew.run(work, stretches), strict=True)
         self._finish(rows, known, loaded, sum(listed), walked)
 
     def _label_together(self, rows: np.ndarray, known: Known, loaded: _Loaded) -> None:
-        stretches = self._crew.stretches(len(rows), each=1)
+        stretches = self.crew.stretches(len(rows), each=1)
         counts = {first: np.zeros(loaded.k, np.int64) for first, _ in stretches}
         pending = self._room(0, len(rows))
 
         def look(first: int, stop: int) -> int:
             return self._screen(rows, known, loaded, pending, first, stop, counts[first])
 
-        listed = self._crew.run(look, stretches)
+        listed = self.crew.run(look, stretches)
         # A counting sort in pieces: each writes after what the ones before have of a cluster.
         each = np.stack(list(counts.values()))
         places = np.ascontiguousarray((each.T.cumsum().reshape(loaded.k, -1) - each.T).T)
@@ -310,9 +310,9 @@ class PrunedEngine:
             stretch = kept[first]
             group(pending, first, first + listed[stretch], places[stretch], grouped)
 
-        self._crew.run(place, stretches)
+        self.crew.run(place, stretches)
         work = partial(self._walk, rows, known, loaded, grouped)
-        walked = self._crew.run(work, self._crew.stretches(sum(listed)))
+        walked = self.crew.run(work, self.crew.stretches(sum(listed)))
         self._finish(rows, known, loaded, sum(listed), walked)
 
     def _screen(
@@ -364,7 +364,7 @@ class PrunedEngine:
             np.maximum(loaded.reach, part.reach, out=loaded.reach)
         left = np.concatenate([part.left for part in walked] or [np.empty(0, np.int32)])
         if len(left):
-            self._count(walk_some(left, rows, loaded.table, known, self._unit, self._crew))
+            self._count(walk_some(left, rows, loaded.table, known, self._unit, self.crew))
 
     def _prepare(self, loaded: _Loaded) -> None:
         """Lists of neighbours, and what the moves of the centroids mean for the bounds."""

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.breathing import Breathing, nearest_among
+from pipeline.breathing import Breathing
 from pipeline.engines.crew import Crew
 from pipeline.engines.pruned import PrunedEngine
 from pipeline.engines.rivals import LISTED, removal_costs
@@ -101,7 +101,7 @@ def test_the_least_missed_go_and_leave_their_rows_to_the_nearest() -> None:
         {(1, 0), (90, 0)},
         {(1, 0), (91, 1)},
     )
-    np.testing.assert_array_equal(nearest_among(centroids, fewer), heirs)
+    np.testing.assert_array_equal(breathing.nearest_among(centroids, fewer), heirs)
     few = centroids[:2]
     while len(few) > 1:
         few, _ = breathing.exhale(few, 5)
