@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import xarray
 from matplotlib.figure import Figure
 
 from analysis.drawing import styled, to_png
@@ -179,12 +180,21 @@ def _rebuilt(found: Findings, material: Material) -> ReportFigure:
 
 
 def _convergence(experiment: Experiment, found: Findings) -> list[ReportFigure]:
-    histories = {k: node["mse"].values for k, node in experiment.nodes.items()}
-    if max(len(mse) for mse in histories.values()) < MIN_PASSES:
+    histories = {k: _history(node) for k, node in experiment.nodes.items()}
+    if max(len(mse) for _, mse in histories.values()) < MIN_PASSES:
         return []
     caption = (
-        "Training MSE of each pass, over the rows that the pass saw. The last point of each curve"
-        " is the score of the final centroids on all rows."
+        "Training MSE of each pass, over the rows that the pass saw, against the rows of all passes"
+        " so far. The last point of each curve is the score of the final centroids on all rows."
     )
+    if any((node["live"] > k).any() for k, node in experiment.nodes.items()):
+        caption += " Passes while centroids were on trial are left out."
     figure = convergence_figure(histories, found.pixels)
     return [_drawn("convergence", "dictionaries", "Convergence.", caption, figure)]
+
+
+def _history(node: xarray.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Rows seen up to each pass, as a multiple of all rows, and its MSE; with K centroids alone."""
+    data = node
+    rows, regular = data["rows"].to_numpy(), data["live"].to_numpy() <= data.sizes["atom"]
+    return (np.cumsum(rows) / rows[-1])[regular], data["mse"].to_numpy()[regular]

@@ -126,13 +126,9 @@ def _provenance(experiment: Experiment) -> list[tuple[str, str]]:
 
 
 def _fit_options(experiment: Experiment) -> dict[str, Any]:
-    """Options of the fit as the command line names them, less what its mode does not use."""
+    """Options of the fit as the command line names them."""
     fit = experiment.facts["fit"]
-    return {
-        name.replace("_", "-"): value
-        for name, value in fit.items()
-        if (name, fit["mode"]) != ("batch_size", "full")
-    }
+    return {name.replace("_", "-"): value for name, value in fit.items() if value is not None}
 
 
 def _devices(experiment: Experiment) -> str:

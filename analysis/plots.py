@@ -139,20 +139,24 @@ def use_figure(curve: xarray.Dataset, counts: dict[int, np.ndarray]) -> Figure:
     return figure
 
 
-def convergence_figure(histories: dict[int, np.ndarray], pixels: PixelScale) -> Figure:
-    """MSE after each pass over the data, for each K; histories: K -> (passes,)."""
+def convergence_figure(
+    histories: dict[int, tuple[np.ndarray, np.ndarray]], pixels: PixelScale
+) -> Figure:
+    """MSE of the passes over the data, for each K.
+
+    histories: K -> rows seen as a multiple of all rows, and the MSE, each (passes,).
+    """
     figure = new_figure(2.5)
     axes = figure.subplots()
-    marker = "o" if max(len(mse) for mse in histories.values()) < 5 else ""
-    for mse, colour in zip(histories.values(), _shades_of_k(len(histories)), strict=True):
-        axes.plot(np.arange(1, len(mse) + 1), mse, color=colour, marker=marker)
-    if max(len(mse) for mse in histories.values()) > _LONG_RUN:
+    marker = "o" if max(len(mse) for _, mse in histories.values()) < 5 else ""
+    for (seen, mse), colour in zip(histories.values(), _shades_of_k(len(histories)), strict=True):
+        axes.plot(seen, mse, color=colour, marker=marker)
+    if max(seen[-1] for seen, _ in histories.values()) > _LONG_RUN:
         axes.set_xscale("log")
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _plain_log_ticks(axes)
     axes.set_yscale("log")
     _plain_log_ticks(axes)
-    axes.set_xlabel("pass over the data")
+    axes.set_xlabel("rows seen, in passes over all rows")
     axes.set_ylabel(f"MSE ({pixels.unit})")
     _legend_of_k(axes, list(histories))
     return figure

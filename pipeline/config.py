@@ -152,7 +152,7 @@ class FitOptions(Options):
     """Stop when a pass gains less than this share of the MSE; 2e-4 for nested, else 0."""
     moves: Annotated[int, Field(ge=0)] | None = None
     """nested: rounds of adding centroids where error is large and removing the least missed; from
-    16 for small K to 5 for large ones; 0: none."""
+    30 for small K to 7 for large ones; 0: none."""
     batch_size: Annotated[int, Field(ge=1)] = 65536
     """Rows of a mini-batch."""
     empty: Literal["random", "split"] = "random"
@@ -170,8 +170,8 @@ class FitOptions(Options):
         """Share of the MSE that a pass must gain for another to follow."""
         return TARGET[self.mode] if self.target is None else self.target
 
-    def digest(self, *stores: str) -> str:
-        """Hash of all that a dictionary's numbers depend on, beside K; stores: names."""
+    def in_use(self) -> dict[str, Any]:
+        """What the numbers of a dictionary depend on, beside K: plain JSON."""
         # By FitOptions' own fields: a subclass adds where and how it runs, not what comes out.
         fields = {name: getattr(self, name) for name in FitOptions.model_fields}
         fields["max_iter"], fields["target"] = self.passes, self.least_gain
@@ -179,7 +179,11 @@ class FitOptions(Options):
             del fields["batch_size"]
         if self.mode != "nested":
             del fields["moves"]
-        made_of = json.dumps([fields, stores], sort_keys=True)
+        return fields
+
+    def digest(self, *stores: str) -> str:
+        """Hash of all that a dictionary's numbers depend on, beside K; stores: names."""
+        made_of = json.dumps([self.in_use(), stores], sort_keys=True)
         return hashlib.sha256(made_of.encode()).hexdigest()[:8]
 
 

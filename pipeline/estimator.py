@@ -56,7 +56,7 @@ class StreamingKMeans(
         target: stop when a pass gains less than this share of the MSE; None: 2e-4 for nested,
             0 for the others.
         moves: rounds of adding centroids where error is large and removing the least missed,
-            in nested; None: 16 for small K to 5 for large ones.
+            in nested; None: 30 for small K to 7 for large ones.
         batch_size: rows of a mini-batch.
         empty: an empty cluster gets a "random" row, or half of the worst cluster ("split").
         engine: "pruned" (exact, skips what cannot be nearest, CPU only), "torch" (every row against

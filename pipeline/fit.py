@@ -16,7 +16,7 @@ from pipeline.executors import ClusterExecutor, Executor, LocalExecutor
 from pipeline.lloyd import fit_full
 from pipeline.memory import check_budget
 from pipeline.minibatch import fit_minibatch
-from pipeline.nested import added, fit_nested
+from pipeline.nested import added, fit_nested, planned_rows
 from pipeline.passes import Fit
 from pipeline.progress import Progress
 from pipeline.scheduling import WORKER_BYTES, Scheduler
@@ -111,7 +111,11 @@ class Fitter:
         start = seeding.seed_centroids(
             self._source, k, options.init, rng, init, progress, self._own_engine
         )
-        progress.start(f"K={k}", (options.passes + 1) * self._source.n_rows, "rows")
+        n = self._source.n_rows
+        planned = (options.passes + 1) * n
+        if options.mode == "nested":
+            planned = planned_rows(n, k, options.moves, settled=settled)
+        progress.start(f"K={k}", planned, "rows")
         try:
             fit = self._run(start, rng, settled=settled)
             if fit.mse > at_most:

@@ -23,13 +23,13 @@ MOVE_ROWS, MOVE_PER_CENTROID = (
     1 << 21,
     500,
 )  # of the prefix on which centroids are added and removed
-ADDED = 4.0  # centroids for each √K, at first
+ADDED = 2.0  # centroids for each √K, in the first round
 PART = 0.07  # of the centroids that are removed at once; utilities hold for few at a time
-INHALE_STEPS, PART_STEPS, LAST_STEPS = 3, 2, 4  # of Lloyd with those added, and after a removal
+INHALE_STEPS, PART_STEPS, LAST_STEPS = 2, 1, 3  # of Lloyd with those added, and after a removal
 # Steps go farther than to the means, which takes half as many (Lee, Baek & Sung 1997, Modified
 # K-means algorithm for vector quantizer design, IEEE Signal Processing Letters 4; 1.8 there).
 FARTHER = 1.7
-WORTH = 1e-4  # gain of a round, relative to the MSE, below which fewer are moved
+USUAL_STEPS = 4  # on a prefix
 ENOUGH = 4e-4  # gain of a pass below which rounds begin
 
 
@@ -54,6 +54,15 @@ def noise(k: int, rows: int) -> float:
     by their rows, that is k / rows of the MSE.
     """
     return k / rows
+
+
+def planned_rows(n: int, k: int, moves: int | None, *, settled: bool) -> int:
+    """Rows that the passes of a fit will see, about; for progress alone."""
+    sizes, moving = prefixes(n, k, settled=settled)
+    rounds = rounds_of(k) if moves is None else moves
+    parts = math.ceil(added(k) / (PART * k))
+    steps = rounds * (INHALE_STEPS + PART_STEPS * (parts - 1) + LAST_STEPS)
+    return USUAL_STEPS * sum(sizes) + steps * sizes[moving] + n
 
 
 @dataclass
@@ -140,8 +149,8 @@ def fit_nested(
     centroids: (k, d). max_iter: most steps on each prefix. tol: ends the run on all rows when the
     squared shift of all centroids is at most tol times the mean variance of the columns. target:
     ends it when a pass gains less than this share of the MSE. empty: see `fill_empty`. breathing,
-    moves: what adds and removes centroids, so many times at most; None: see `rounds_of`. settled: see `prefixes`.
-    A last pass scores the centroids it ends with.
+    moves: what adds and removes centroids, so many times at most; None: see `rounds_of`. settled:
+    see `prefixes`. A last pass scores the centroids it ends with.
     """
     k, n = len(centroids), executor.source.n_rows
     centroids = centroids.astype(centroid_dtype(executor.source))
@@ -176,25 +185,24 @@ def added(k: int) -> int:
 
 def rounds_of(k: int) -> int:
     """How many rounds are worth their time where nothing is asked for."""
-    return min(max(round(500 / k**0.5), 5), 16)
+    return min(max(round(700 / k**0.5), 7), 30)
 
 
 def _move(
     steps: _Steps, centroids: np.ndarray, rows: int, breathing: Breathing, rounds: int
 ) -> np.ndarray:
     """Rounds of adding and removing; one that does not help is taken back."""
-    k, many = len(centroids), added(len(centroids))
+    k = len(centroids)
     best, lowest, heirs = centroids, np.inf, None
-    for _ in range(rounds):
-        grown = breathing.inhale(best, many, steps.rng) if many else best
+    for place in range(rounds):
+        many = math.ceil(added(k) * (1 - place / rounds))  # fewer, as ever less is out of place
+        grown = breathing.inhale(best, many, steps.rng)
         if len(grown) == k:
             break
         for _ in range(INHALE_STEPS):
             grown, _ = steps.step(grown, rows, heirs)
             heirs = None
         fewer, mse = _shrink(steps, grown, k, rows, breathing)
-        if mse > (1 - WORTH) * lowest:
-            many //= 2
         if mse < lowest:
             best, lowest = fewer, mse
         else:

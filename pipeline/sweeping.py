@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline.config import FitOptions, SweepOptions
+from pipeline.config import SweepOptions
 from pipeline.devices import resolve_device
 from pipeline.extraction import Extraction, extract
 from pipeline.fit import Fitter, check_fit
@@ -62,7 +62,6 @@ class Experiment:
     def describe(self) -> dict[str, Any]:
         """What the dictionary store records of its experiment: plain JSON."""
         options = self.options
-        fit_fields = set(FitOptions.model_fields)
         return {
             "dataset": options.dataset,
             "data": str(options.data),
@@ -73,7 +72,7 @@ class Experiment:
             "n_rows": self.train.n_rows,
             "dim": self.train.dim,
             "heldout_rows": self.test.n_rows if self.test else 0,
-            "fit": options.model_dump(include=fit_fields) | {"max_iter": options.passes},
+            "fit": options.in_use(),
             "digest": self.digest,
         }
 

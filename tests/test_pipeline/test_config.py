@@ -52,8 +52,10 @@ def test_values_are_read_with_their_units() -> None:
         ("threshold", "nan", "threshold 'nan'"),
         ("memory", "lots", "use a size such as 1GiB"),
         ("memory", "0", "greater than 0"),
-        ("mode", "fast", "'full' or 'minibatch'"),
-        ("init", "best", "'k-means\\+\\+' or 'random'"),
+        ("mode", "fast", "'nested', 'full' or 'minibatch'"),
+        ("init", "best", "'warm', 'k-means\\+\\+', 'k-means\\|\\|' or 'random'"),
+        ("moves", "-1", "greater than or equal to 0"),
+        ("target", "1", "less than 1"),
         ("empty", "drop", "'random' or 'split'"),
         ("max_iter", "0", "max_iter '0'"),
         ("batch_size", "1.5", "batch_size '1.5'"),
@@ -94,10 +96,16 @@ def test_paths_are_absolute_and_names_are_not(
         ({"mode": "minibatch"}, True),
         ({"tol": 0.1}, True),
         ({"max_iter": 7}, True),
-        ({"max_iter": 100}, False),  # the default of full
+        ({"max_iter": 100}, False),  # the default of nested
         ({"empty": "split"}, True),
-        ({"batch_size": 10}, False),  # full has no batches
+        ({"batch_size": 10}, False),  # nested has none of a fixed size
         ({"mode": "minibatch", "batch_size": 10}, True),
+        ({"moves": 3}, True),
+        ({"mode": "full", "moves": 3}, False),  # full moves none
+        ({"target": 0.01}, True),
+        ({"target": 2e-4}, False),  # the default of nested
+        ({"mode": "full", "target": 2e-4}, True),
+        ({"mode": "full", "target": 0}, False),
         ({"device": "cpu"}, False),
         ({"memory": "3GiB"}, False),
         ({"out": "elsewhere"}, False),
@@ -109,7 +117,7 @@ def test_digest_holds_what_the_numbers_depend_on(change: dict[str, Any], differs
     one = SweepOptions.checked(**base).digest("train", "test")
     assert (SweepOptions.checked(**change).digest("train", "test") != one) is differs
     assert SweepOptions.checked(**base).digest("other", "test") != one
-    assert FitOptions.checked(**base).digest("train", "test") == one
+    assert FitOptions.checked(**base, init="warm").digest("train", "test") == one
 
 
 def test_every_option_says_what_it_is() -> None:

@@ -83,6 +83,10 @@ def test_every_parameter_changes_something(rows: np.ndarray) -> None:
     assert not np.array_equal(base, centres(init="random"))
     assert not np.array_equal(base, centres(init=rows[:12]))
     assert not np.array_equal(base, centres(mode="minibatch"))
+    assert not np.array_equal(base, centres(mode="full"))
+    assert not np.array_equal(base, centres(init="k-means||"))
+    assert not np.array_equal(base, centres(moves=0))
+    assert not np.array_equal(base, centres(target=0.5))
     assert not np.array_equal(base, centres(max_iter=1))
     assert not np.array_equal(base, centres(tol=1e3))
     assert not np.array_equal(
@@ -107,6 +111,9 @@ def test_init_may_hold_fewer_rows_than_clusters(rows: np.ndarray) -> None:
         ({"n_clusters": 0}, "n_clusters=0"),
         ({"n_clusters": 2.5}, "n_clusters=2.5"),
         ({"mode": "online"}, "mode 'online'"),
+        ({"init": "warm"}, "no init 'warm': use k-means"),
+        ({"target": 2.0}, "target 2.0"),
+        ({"moves": -1}, "moves -1"),
         ({"engine": "gpu"}, "no engine 'gpu'"),
         ({"device": "tpu"}, "no device 'tpu'"),
         ({"memory": "much"}, "memory='much'"),

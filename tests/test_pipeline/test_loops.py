@@ -29,7 +29,7 @@ def executor(rows: np.ndarray) -> LocalExecutor:
 
 
 def lloyd(rows: np.ndarray, centroids: np.ndarray, **options: Any) -> Fit:
-    defaults = {"max_iter": 50, "tol": 0.0, "empty": "random"}
+    defaults = {"max_iter": 50, "tol": 0.0, "target": 0.0, "empty": "random"}
     return fit_full(
         executor(rows),
         centroids,
@@ -40,7 +40,7 @@ def lloyd(rows: np.ndarray, centroids: np.ndarray, **options: Any) -> Fit:
 
 
 def minibatch(rows: np.ndarray, centroids: np.ndarray, **options: Any) -> Fit:
-    defaults = {"max_iter": 3, "tol": 0.0, "empty": "random", "batch_size": 50}
+    defaults = {"max_iter": 3, "tol": 0.0, "target": 0.0, "empty": "random", "batch_size": 50}
     return fit_minibatch(
         executor(rows),
         centroids,
@@ -123,6 +123,18 @@ def test_tol_is_relative_to_the_mean_variance(digits_rows: np.ndarray) -> None:
     assert 1 < loose.updates < full.updates
     *earlier, last = loose.history.shift[: loose.updates]
     assert last <= 0.01 * variance < min(earlier)
+
+
+@pytest.mark.parametrize("loop", [lloyd, minibatch])
+def test_target_is_the_gain_of_a_pass(digits_rows: np.ndarray, loop: Any) -> None:
+    init = digits_rows[:30].astype(np.float32)
+    full = loop(digits_rows, init, max_iter=60)
+    fit = loop(digits_rows, init, max_iter=60, target=0.01)
+    assert (fit.stopped, fit.converged) == ("target", True)
+    assert fit.updates < full.updates
+    mse = np.array(fit.history.mse[: fit.updates])
+    gains = (mse[:-1] - mse[1:]) / mse[1:]
+    assert gains[-1] < 0.01 <= gains[:-1].min()
 
 
 def test_counters_pass_two_to_the_24th() -> None:

@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+import pipeline.fit as fit_module
 import pipeline.sweeping as sweeping_module
 from pipeline import SweepOptions, assign, sweep
+from pipeline.executors import Executor
+from pipeline.passes import Fit
 from pipeline.progress import SilentProgress
 from storage import (
     BusyError,
@@ -20,7 +23,9 @@ from tests.oracles import squared_distances
 
 
 def options(out: Path, **fields: Any) -> SweepOptions:
-    return SweepOptions.checked(**({"out": out, "k": "3,8", "max_iter": 3} | fields))
+    """Of three Lloyd steps over all rows from independent starts, where nothing else is said."""
+    few = {"k": "3,8", "max_iter": 3, "mode": "full", "init": "k-means++"}
+    return SweepOptions.checked(**({"out": out} | few | fields))
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +104,44 @@ def test_a_dictionary_does_not_depend_on_the_others(
         np.testing.assert_array_equal(trees[0]["k00008"][name], trees[1]["k00008"][name])
 
 
+def test_warm_starts_go_on_from_the_next_smaller_k(tmp_path: Path) -> None:
+    sizes = (5, 6, 7, 8, 12, 13)
+    fields = {"mode": "nested", "init": "warm", "max_iter": None}
+    whole = sweep(options(tmp_path / "whole", k=sizes, **fields))
+    mse = [entry["mse"] for entry in whole["dictionaries"]]
+    assert (np.diff(mse) <= 0).all()
+    # In parts the same: each starts from what is stored.
+    for part in (sizes[:2], sizes[:5], sizes):
+        parts = sweep(options(tmp_path / "parts", k=part, **fields))
+    trees = [open_dictionaries(Path(r["experiment"]) / "dictionaries.zarr") for r in (whole, parts)]
+    for k, smaller in zip(sizes, (None, *sizes), strict=False):
+        nodes = [tree[group_name(k)] for tree in trees]
+        assert nodes[0].attrs["started_from"] == smaller
+        assert nodes[0].attrs["stopped"] in ("tol", "target")
+        for name in ("centroids", "count", "sse", "mse", "shift", "rows", "live"):
+            np.testing.assert_array_equal(nodes[0][name], nodes[1][name])
+    cold = sweep(options(tmp_path / "cold", k=sizes, **fields | {"init": "k-means++"}))
+    tree = open_dictionaries(Path(cold["experiment"]) / "dictionaries.zarr")
+    assert tree[group_name(13)].attrs["started_from"] is None
+    assert cold["dictionaries"][-1]["mse"] != mse[-1]
+
+
+def test_a_larger_dictionary_is_never_worse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A loop that spoils what it is given; the sweep mends it.
+    fit_nested = fit_module.fit_nested
+
+    def spoil(executor: Executor, centroids: np.ndarray, **rest: Any) -> Fit:
+        far = centroids if len(centroids) == 5 else centroids * 0.1
+        return fit_nested(executor, far, **rest | {"max_iter": 1, "moves": 0})
+
+    monkeypatch.setattr(fit_module, "fit_nested", spoil)
+    result = sweep(options(tmp_path, k="5,6,7", mode="nested", init="warm"))
+    mse = [entry["mse"] for entry in result["dictionaries"]]
+    assert mse[0] >= mse[1] >= mse[2]
+
+
 def test_an_interrupted_sweep_keeps_what_is_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,8 +208,12 @@ def test_option_mode_and_init_reach_the_loops(tmp_path: Path) -> None:
         sweep(options(tmp_path, k="8", **fields))["dictionaries"][0]["mse"]
         for fields in (
             {},
+            {"mode": "nested", "max_iter": None},
+            {"mode": "nested", "max_iter": None, "moves": 0},
+            {"mode": "nested", "max_iter": None, "init": "k-means||"},
             {"mode": "minibatch"},
             {"init": "random"},
+            {"target": "0.2"},
             {"tol": "100"},
             {"mode": "minibatch", "batch_size": "500"},
         )
