@@ -1,8 +1,6 @@
 """Which device computes."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -47,21 +45,6 @@ def thread_count() -> int:
     if hasattr(os, "sched_getaffinity"):  # absent on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-@contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Keeps torch's operations on the calling thread.
-
-    Many small operations on several OpenMP threads take 20 times as long as soon as another
-    process wants a core: each of them ends at a barrier.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _has_cuda() -> bool:

@@ -11,10 +11,11 @@ from pathlib import Path
 import click
 import numpy as np
 
+from pipeline.extraction import Extraction, extract
 from pipeline.streaming import StoreSource, block_count, read_ahead
 from storage import PatchSpec, PatchStore
 from storage.sources import open_images
-from tests.benchmarks import extracting, stepping, streaming
+from tests.benchmarks import converging, extracting, stepping, streaming
 
 MNIST = Path(__file__).parents[2].parent / "shared" / "data" / "mnist"
 WIDER_ROWS = 1 << 19  # of patches of more than 5×5
@@ -62,9 +63,13 @@ def tinted(images: np.ndarray) -> np.ndarray:
 @click.option("--rows", default=1 << 21, show_default=True, help="Rows of a full-batch pass.")
 @click.option("--k", default="100,1000,10000", show_default=True)
 @click.option("--repeats", default=3, show_default=True, help="Measurements; medians are shown.")
-@click.option("--only", default="extract,pass,wide,store", show_default=True, help="Tables.")
-def main(rows: int, k: str, repeats: int, only: str) -> None:
-    """Measure extraction and full-batch passes on MNIST 5×5 against the peers."""
+@click.option(
+    "--only", default="extract,pass,wide,store,converge", show_default=True, help="Tables."
+)
+@click.option("--soonest-k", default=1000, show_default=True, help="K of the curves.")
+@click.option("--figure", type=click.Path(path_type=Path), help="Where the curves are drawn.")
+def main(rows: int, k: str, repeats: int, only: str, soonest_k: int, figure: Path | None) -> None:
+    """Measure extraction, full-batch passes and whole fits on MNIST 5×5 against the peers."""
     data = Path(os.environ.get("MNIST_DIR", MNIST))
     if not (data / "train-images-idx3-ubyte.gz").is_file():
         sys.exit(f"no MNIST files in {data}: set MNIST_DIR")
@@ -89,6 +94,13 @@ def main(rows: int, k: str, repeats: int, only: str) -> None:
                 part = first_rows(wide, WIDER_ROWS)
                 title = f"{name}: full-batch pass on {len(part):,} rows in memory, ns per row"
                 show(title, stepping.measure(part, sizes, repeats, median, passes=12))
+        if "converge" in only:
+            heldout, _ = extract(
+                Extraction("mnist", "test", data, PatchSpec(5, 5)), folder / "heldout"
+            )
+            part, held = first_rows(store, rows), first_rows(heldout, heldout.n_rows)
+            table = converging.measure(part, held, soonest_k, figure)
+            show("Fits from seeding to end, and when ours is as good", table)
         if "store" in only:
             title = f"Passes over all {store.n_rows:,} rows, from the store"
             show(title, streaming.measure(store, sizes))

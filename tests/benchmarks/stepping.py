@@ -13,7 +13,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from pipeline.devices import one_torch_thread, thread_count
+from pipeline.devices import thread_count
 from pipeline.engines.dense import DenseEngine
 from pipeline.engines.pruned import Effort, PrunedEngine, blocks_at_once
 from pipeline.executors import LocalExecutor
@@ -50,9 +50,7 @@ class Passes:
 def lloyd(source: Source, k: int, passes: int) -> Passes:
     """Passes of the pruned engine, each with what the one before left."""
     sample = source.read_block(0)[: max(1 << 16, 16 * k)]
-    with one_torch_thread():
-        seeds = kmeans_plus_plus(sample, k, np.random.default_rng(0), torch.device("cpu"))
-    centroids = seeds.astype(np.float32)
+    centroids = kmeans_plus_plus(sample, k, np.random.default_rng(0)).astype(np.float32)
     blocks = blocks_at_once(k, source)
     source = GatheredSource(source, blocks) if blocks > 1 else source
     engine = PrunedEngine(source.dim, source.dtype)
