@@ -27,7 +27,7 @@ STUDY = (*range(100, 1001, 100), *range(2000, 10001, 1000))
 DIGITS = (10, 20, 50, 100, 200, 500, 1000)
 PRESETS = {"study": STUDY, "digits": DIGITS}
 MAX_ITER = {"nested": 100, "full": 100, "minibatch": 10}
-TARGET = {"nested": 2e-4, "full": 0.0, "minibatch": 0.0}
+TARGET = {"nested": 1e-4, "full": 0.0, "minibatch": 0.0}
 
 
 def parse_k(text: Any) -> Any:
@@ -149,10 +149,10 @@ class FitOptions(Options):
     tol: Annotated[float, Field(ge=0)] = 1e-4
     """Stop when the centroids' squared shift is at most tol times the columns' mean variance."""
     target: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Stop when a pass gains less than this share of the MSE; 2e-4 for nested, else 0."""
+    """Stop when a pass gains less than this share of the MSE; 1e-4 for nested, else 0."""
     moves: Annotated[int, Field(ge=0)] | None = None
     """nested: rounds of adding centroids where error is large and removing the least missed; from
-    30 for small K to 7 for large ones; 0: none."""
+    30 for small K to 6 for large ones; 0: none."""
     batch_size: Annotated[int, Field(ge=1)] = 65536
     """Rows of a mini-batch."""
     empty: Literal["random", "split"] = "random"

@@ -53,10 +53,10 @@ class StreamingKMeans(
         max_iter: most steps that move the centroids, in nested on each prefix; None: 10 for
             minibatch, else 100.
         tol: stop when the squared shift of all centroids is at most tol · mean column variance.
-        target: stop when a pass gains less than this share of the MSE; None: 2e-4 for nested,
+        target: stop when a pass gains less than this share of the MSE; None: 1e-4 for nested,
             0 for the others.
         moves: rounds of adding centroids where error is large and removing the least missed,
-            in nested; None: 30 for small K to 7 for large ones.
+            in nested; None: 30 for small K to 6 for large ones.
         batch_size: rows of a mini-batch.
         empty: an empty cluster gets a "random" row, or half of the worst cluster ("split").
         engine: "pruned" (exact, skips what cannot be nearest, CPU only), "torch" (every row against

@@ -185,7 +185,7 @@ def added(k: int) -> int:
 
 def rounds_of(k: int) -> int:
     """How many rounds are worth their time where nothing is asked for."""
-    return min(max(round(700 / k**0.5), 7), 30)
+    return min(max(round(700 / k**0.5), 6), 30)
 
 
 def _move(

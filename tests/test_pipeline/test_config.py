@@ -103,7 +103,7 @@ def test_paths_are_absolute_and_names_are_not(
         ({"moves": 3}, True),
         ({"mode": "full", "moves": 3}, False),  # full moves none
         ({"target": 0.01}, True),
-        ({"target": 2e-4}, False),  # the default of nested
+        ({"target": 1e-4}, False),  # the default of nested
         ({"mode": "full", "target": 2e-4}, True),
         ({"mode": "full", "target": 0}, False),
         ({"device": "cpu"}, False),

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import pipeline.memory
+from pipeline.config import FitOptions
 from pipeline.fit import projected_bytes
 from pipeline.memory import SLACK_BYTES, check_budget
 from pipeline.streaming import ArraySource
@@ -46,10 +47,14 @@ def test_the_number_of_rows_is_not_in_the_projection() -> None:
         ArraySource(np.broadcast_to(np.zeros((1, 25), np.uint8), (n, 25))) for n in (10**8, 10**9)
     )
     cpu = torch.device("cpu")
+    full, nested = (FitOptions.checked(mode=mode) for mode in ("full", "nested"))
     for engine in ("torch", "pruned"):
-        one = projected_bytes(small, 1000, engine, cpu)
-        assert one == projected_bytes(large, 1000, engine, cpu)
-        assert projected_bytes(small, 10_000, engine, cpu) > one
+        for options in (full, nested):
+            one = projected_bytes(small, 1000, engine, cpu, options)
+            assert one == projected_bytes(large, 1000, engine, cpu, options)
+            assert projected_bytes(small, 10_000, engine, cpu, options) > one
+        without = projected_bytes(small, 10_000, engine, cpu, full)
+        assert without < projected_bytes(small, 10_000, engine, cpu, nested)
 
 
 def measured(out: Path, *arguments: str) -> int:

@@ -111,7 +111,6 @@ def test_as_good_as_scikit_learns() -> None:
     assert potential[0] <= 1.15 * potential[1]
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_parallel_seeding_is_as_good() -> None:
     rows = blobs()
     groups = [
@@ -135,6 +134,7 @@ def test_weights_are_rows_that_stand_together() -> None:
     assert taken[(0, 120)] > 180
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_given_centroids_are_kept_and_the_others_drawn_away_from_them(dtype: str) -> None:
     rows = np.repeat(np.array([[0, 0], [9, 9], [200, 0]]), 50, axis=0).astype(dtype)
     given = np.array([[0, 0], [200, 1]], np.float32)

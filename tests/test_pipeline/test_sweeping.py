@@ -213,7 +213,7 @@ def test_option_mode_and_init_reach_the_loops(tmp_path: Path) -> None:
             {"mode": "nested", "max_iter": None, "init": "k-means||"},
             {"mode": "minibatch"},
             {"init": "random"},
-            {"target": "0.2"},
+            {"target": "0.03"},
             {"tol": "100"},
             {"mode": "minibatch", "batch_size": "500"},
         )
