@@ -4,7 +4,7 @@ import numpy as np
 
 from pipeline.empty_clusters import fill_empty
 from pipeline.executors import Executor
-from pipeline.passes import Fit, History, Stopped, final_fit, mean_squared_error
+from pipeline.passes import Fit, History, Stopped, final_fit, mean_squared_error, stopped_by
 from pipeline.progress import Progress
 from pipeline.streaming import centroid_dtype
 
@@ -43,13 +43,9 @@ def fit_full(
         if shift == 0 and redrawn == 0:  # these sums are those of the final centroids
             return Fit(centroids, sums, sse, history, update, "tol")
         centroids = moved
-        if redrawn == 0:
-            if shift <= tol * sums.mean_variance():
-                stopped = "tol"
-                break
-            if before - mse < target * mse:
-                stopped = "target"
-                break
+        if reason := stopped_by(history, before, sums.mean_variance(), tol, target):
+            stopped = reason
+            break
         before = mse
     return final_fit(
         executor,

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.empty_clusters import fill_empty
 from pipeline.engines import AssignmentEngine
 from pipeline.executors import LocalExecutor, empty_sums
-from pipeline.passes import Fit, History, Stopped, final_fit, mean_squared_error
+from pipeline.passes import Fit, History, Stopped, final_fit, mean_squared_error, stopped_by
 from pipeline.progress import Progress
 from pipeline.streaming import Source, centroid_dtype, read_ahead
 from pipeline.sums import ClusterSums
@@ -64,13 +64,9 @@ def fit_minibatch(
         seconds = time.perf_counter() - started
         history.add(seen, mse, shift=shift, redrawn=redrawn, seconds=seconds)
         progress.advance(0, **{"pass": update, "MSE": mse})
-        if redrawn == 0:
-            if shift <= tol * seen.mean_variance():
-                stopped = "tol"
-                break
-            if mse_before - mse < target * mse:
-                stopped = "target"
-                break
+        if reason := stopped_by(history, mse_before, seen.mean_variance(), tol, target):
+            stopped = reason
+            break
         mse_before = mse
     return final_fit(
         executor,

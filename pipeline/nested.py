@@ -14,15 +14,12 @@ import numpy as np
 from pipeline.breathing import Breathing
 from pipeline.empty_clusters import fill_empty
 from pipeline.executors import Executor
-from pipeline.passes import Fit, History, Stopped, final_fit, mean_squared_error
+from pipeline.passes import Fit, History, Stopped, final_fit, mean_squared_error, stopped_by
 from pipeline.progress import Progress
 from pipeline.streaming import centroid_dtype
 
 FIRST_ROWS, FIRST_PER_CENTROID = 1 << 17, 100  # of the shortest prefix
-MOVE_ROWS, MOVE_PER_CENTROID = (
-    1 << 21,
-    500,
-)  # of the prefix on which centroids are added and removed
+MOVE_ROWS, MOVE_PER_CENTROID = 1 << 21, 500  # of that on which centroids are added, removed
 ADDED = 2.0  # centroids for each √K, in the first round
 PART = 0.07  # of the centroids that are removed at once; utilities hold for few at a time
 INHALE_STEPS, PART_STEPS, LAST_STEPS = 2, 1, 3  # of Lloyd with those added, and after a removal
@@ -119,13 +116,10 @@ class _Steps:
         before, length = np.inf, FARTHER
         for _ in range(most):
             centroids, mse = self.step(centroids, rows, length=length)
-            if self.history.redrawn[-1] == 0:
-                if self.history.shift[-1] <= tol * self.variance:
-                    return self.means, "tol"
-                if mse > before and length > 1:
-                    length = 1.0  # too far
-                elif before - mse < target * mse:
-                    return self.means, "target"
+            if mse > before and length > 1:
+                length = 1.0  # too far
+            elif stopped := stopped_by(self.history, before, self.variance, tol, target):
+                return self.means, stopped
             before = mse
         return self.means, "max_iter"
 

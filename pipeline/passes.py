@@ -71,6 +71,21 @@ class Fit:
         return self.stopped != "max_iter"
 
 
+def stopped_by(
+    history: History, before: float, variance: float, tol: float, target: float
+) -> Stopped | None:
+    """Which option ends a run after the last pass; none while empty centroids got new places.
+
+    before: MSE of the pass before, inf for the first. variance: mean over the columns.
+    """
+    if history.redrawn[-1]:
+        return None
+    if history.shift[-1] <= tol * variance:
+        return "tol"
+    mse = history.mse[-1]
+    return "target" if before - mse < target * mse else None
+
+
 def final_fit(
     executor: Executor,
     centroids: np.ndarray,

@@ -213,7 +213,8 @@ def test_option_mode_and_init_reach_the_loops(tmp_path: Path) -> None:
             {"mode": "nested", "max_iter": None, "init": "k-means||"},
             {"mode": "minibatch"},
             {"init": "random"},
-            {"target": "0.03"},
+            {"max_iter": None},
+            {"max_iter": None, "target": "0.01"},
             {"tol": "100"},
             {"mode": "minibatch", "batch_size": "500"},
         )
