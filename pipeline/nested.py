@@ -19,7 +19,7 @@ from pipeline.progress import Progress
 from pipeline.streaming import centroid_dtype
 
 FIRST_ROWS, FIRST_PER_CENTROID = 1 << 17, 100  # of the shortest prefix
-MOVE_ROWS, MOVE_PER_CENTROID = 1 << 21, 500  # of that on which centroids are added, removed
+MOVE_ROWS, MOVE_PER_CENTROID = 1 << 21, 300  # of that on which centroids are added, removed
 ADDED = 2.0  # centroids for each √K, in the first round
 PART = 0.07  # of the centroids that are removed at once; utilities hold for few at a time
 INHALE_STEPS, PART_STEPS, LAST_STEPS = 2, 1, 3  # of Lloyd with those added, and after a removal

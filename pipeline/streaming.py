@@ -17,7 +17,7 @@ from storage.errors import InputError
 from storage.geometry import chunk_rows
 from storage.patch_store import PatchStore
 
-READ_AHEAD = 2  # blocks decoded ahead; more gains nothing on local disks
+READ_AHEAD = 1  # blocks decoded ahead; more gains nothing on local disks
 
 
 class Source(Protocol):

@@ -35,7 +35,7 @@ from pipeline.sums import ClusterSums
 
 CODE_BYTES = 160 << 20  # numba, LLVM and the compiled kernels
 SMALL = 256  # up to so many centroids, rows without a guess meet all of them
-BLOCK_BYTES = 32 << 20  # of rows that are labelled together, at most
+BLOCK_BYTES = 24 << 20  # of rows that are labelled together, at most
 BLOCK_OF_CLUSTER = 1024  # rows for each centroid among them, where they fit
 FEW_ROWS = 8  # so many rows for each centroid pay for the lists
 MARGIN = 4.0  # how far beyond the nearest to look, in moves of the neighbours
