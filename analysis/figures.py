@@ -195,6 +195,5 @@ def _convergence(experiment: Experiment, found: Findings) -> list[ReportFigure]:
 
 def _history(node: xarray.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Rows seen up to each pass, as a multiple of all rows, and its MSE; with K centroids alone."""
-    data = node
-    rows, regular = data["rows"].to_numpy(), data["live"].to_numpy() <= data.sizes["atom"]
-    return (np.cumsum(rows) / rows[-1])[regular], data["mse"].to_numpy()[regular]
+    rows, regular = node["rows"].to_numpy(), node["live"].to_numpy() <= node.sizes["atom"]
+    return (np.cumsum(rows) / rows[-1])[regular], node["mse"].to_numpy()[regular]

@@ -153,7 +153,6 @@ def convergence_figure(
         axes.plot(seen, mse, color=colour, marker=marker)
     if max(seen[-1] for seen, _ in histories.values()) > _LONG_RUN:
         axes.set_xscale("log")
-        _plain_log_ticks(axes)
     axes.set_yscale("log")
     _plain_log_ticks(axes)
     axes.set_xlabel("rows seen, in passes over all rows")

@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.engines.neighbours import nearest_lists
 from pipeline.engines.pruned import PrunedEngine
 from pipeline.engines.rivals import removal_costs
+from pipeline.engines.tables import make_table
 from pipeline.seeding import add_by_distance
 
 
@@ -42,7 +43,9 @@ class Breathing:
         k = len(centroids)
         self._engine.load(centroids)
         labels = self._engine.assign(self._sample)
-        costs, nearest = removal_costs(self._sample, labels, self._engine.table, self._engine.crew)
+        # A table of its own, so that costs do not depend on what the engine met before.
+        table = make_table(centroids, integers=self._sample.dtype.kind in "ui")
+        costs, nearest = removal_costs(self._sample, labels, table, self._engine.crew)
         stays, needed, heirs = np.ones(k, bool), np.zeros(k, bool), np.arange(k)
         for j in np.argsort(costs, kind="stable"):
             if many == 0:
@@ -55,8 +58,7 @@ class Breathing:
 
     def nearest_among(self, centroids: np.ndarray, others: np.ndarray) -> np.ndarray:
         """For each centroid, (k, d), the nearest of others, (m, d), or nearly: (k,) int64."""
-        self._engine.load(others)
-        table = self._engine.table
+        table = make_table(others, integers=False)
         anchors = ((centroids - table.shift) * table.scale).astype(np.float32)
         near = nearest_lists(anchors, table, 1, self._engine.crew)
         return near.member.reshape(len(centroids), -1)[:, 0].astype(np.int64)

@@ -26,7 +26,7 @@ from storage.sources import DATASETS
 STUDY = (*range(100, 1001, 100), *range(2000, 10001, 1000))
 DIGITS = (10, 20, 50, 100, 200, 500, 1000)
 PRESETS = {"study": STUDY, "digits": DIGITS}
-MAX_ITER = {"nested": 100, "full": 100, "minibatch": 10}
+MAX_ITER = {"nested": 300, "full": 100, "minibatch": 10}
 TARGET = {"nested": 1e-4, "full": 0.0, "minibatch": 0.0}
 
 
@@ -145,7 +145,7 @@ class FitOptions(Options):
     init: Literal["warm", "k-means++", "k-means||", "random"] = "k-means++"
     """First centroids: rows of a sample that are far apart, or any rows (random, the study's)."""
     max_iter: Annotated[int, Field(ge=1)] | None = None
-    """Most steps that move the centroids, in nested on each prefix; 10 for minibatch, else 100."""
+    """Most steps that move the centroids: 100 for full, 10 for minibatch; 300 on each prefix."""
     tol: Annotated[float, Field(ge=0)] = 1e-4
     """Stop when the centroids' squared shift is at most tol times the columns' mean variance."""
     target: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -182,7 +182,9 @@ class FitOptions(Options):
         return fields
 
     def digest(self, *stores: str) -> str:
-        """Hash of all that a dictionary's numbers depend on, beside K; stores: names."""
+        """Hash of all that a dictionary's numbers depend on, beside K and, with warm starts, the
+        smaller dictionary that it started from; stores: names.
+        """
         made_of = json.dumps([self.in_use(), stores], sort_keys=True)
         return hashlib.sha256(made_of.encode()).hexdigest()[:8]
 

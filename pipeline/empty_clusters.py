@@ -30,7 +30,7 @@ def fill_empty(
         return 0
     if policy == "random":
         drawn = take_rows(source, rng.integers(source.n_rows, size=_DRAWS * len(empty)))
-        centroids[empty] = _new_rows(drawn.astype(centroids.dtype), centroids, len(empty))
+        centroids[empty] = new_rows(drawn.astype(centroids.dtype), centroids, len(empty))
         return len(empty)
     sse, counts = sums.sse(old), sums.counts.astype(np.float64)
     signs = np.where(np.arange(centroids.shape[1]) % 2, -1.0, 1.0)
@@ -45,7 +45,7 @@ def fill_empty(
     return len(empty)
 
 
-def _new_rows(drawn: np.ndarray, centroids: np.ndarray, count: int) -> np.ndarray:
+def new_rows(drawn: np.ndarray, centroids: np.ndarray, count: int) -> np.ndarray:
     """The first `count` drawn rows that no centroid stands on, then any; (count, d)."""
     _, first, inverse = np.unique(
         np.concatenate([centroids, drawn]), axis=0, return_index=True, return_inverse=True

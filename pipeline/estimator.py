@@ -50,8 +50,8 @@ class StreamingKMeans(
             (m, d); missing ones are added by k-means++.
         mode: "nested" (Lloyd on growing prefixes, which takes rows to be in random order), "full"
             (Lloyd on all rows) or "minibatch" (Sculley).
-        max_iter: most steps that move the centroids, in nested on each prefix; None: 10 for
-            minibatch, else 100.
+        max_iter: most steps that move the centroids, in nested on each prefix; None: 300 there,
+            100 for full, 10 for minibatch.
         tol: stop when the squared shift of all centroids is at most tol · mean column variance.
         target: stop when a pass gains less than this share of the MSE; None: 1e-4 for nested,
             0 for the others.

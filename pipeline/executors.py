@@ -18,7 +18,7 @@ import torch
 from pipeline.engines import AssignmentEngine, make_engine
 from pipeline.progress import Progress, SilentProgress
 from pipeline.scheduling import Scheduler
-from pipeline.streaming import Prefix, Source, StoreSource, block_count, read_ahead
+from pipeline.streaming import Source, StoreSource, block_count, prefix, read_ahead
 from pipeline.sums import ClusterSums
 from storage.patch_store import open_patches
 
@@ -72,7 +72,7 @@ class LocalExecutor:
         heirs: np.ndarray | None = None,
     ) -> tuple[ClusterSums, float]:
         started = time.perf_counter()
-        source = self.source if rows is None else Prefix(self.source, rows)
+        source = self.source if rows is None else prefix(self.source, rows)
         blocks = range(block_count(source))
         sums = sum_blocks(self.engine, source, blocks, centroids, self.memory, progress, heirs)
         return sums, time.perf_counter() - started
@@ -234,7 +234,7 @@ def sum_range(
             state.memories[blocks.start] = state.engine.remember(state.source, state.folder)
         memory = state.memories.get(blocks.start)
         found = state.engine
-        seen = Prefix(state.source, rows)
+        seen = prefix(state.source, rows)
         sums = sum_blocks(found, seen, blocks, centroids, memory, SilentProgress(), heirs)
     return sums, str(worker.address)
 

@@ -10,19 +10,20 @@ import torch
 from pipeline import seeding
 from pipeline.breathing import Breathing
 from pipeline.config import FitOptions
-from pipeline.engines import blocks_at_once, make_engine, projected_engine_bytes
+from pipeline.engines import blocks_at_once, engine_name, make_engine, projected_engine_bytes
 from pipeline.engines.pruned import PrunedEngine
 from pipeline.executors import ClusterExecutor, Executor, LocalExecutor
 from pipeline.lloyd import fit_full
 from pipeline.memory import check_budget
 from pipeline.minibatch import fit_minibatch
-from pipeline.nested import added, fit_nested, planned_rows
+from pipeline.nested import added, fit_nested, planned_rows, rounds_of
 from pipeline.passes import Fit
 from pipeline.progress import Progress
 from pipeline.scheduling import WORKER_BYTES, Scheduler
 from pipeline.streaming import READ_AHEAD, GatheredSource, Source, StoreSource
 from pipeline.sums import ClusterSums
 
+CPU = torch.device("cpu")
 MOVE_SAMPLE_ROWS, MOVE_SAMPLE_PER_CENTROID = 1 << 17, 16
 MENDING_STEPS = 10  # of Lloyd on all rows, where a larger dictionary came out worse
 
@@ -34,15 +35,15 @@ def projected_bytes(
     itemsize, dim = source.dtype.itemsize, source.dim
     block_rows = min(source.block_rows * blocks_at_once(engine, device, k, source), source.n_rows)
     blocks = (READ_AHEAD + 3) * block_rows * dim * itemsize
-    most, sample = k, 0
-    if options.mode == "nested" and options.moves != 0:
-        rows = min(_move_sample_rows(k), source.n_rows)
+    most, samples = k, [seeding.sample_rows(k)]
+    if options.mode == "nested" and rounds_of(k, options.moves):
         most = k + added(k)
-        sample = seeding.projected_bytes(most, dim, itemsize, rows)
-    loop = projected_engine_bytes(engine, device, most, dim, block_rows) + sample
-    loop += 8 * 8 * most * dim
-    first = seeding.projected_bytes(k, dim, itemsize, seeding.sample_rows(k))
-    return blocks + max(loop, first)
+        samples.append(min(_move_sample_rows(k), source.n_rows))
+    engines = projected_engine_bytes(engine, device, most, dim, block_rows)
+    if engine_name(engine, device) != "pruned":  # which labels the samples
+        engines += projected_engine_bytes("pruned", CPU, most, dim, max(samples))
+    sample = max(seeding.projected_bytes(most, dim, itemsize, rows) for rows in samples)
+    return blocks + engines + sample + 8 * 8 * most * dim
 
 
 def check_fit(
@@ -114,13 +115,16 @@ class Fitter:
         n = self._source.n_rows
         planned = (options.passes + 1) * n
         if options.mode == "nested":
-            planned = planned_rows(n, k, options.moves, settled=settled)
+            rounds = rounds_of(k, options.moves)
+            planned = planned_rows(n, k, rounds, settled=settled)
         progress.start(f"K={k}", planned, "rows")
         try:
             fit = self._run(start, rng, settled=settled)
             if fit.mse > at_most:
                 # Lloyd never rises, and more centroids are never worse.
-                mended = self._lloyd(start, rng, MENDING_STEPS)
+                mended = self._lloyd(start, rng, min(MENDING_STEPS, options.passes))
+                mended.history.follow(fit.history)
+                mended.updates, mended.stopped = mended.updates + fit.updates, fit.stopped
                 fit = min(fit, mended, key=lambda one: one.mse)
         finally:
             progress.finish()
@@ -148,6 +152,7 @@ class Fitter:
                     rng=rng,
                     progress=self._progress,
                 )
+        rounds = rounds_of(len(start), options.moves)
         return fit_nested(
             self._executor,
             start,
@@ -155,8 +160,8 @@ class Fitter:
             tol=options.tol,
             target=options.least_gain,
             empty=options.empty,
-            breathing=self._breathing(len(start)) if options.moves != 0 else None,
-            moves=options.moves,
+            breathing=self._breathing(len(start)) if rounds else None,
+            rounds=rounds,
             settled=settled,
             rng=rng,
             progress=self._progress,

@@ -53,12 +53,10 @@ def noise(k: int, rows: int) -> float:
     return k / rows
 
 
-def planned_rows(n: int, k: int, moves: int | None, *, settled: bool) -> int:
+def planned_rows(n: int, k: int, rounds: int, *, settled: bool) -> int:
     """Rows that the passes of a fit will see, about; for progress alone."""
     sizes, moving = prefixes(n, k, settled=settled)
-    rounds = rounds_of(k) if moves is None else moves
-    parts = math.ceil(added(k) / (PART * k))
-    steps = rounds * (INHALE_STEPS + PART_STEPS * (parts - 1) + LAST_STEPS)
+    steps = sum(round_steps(k, many_of(k, place, rounds)) for place in range(rounds))
     return USUAL_STEPS * sum(sizes) + steps * sizes[moving] + n
 
 
@@ -110,12 +108,22 @@ class _Steps:
         return len(self.history.rows)
 
     def settle(
-        self, centroids: np.ndarray, rows: int, *, most: int, tol: float, target: float
+        self,
+        centroids: np.ndarray,
+        rows: int,
+        heirs: np.ndarray | None = None,
+        *,
+        most: int,
+        tol: float,
+        target: float,
     ) -> tuple[np.ndarray, Stopped]:
         """Steps until one gains less than `target`, relative to the MSE; the last to the means."""
         before, length = np.inf, FARTHER
+        if most < 1:
+            return centroids, "max_iter"
         for _ in range(most):
-            centroids, mse = self.step(centroids, rows, length=length)
+            centroids, mse = self.step(centroids, rows, heirs, length=length)
+            heirs = None
             if mse > before and length > 1:
                 length = 1.0  # too far
             elif stopped := stopped_by(self.history, before, self.variance, tol, target):
@@ -133,33 +141,34 @@ def fit_nested(
     target: float,
     empty: str,
     breathing: Breathing | None,
-    moves: int | None,
+    rounds: int,
     settled: bool,
     rng: np.random.Generator,
     progress: Progress,
 ) -> Fit:
     """Steps on growing prefixes, then on all rows; assumes prepared input.
 
-    centroids: (k, d). max_iter: most steps on each prefix. tol: ends the run on all rows when the
-    squared shift of all centroids is at most tol times the mean variance of the columns. target:
-    ends it when a pass gains less than this share of the MSE. empty: see `fill_empty`. breathing,
-    moves: what adds and removes centroids, so many times at most; None: see `rounds_of`. settled:
-    see `prefixes`. A last pass scores the centroids it ends with.
+    centroids: (k, d). max_iter: most steps on each prefix, those of moves included. tol: ends the
+    run on all rows when the squared shift of all centroids is at most tol times the mean variance
+    of the columns. target: ends it when a pass gains less than this share of the MSE. empty: see
+    `fill_empty`. breathing, rounds: what adds and removes centroids, and how often at most.
+    settled: see `prefixes`. A last pass scores the centroids it ends with.
     """
     k, n = len(centroids), executor.source.n_rows
     centroids = centroids.astype(centroid_dtype(executor.source))
     steps = _Steps(executor, empty, rng, progress)
     sizes, moving = prefixes(n, k, settled=settled)
-    moves = rounds_of(k) if moves is None else moves
     stopped: Stopped = "max_iter"
     for place, rows in enumerate(sizes):
-        if place == moving and breathing is not None and moves and k > 1:
+        last, heirs = steps.count + max_iter, None
+        if place == moving and breathing is not None:
             centroids, _ = steps.settle(
                 centroids, rows, most=max_iter, tol=tol, target=max(noise(k, rows), ENOUGH)
             )
-            centroids = _move(steps, centroids, rows, breathing, moves)
+            centroids, heirs = _move(steps, centroids, rows, breathing, rounds, last)
         enough = target if rows == n else max(noise(k, rows), target)
-        centroids, stopped = steps.settle(centroids, rows, most=max_iter, tol=tol, target=enough)
+        left = last - steps.count
+        centroids, stopped = steps.settle(centroids, rows, heirs, most=left, tol=tol, target=enough)
     return final_fit(
         executor,
         centroids,
@@ -177,19 +186,47 @@ def added(k: int) -> int:
     return max(1, min(k // 2, round(ADDED * k**0.5)))
 
 
-def rounds_of(k: int) -> int:
-    """How many rounds are worth their time where nothing is asked for."""
-    return min(max(round(700 / k**0.5), 6), 30)
+def rounds_of(k: int, wanted: int | None) -> int:
+    """How many rounds of moves: as many as wanted, or as are worth their time; none for K = 1."""
+    if k == 1:
+        return 0
+    return min(max(round(700 / k**0.5), 6), 30) if wanted is None else wanted
+
+
+def many_of(k: int, place: int, rounds: int) -> int:
+    """How many centroids a round moves: fewer and fewer, as ever less is out of place."""
+    return math.ceil(added(k) * (1 - place / rounds))
+
+
+def parts_of(k: int, surplus: int) -> int:
+    """In how many parts a surplus is removed."""
+    return min(surplus, math.ceil(surplus / (PART * k)))
+
+
+def round_steps(k: int, many: int) -> int:
+    """Steps of a round."""
+    return INHALE_STEPS + PART_STEPS * (parts_of(k, many) - 1) + LAST_STEPS
 
 
 def _move(
-    steps: _Steps, centroids: np.ndarray, rows: int, breathing: Breathing, rounds: int
-) -> np.ndarray:
-    """Rounds of adding and removing; one that does not help is taken back."""
+    steps: _Steps,
+    centroids: np.ndarray,
+    rows: int,
+    breathing: Breathing,
+    rounds: int,
+    last: int,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rounds of adding and removing; one that does not help is taken back.
+
+    last: number of steps at which to end. Returns: the centroids, and where they are not those of
+    the last step, which of them takes the rows of each of those.
+    """
     k = len(centroids)
-    best, lowest, heirs = centroids, np.inf, None
+    best, lowest, heirs = centroids, steps.history.mse[-1], None
     for place in range(rounds):
-        many = math.ceil(added(k) * (1 - place / rounds))  # fewer, as ever less is out of place
+        many = many_of(k, place, rounds)
+        if steps.count + round_steps(k, many) > last:
+            break
         grown = breathing.inhale(best, many, steps.rng)
         if len(grown) == k:
             break
@@ -201,7 +238,7 @@ def _move(
             best, lowest = fewer, mse
         else:
             heirs = breathing.nearest_among(fewer, best)
-    return best
+    return best, heirs
 
 
 def _shrink(
@@ -212,7 +249,7 @@ def _shrink(
     Returns: the k centroids, and the MSE before the last step.
     """
     surplus = len(centroids) - k
-    parts = math.ceil(surplus / (PART * k))
+    parts = parts_of(k, surplus)
     for part in range(parts - 1, -1, -1):
         goal = k + surplus * part // parts
         heirs = np.arange(len(centroids))

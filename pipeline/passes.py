@@ -20,9 +20,9 @@ class History:
     """One entry per pass, in order; the last is the scoring of the final centroids.
 
     rows: seen in the pass, the first so many. mse: squared pixel levels, of the pass's centroids
-    on these rows. shift: squared distance that all centroids moved after it. live: centroids with
-    a row; more than K while some are on trial. redrawn: empty ones that got a new place. seconds:
-    of the pass.
+    on these rows. shift: squared distance of all centroids from the means of their rows. live:
+    centroids with a row; more than K while some are on trial. redrawn: empty ones that got a new
+    place. seconds: of the pass.
     """
 
     rows: list[int] = field(default_factory=list)
@@ -42,6 +42,11 @@ class History:
         self.live.append(sums.live)
         self.redrawn.append(redrawn)
         self.seconds.append(seconds)
+
+    def follow(self, other: "History") -> None:
+        """Put the passes of another run before these."""
+        for name, values in vars(other).items():
+            setattr(self, name, values + getattr(self, name))
 
 
 Stopped = Literal["tol", "target", "max_iter"]

@@ -5,6 +5,7 @@ from contextlib import closing
 import numpy as np
 import torch
 
+from pipeline.empty_clusters import new_rows
 from pipeline.engines import AssignmentEngine, make_engine
 from pipeline.engines.spreading import enter, field_bytes, make_field, place, spread_out
 from pipeline.engines.tables import scale_of
@@ -105,7 +106,10 @@ def kmeans_plus_plus(
     progress.advance(len(standing))
     chosen = add_by_distance(sample, standing, labels, k - len(standing), rng, weights, progress)
     progress.finish()
-    return np.concatenate([standing, sample[chosen].astype(standing.dtype)])
+    seeds = np.concatenate([standing, sample[chosen].astype(standing.dtype)])
+    if len(seeds) < k:  # rows that differ by less than float32 tells
+        seeds = np.concatenate([seeds, new_rows(sample.astype(seeds.dtype), seeds, k - len(seeds))])
+    return seeds
 
 
 def add_by_distance(

@@ -122,19 +122,19 @@ class GatheredSource:
     def __init__(self, source: Source, blocks: int) -> None:
         self.n_rows, self.dim, self.dtype = source.n_rows, source.dim, source.dtype
         self.block_rows = source.block_rows * blocks
-        self._source, self._blocks = source, blocks
+        self.inner, self.blocks = source, blocks
 
     @property
     def origin(self) -> np.ndarray | None:
         """See `Source`."""
-        return self._source.origin
+        return self.inner.origin
 
     def read_block(self, index: int) -> np.ndarray:
         start = index * self.block_rows
         rows = np.empty((min(self.block_rows, self.n_rows - start), self.dim), self.dtype)
-        size = self._source.block_rows
+        size = self.inner.block_rows
         for part, at in enumerate(range(0, len(rows), size)):
-            rows[at : at + size] = self._source.read_block(index * self._blocks + part)
+            rows[at : at + size] = self.inner.read_block(index * self.blocks + part)
         return rows
 
 
@@ -153,6 +153,13 @@ class Prefix:
 
     def read_block(self, index: int) -> np.ndarray:
         return self._source.read_block(index)[: self.n_rows - index * self.block_rows]
+
+
+def prefix(source: Source, n_rows: int) -> Source:
+    """The first rows of a source; reads no more of a gathered one than they need."""
+    if isinstance(source, GatheredSource):
+        return GatheredSource(Prefix(source.inner, n_rows), source.blocks)
+    return Prefix(source, n_rows)
 
 
 def _row_dtype(dtype: np.dtype) -> np.dtype:

@@ -10,8 +10,16 @@ from pipeline.engines.choosing import (  # noqa: E402
     ENGINES,
     AssignmentEngine,
     blocks_at_once,
+    engine_name,
     make_engine,
 )
 from pipeline.engines.choosing import projected_bytes as projected_engine_bytes  # noqa: E402
 
-__all__ = ["ENGINES", "AssignmentEngine", "blocks_at_once", "make_engine", "projected_engine_bytes"]
+__all__ = [
+    "ENGINES",
+    "AssignmentEngine",
+    "blocks_at_once",
+    "engine_name",
+    "make_engine",
+    "projected_engine_bytes",
+]

@@ -47,26 +47,27 @@ def make_engine(name: str, device: torch.device, dim: int, dtype: np.dtype) -> A
 
     Raises: InputError for another name, or an engine that does not run on the device.
     """
-    if _chosen(name, device) == "torch":
+    if engine_name(name, device) == "torch":
         return dense.DenseEngine(device, dim, dtype)
     return pruned.PrunedEngine(dim, dtype)
 
 
 def projected_bytes(name: str, device: torch.device, k: int, dim: int, block_rows: int) -> int:
     """Host memory that an engine needs beside its rows, in bytes, at most."""
-    if _chosen(name, device) == "torch":
+    if engine_name(name, device) == "torch":
         return dense.projected_bytes(k, dim)
     return pruned.projected_bytes(k, dim, block_rows)
 
 
 def blocks_at_once(name: str, device: torch.device, k: int, source: "Source") -> int:
     """How many blocks of a source an engine works best with at a time."""
-    if _chosen(name, device) == "torch":
+    if engine_name(name, device) == "torch":
         return 1
     return int(pruned.blocks_at_once(k, source))
 
 
-def _chosen(name: str, device: torch.device) -> str:
+def engine_name(name: str, device: torch.device) -> str:
+    """What "auto" means on a device; raises as `make_engine` does."""
     if name not in ENGINES:
         raise InputError(f"no engine {name!r}: use {', '.join(ENGINES)}")
     if name == "pruned" and device.type != "cpu":

@@ -84,7 +84,7 @@ class Neighbours:
         ring = np.full((k, len(RINGS) + 1), far.max(), np.int32)
         outside = np.full((k, len(RINGS) + 1), FAR_LEVEL, np.int32)
         self._for_each(_rings, self.lists, far, unit, k, ring, outside)
-        ring[twins] = FAR_LEVEL
+        ring[twins] = FAR_LEVEL + 1  # more than any move
         return Moves(near, far, ring, outside)
 
     def _for_each(self, kernel: Callable[..., None], *arguments: Any) -> None:

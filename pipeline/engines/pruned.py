@@ -150,12 +150,6 @@ class PrunedEngine:
         self._loaded: _Loaded | None = None
         self.effort = Effort()
 
-    @property
-    def table(self) -> Table:
-        """The loaded centroids as the kernels read them."""
-        assert self._loaded is not None  # load() comes first
-        return self._loaded.table
-
     def remember(self, source: Source, folder: Path | None = None) -> RowMemory:
         """A memory for the passes over one source; folder: of its scratch file."""
         return RowMemory(source.n_rows, source.block_rows, folder)
@@ -197,8 +191,7 @@ class PrunedEngine:
         else:
             known, labelled = memory.recall(index)
             if memory.counted(index):
-                whole = labelled and memory.fresh(index)
-                before = known.label.copy() if whole else self._labels_before(rows, memory)
+                before = known.label.copy() if labelled else self._labels_before(rows, memory)
             self._label(rows, known, labelled=labelled)
             memory.keep(index, known)
         if self._dtype.itemsize > 1:

@@ -67,7 +67,7 @@ def recheck(
     for i in range(listed):
         gap = np.int32(known.lower[number[i]]) - _level(radius[i], levels_per_unit)
         many = movers.within[np.int64(min(gap, np.int32(GAPS - 1)))] if gap > 0 else np.int32(MANY)
-        if moves.ring[anchor[i], last] == FAR_LEVEL:  # some equal of its centroid is not in `lower`
+        if moves.ring[anchor[i], last] > FAR_LEVEL:  # some equal of its centroid is not in `lower`
             many = np.int32(MANY)
         needed[i] = many
         if many <= MOST:

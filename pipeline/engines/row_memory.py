@@ -156,12 +156,6 @@ class RowMemory:
         """Whether the totals of this pass hold the block under its labels of the pass before."""
         return index in self._base_blocks
 
-    def fresh(self, index: int) -> bool:
-        """Whether the last pass wrote this block, with as many rows."""
-        return bool(
-            self._written[index] == self._pass - 1 and self._lengths[index] == self._rows_of(index)
-        )
-
     def recall(self, index: int) -> tuple[Known, bool]:
         """What is left of the last pass that met a block, and whether there is anything, undamaged.
 

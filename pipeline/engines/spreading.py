@@ -20,7 +20,7 @@ ROOM = 4  # places for each point, before gaps are closed up
 def field_bytes(m: int, dim: int, k: int) -> int:
     """What a field of m points and k centroids takes, in bytes, at most."""
     padded = -(-dim // WIDTH) * WIDTH
-    return m * (4 * padded + 8 + 8 * ROOM + 8 * ROOM // 2) + k * (8 * padded + 64)
+    return m * (4 * padded + 8 + 2 * 8 * ROOM) + k * (8 * padded + 64)
 
 
 class Field(NamedTuple):
@@ -130,9 +130,11 @@ def spread_out(
 @njit(nogil=True, cache=True, error_model="numpy")
 def _draw(field: Field, k: int, target: float) -> int:
     """The point at which the running sum of weighted squares passes the target."""
-    last = NOBODY
+    last, final = NOBODY, 0
     for j in range(k):
-        if target >= field.potential[j] and j < k - 1:
+        final = j if field.potential[j] > 0 else final
+    for j in range(final + 1):
+        if target >= field.potential[j] and j < final:
             target -= field.potential[j]
             continue
         for at in range(field.start[j], field.start[j] + field.length[j]):

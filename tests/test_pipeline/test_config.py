@@ -96,7 +96,7 @@ def test_paths_are_absolute_and_names_are_not(
         ({"mode": "minibatch"}, True),
         ({"tol": 0.1}, True),
         ({"max_iter": 7}, True),
-        ({"max_iter": 100}, False),  # the default of nested
+        ({"max_iter": 300}, False),  # the default of nested
         ({"empty": "split"}, True),
         ({"batch_size": 10}, False),  # nested has none of a fixed size
         ({"mode": "minibatch", "batch_size": 10}, True),

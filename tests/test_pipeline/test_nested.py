@@ -18,7 +18,7 @@ from pipeline.engines import make_engine, pruned
 from pipeline.engines.pruned import PrunedEngine
 from pipeline.executors import LocalExecutor
 from pipeline.extraction import Extraction, extract
-from pipeline.nested import added, fit_nested, prefixes
+from pipeline.nested import added, fit_nested, many_of, parts_of, prefixes, rounds_of
 from pipeline.passes import Fit
 from pipeline.progress import SilentProgress
 from pipeline.seeding import kmeans_plus_plus
@@ -46,7 +46,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fit(rows: np.ndarray, k: int, *, engine: str = "auto", **options: Any) -> Fit:
-    defaults = {"max_iter": 100, "tol": 1e-4, "target": 2e-4, "empty": "random", "moves": 4}
+    defaults = {"max_iter": 100, "tol": 1e-4, "target": 2e-4, "empty": "random", "rounds": 4}
     rng = np.random.default_rng(0)
     start = kmeans_plus_plus(rows[: max(20 * k, 500)], k, rng)
     source = ArraySource(rows)
@@ -78,9 +78,17 @@ def test_prefixes_double_up_to_all_rows(n: int, k: int, settled: bool) -> None:
         assert sizes[moving - 1] < enough
 
 
-@given(st.integers(2, 100_000))
-def test_a_round_moves_no_more_than_half(k: int) -> None:
-    assert 1 <= added(k) <= k // 2
+@given(st.integers(2, 100_000), st.integers(1, 40))
+def test_rounds_move_fewer_and_fewer_and_no_more_than_half(k: int, rounds: int) -> None:
+    moved = [many_of(k, place, rounds) for place in range(rounds)]
+    assert moved[0] == added(k) <= k // 2
+    assert moved[-1] >= 1
+    assert moved == sorted(moved, reverse=True)
+    for many in moved:
+        assert 1 <= parts_of(k, many) <= many
+    assert rounds_of(k, rounds) == rounds
+    assert rounds_of(k, 0) == 0 < rounds_of(k, None)
+    assert rounds_of(1, rounds) == rounds_of(1, None) == 0
 
 
 @pytest.mark.usefixtures("short")
@@ -106,7 +114,7 @@ def test_prefixes_grow_and_scores_belong_to_the_final_centroids(digits_rows: np.
 @pytest.mark.parametrize("k", [20, 100])
 def test_ends_within_half_a_percent_of_100_full_passes(digits_rows: np.ndarray, k: int) -> None:
     full = StreamingKMeans(k, mode="full", tol=0, random_state=0).fit(digits_rows)
-    assert fit(digits_rows, k, moves=8).mse <= 1.005 * full.inertia_ / digits_rows.size
+    assert fit(digits_rows, k, rounds=8).mse <= 1.005 * full.inertia_ / digits_rows.size
 
 
 @pytest.mark.usefixtures("short")
@@ -134,7 +142,7 @@ def test_moves_leave_a_solution_that_lloyd_cannot() -> None:
     start = np.concatenate([rows[rows[:, 0] < 30][:5], blobs[[5, 6, 7, 8]]]).astype(np.float32)
     source = ArraySource(rows)
     mse = {}
-    for moves in (0, 6):
+    for rounds in (0, 6):
         executor = LocalExecutor(source, PrunedEngine(2, rows.dtype))
         found = fit_nested(
             executor,
@@ -144,14 +152,52 @@ def test_moves_leave_a_solution_that_lloyd_cannot() -> None:
             target=0.0,
             empty="random",
             breathing=Breathing(rows[:2000]),
-            moves=moves,
+            rounds=rounds,
             settled=False,
             rng=np.random.default_rng(0),
             progress=SilentProgress(),
         )
-        mse[moves] = found.mse
+        mse[rounds] = found.mse
     assert mse[0] > 40
     assert mse[6] < 1.0  # each blob has one
+
+
+@pytest.mark.usefixtures("short")
+def test_a_round_that_does_not_help_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One centroid for each of nine blobs: nothing can be better, whatever a round comes to.
+    rng = np.random.default_rng(3)
+    blobs = np.stack([np.arange(9) * 28, np.arange(9) * 20], 1)
+    rows = (blobs[rng.integers(0, 9, 8000)] + rng.integers(0, 3, (8000, 2))).astype(np.uint8)
+    best = fit(rows, 9, rounds=0)
+    shrink = nested._shrink
+
+    def spoil(steps: Any, centroids: np.ndarray, *rest: Any) -> tuple[np.ndarray, float]:
+        centroids, mse = shrink(steps, centroids, *rest)
+        return centroids[[0] * len(centroids)] + np.arange(len(centroids))[:, None], 100 * mse
+
+    monkeypatch.setattr(nested, "_shrink", spoil)
+    assert fit(rows, 9, rounds=3).mse == pytest.approx(best.mse, rel=1e-6)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("most", [1, 4, 12])
+def test_max_iter_bounds_the_steps_on_each_prefix(digits_rows: np.ndarray, most: int) -> None:
+    history = fit(digits_rows, 60, rounds=8, max_iter=most, target=0.0, tol=0.0).history
+    steps = np.array(history.rows[:-1])
+    assert all((steps == rows).sum() <= most for rows in set(history.rows))
+    assert (max(history.live) > 60) == (most > 8)  # a round has its five steps, or is not begun
+
+
+def test_what_an_engine_met_before_does_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.integers(60, 200, (4000, 6)).astype(np.uint8)
+    fresh, used = (Breathing(rows, PrunedEngine(6, rows.dtype)) for _ in range(2))
+    used._engine.load(np.array([[0.0] * 6, [255.0] * 6], np.float32))  # another shift and scale
+    for k in (40, 60, 80, 100):
+        centroids = rows[rng.permutation(4000)[:k]].astype(np.float32)
+        (kept, heirs), (kept_too, heirs_too) = (b.exhale(centroids, 9) for b in (fresh, used))
+        np.testing.assert_array_equal(kept, kept_too)
+        np.testing.assert_array_equal(heirs, heirs_too)
 
 
 @pytest.mark.usefixtures("short")
@@ -160,7 +206,7 @@ def test_why_a_run_stopped_and_that_options_do_something(digits_rows: np.ndarray
         "target": fit(digits_rows, 30, target=0.01),
         "tol": fit(digits_rows, 30, target=0.0, tol=0.01),
         "max_iter": fit(digits_rows, 30, target=0.0, tol=0.0, max_iter=3),
-        "still": fit(digits_rows, 30, moves=0),
+        "still": fit(digits_rows, 30, rounds=0),
         "settled": fit(digits_rows, 30, settled=True),
     }
     assert [runs[name].stopped for name in ("target", "tol", "max_iter")] == [
@@ -186,6 +232,15 @@ def test_as_many_centroids_as_rows(n: int) -> None:
     found = StreamingKMeans(n, random_state=0).fit(rows)
     assert sorted(found.cluster_centers_[:, 0].tolist()) == rows[:, 0].tolist()
     assert found.inertia_ == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_that_float32_does_not_tell_apart_get_a_centroid_each(dtype: str) -> None:
+    rows = np.array([[0], [1e-9], [1e6]] * 5, dtype)
+    for seed in range(5):
+        found = StreamingKMeans(3, random_state=seed).fit(rows)
+        np.testing.assert_allclose(np.sort(found.cluster_centers_[:, 0]), rows[:3, 0], rtol=0.1)
+        assert found.counts_.tolist() == [5, 5, 5]
 
 
 @pytest.mark.parametrize("mode", ["nested", "full", "minibatch"])

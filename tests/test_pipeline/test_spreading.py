@@ -10,6 +10,7 @@ from pipeline.engines.crew import Crew
 from pipeline.engines.pruned import PrunedEngine
 from pipeline.engines.rivals import LISTED, removal_costs
 from pipeline.engines.spreading import enter, make_field, place, spread_out
+from pipeline.engines.tables import make_table
 from tests.oracles import squared_distances
 
 RNG = np.random.default_rng
@@ -79,7 +80,8 @@ def test_removal_costs_are_what_the_sse_grows_by(dtype: str, k: int) -> None:
     centroids = rows[:k].astype(np.float64 if dtype == "float64" else np.float32)
     engine = PrunedEngine(9, rows.dtype)
     engine.load(centroids)
-    costs, nearest = removal_costs(rows, engine.assign(rows), engine.table, Crew())
+    table = make_table(centroids, integers=dtype == "uint8")
+    costs, nearest = removal_costs(rows, engine.assign(rows), table, Crew())
     distances = squared_distances(rows, centroids)
     for j in range(k):
         grown = np.delete(distances, j, 1).min(1).sum() - distances.min(1).sum()
