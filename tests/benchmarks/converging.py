@@ -204,7 +204,7 @@ def measure(
 
 def draw(curves: list[Curve], n: int, k: int) -> Figure:
     """MSE against seconds, both from where it matters."""
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     best = min(min(curve.mse) for curve in curves)
     for curve, colour in zip(curves, ("#b2182b", "#2166ac", "#4d4d4d", "#e08214"), strict=True):
@@ -218,5 +218,5 @@ def draw(curves: list[Curve], n: int, k: int) -> Figure:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
