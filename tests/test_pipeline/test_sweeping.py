@@ -134,7 +134,7 @@ def test_a_larger_dictionary_is_never_worse(
 
     def spoil(executor: Executor, centroids: np.ndarray, **rest: Any) -> Fit:
         far = centroids if len(centroids) == 5 else centroids * 0.1
-        return fit_nested(executor, far, **rest | {"max_iter": 1, "moves": 0})
+        return fit_nested(executor, far, **rest | {"max_iter": 1, "rounds": 0})
 
     monkeypatch.setattr(fit_module, "fit_nested", spoil)
     result = sweep(options(tmp_path, k="5,6,7", mode="nested", init="warm"))
