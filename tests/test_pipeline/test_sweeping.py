@@ -9,7 +9,7 @@ import pipeline.fit as fit_module
 import pipeline.sweeping as sweeping_module
 from pipeline import SweepOptions, assign, sweep
 from pipeline.executors import Executor
-from pipeline.passes import Fit
+from pipeline.passes import Fit, History, final_fit
 from pipeline.progress import SilentProgress
 from storage import (
     BusyError,
@@ -129,17 +129,21 @@ def test_warm_starts_go_on_from_the_next_smaller_k(tmp_path: Path) -> None:
 def test_a_larger_dictionary_is_never_worse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A loop that spoils what it is given; the sweep mends it.
+    # A loop that spoils what it is given, but for the first; the sweep mends it.
     fit_nested = fit_module.fit_nested
 
     def spoil(executor: Executor, centroids: np.ndarray, **rest: Any) -> Fit:
-        far = centroids if len(centroids) == 5 else centroids * 0.1
-        return fit_nested(executor, far, **rest | {"max_iter": 1, "rounds": 0})
+        if len(centroids) == 5:
+            return fit_nested(executor, centroids, **rest)
+        end = {name: rest[name] for name in ("empty", "rng", "progress")}
+        far = (0.01 * centroids).astype(np.float32)
+        return final_fit(executor, far, History(), updates=0, stopped="tol", **end)
 
     monkeypatch.setattr(fit_module, "fit_nested", spoil)
     result = sweep(options(tmp_path, k="5,6,7", mode="nested", init="warm"))
     mse = [entry["mse"] for entry in result["dictionaries"]]
     assert mse[0] >= mse[1] >= mse[2]
+    assert result["dictionaries"][1]["passes"] > 3  # those of both ways are told
 
 
 def test_an_interrupted_sweep_keeps_what_is_finished(
