@@ -23,7 +23,7 @@ MOVE_ROWS, MOVE_PER_CENTROID = 1 << 21, 300  # of that on which centroids are ad
 ADDED = 2.0  # centroids for each √K, in the first round
 PART = 0.07  # of the centroids that are removed at once; utilities hold for few at a time
 INHALE_STEPS, PART_STEPS, LAST_STEPS = 2, 1, 3  # of Lloyd with those added, and after a removal
-# Steps go farther than to the means, which takes half as many (Lee, Baek & Sung 1997, Modified
+# Steps go farther than to the means, which takes six for ten (Lee, Baek & Sung 1997, Modified
 # K-means algorithm for vector quantizer design, IEEE Signal Processing Letters 4; 1.8 there).
 FARTHER = 1.7
 USUAL_STEPS = 4  # on a prefix
