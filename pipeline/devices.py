@@ -7,6 +7,7 @@ import torch
 
 from storage.errors import InputError
 
+CPU = torch.device("cpu")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 

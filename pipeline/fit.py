@@ -10,6 +10,7 @@ import torch
 from pipeline import seeding
 from pipeline.breathing import Breathing
 from pipeline.config import FitOptions
+from pipeline.devices import CPU
 from pipeline.engines import blocks_at_once, engine_name, make_engine, projected_engine_bytes
 from pipeline.engines.pruned import PrunedEngine
 from pipeline.executors import ClusterExecutor, Executor, LocalExecutor
@@ -23,7 +24,6 @@ from pipeline.scheduling import WORKER_BYTES, Scheduler
 from pipeline.streaming import READ_AHEAD, GatheredSource, Source, StoreSource
 from pipeline.sums import ClusterSums
 
-CPU = torch.device("cpu")
 MOVE_SAMPLE_ROWS, MOVE_SAMPLE_PER_CENTROID = 1 << 17, 16
 MENDING_STEPS = 10  # of Lloyd on all rows, where a larger dictionary came out worse
 
@@ -193,9 +193,9 @@ class Fitter:
         """The one pruned engine of this process: its lists and threads serve all that it does."""
         if self._scheduler.remote and isinstance(self._source, StoreSource):
             return None
-        source = self._source
-        engine = make_engine(self._engine, self._device, source.dim, source.dtype)
-        return engine if isinstance(engine, PrunedEngine) else None
+        if engine_name(self._engine, self._device) != "pruned":
+            return None
+        return PrunedEngine(self._source.dim, self._source.dtype)
 
     @cached_property
     def _executor(self) -> Executor:

@@ -3,8 +3,8 @@
 from contextlib import closing
 
 import numpy as np
-import torch
 
+from pipeline.devices import CPU
 from pipeline.empty_clusters import new_rows
 from pipeline.engines import AssignmentEngine, make_engine
 from pipeline.engines.spreading import enter, field_bytes, make_field, place, spread_out
@@ -12,8 +12,6 @@ from pipeline.engines.tables import scale_of
 from pipeline.progress import Progress, SilentProgress
 from pipeline.streaming import Source, centroid_type, read_ahead, take_rows
 from storage.errors import InputError
-
-CPU = torch.device("cpu")  # where all of this runs
 
 INITS = ("k-means++", "k-means||", "random")
 MIN_SAMPLE_ROWS, SAMPLE_ROWS_PER_CENTROID = 1 << 16, 16
