@@ -1,8 +1,11 @@
 """From a source and options to fitted dictionaries: seeding, executor, loop."""
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +17,14 @@ from pipeline.devices import CPU
 from pipeline.engines import blocks_at_once, engine_name, make_engine, projected_engine_bytes
 from pipeline.engines.pruned import PrunedEngine
 from pipeline.executors import ClusterExecutor, Executor, LocalExecutor
-from pipeline.lloyd import fit_full
+from pipeline.journal import Journal
+from pipeline.lloyd import Lloyd
 from pipeline.memory import check_budget
-from pipeline.minibatch import fit_minibatch
-from pipeline.nested import added, fit_nested, planned_rows, rounds_of
+from pipeline.minibatch import MiniBatch
+from pipeline.nested import Nested, added, planned_rows, rounds_of
 from pipeline.passes import Fit
 from pipeline.progress import Progress
+from pipeline.runs import Rules, Run
 from pipeline.scheduling import WORKER_BYTES, Scheduler
 from pipeline.streaming import READ_AHEAD, GatheredSource, Source, StoreSource
 from pipeline.sums import ClusterSums
@@ -99,30 +104,36 @@ class Fitter:
         *,
         at_most: float = np.inf,
         settled: bool = False,
+        journal: Journal | None = None,
     ) -> Fit:
         """Learn k centroids.
 
         init: up to k centroids to start from, (m, d); missing ones are added by k-means++.
         at_most: MSE of these on all rows, which the result must not exceed. settled: they come
-        from a fit on all rows.
+        from a fit on all rows. journal: where the fit's state is kept, and taken up.
         Raises: InputError for fewer than k distinct rows.
         """
         options, progress = self._options, self._progress
+
+        def seeds(rng: np.random.Generator) -> np.ndarray:
+            source, engine = self._source, self._own_engine
+            return seeding.seed_centroids(source, k, options.init, rng, init, progress, engine)
+
         rng = generator(options, k)
-        start = seeding.seed_centroids(
-            self._source, k, options.init, rng, init, progress, self._own_engine
-        )
-        n = self._source.n_rows
-        planned = (options.passes + 1) * n
-        if options.mode == "nested":
-            rounds = rounds_of(k, options.moves)
-            planned = planned_rows(n, k, rounds, settled=settled)
-        progress.start(f"K={k}", planned, "rows")
         try:
-            fit = self._run(start, rng, settled=settled)
+            with self._run(k, rng, journal, settled=settled) as run:
+                if not run.take_up():
+                    run.start(seeds(rng))
+                progress.start(f"K={k}", self._planned_rows(k, settled=settled), "rows")
+                fit = run.finish()
             if fit.mse > at_most:
                 # Lloyd never rises, and more centroids are never worse.
-                mended = self._lloyd(start, rng, min(MENDING_STEPS, options.passes))
+                rules = replace(self._rules, max_iter=min(MENDING_STEPS, options.passes))
+                lloyd = Lloyd(self._executor, rules, rng, progress, journal)
+                if not lloyd.take_up():
+                    lloyd.start(seeds(generator(options, k)))
+                progress.start(f"K={k}", (rules.max_iter + 1) * self._source.n_rows, "rows")
+                mended = lloyd.finish()
                 mended.history.follow(fit.history)
                 mended.updates, mended.stopped = mended.updates + fit.updates, fit.stopped
                 fit = min(fit, mended, key=lambda one: one.mse)
@@ -135,50 +146,33 @@ class Fitter:
         with closing(self._executor_of(source, remember=False)) as executor:
             return executor.run_pass(centroids, self._progress)[0]
 
-    def _run(self, start: np.ndarray, rng: np.random.Generator, *, settled: bool) -> Fit:
-        options = self._options
-        if options.mode == "full":
-            return self._lloyd(start, rng, options.passes)
-        if options.mode == "minibatch":
-            with closing(self._local_executor(self._source, remember=False)) as here:
-                return fit_minibatch(
-                    here,
-                    start,
-                    max_iter=options.passes,
-                    tol=options.tol,
-                    target=options.least_gain,
-                    empty=options.empty,
-                    batch_size=options.batch_size,
-                    rng=rng,
-                    progress=self._progress,
-                )
-        rounds = rounds_of(len(start), options.moves)
-        return fit_nested(
-            self._executor,
-            start,
-            max_iter=options.passes,
-            tol=options.tol,
-            target=options.least_gain,
-            empty=options.empty,
-            breathing=self._breathing(len(start)) if rounds else None,
-            rounds=rounds,
-            settled=settled,
-            rng=rng,
-            progress=self._progress,
-        )
+    def _planned_rows(self, k: int, *, settled: bool) -> int:
+        options, n = self._options, self._source.n_rows
+        if options.mode != "nested":
+            return (options.passes + 1) * n
+        return planned_rows(n, k, rounds_of(k, options.moves), settled=settled)
 
-    def _lloyd(self, start: np.ndarray, rng: np.random.Generator, most: int) -> Fit:
+    @property
+    def _rules(self) -> Rules:
         options = self._options
-        return fit_full(
-            self._executor,
-            start,
-            max_iter=most,
-            tol=options.tol,
-            target=options.least_gain,
-            empty=options.empty,
-            rng=rng,
-            progress=self._progress,
-        )
+        return Rules(options.passes, options.tol, options.least_gain, options.empty)
+
+    @contextmanager
+    def _run(
+        self, k: int, rng: np.random.Generator, journal: Journal | None, *, settled: bool
+    ) -> Iterator[Run[Any]]:
+        options, common = self._options, (self._rules, rng, self._progress, journal)
+        if options.mode == "full":
+            yield Lloyd(self._executor, *common)
+        elif options.mode == "minibatch":
+            with closing(self._local_executor(self._source, remember=False)) as here:
+                yield MiniBatch(here, *common, batch_size=options.batch_size)
+        else:
+            rounds = rounds_of(k, options.moves)
+            breathing = self._breathing(k) if rounds else None
+            yield Nested(
+                self._executor, *common, k=k, breathing=breathing, rounds=rounds, settled=settled
+            )
 
     def _breathing(self, k: int) -> Breathing:
         rows = min(_move_sample_rows(k), self._source.n_rows)

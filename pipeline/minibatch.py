@@ -5,79 +5,81 @@ rows ever assigned to it. So the state is kept as exact sums, and a batch only a
 """
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from pipeline.empty_clusters import fill_empty
 from pipeline.engines import AssignmentEngine
 from pipeline.executors import LocalExecutor, empty_sums
-from pipeline.passes import Fit, History, Stopped, final_fit, mean_squared_error, stopped_by
-from pipeline.progress import Progress
-from pipeline.streaming import Source, centroid_dtype, read_ahead
+from pipeline.passes import mean_squared_error, stopped_by
+from pipeline.runs import Run, State
+from pipeline.streaming import Source, read_ahead
 from pipeline.sums import ClusterSums
 
 
-def fit_minibatch(
-    executor: LocalExecutor,
-    centroids: np.ndarray,
-    *,
-    max_iter: int,
-    tol: float,
-    target: float,
-    empty: str,
-    batch_size: int,
-    rng: np.random.Generator,
-    progress: Progress,
-) -> Fit:
-    """Passes in batches, in the order of the source (a store's is random); assumes prepared input.
+@dataclass
+class MiniBatchState(State):
+    """taken: sums of all rows that each centroid took so far."""
 
-    centroids: (k, d). max_iter: most passes. tol: ends the run when the squared shift of all
-    centroids over a pass is at most tol times the mean variance of the columns. target: it also
-    ends when a pass gains less than this share of the MSE, as met on the way. empty: what becomes
-    of centroids that took no row in a pass, see `fill_empty`. batch_size: rows; a batch ends with
-    its block. A last pass scores the final centroids.
+    taken: ClusterSums | None = None
+
+
+class MiniBatch(Run[MiniBatchState]):
+    """Passes in batches, in the order of the source (a store's is random).
+
+    Assumes prepared input. `max_iter` is the most passes; `tol` and `target` look at a whole pass,
+    at its MSE as met on the way. batch_size: rows; a batch ends with its block. A last pass scores
+    the final centroids.
     """
-    source, engine = executor.source, executor.engine
-    centroids = centroids.astype(centroid_dtype(source))
-    taken = empty_sums(source, len(centroids))
-    history, mse_before = History(), np.inf
-    stopped: Stopped = "max_iter"
-    for update in range(1, max_iter + 1):
-        before, started = centroids, time.perf_counter()
-        seen = empty_sums(source, len(centroids))
-        sse = np.zeros(len(centroids))
-        with closing(learn_batches(source, engine, centroids, taken, batch_size)) as steps:
+
+    name, kind = "minibatch", MiniBatchState
+    executor: LocalExecutor
+
+    def __init__(self, executor: LocalExecutor, *rest: Any, batch_size: int, **named: Any) -> None:
+        super().__init__(executor, *rest, **named)
+        self.batch_size = batch_size
+
+    def begin(self, centroids: np.ndarray) -> MiniBatchState:
+        taken = empty_sums(self.executor.source, len(centroids))
+        return MiniBatchState("learn", centroids, taken=taken)
+
+    def stages(self) -> dict[str, Callable[[], None]]:
+        return {"learn": self._learn}
+
+    def _learn(self) -> None:
+        state, rules = self.state, self.rules
+        source, engine, taken = self.executor.source, self.executor.engine, state.taken
+        assert taken is not None
+        centroids, started = state.centroids, time.perf_counter()
+        seen, sse = empty_sums(source, len(centroids)), np.zeros(len(centroids))
+        with closing(learn_batches(source, engine, centroids, taken, self.batch_size)) as steps:
             for batch, batch_sse, after in steps:
                 seen += batch
                 sse += batch_sse
                 centroids = after
-                progress.advance(batch.n_rows)
+                self.progress.advance(batch.n_rows)
         # Batches were scored before they moved their centroids: an estimate, from above.
         mse = mean_squared_error(sse, seen)
         moved = centroids.copy()
-        redrawn = fill_empty(moved, centroids, seen, empty, source, rng)
+        redrawn = fill_empty(moved, centroids, seen, rules.empty, source, self.rng)
         _forget(taken, np.any(moved != centroids, axis=1))
-        centroids = moved
-        shift = float(np.square(centroids.astype(np.float64) - before).sum())
+        shift = float(np.square(moved.astype(np.float64) - state.centroids).sum())
         seconds = time.perf_counter() - started
-        history.add(seen, mse, shift=shift, redrawn=redrawn, seconds=seconds)
-        progress.advance(0, **{"pass": update, "MSE": mse})
-        if reason := stopped_by(history, mse_before, seen.mean_variance(), tol, target):
-            stopped = reason
-            break
-        mse_before = mse
-    return final_fit(
-        executor,
-        centroids,
-        history,
-        empty=empty,
-        rng=rng,
-        updates=update,
-        stopped=stopped,
-        progress=progress,
-    )
+        state.history.add(seen, mse, shift=shift, redrawn=redrawn, seconds=seconds)
+        state.centroids, state.updates = moved, state.updates + 1
+        self.progress.advance(0, **{"pass": state.updates, "MSE": mse})
+        reason = stopped_by(
+            state.history, state.before, seen.mean_variance(), rules.tol, rules.target
+        )
+        state.before = mse
+        if reason:
+            state.stopped = reason
+        if reason or state.updates == rules.max_iter:
+            state.stage = "score"
 
 
 def learn_batches(

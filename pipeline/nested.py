@@ -7,16 +7,16 @@ all rows. On the way, centroids are added and removed where that helps (see `bre
 """
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from pipeline.breathing import Breathing
 from pipeline.empty_clusters import fill_empty
-from pipeline.executors import Executor
-from pipeline.passes import Fit, History, Stopped, final_fit, mean_squared_error, stopped_by
-from pipeline.progress import Progress
-from pipeline.streaming import centroid_dtype
+from pipeline.passes import Stopped, mean_squared_error, stopped_by
+from pipeline.runs import Run, State
 
 FIRST_ROWS, FIRST_PER_CENTROID = 1 << 17, 100  # of the shortest prefix
 MOVE_ROWS, MOVE_PER_CENTROID = 1 << 21, 300  # of that on which centroids are added, removed
@@ -60,127 +60,6 @@ def planned_rows(n: int, k: int, rounds: int, *, settled: bool) -> int:
     return USUAL_STEPS * sum(sizes) + steps * sizes[moving] + n
 
 
-@dataclass
-class _Steps:
-    """Lloyd steps on prefixes, recorded.
-
-    means, variance: (k, d) of the clusters and mean column variance of the rows of the last step.
-    """
-
-    executor: Executor
-    empty: str
-    rng: np.random.Generator
-    progress: Progress
-    history: History = field(default_factory=History)
-    means: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
-    variance: float = 0.0
-
-    def step(
-        self,
-        centroids: np.ndarray,
-        rows: int,
-        heirs: np.ndarray | None = None,
-        *,
-        length: float = FARTHER,
-    ) -> tuple[np.ndarray, float]:
-        """One step, `length` times as far as to the means, which are kept.
-
-        Returns: the new centroids, and the MSE on these rows of those given.
-        """
-        sums, seconds = self.executor.run_pass(centroids, self.progress, rows, heirs)
-        mse = mean_squared_error(sums.sse(centroids), sums)
-        means = sums.means(centroids)
-        self.means, self.variance = means.astype(centroids.dtype), sums.mean_variance()
-        moved = (centroids + length * (means - centroids)).astype(centroids.dtype)
-        before = self.means.copy()
-        redrawn = fill_empty(
-            self.means, centroids, sums, self.empty, self.executor.source, self.rng
-        )
-        elsewhere = np.any(before != self.means, axis=1)
-        moved[elsewhere] = self.means[elsewhere]
-        shift = float(np.square(self.means.astype(np.float64) - centroids).sum())
-        self.history.add(sums, mse, shift=shift, redrawn=redrawn, seconds=seconds)
-        self.progress.advance(0, **{"pass": self.count, "K": len(centroids), "MSE": mse})
-        return moved, mse
-
-    @property
-    def count(self) -> int:
-        return len(self.history.rows)
-
-    def settle(
-        self,
-        centroids: np.ndarray,
-        rows: int,
-        heirs: np.ndarray | None = None,
-        *,
-        most: int,
-        tol: float,
-        target: float,
-    ) -> tuple[np.ndarray, Stopped]:
-        """Steps until one gains less than `target`, relative to the MSE; the last to the means."""
-        before, length = np.inf, FARTHER
-        if most < 1:
-            return centroids, "max_iter"
-        for _ in range(most):
-            centroids, mse = self.step(centroids, rows, heirs, length=length)
-            heirs = None
-            if mse > before and length > 1:
-                length = 1.0  # too far
-            elif stopped := stopped_by(self.history, before, self.variance, tol, target):
-                return self.means, stopped
-            before = mse
-        return self.means, "max_iter"
-
-
-def fit_nested(
-    executor: Executor,
-    centroids: np.ndarray,
-    *,
-    max_iter: int,
-    tol: float,
-    target: float,
-    empty: str,
-    breathing: Breathing | None,
-    rounds: int,
-    settled: bool,
-    rng: np.random.Generator,
-    progress: Progress,
-) -> Fit:
-    """Steps on growing prefixes, then on all rows; assumes prepared input.
-
-    centroids: (k, d). max_iter: most steps on each prefix, those of moves included. tol: ends the
-    run on all rows when the squared shift of all centroids is at most tol times the mean variance
-    of the columns. target: ends it when a pass gains less than this share of the MSE. empty: see
-    `fill_empty`. breathing, rounds: what adds and removes centroids, and how often at most.
-    settled: see `prefixes`. A last pass scores the centroids it ends with.
-    """
-    k, n = len(centroids), executor.source.n_rows
-    centroids = centroids.astype(centroid_dtype(executor.source))
-    steps = _Steps(executor, empty, rng, progress)
-    sizes, moving = prefixes(n, k, settled=settled)
-    stopped: Stopped = "max_iter"
-    for place, rows in enumerate(sizes):
-        last, heirs = steps.count + max_iter, None
-        if place == moving and breathing is not None:
-            centroids, _ = steps.settle(
-                centroids, rows, most=max_iter, tol=tol, target=max(noise(k, rows), ENOUGH)
-            )
-            centroids, heirs = _move(steps, centroids, rows, breathing, rounds, last)
-        enough = target if rows == n else max(noise(k, rows), target)
-        left = last - steps.count
-        centroids, stopped = steps.settle(centroids, rows, heirs, most=left, tol=tol, target=enough)
-    return final_fit(
-        executor,
-        centroids,
-        steps.history,
-        empty=empty,
-        rng=rng,
-        updates=steps.count,
-        stopped=stopped,
-        progress=progress,
-    )
-
-
 def added(k: int) -> int:
     """How many centroids are added and removed in the first round."""
     return max(1, min(k // 2, round(ADDED * k**0.5)))
@@ -208,54 +87,188 @@ def round_steps(k: int, many: int) -> int:
     return INHALE_STEPS + PART_STEPS * (parts_of(k, many) - 1) + LAST_STEPS
 
 
-def _move(
-    steps: _Steps,
-    centroids: np.ndarray,
-    rows: int,
-    breathing: Breathing,
-    rounds: int,
-    last: int,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rounds of adding and removing; one that does not help is taken back.
-
-    last: number of steps at which to end. Returns: the centroids, and where they are not those of
-    the last step, which of them takes the rows of each of those.
+@dataclass
+class NestedState(State):
+    """place: of the prefix, see `prefixes`. last: number of updates at which it is left. length:
+    of a step, in steps to the means. heirs: see `Executor`, for the next pass. moved: whether the
+    rounds of moves are over on this prefix, or not its business.
+    Of a round: round: its number. best, lowest: centroids before it, and their MSE. surplus: of
+    centroids on trial. part: how many removals follow the next one. step: since the last change.
     """
-    k = len(centroids)
-    best, lowest, heirs = centroids, steps.history.mse[-1], None
-    for place in range(rounds):
-        many = many_of(k, place, rounds)
-        if steps.count + round_steps(k, many) > last:
-            break
-        grown = breathing.inhale(best, many, steps.rng)
-        if len(grown) == k:
-            break
-        for _ in range(INHALE_STEPS):
-            grown, _ = steps.step(grown, rows, heirs)
-            heirs = None
-        fewer, mse = _shrink(steps, grown, k, rows, breathing)
-        if mse < lowest:
-            best, lowest = fewer, mse
+
+    place: int = -1
+    last: int = 0
+    length: float = FARTHER
+    heirs: np.ndarray | None = None
+    moved: bool = False
+    round: int = 0
+    best: np.ndarray | None = None
+    lowest: float = np.inf
+    surplus: int = 0
+    part: int = 0
+    step: int = 0
+
+
+class Nested(Run[NestedState]):
+    """Steps on growing prefixes, then on all rows; assumes prepared input.
+
+    `max_iter` is the most steps on each prefix, those of moves included; `tol` and `target` end
+    the run on all rows. breathing: adds and removes centroids, None: there are no moves. rounds:
+    how often at most. settled: see `prefixes`. A last pass scores the centroids it ends with.
+    """
+
+    name, kind = "nested", NestedState
+
+    def __init__(
+        self,
+        *common: Any,
+        k: int,
+        breathing: Breathing | None,
+        rounds: int,
+        settled: bool,
+        **named: Any,
+    ) -> None:
+        super().__init__(*common, **named)
+        self._k, self._breathing, self._rounds = k, breathing, rounds
+        self._sizes, self._moving = prefixes(self.executor.source.n_rows, k, settled=settled)
+
+    def begin(self, centroids: np.ndarray) -> NestedState:
+        return NestedState("grow", centroids)
+
+    def stages(self) -> dict[str, Callable[[], None]]:
+        return {
+            "grow": self._grow,
+            "settle": self._settle,
+            "inhale": self._inhale,
+            "exhale": self._exhale,
+        }
+
+    @property
+    def _rows(self) -> int:
+        return self._sizes[self.state.place]
+
+    def _grow(self) -> None:
+        """Go to the next prefix."""
+        state = self.state
+        state.place += 1
+        state.last = state.updates + self.rules.max_iter
+        state.moved = state.place != self._moving or self._breathing is None
+        self._come_to_rest()
+
+    def _come_to_rest(self) -> None:
+        state = self.state
+        state.before, state.length, state.stage = np.inf, FARTHER, "settle"
+
+    def _settle(self) -> None:
+        """Until a step gains less than the target, relative to the MSE; the last to the means."""
+        state, rules, rows = self.state, self.rules, self._rows
+        if state.updates == state.last:  # moves took all steps
+            self._leave("max_iter")
+            return
+        target = (
+            rules.target if rows == self._sizes[-1] else max(noise(self._k, rows), rules.target)
+        )
+        if not state.moved:
+            target = max(noise(self._k, rows), ENOUGH)
+        moved, means, variance = self._step(state.length)
+        mse, before, state.before = state.history.mse[-1], state.before, state.history.mse[-1]
+        state.centroids, reason = moved, None
+        if mse > before and state.length > 1:
+            state.length = 1.0  # too far
         else:
-            heirs = breathing.nearest_among(fewer, best)
-    return best, heirs
+            reason = stopped_by(state.history, before, variance, rules.tol, target)
+        if reason or state.updates == state.last:
+            state.centroids = means
+            self._leave(reason or "max_iter")
 
+    def _leave(self, stopped: Stopped) -> None:
+        """The steps on a prefix are over, or those before the moves."""
+        state = self.state
+        if not state.moved:
+            state.round, state.step, state.stage = 0, 0, "inhale"
+            state.best, state.lowest = state.centroids, state.history.mse[-1]
+        elif self._rows == self._sizes[-1]:
+            state.stopped, state.stage = stopped, "score"
+        else:
+            state.stage = "grow"
 
-def _shrink(
-    steps: _Steps, centroids: np.ndarray, k: int, rows: int, breathing: Breathing
-) -> tuple[np.ndarray, float]:
-    """Remove centroids down to k, a part at a time, with steps in between.
+    def _inhale(self) -> None:
+        """A round begins: more centroids, and steps with them."""
+        state = self.state
+        assert self._breathing is not None
+        assert state.best is not None
+        if state.step == 0:
+            many = many_of(self._k, state.round, self._rounds) if state.round < self._rounds else 0
+            if many and state.updates + round_steps(self._k, many) <= state.last:
+                state.centroids = self._breathing.inhale(state.best, many, self.rng)
+            else:
+                state.centroids = state.best
+            state.surplus = len(state.centroids) - self._k
+            if state.surplus == 0:
+                state.best, state.moved = None, True
+                self._come_to_rest()
+                return
+        state.centroids, *_ = self._step(FARTHER)
+        state.step += 1
+        if state.step == INHALE_STEPS:
+            state.part, state.step = parts_of(self._k, state.surplus) - 1, 0
+            state.stage = "exhale"
 
-    Returns: the k centroids, and the MSE before the last step.
-    """
-    surplus = len(centroids) - k
-    parts = parts_of(k, surplus)
-    for part in range(parts - 1, -1, -1):
-        goal = k + surplus * part // parts
-        heirs = np.arange(len(centroids))
-        while len(centroids) > goal:
-            centroids, passed_on = breathing.exhale(centroids, len(centroids) - goal)
-            heirs = passed_on[heirs]
-        for step in range(PART_STEPS if part else LAST_STEPS):
-            centroids, mse = steps.step(centroids, rows, None if step else heirs)
-    return centroids, mse
+    def _exhale(self) -> None:
+        """Remove centroids down to k, a part at a time, with steps in between."""
+        state = self.state
+        assert self._breathing is not None
+        if state.step == 0:
+            parts = parts_of(self._k, state.surplus)
+            goal = self._k + state.surplus * state.part // parts
+            heirs = np.arange(len(state.centroids))
+            while len(state.centroids) > goal:
+                surplus = len(state.centroids) - goal
+                state.centroids, passed_on = self._breathing.exhale(state.centroids, surplus)
+                heirs = passed_on[heirs]
+            state.heirs = heirs
+        state.centroids, *_ = self._step(FARTHER)
+        state.step += 1
+        if state.step < (PART_STEPS if state.part else LAST_STEPS):
+            return
+        state.step = 0
+        if state.part:
+            state.part -= 1
+        else:
+            self._judge()
+
+    def _judge(self) -> None:
+        """A round that did not help is taken back."""
+        state = self.state
+        assert self._breathing is not None
+        assert state.best is not None
+        mse = state.history.mse[-1]
+        if mse < state.lowest:
+            state.best, state.lowest = state.centroids, mse
+        else:
+            state.heirs = self._breathing.nearest_among(state.centroids, state.best)
+        state.round, state.stage = state.round + 1, "inhale"
+
+    def _step(self, length: float) -> tuple[np.ndarray, np.ndarray, float]:
+        """One pass over the prefix, recorded.
+
+        Returns: the centroids `length` times as far as to their means, the means, (k, d), and the
+        mean variance of the columns.
+        """
+        state, centroids = self.state, self.state.centroids
+        sums, seconds = self.executor.run_pass(centroids, self.progress, self._rows, state.heirs)
+        state.heirs = None
+        mse = mean_squared_error(sums.sse(centroids), sums)
+        exact = sums.means(centroids)
+        means = exact.astype(centroids.dtype)
+        moved = (centroids + length * (exact - centroids)).astype(centroids.dtype)
+        before = means.copy()
+        source = self.executor.source
+        redrawn = fill_empty(means, centroids, sums, self.rules.empty, source, self.rng)
+        elsewhere = np.any(before != means, axis=1)
+        moved[elsewhere] = means[elsewhere]
+        shift = float(np.square(means.astype(np.float64) - centroids).sum())
+        state.history.add(sums, mse, shift=shift, redrawn=redrawn, seconds=seconds)
+        state.updates += 1
+        self.progress.advance(0, **{"pass": state.updates, "K": len(centroids), "MSE": mse})
+        return moved, means, sums.mean_variance()

@@ -1,18 +1,11 @@
 """What a run of passes leaves behind."""
 
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Literal
 
 import numpy as np
 
-from pipeline.empty_clusters import fill_empty
-from pipeline.executors import Executor
-from pipeline.progress import Progress
-from pipeline.seeding import distinct_rows
 from pipeline.sums import ClusterSums
-
-REVIVALS = 6  # how often centroids without rows get a new place at the end
 
 
 @dataclass
@@ -89,42 +82,6 @@ def stopped_by(
         return "tol"
     mse = history.mse[-1]
     return "target" if before - mse < target * mse else None
-
-
-def final_fit(
-    executor: Executor,
-    centroids: np.ndarray,
-    history: History,
-    *,
-    empty: str,
-    rng: np.random.Generator,
-    updates: int,
-    stopped: Stopped,
-    progress: Progress,
-) -> Fit:
-    """The end of a run: a last pass that scores the final centroids on all rows.
-
-    Centroids that no row is nearest to get a new place, and all are scored again: K asked is K
-    live, for sources with so many distinct rows.
-    """
-    for attempt in count():
-        sums, seconds = executor.run_pass(centroids, progress)
-        dead = sums.counts == 0
-        redrawn = int(dead.sum()) if attempt < REVIVALS else 0
-        sse = sums.sse(centroids)
-        history.add(
-            sums, mean_squared_error(sse, sums), shift=0.0, redrawn=redrawn, seconds=seconds
-        )
-        if redrawn == 0:
-            break
-        centroids = centroids.copy()
-        if attempt < REVIVALS // 2:
-            fill_empty(centroids, centroids.copy(), sums, empty, executor.source, rng)
-        else:  # where nearly all rows are equal, draws find no others
-            live = centroids[~dead]
-            rows = distinct_rows(executor.source, len(centroids), live)
-            centroids[dead] = rows[len(live) : len(centroids)]
-    return Fit(centroids, sums, sse, history, updates, stopped)
 
 
 def mean_squared_error(sse: np.ndarray, sums: ClusterSums) -> float:

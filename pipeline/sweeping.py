@@ -14,6 +14,7 @@ from pipeline.config import SweepOptions
 from pipeline.devices import resolve_device
 from pipeline.extraction import Extraction, extract
 from pipeline.fit import Fitter, check_fit
+from pipeline.journal import Journal, discard_journal
 from pipeline.memory import peak_resident
 from pipeline.passes import Fit, mean_squared_error
 from pipeline.progress import Progress, SilentProgress
@@ -117,6 +118,7 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
             create_dictionaries(path, experiment.describe())
             for k in _missing(experiment):
                 write_dictionary(path, _learn(experiment, k, fitter, str(device), progress))
+                discard_journal(experiment.folder, k)
     scores = finished_dictionaries(path)
     entries = [
         {name: scores[k][name] for name in SCORES}
@@ -164,12 +166,15 @@ def _learn(
     """Fit one dictionary and score it on the held-out patches."""
     started = time.perf_counter()
     smaller = _smaller(experiment, k) if experiment.options.init == "warm" else None
+    belongs = {"digest": experiment.digest, "started_from": smaller}
+    journal = Journal(experiment.folder, k, belongs, progress)
     if smaller is None:
-        fit = fitter.fit(k)
+        fit = fitter.fit(k, journal=journal)
     else:
         centroids, mse = read_centroids(experiment.dictionaries, smaller)
-        fit = fitter.fit(k, centroids.reshape(smaller, -1), at_most=mse, settled=True)
-    seconds = time.perf_counter() - started
+        start = centroids.reshape(smaller, -1)
+        fit = fitter.fit(k, start, at_most=mse, settled=True, journal=journal)
+    seconds = journal.spent + time.perf_counter() - started
     heldout_mse = None
     if experiment.test:
         heldout = StoreSource(experiment.test)

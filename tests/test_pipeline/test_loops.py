@@ -11,10 +11,10 @@ from pipeline.cutting import cut_patches
 from pipeline.empty_clusters import fill_empty
 from pipeline.engines.dense import DenseEngine
 from pipeline.executors import LocalExecutor
-from pipeline.lloyd import fit_full
-from pipeline.minibatch import fit_minibatch
+from pipeline.lloyd import Lloyd
+from pipeline.minibatch import MiniBatch
 from pipeline.passes import Fit
-from pipeline.progress import SilentProgress
+from pipeline.runs import Rules
 from pipeline.streaming import ArraySource
 from pipeline.sums import ClusterSums
 from storage import PatchSpec, open_images
@@ -29,25 +29,18 @@ def executor(rows: np.ndarray) -> LocalExecutor:
 
 
 def lloyd(rows: np.ndarray, centroids: np.ndarray, **options: Any) -> Fit:
-    defaults = {"max_iter": 50, "tol": 0.0, "target": 0.0, "empty": "random"}
-    return fit_full(
-        executor(rows),
-        centroids,
-        rng=np.random.default_rng(0),
-        progress=SilentProgress(),
-        **(defaults | options),
-    )
+    rules = Rules(**({"max_iter": 50, "tol": 0.0, "target": 0.0, "empty": "random"} | options))
+    run = Lloyd(executor(rows), rules, np.random.default_rng(0))
+    run.start(centroids)
+    return run.finish()
 
 
-def minibatch(rows: np.ndarray, centroids: np.ndarray, **options: Any) -> Fit:
-    defaults = {"max_iter": 3, "tol": 0.0, "target": 0.0, "empty": "random", "batch_size": 50}
-    return fit_minibatch(
-        executor(rows),
-        centroids,
-        rng=np.random.default_rng(0),
-        progress=SilentProgress(),
-        **(defaults | options),
-    )
+def minibatch(rows: np.ndarray, centroids: np.ndarray, batch_size: int = 50, **options: Any) -> Fit:
+    rules = Rules(**({"max_iter": 3, "tol": 0.0, "target": 0.0, "empty": "random"} | options))
+    rng = np.random.default_rng(0)
+    run = MiniBatch(executor(rows), rules, rng, batch_size=batch_size)
+    run.start(centroids)
+    return run.finish()
 
 
 @pytest.fixture(scope="module")

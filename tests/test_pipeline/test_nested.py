@@ -18,9 +18,10 @@ from pipeline.engines import make_engine, pruned
 from pipeline.engines.pruned import PrunedEngine
 from pipeline.executors import LocalExecutor
 from pipeline.extraction import Extraction, extract
-from pipeline.nested import added, fit_nested, many_of, parts_of, prefixes, rounds_of
+from pipeline.nested import Nested, added, many_of, parts_of, prefixes, rounds_of
 from pipeline.passes import Fit
 from pipeline.progress import SilentProgress
+from pipeline.runs import Rules
 from pipeline.seeding import kmeans_plus_plus
 from pipeline.streaming import ArraySource
 from storage import PatchSpec, open_images
@@ -45,22 +46,24 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nested, "MOVE_PER_CENTROID", 50)
 
 
+def run_nested(
+    executor: LocalExecutor, start: np.ndarray, breathing: Breathing, **options: Any
+) -> Fit:
+    rules = {"max_iter": 100, "tol": 1e-4, "target": 2e-4, "empty": "random"}
+    rules |= {name: options.pop(name) for name in tuple(options) if name in rules}
+    more = {"rounds": 4, "settled": False} | options
+    rng = np.random.default_rng(1)
+    run = Nested(executor, Rules(**rules), rng, k=len(start), breathing=breathing, **more)
+    run.start(start)
+    return run.finish()
+
+
 def fit(rows: np.ndarray, k: int, *, engine: str = "auto", **options: Any) -> Fit:
-    defaults = {"max_iter": 100, "tol": 1e-4, "target": 2e-4, "empty": "random", "rounds": 4}
-    rng = np.random.default_rng(0)
-    start = kmeans_plus_plus(rows[: max(20 * k, 500)], k, rng)
+    start = kmeans_plus_plus(rows[: max(20 * k, 500)], k, np.random.default_rng(0))
     source = ArraySource(rows)
     found = make_engine(engine, CPU, source.dim, source.dtype)
     with closing(LocalExecutor(source, found, found.remember(source))) as executor:
-        return fit_nested(
-            executor,
-            start,
-            breathing=Breathing(rows[:8000]),
-            settled=options.pop("settled", False),
-            rng=rng,
-            progress=SilentProgress(),
-            **(defaults | options),
-        )
+        return run_nested(executor, start, Breathing(rows[:8000]), **options)
 
 
 @given(n=st.integers(1, 10**9), k=st.integers(1, 10**5), settled=st.booleans())
@@ -144,19 +147,9 @@ def test_moves_leave_a_solution_that_lloyd_cannot() -> None:
     mse = {}
     for rounds in (0, 6):
         executor = LocalExecutor(source, PrunedEngine(2, rows.dtype))
-        found = fit_nested(
-            executor,
-            start,
-            max_iter=100,
-            tol=0.0,
-            target=0.0,
-            empty="random",
-            breathing=Breathing(rows[:2000]),
-            rounds=rounds,
-            settled=False,
-            rng=np.random.default_rng(0),
-            progress=SilentProgress(),
-        )
+        breathing = Breathing(rows[:2000])
+        options = {"tol": 0.0, "target": 0.0, "rounds": rounds}
+        found = run_nested(executor, start, breathing, **options)
         mse[rounds] = found.mse
     assert mse[0] > 40
     assert mse[6] < 1.0  # each blob has one
@@ -169,13 +162,15 @@ def test_a_round_that_does_not_help_is_taken_back(monkeypatch: pytest.MonkeyPatc
     blobs = np.stack([np.arange(9) * 28, np.arange(9) * 20], 1)
     rows = (blobs[rng.integers(0, 9, 8000)] + rng.integers(0, 3, (8000, 2))).astype(np.uint8)
     best = fit(rows, 9, rounds=0)
-    shrink = nested._shrink
 
-    def spoil(steps: Any, centroids: np.ndarray, *rest: Any) -> tuple[np.ndarray, float]:
-        centroids, mse = shrink(steps, centroids, *rest)
-        return centroids[[0] * len(centroids)] + np.arange(len(centroids))[:, None], 100 * mse
+    def spoil(run: Nested) -> None:
+        k, state = run._k, run.state
+        state.centroids = state.centroids[[0] * k] + np.arange(k, dtype=np.float32)[:, None]
+        state.history.mse[-1] *= 100
+        judge(run)
 
-    monkeypatch.setattr(nested, "_shrink", spoil)
+    judge = Nested._judge
+    monkeypatch.setattr(Nested, "_judge", spoil)
     assert fit(rows, 9, rounds=3).mse == pytest.approx(best.mse, rel=1e-6)
 
 

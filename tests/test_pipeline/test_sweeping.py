@@ -5,11 +5,9 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-import pipeline.fit as fit_module
 import pipeline.sweeping as sweeping_module
 from pipeline import SweepOptions, assign, sweep
-from pipeline.executors import Executor
-from pipeline.passes import Fit, History, final_fit
+from pipeline.nested import Nested, NestedState
 from pipeline.progress import SilentProgress
 from storage import (
     BusyError,
@@ -130,16 +128,15 @@ def test_a_larger_dictionary_is_never_worse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A loop that spoils what it is given, but for the first; the sweep mends it.
-    fit_nested = fit_module.fit_nested
+    begin = Nested.begin
 
-    def spoil(executor: Executor, centroids: np.ndarray, **rest: Any) -> Fit:
-        if len(centroids) == 5:
-            return fit_nested(executor, centroids, **rest)
-        end = {name: rest[name] for name in ("empty", "rng", "progress")}
-        far = (0.01 * centroids).astype(np.float32)
-        return final_fit(executor, far, History(), updates=0, stopped="tol", **end)
+    def spoil(run: Nested, centroids: np.ndarray) -> NestedState:
+        state = begin(run, centroids)
+        if len(centroids) > 5:
+            state.stage, state.centroids = "score", (0.01 * centroids).astype(np.float32)
+        return state
 
-    monkeypatch.setattr(fit_module, "fit_nested", spoil)
+    monkeypatch.setattr(Nested, "begin", spoil)
     result = sweep(options(tmp_path, k="5,6,7", mode="nested", init="warm"))
     mse = [entry["mse"] for entry in result["dictionaries"]]
     assert mse[0] >= mse[1] >= mse[2]
