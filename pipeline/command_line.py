@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from pipeline.config import Options, PatchOptions, SweepOptions
+from pipeline.interrupting import Interrupted, ending_promptly, say_last_words
 from storage.errors import PatchDictError
 
 INTERRUPTED = 130  # exit code, as shells have it
@@ -137,6 +138,11 @@ def status(out: Path, as_json: bool) -> None:
     for experiment in result["experiments"]:
         sizes = ", ".join(str(entry["k"]) for entry in experiment["dictionaries"])
         lines.append(f"{experiment['experiment']}: K = {sizes or 'none yet'}")
+        lines += [
+            f"   unfinished  K = {fit['k']} after {fit['passes']} passes, MSE {fit['mse']:.2f}:"
+            " the same sweep goes on"
+            for fit in experiment["unfinished"]
+        ]
     show(result, as_json, "\n".join(lines) or f"nothing under {out} yet: run sweep")
 
 
@@ -174,7 +180,8 @@ def _table(entries: list[dict[str, Any]]) -> str:
 def run(command: click.Group) -> NoReturn:
     """Run a command group; what the user can mend is one line and exit code 2."""
     try:
-        command.main(prog_name=_program_name(), standalone_mode=False)
+        with ending_promptly():
+            command.main(prog_name=_program_name(), standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         sys.exit(0)
@@ -185,9 +192,10 @@ def run(command: click.Group) -> NoReturn:
     except OSError as error:
         where = error.filename or "a file"
         _fail(f"cannot use {where}: {error.strerror or error}; make room or choose another OUT")
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted: the same command goes on from here", err=True)
-        sys.exit(INTERRUPTED)
+    except (KeyboardInterrupt, click.Abort) as error:
+        say_last_words()
+        cause = error.__cause__ or error  # click raises Abort for it
+        sys.exit(cause.code if isinstance(cause, Interrupted) else INTERRUPTED)
     sys.exit(0)
 
 

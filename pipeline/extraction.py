@@ -6,8 +6,7 @@ on with the missing chunks.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any, cast
 
 import numpy as np
 from dask.delayed import delayed
-from filelock import FileLock, Timeout
 
 from pipeline.cutting import count_patches, cut_patches
+from pipeline.locking import sole
 from pipeline.memory import check_budget
 from pipeline.progress import Progress, SilentProgress
 from pipeline.scheduling import Scheduler
@@ -74,7 +73,8 @@ def extract(
         work = _Work(extraction, source, scheduler, progress)
         offsets, order = work.count()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _sole_builder(path, progress):
+        lock = path.with_name(f".{path.name}.lock")
+        with sole(lock, f"building {path}", wait=progress):
             if path.exists():  # another process built it while this one waited
                 return open_patches(path), True
             work.write(path, offsets, order)
@@ -220,16 +220,3 @@ def _write_block(extraction: Extraction, fingerprint: str, staging: Path, plan: 
 def _order(staging: Path) -> np.ndarray:
     """The order of the images, read once in each process; the name fixes the content."""
     return read_order(staging)
-
-
-@contextmanager
-def _sole_builder(path: Path, progress: Progress) -> Iterator[None]:
-    """Holds the lock of one store; says so where it has to wait for another process."""
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        held = lock.acquire(timeout=0)
-    except Timeout:
-        progress.note(f"waiting: another process is building {path}")
-        held = lock.acquire()
-    with held:
-        yield

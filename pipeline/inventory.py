@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pipeline.journal import unfinished_fits
 from pipeline.progress import Progress
 from storage.dictionary_store import finished_dictionaries
 from storage.errors import PatchDictError
@@ -11,7 +12,8 @@ from storage.patch_store import open_patches, verify_chunks
 
 def take_inventory(out: Path) -> dict[str, Any]:
     """Plain JSON: `stores` (store, rows, dim, bytes), `unfinished` and `damaged` paths,
-    `experiments` (experiment, dictionaries: k, mse, heldout_mse).
+    `experiments` (experiment, dictionaries: k, mse, heldout_mse; unfinished: k, passes, mse,
+    seconds).
     """
     stores, damaged = [], []
     for path in sorted(out.glob("patches/*.zarr")):
@@ -39,7 +41,13 @@ def take_inventory(out: Path) -> dict[str, Any]:
             {"k": k, "mse": scores["mse"], "heldout_mse": scores["heldout_mse"]}
             for k, scores in finished.items()
         ]
-        experiments.append({"experiment": str(path.parent), "dictionaries": entries})
+        experiments.append(
+            {
+                "experiment": str(path.parent),
+                "dictionaries": entries,
+                "unfinished": unfinished_fits(path.parent),
+            }
+        )
     unfinished = [str(path) for path in sorted(out.glob("patches/*.zarr.partial"))]
     return {
         "stores": stores,

@@ -1,6 +1,7 @@
 """The journal of a fit: its state after each pass, from which the same command goes on."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,28 @@ class Journal:
         return self._folder / f"{group_name(self._k)}-{run}{SUFFIX}"
 
 
-def discard_journal(folder: Path, k: int) -> None:
-    """Remove what is kept of the fit of k centroids: it is stored, or starts anew."""
-    for path in folder.glob(f"{group_name(k)}-*{SUFFIX}*"):
-        path.unlink(missing_ok=True)
+def states(folder: Path, k: int) -> list[Path]:
+    """Files that hold the state of the fit of k centroids, those of half-written ones too."""
+    return sorted(folder.glob(f"{group_name(k)}-*{SUFFIX}*"))
+
+
+def unfinished_fits(folder: Path) -> list[dict[str, Any]]:
+    """Of an experiment: k, passes, mse (of the last pass, on its rows), seconds; K ascending.
+
+    Those whose state is damaged are left out: they start anew.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for path in sorted(folder.glob(f"k*-*{SUFFIX}")):
+        with suppress(IntegrityError):
+            stored = read_checkpoint(path)
+            if stored is None:
+                continue
+            k, history = int(path.name.partition("-")[0][1:]), stored[1]["history"]
+            before = found.get(k, {"passes": 0})
+            found[k] = {
+                "k": k,
+                "passes": before["passes"] + len(history["mse"]),
+                "mse": history["mse"][-1],
+                "seconds": stored[1]["spent"],
+            }
+    return [found[k] for k in sorted(found)]

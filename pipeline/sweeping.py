@@ -1,20 +1,19 @@
 """The sweep: patches once, then a dictionary for every K, each written as soon as it is learned."""
 
+import shutil
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from pipeline.config import SweepOptions
 from pipeline.devices import resolve_device
 from pipeline.extraction import Extraction, extract
 from pipeline.fit import Fitter, check_fit
-from pipeline.journal import Journal, discard_journal
+from pipeline.journal import SUFFIX, Journal, states
+from pipeline.locking import sole
 from pipeline.memory import peak_resident
 from pipeline.passes import Fit, mean_squared_error
 from pipeline.progress import Progress, SilentProgress
@@ -114,11 +113,15 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
             scheduler=scheduler,
             scratch=experiment.folder,
         )
-        with _sole_owner(experiment.folder), closing(fitter):
+        with _sole_owner(experiment), closing(fitter):
+            _remove(_leftovers(experiment))
             create_dictionaries(path, experiment.describe())
             for k in _missing(experiment):
                 write_dictionary(path, _learn(experiment, k, fitter, str(device), progress))
-                discard_journal(experiment.folder, k)
+                _remove(states(experiment.folder, k))
+    elif _leftovers(experiment):
+        with suppress(BusyError), _sole_owner(experiment):
+            _remove(_leftovers(experiment))
     scores = finished_dictionaries(path)
     entries = [
         {name: scores[k][name] for name in SCORES}
@@ -220,16 +223,21 @@ def _scores(fit: Fit, heldout_mse: float | None, seconds: float) -> dict[str, An
     }
 
 
-@contextmanager
-def _sole_owner(folder: Path) -> Iterator[None]:
-    """Holds the experiment's lock; refuses where another process holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        held = lock.acquire(timeout=0)
-    except Timeout:
-        raise BusyError(
-            f"another sweep works on {folder}: wait until it is done, or choose another OUT"
-        ) from None
-    with held:
-        yield
+def _sole_owner(experiment: Experiment) -> AbstractContextManager[None]:
+    return sole(experiment.folder / ".lock", f"sweeping into {experiment.folder}")
+
+
+def _leftovers(experiment: Experiment) -> list[Path]:
+    """What killed sweeps left: half-written files, states of fits that are stored since."""
+    folder, path = experiment.folder, experiment.dictionaries
+    finished = [s for k in finished_dictionaries(path) for s in states(folder, k)]
+    half = (*folder.glob(f".{path.name}.*.partial"), *folder.glob(f"*{SUFFIX}.partial"))
+    return [*finished, *half]
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -180,21 +180,33 @@ def test_unwritable_out_is_named(inputs: Path) -> None:
     assert (done.returncode, "Permission denied" in done.stderr) == (2, True)
 
 
-def test_ctrl_c_ends_with_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipeline", "sweep", "--k", "2,900", "--tol", "0", "--json"]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_with_one_line_and_the_same_command_goes_on(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    arguments = ["sweep", "--k", "2,900", "--tol", "0", "--target", "0"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 90
-    while not list(tmp_path.rglob("k00002")) and time.monotonic() < deadline:
+    while not list(tmp_path.rglob("k00900*.unfinished.npz")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "goes on from here" in errors.splitlines()[-1]
+    assert process.returncode == 128 + number
+    assert "run the same command again" in errors.splitlines()[-1]
     assert "Traceback" not in errors
-    again = last_json(run("sweep", "--k", "2", "--tol", "0", "--json", cwd=tmp_path))
-    assert again["dictionaries"][0]["reused"] is True
+    listed = last_json(run("status", "--json", cwd=tmp_path))["experiments"][0]
+    assert [entry["k"] for entry in listed["dictionaries"]] == [2]
+    assert [fit["k"] for fit in listed["unfinished"]] == [900]
+    assert "K = 900 after" in run("status", cwd=tmp_path).stdout
+    again = run(*arguments, "--max-iter", "300", cwd=tmp_path)  # that is the default
+    assert "K=900 goes on after pass" in again.stderr
+    assert "reused" in again.stdout.splitlines()[-2]
 
 
 def test_plain_progress_has_rate_and_time_left() -> None:

@@ -1,12 +1,14 @@
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 import pipeline.sweeping as sweeping_module
 from pipeline import SweepOptions, assign, sweep
+from pipeline.locking import sole
 from pipeline.nested import Nested, NestedState
 from pipeline.progress import SilentProgress
 from storage import (
@@ -200,8 +202,11 @@ def test_what_cannot_be_done_is_refused_before_any_dictionary(
 
 def test_two_sweeps_of_one_experiment_do_not_mix(swept: tuple[Path, dict[str, Any]]) -> None:
     out, first = swept
-    with FileLock(Path(first["experiment"]) / ".lock"), pytest.raises(BusyError, match="another"):
+    lock = Path(first["experiment"]) / ".lock"
+    with sole(lock, "at work"), pytest.raises(BusyError) as caught:
         sweep(options(out, k="4"))
+    assert f"process {os.getpid()} on {socket.gethostname()}, since 20" in str(caught.value)
+    assert f"is sweeping into {lock.parent}" in str(caught.value)
 
 
 def test_option_mode_and_init_reach_the_loops(tmp_path: Path) -> None:

@@ -1,0 +1,20 @@
+"""All that a sweep stored, but for what differs from one run to the next."""
+
+from pathlib import Path
+from typing import Any
+
+from storage import open_dictionaries
+
+MEASURED = {"seconds", "peak_memory"}  # of the run, not of its result
+
+
+def numbers_of(experiment: str | Path) -> dict[str, Any]:
+    """Arrays, as bytes, and attributes by dictionary."""
+    tree = open_dictionaries(Path(experiment) / "dictionaries.zarr")
+    found: dict[str, Any] = {}
+    for name, node in tree.children.items():
+        arrays = {a: v.to_numpy().tobytes() for a, v in node.data_vars.items()}
+        found[name] = {**arrays, **node.attrs}
+        for measured in MEASURED:
+            found[name].pop(measured, None)
+    return found

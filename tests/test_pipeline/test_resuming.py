@@ -1,0 +1,271 @@
+"""A fit that is broken off goes on from its last complete pass and ends with the same bits."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import SweepOptions, journal, nested, sweep
+from pipeline.executors import LocalExecutor
+from pipeline.journal import SUFFIX, Journal
+from pipeline.nested import Nested, NestedState
+from pipeline.progress import SilentProgress
+from storage import IntegrityError
+from storage.checkpoints import read_checkpoint, write_checkpoint
+from tests.stored_numbers import numbers_of
+
+
+class BrokenOff(BaseException):
+    """The process is gone."""
+
+
+class Notes(SilentProgress):
+    """Keeps what is worth a line."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture(autouse=True)
+def every_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pass is kept, however short."""
+    monkeypatch.setattr(journal, "SHARE", 1.0)
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefixes and moves for small data."""
+    monkeypatch.setattr(nested, "FIRST_ROWS", 4000)
+    monkeypatch.setattr(nested, "MOVE_ROWS", 6000)
+    monkeypatch.setattr(nested, "MOVE_PER_CENTROID", 100)
+
+
+MODES: dict[str, dict[str, Any]] = {
+    "nested": {"mode": "nested", "k": "9,40", "moves": 3, "max_iter": 40},
+    "cold": {"mode": "nested", "k": "40", "init": "k-means++", "empty": "split", "max_iter": 15},
+    "full": {"mode": "full", "k": "9,40", "max_iter": 20},
+    "minibatch": {"mode": "minibatch", "k": "40", "max_iter": 25, "tol": 0, "batch_size": 3000},
+}
+
+
+def broken_sweeps(
+    options: SweepOptions, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> tuple[dict[str, Any], int, int]:
+    """Sweep until it is done, broken off after some passes, kept or not.
+
+    Returns: the last result, how often it was broken off, and how many passes were lost.
+    """
+    rng = np.random.default_rng(seed)
+    save, broken, lost, left = Journal.save, 0, 0, 0
+
+    def breaking(self: Journal, *state: Any) -> None:
+        nonlocal lost, left
+        left -= 1
+        if left < 0 and rng.random() < 0.3:
+            lost += 1
+            raise BrokenOff
+        save(self, *state)
+        if left < 0:
+            raise BrokenOff
+
+    monkeypatch.setattr(Journal, "save", breaking)
+    while True:
+        left = int(rng.integers(0, 6))
+        try:
+            result = sweep(options)
+        except BrokenOff:
+            broken += 1
+        else:
+            return result, broken, lost
+
+
+def count_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Of all fits from here on."""
+    passes, keep = 0, Nested._keep
+
+    def counting(self: Any) -> None:
+        nonlocal passes
+        passes += 1
+        keep(self)
+
+    monkeypatch.setattr("pipeline.runs.Run._keep", counting)
+    return lambda: passes
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("mode", MODES)
+def test_no_pass_is_made_twice_and_the_bits_are_the_same(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = (
+        SweepOptions.checked(out=tmp_path / name, **MODES[mode]) for name in ("whole", "parts")
+    )
+    made = count_passes(monkeypatch)
+    expected = sweep(whole)
+    passes = made()
+    assert passes == sum(entry["passes"] for entry in expected["dictionaries"])
+    found, broken, lost = broken_sweeps(parts, monkeypatch, seed=len(mode))
+    assert broken >= 5
+    assert made() - passes == passes + lost
+    left = sorted(path.name for path in Path(found["experiment"]).iterdir())
+    assert not [name for name in left if SUFFIX in name]
+    assert numbers_of(found["experiment"]) == numbers_of(expected["experiment"])
+
+
+@pytest.mark.usefixtures("short")
+def test_a_fit_that_has_to_be_mended_goes_on_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Nested.begin
+
+    def spoil(run: Nested, centroids: np.ndarray) -> NestedState:
+        state = begin(run, centroids)
+        if len(centroids) > 5:
+            state.stage, state.centroids = "score", (0.01 * centroids).astype(np.float32)
+        return state
+
+    monkeypatch.setattr(Nested, "begin", spoil)
+    whole, parts = (
+        SweepOptions.checked(out=tmp_path / name, k="5,9", max_iter=30) for name in ("one", "two")
+    )
+    expected = sweep(whole)
+    assert expected["dictionaries"][1]["passes"] > 5  # those of both ways are told
+    found, broken, _ = broken_sweeps(parts, monkeypatch, seed=3)
+    assert broken > 5
+    assert numbers_of(found["experiment"]) == numbers_of(expected["experiment"])
+
+
+def test_a_dictionary_is_not_learned_again_for_a_broken_held_out_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = SweepOptions.checked(out=tmp_path, k="7", mode="full", max_iter=3)
+    run_pass, made = LocalExecutor.run_pass, []
+
+    def breaking(self: LocalExecutor, *rest: Any, **more: Any) -> Any:
+        if self.memory is None and len(made) < 5:  # the held-out rows
+            raise BrokenOff
+        made.append(self.source.n_rows)
+        return run_pass(self, *rest, **more)
+
+    monkeypatch.setattr(LocalExecutor, "run_pass", breaking)
+    for _ in range(2):
+        with pytest.raises(BrokenOff):
+            sweep(options)
+    assert len(made) == 4
+    made.append(0)
+    sweep(options)
+    assert len(made) == 6  # the held-out pass alone
+
+
+def test_passes_shorter_than_saving_are_not_all_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "SHARE", 1e-9)
+    kept = Journal(tmp_path, 5, {})
+    for number in range(3):
+        kept.save("full", {}, {"number": number})
+    assert Journal(tmp_path, 5, {}).load("full") == ({}, {"number": 0})
+
+
+@pytest.mark.parametrize(
+    ("other", "note"),
+    [
+        ({"seed": 1}, None),  # another experiment, in a folder of its own
+        ({"k": "4,8"}, "starts anew: what is there was fitted otherwise"),  # from K = 4 now
+        ({}, "K=8 goes on after pass 2"),
+    ],
+)
+def test_a_state_is_taken_up_by_the_same_fit_alone(
+    other: dict[str, Any], note: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"out": tmp_path, "k": "8", "mode": "full", "max_iter": 4}
+    save, left = Journal.save, 2
+
+    def breaking(self: Journal, *state: Any) -> None:
+        nonlocal left
+        save(self, *state)
+        left -= 1
+        if left == 0:
+            raise BrokenOff
+
+    monkeypatch.setattr(Journal, "save", breaking)
+    with pytest.raises(BrokenOff):
+        sweep(SweepOptions.checked(**fields))
+    notes = Notes()
+    result = sweep(SweepOptions.checked(**(fields | other)), notes)
+    alone = sweep(SweepOptions.checked(**(fields | other | {"out": tmp_path / "alone"})))
+    assert numbers_of(result["experiment"]) == numbers_of(alone["experiment"])
+    told = [line for line in notes.lines if "goes on" in line or "anew" in line]
+    assert len(told) == (note is not None)
+    assert all(note in line for line in told if note)
+
+
+def test_seconds_are_those_of_all_parts(tmp_path: Path) -> None:
+    first = Journal(tmp_path, 5, {})
+    first._started -= 100
+    first.save("full", {}, {})
+    second = Journal(tmp_path, 5, {})
+    assert second.load("full") == ({}, {})
+    assert 100 < second.spent < 101
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "schema", "text"])
+def test_a_damaged_state_is_told_and_the_fit_starts_anew(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = SweepOptions.checked(out=tmp_path, k="8", mode="full", max_iter=4)
+
+    def breaks(_: Any) -> None:
+        raise BrokenOff
+
+    monkeypatch.setattr("pipeline.runs.Run._score", breaks)
+    with pytest.raises(BrokenOff):
+        sweep(options)
+    monkeypatch.undo()
+    (path,) = tmp_path.rglob(f"*{SUFFIX}")
+    whole = bytearray(path.read_bytes())
+    if damage == "flip":
+        whole[len(whole) // 2] ^= 4
+    elif damage == "schema":
+        arrays, facts = read_checkpoint(path) or ({}, {})
+        monkeypatch.setattr("storage.checkpoints.SCHEMA", 99)
+        write_checkpoint(path, arrays, facts)
+        monkeypatch.undo()
+        whole = bytearray(path.read_bytes())
+    path.write_bytes(
+        {"cut": whole[:-9], "empty": b"", "text": b"not a zip file"}.get(damage, whole)
+    )
+    notes = Notes()
+    result = sweep(options, notes)
+    (told,) = [line for line in notes.lines if "anew" in line]
+    assert "K=8" in told
+    assert str(path) in told
+    alone = sweep(SweepOptions.checked(out=tmp_path / "alone", k="8", mode="full", max_iter=4))
+    assert numbers_of(result["experiment"]) == numbers_of(alone["experiment"])
+
+
+def test_every_flipped_bit_of_a_state_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "k00002-full.unfinished.npz"
+    arrays = {"centroids": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(2, np.int64)}
+    write_checkpoint(path, arrays, {"stage": "step", "before": np.inf})
+    found, facts = read_checkpoint(path) or ({}, {})
+    assert facts == {"stage": "step", "before": np.inf}
+    assert {name: array.tolist() for name, array in found.items()} == {
+        name: array.tolist() for name, array in arrays.items()
+    }
+    whole = path.read_bytes()
+    for bit in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        with pytest.raises(IntegrityError, match="checksum"):
+            read_checkpoint(path)
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(IntegrityError, match="checksum"):
+            read_checkpoint(path)
