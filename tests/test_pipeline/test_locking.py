@@ -46,6 +46,9 @@ def holder(tmp_path: Path) -> Iterator[tuple[Path, Any, Callable[[], None]]]:
     yield tmp_path / "here" / ".lock", process, lambda: here.send("enough")
     process.kill()
     process.join()
+    process.close()
+    here.close()
+    there.close()
 
 
 def test_the_second_is_told_who_is_at_work_and_since_when(holder: Any) -> None:
