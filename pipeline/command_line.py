@@ -3,9 +3,11 @@
 Commands import what they need when they run, so that --help answers at once.
 """
 
+import errno
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,7 +15,7 @@ import click
 
 from pipeline.config import Options, PatchOptions, SweepOptions
 from pipeline.interrupting import Interrupted, ending_promptly, say_last_words
-from storage.errors import PatchDictError
+from storage.errors import InputError, PatchDictError
 
 INTERRUPTED = 130  # exit code, as shells have it
 
@@ -72,7 +74,7 @@ def extract(split: str, as_json: bool, **fields: str | None) -> None:
 
     options = PatchOptions.checked(**given(fields))
     started = time.perf_counter()
-    with Scheduler(options.scheduler, options.memory) as scheduler:
+    with _room_on(options.out), Scheduler(options.scheduler, options.memory) as scheduler:
         store, reused = build(
             Extraction(options.dataset, split, options.data, options.spec),
             options.out,
@@ -99,8 +101,6 @@ def extract(split: str, as_json: bool, **fields: str | None) -> None:
 @json_option
 def fit(as_json: bool, **fields: str | None) -> None:
     """Learn one dictionary, in the experiment that a sweep with the same options has."""
-    from storage.errors import InputError
-
     options = SweepOptions.checked(**given(fields))
     if len(options.k) != 1:
         raise InputError(f"fit learns one dictionary, not {len(options.k)}: give one --k, or sweep")
@@ -121,7 +121,22 @@ def _sweep(options: SweepOptions) -> dict[str, Any]:
     from pipeline.progress import TerminalProgress
     from pipeline.sweeping import sweep as run_sweep
 
-    return run_sweep(options, TerminalProgress())
+    with _room_on(options.out):
+        return run_sweep(options, TerminalProgress())
+
+
+@contextmanager
+def _room_on(out: Path) -> Iterator[None]:
+    """What is written there goes on when there is room again."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"the disk of {out} is full: make room, and run the same command again, it goes on"
+            " from here"
+        ) from error
 
 
 @group.command()

@@ -1,0 +1,70 @@
+"""A disk that fills up: one clear line, nothing damaged, and it goes on when there is room."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import SweepOptions, sweep
+from storage import open_patches
+from storage.patch_store import verify_chunks
+from tests.stored_numbers import numbers_of
+
+# In a mount namespace of its own, so that nothing stays mounted: a disk that grows step by step.
+GROWING_DISK = """
+set -e
+mkdir disk && mount -t tmpfs -o size={first}k tmpfs disk
+for size in {sizes}; do
+    mount -o remount,size=${{size}}k disk
+    "{python}" -m pipeline sweep --k 5,40,200 --moves 2 --out disk/runs > /dev/null 2> error || true
+    echo $size $(tail -n 1 error)
+done
+cp -r disk/runs runs
+"""
+
+
+def own_disk(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a script that may mount; skips where this user may not."""
+    command = ["unshare", "--map-root-user", "--mount", "bash", "-c"]
+    try:
+        subprocess.run(
+            [*command, "mount -t tmpfs tmpfs /mnt"], check=True, capture_output=True, timeout=60
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no disk can be mounted here ({error})")
+    return subprocess.run(
+        [*command, script], cwd=folder, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (96, 224, 4000),
+        pytest.param((32, *range(64, 720, 16), 4000), marks=pytest.mark.slow),
+    ],
+    ids=["three sizes", "many sizes"],
+)
+def test_it_goes_on_when_there_is_room(sizes: tuple[int, ...], tmp_path: Path) -> None:
+    script = GROWING_DISK.format(
+        python=sys.executable, first=sizes[0], sizes=" ".join(map(str, sizes))
+    )
+    done = own_disk(script, tmp_path)
+    assert done.returncode == 0, done.stderr
+    *full, last = done.stdout.splitlines()
+    assert len(full) >= 2
+    for line in full[: 2 if len(sizes) == 3 else 30]:
+        assert line.split(maxsplit=1)[1] == (
+            f"error: the disk of {tmp_path / 'disk' / 'runs'} is full: make room, and run the same"
+            " command again, it goes on from here"
+        )
+    assert "error" not in last
+    out = tmp_path / "runs"
+    assert [str(path) for path in out.rglob("*") if "partial" in path.name] == []
+    assert list(out.rglob("*.unfinished*")) == []
+    for path in out.glob("patches/*.zarr"):
+        assert not any(verify_chunks(open_patches(path)))
+    expected = sweep(SweepOptions.checked(k="5,40,200", moves=2, out=tmp_path / "roomy"))
+    (found,) = out.glob("digits*")
+    assert numbers_of(found) == numbers_of(expected["experiment"])
