@@ -10,6 +10,7 @@ from analysis.stored import digest_of, find_experiments, read_marks
 from storage import PatchDictError
 
 PAGE, FIGURES = "report.html", "figures"
+ORPHANED = 60  # seconds after which a half-written file is nobody's
 
 
 def report(
@@ -85,6 +86,9 @@ def _result(page: Path, figures: list[Path], *, made: bool, started: float) -> d
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
+    for orphan in path.parent.glob(f".{path.name}.*.partial"):
+        if time.time() - orphan.stat().st_mtime > ORPHANED:  # of a killed run
+            orphan.unlink(missing_ok=True)
     staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         staging.write_bytes(content)

@@ -10,6 +10,7 @@ import pytest
 from pipeline import SweepOptions, journal, nested, sweep
 from pipeline.executors import LocalExecutor
 from pipeline.journal import SUFFIX, Journal
+from pipeline.locking import sole
 from pipeline.nested import Nested, NestedState
 from pipeline.progress import SilentProgress
 from storage import IntegrityError
@@ -269,3 +270,27 @@ def test_every_flipped_bit_of_a_state_is_found(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(IntegrityError, match="checksum"):
             read_checkpoint(path)
+
+
+@pytest.mark.parametrize("more", ["", ",9"], ids=["all is finished", "one is missing"])
+def test_what_killed_sweeps_left_is_swept_away(tmp_path: Path, more: str) -> None:
+    fields = {"out": tmp_path, "mode": "full", "max_iter": 2}
+    folder = Path(sweep(SweepOptions.checked(**fields, k="5"))["experiment"])
+    (folder / ".dictionaries.zarr.0123abcd.partial" / "count").mkdir(parents=True)
+    (folder / "k00005-full.unfinished.npz").write_bytes(b"of a fit that is stored")
+    (folder / "k00007-full.unfinished.npz.partial").write_bytes(b"half-written")
+    kept = folder / "k00007-full.unfinished.npz"
+    kept.write_bytes(b"of a fit that may be asked for again")
+    sweep(SweepOptions.checked(**fields, k="5" + more))
+    left = {path.name for path in folder.iterdir()}
+    assert left == {".lock", "dictionaries.zarr", kept.name}
+
+
+def test_a_sweep_at_work_does_not_keep_another_from_what_is_finished(tmp_path: Path) -> None:
+    options = SweepOptions.checked(out=tmp_path, k="5", mode="full", max_iter=2)
+    folder = Path(sweep(options)["experiment"])
+    half = folder / "k00007-full.unfinished.npz.partial"
+    half.write_bytes(b"being written")
+    with sole(folder / ".lock", "at work"):
+        assert sweep(options)["dictionaries"][0]["reused"]
+    assert half.exists()
