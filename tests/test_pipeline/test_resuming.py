@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -11,8 +11,12 @@ from pipeline import SweepOptions, journal, nested, sweep
 from pipeline.executors import LocalExecutor
 from pipeline.journal import SUFFIX, Journal
 from pipeline.locking import sole
+from pipeline.minibatch import MiniBatchState
 from pipeline.nested import Nested, NestedState
+from pipeline.passes import History
 from pipeline.progress import SilentProgress
+from pipeline.runs import State
+from pipeline.sums import ClusterSums
 from storage import IntegrityError
 from storage.checkpoints import read_checkpoint, write_checkpoint
 from tests.stored_numbers import numbers_of
@@ -161,6 +165,38 @@ def test_a_dictionary_is_not_learned_again_for_a_broken_held_out_pass(
     made.append(0)
     sweep(options)
     assert len(made) == 6  # the held-out pass alone
+
+
+@pytest.mark.parametrize("kind", [State, MiniBatchState, NestedState])
+def test_every_field_of_a_state_comes_back(kind: type[State], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sums = ClusterSums(rng.integers(0, 9, (2, 3)), np.array([1, 2]), rng.random(2), rng.random(3))
+    values: dict[str, Any] = {
+        "str": "exhale",
+        "int": 7,
+        "float": 1 / 3,
+        "bool": True,
+        "ndarray": rng.random((2, 3)).astype(np.float32),
+        "ClusterSums": sums,
+        "History": History([5], [1 / 7], [0.1], [2], [1], [0.3]),
+    }
+    hints = {name: hint for name, hint in get_type_hints(kind).items() if name != "stopped"}
+    fields = {
+        name: values[getattr(hint, "__args__", (hint,))[0].__name__] for name, hint in hints.items()
+    }
+    state = kind(**fields, stopped="target")
+    write_checkpoint(tmp_path / "state", *state.pack())
+    stored = read_checkpoint(tmp_path / "state")
+    assert stored is not None
+    back = kind.unpack(*stored)
+    for name, value in vars(state).items():
+        found = getattr(back, name)
+        assert type(found) is type(value)
+        if isinstance(value, ClusterSums):
+            for part, array in vars(value).items():
+                np.testing.assert_array_equal(getattr(found, part), array)
+        else:
+            np.testing.assert_array_equal(found, value)
 
 
 def test_passes_shorter_than_saving_are_not_all_kept(
