@@ -27,7 +27,7 @@ class Journal:
     def __init__(
         self, folder: Path, k: int, belongs: dict[str, Any], progress: Progress | None = None
     ) -> None:
-        self._folder, self._k, self._belongs = folder, k, belongs
+        self.k, self._folder, self._belongs = k, folder, belongs
         self._progress = progress or SilentProgress()
         self._started = self._saved = time.perf_counter()
         self._cost = 0.0
@@ -38,13 +38,13 @@ class Journal:
         try:
             found = read_checkpoint(self._path(run))
         except IntegrityError as error:
-            self._progress.note(f"K={self._k} starts anew: {error}")
+            self._progress.note(f"K={self.k} starts anew: {error}")
             return None
         if found is None:
             return None
         arrays, facts = found
         if facts.pop("belongs") != self._belongs:
-            self._progress.note(f"K={self._k} starts anew: what is there was fitted otherwise")
+            self._progress.note(f"K={self.k} starts anew: what is there was fitted otherwise")
             return None
         self.spent = max(self.spent, facts.pop("spent"))
         return arrays, facts
@@ -67,7 +67,7 @@ class Journal:
         self._cost = self._saved - now
 
     def _path(self, run: str) -> Path:
-        return self._folder / f"{group_name(self._k)}-{run}{SUFFIX}"
+        return self._folder / f"{group_name(self.k)}-{run}{SUFFIX}"
 
 
 def states(folder: Path, k: int) -> list[Path]:

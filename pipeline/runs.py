@@ -115,14 +115,13 @@ class Run(Generic[S]):
 
     def take_up(self) -> bool:
         """Stand where the run of this name was left; whether there was one."""
-        kept = self.journal.load(self.name) if self.journal else None
-        if kept is None:
+        if self.journal is None or (kept := self.journal.load(self.name)) is None:
             return False
         arrays, facts = kept
         self.rng.bit_generator.state = facts.pop("generator")
         self.state = self.kind.unpack(arrays, facts)
-        k, passes = len(self.state.centroids), len(self.state.history.rows)
-        self.progress.note(f"K={k} goes on after pass {passes}")
+        passes = len(self.state.history.rows)
+        self.progress.note(f"K={self.journal.k} goes on after pass {passes}")
         return True
 
     def start(self, centroids: np.ndarray) -> None:
