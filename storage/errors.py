@@ -4,9 +4,24 @@ Every message is one line that says what was got, what was expected, and what to
 the command line prints it as it stands and exits with code 2.
 """
 
+LONGEST_SHOWN = 80  # letters of a value in a message
+
+
+def shortened(value: object) -> str:
+    """A value's repr for a message, its middle left out where it is long."""
+    text = repr(value)
+    half = LONGEST_SHOWN // 2
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:half]} … {text[-half:]}"
+
 
 class PatchDictError(Exception):
     """Base of every error that a user can cause or mend."""
+
+    def __str__(self) -> str:
+        # Names of files may hold line breaks, terminal controls and bytes that are no text.
+        return "".join(
+            letter if letter.isprintable() else repr(letter)[1:-1] for letter in super().__str__()
+        )
 
 
 class InputError(PatchDictError, ValueError):

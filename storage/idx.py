@@ -48,6 +48,10 @@ def read_idx(path: Path) -> np.ndarray:
         ) from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise InputError(
+            f"{path} does not fit into memory: gunzip it first, a plain file is mapped"
+        ) from error
 
 
 def _map_plain(path: Path) -> np.ndarray:

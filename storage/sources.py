@@ -2,6 +2,8 @@
 
 import hashlib
 import mmap
+import re
+import stat
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,21 +11,24 @@ from pathlib import Path
 import numpy as np
 
 from storage.downloads import IMAGE_FILES, find_or_fetch
-from storage.errors import InputError
+from storage.errors import InputError, shortened
 from storage.idx import read_idx
+from storage.npy import map_npy
 
 DATASETS = ("digits", "mnist", "fashion-mnist")
 SPLITS = ("train", "test")
 PIXEL_DTYPES = ("uint8", "uint16", "float32", "float64")
 DIGITS_TRAIN = 1500  # of 1797 images; the rest is by other writers
 _HASH_BLOCK = 1 << 24  # bytes
+_NAME_LETTERS = 40  # with up to four bytes each, a store's name stays below 255
 
 
 @dataclass(frozen=True)
 class ImageSource:
     """A set of images of one size.
 
-    name: of the data set, or the file's stem.
+    name: of the data set, or the file's stem as far as it may stand in a file name: letters,
+        digits, underscores and dashes.
     split: "train" or "test".
     images: (n, rows, columns) or (n, rows, columns, channels), possibly mapped from disk.
     """
@@ -81,15 +86,22 @@ def open_images(dataset: str, split: str = "train", data_dir: Path = Path("data"
         path = find_or_fetch(IMAGE_FILES[dataset, split], dataset, data_dir)
         return ImageSource(dataset, split, _checked(read_idx(path), path))
     path = Path(dataset)
-    if not path.exists():
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise InputError(
-            f"no data set {dataset!r}: use {', '.join(DATASETS)}, or the path of an existing IDX"
-            " or .npy file"
-        )
-    if not path.is_file():
+            f"no data set {shortened(dataset)}: use {', '.join(DATASETS)}, or the path of an"
+            f" existing IDX or .npy file ({getattr(error, 'strerror', None) or error})"
+        ) from error
+    if not stat.S_ISREG(mode):  # a pipe would be waited for
         raise InputError(f"{path} is not a file: give an IDX or .npy file")
-    array = _map_npy(path) if path.suffix.lower() == ".npy" else read_idx(path)
-    return ImageSource(path.name.split(".")[0], split, _checked(array, path))
+    array = map_npy(path) if path.suffix.lower() == ".npy" else read_idx(path)
+    return ImageSource(_name_of(path), split, _checked(array, path))
+
+
+def _name_of(path: Path) -> str:
+    stem = re.sub(r"[^\w-]+", "_", path.name.lstrip(".").split(".")[0])
+    return stem[:_NAME_LETTERS] or "images"
 
 
 def _digits(split: str) -> np.ndarray:
@@ -97,20 +109,6 @@ def _digits(split: str) -> np.ndarray:
 
     levels = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
     return levels[:DIGITS_TRAIN] if split == "train" else levels[DIGITS_TRAIN:]
-
-
-def _map_npy(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (
-        ValueError,
-        EOFError,
-        OverflowError,
-    ) as error:  # numpy's words for a damaged or pickled file
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} is not a whole .npy array ({reason})") from error
 
 
 def _checked(images: np.ndarray, path: Path) -> np.ndarray:
