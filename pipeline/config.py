@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ByteSize,
@@ -19,7 +20,7 @@ from pydantic import (
     field_validator,
 )
 
-from storage.errors import InputError
+from storage.errors import InputError, shortened
 from storage.geometry import PatchSpec
 from storage.sources import DATASETS
 
@@ -28,12 +29,15 @@ DIGITS = (10, 20, 50, 100, 200, 500, 1000)
 PRESETS = {"study": STUDY, "digits": DIGITS}
 MAX_ITER = {"nested": 300, "full": 100, "minibatch": 10}
 TARGET = {"nested": 1e-4, "full": 0.0, "minibatch": 0.0}
+MOST_SIZES = 10_000  # dictionaries of one sweep
+Count = Annotated[int, Field(ge=1, le=(1 << 63) - 1)]  # numpy's integers end there
+Natural = Annotated[int, Field(ge=0, le=(1 << 63) - 1)]
 
 
 def parse_k(text: Any) -> Any:
     """The K list of "100,200,300", "100:1000:100" (both ends included), a mixture, or a preset.
 
-    Returns: ascending tuple of distinct integers. Raises: ValueError.
+    Returns: tuple of distinct integers; what is no text, as it is. Raises: ValueError.
     """
     if not isinstance(text, str):
         return text
@@ -50,12 +54,16 @@ def parse_k(text: Any) -> Any:
         if not 1 <= len(bounds) <= 3 or (len(bounds) == 3 and bounds[2] < 1):
             raise ValueError(f"use numbers, first:last:step, or {' or '.join(PRESETS)}")
         first, last, step = bounds[0], bounds[min(1, len(bounds) - 1)], ([*bounds, 1, 1])[2]
+        if last - first >= MOST_SIZES * step:
+            raise ValueError(f"a sweep has at most {MOST_SIZES} dictionaries: use a larger step")
         numbers.update(range(first, last + 1, step))
+        if len(numbers) > MOST_SIZES:
+            raise ValueError(f"a sweep has at most {MOST_SIZES} dictionaries")
     if not numbers:
         raise ValueError("the list is empty")
     if min(numbers) < 1:
         raise ValueError("a dictionary has at least one centroid")
-    return tuple(sorted(numbers))
+    return tuple(numbers)
 
 
 def parse_patch(text: Any) -> Any:
@@ -63,7 +71,7 @@ def parse_patch(text: Any) -> Any:
     if not isinstance(text, str):
         return text
     sizes = text.lower().split("x")
-    if not 1 <= len(sizes) <= 2 or not all(size.strip().isdigit() for size in sizes):
+    if not 1 <= len(sizes) <= 2 or not all(size.strip().isdecimal() for size in sizes):
         raise ValueError("use a number of pixels, or rows x columns as in 5x7")
     return int(sizes[0]), int(sizes[-1])
 
@@ -71,19 +79,33 @@ def parse_patch(text: Any) -> Any:
 def check_address(scheduler: str) -> str:
     """Returns the scheduler's address if it is well-formed; raises InputError otherwise."""
     kind, _, number = scheduler.partition(":")
-    workers = kind == "processes" and number.isdigit() and int(number) > 0
+    # isdecimal is of digits that int takes; more than 4 of them are no number of processes
+    workers = kind == "processes" and number.isdecimal() and 0 < int(number[:5]) < 10_000
     if scheduler and not workers and "://" not in scheduler:
         raise InputError(
-            f"no scheduler {scheduler!r}: use nothing, processes:N, or an address such as"
+            f"no scheduler {shortened(scheduler)}: use nothing, processes:N, or an address such as"
             " tcp://host:8786"
         )
     return scheduler
 
 
+def _absolute(path: str | Path) -> str:
+    """Absolute, with ~ for a home; raises ValueError for what no file can be called."""
+    if b"\0" in os.fsencode(path):
+        raise ValueError("a path has no NUL bytes")
+    # not Path.expanduser, which raises RuntimeError where a home is not known
+    return os.path.abspath(os.path.expanduser(path))
+
+
 class Options(BaseModel):
     """Base of the option groups; an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,  # default folders are made absolute too
+    )
 
     @classmethod
     def checked(cls, **fields: Any) -> Self:
@@ -103,13 +125,13 @@ class PatchOptions(Options):
     """Folder of downloads; right files that are already there are used."""
     out: Path = Path("runs")
     """Folder of everything that is made."""
-    patch: Annotated[tuple[int, int], BeforeValidator(parse_patch)] = (5, 5)
+    patch: Annotated[tuple[Count, Count], BeforeValidator(parse_patch)] = (5, 5)
     """Size of a patch in pixels: 5, or rows x columns as in 5x7."""
-    stride: Annotated[int, Field(ge=1)] = 1
+    stride: Count = 1
     """Step between patches in pixels."""
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Keep a patch whose mean is above this share of the largest pixel value; 0: not blank."""
-    memory: Annotated[ByteSize, Field(gt=0)] = ByteSize(1 << 30)
+    memory: Annotated[ByteSize, Field(gt=0, lt=1 << 63)] = ByteSize(1 << 30)
     """Cap on the resident memory of the process tree, as in 1GiB or 800MB."""
     scheduler: str = ""
     """Where patches are cut and passes run: empty (this process), processes:N, or an address."""
@@ -118,13 +140,15 @@ class PatchOptions(Options):
     @classmethod
     def _absolute(cls, path: Path) -> Path:
         # Tasks on other workers have other working folders.
-        return Path(os.path.abspath(path.expanduser()))
+        return Path(_absolute(path))
 
     @field_validator("dataset")
     @classmethod
     def _absolute_dataset(cls, dataset: str) -> str:
-        path = Path(dataset).expanduser()
-        return os.path.abspath(path) if dataset not in DATASETS and path.exists() else dataset
+        if dataset in DATASETS:
+            return dataset
+        path = _absolute(dataset)
+        return path if os.path.exists(path) else dataset
 
     @field_validator("scheduler")
     @classmethod
@@ -144,20 +168,20 @@ class FitOptions(Options):
     """nested: Lloyd on growing prefixes; full: on all rows; minibatch: Sculley's mini-batches."""
     init: Literal["warm", "k-means++", "k-means||", "random"] = "k-means++"
     """First centroids: rows of a sample that are far apart, or any rows (random, the study's)."""
-    max_iter: Annotated[int, Field(ge=1)] | None = None
+    max_iter: Count | None = None
     """Most steps that move the centroids: 100 for full, 10 for minibatch; 300 on each prefix."""
-    tol: Annotated[float, Field(ge=0)] = 1e-4
+    tol: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
     """Stop when the centroids' squared shift is at most tol times the columns' mean variance."""
     target: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Stop when a pass gains less than this share of the MSE; 1e-4 for nested, else 0."""
-    moves: Annotated[int, Field(ge=0)] | None = None
+    moves: Natural | None = None
     """nested: rounds of adding centroids where error is large and removing the least missed; from
     30 for small K to 6 for large ones; 0: none."""
-    batch_size: Annotated[int, Field(ge=1)] = 65536
+    batch_size: Count = 65536
     """Rows of a mini-batch."""
     empty: Literal["random", "split"] = "random"
     """An empty centroid gets a row drawn at random (the study's), or half of the worst cluster."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Natural = 0
     """Seed of the fit; same seed, same result."""
 
     @property
@@ -192,7 +216,11 @@ class FitOptions(Options):
 class SweepOptions(FitOptions, PatchOptions):
     """Everything of `make sweep`."""
 
-    k: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(parse_k)] = ()
+    k: Annotated[
+        tuple[Count, ...],
+        BeforeValidator(parse_k),
+        AfterValidator(lambda sizes: tuple(sorted(set(sizes)))),
+    ] = ()
     """Dictionary sizes: 100,200,300 or 100:1000:100 or study; default: study, digits: 10 … 1000."""
     init: Literal["warm", "k-means++", "k-means||", "random"] = "warm"
     """First centroids: those of the next smaller K of the experiment and new ones where error is
@@ -213,8 +241,8 @@ def _one_line(error: ValidationError, valid: list[str]) -> str:
     first = error.errors()[0]
     name = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
-        return f"no option {name!r}: use one of {', '.join(valid)}"
+        return f"no option {shortened(name)}: use one of {', '.join(valid)}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"].startswith("byte_size"):
         message = "use a size such as 1GiB or 800MB"
-    return f"{name} {first['input']!r} is not valid: {message[0].lower()}{message[1:]}"
+    return f"{name} {shortened(first['input'])} is not valid: {message[0].lower()}{message[1:]}"

@@ -40,7 +40,7 @@ class PatchSpec:
         # One value, one name: 0 and 0.0, numpy's integers and Python's are the same spec.
         for name in ("rows", "cols", "stride", "seed"):
             object.__setattr__(self, name, int(getattr(self, name)))
-        object.__setattr__(self, "threshold", float(self.threshold))
+        object.__setattr__(self, "threshold", float(self.threshold) + 0.0)  # -0.0 is 0.0
         if self.rows < 1 or self.cols < 1:
             raise InputError(f"patch {self.rows}x{self.cols} is empty: use at least 1x1 pixels")
         if self.stride < 1:

@@ -84,6 +84,7 @@ def test_paths_are_absolute_and_names_are_not(
     (tmp_path / "mnist").mkdir()  # a folder of that name changes nothing
     (tmp_path / "x.npy").touch()
     assert SweepOptions.checked(out="runs").out == tmp_path / "runs"
+    assert SweepOptions.checked().data == tmp_path / "data"
     assert SweepOptions.checked(dataset="mnist").dataset == "mnist"
     assert SweepOptions.checked(dataset="x.npy").dataset == str(tmp_path / "x.npy")
 
