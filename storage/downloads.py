@@ -1,11 +1,27 @@
 """Downloads with pinned hashes; a right file that is already there is never fetched again."""
 
 import hashlib
-from contextlib import suppress
+import itertools
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from storage.errors import InputError
+
+if TYPE_CHECKING:
+    from storage.transfer import Transfer
+
+ROUNDS = 4  # times that the mirrors are asked, one after another
+BACKOFF_SECONDS = 1.0  # before the second round, doubled for each after it
+_log = logging.getLogger(__name__)  # warnings reach standard error by themselves
 
 FASHION_SITES = (
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -61,45 +77,141 @@ def find_or_fetch(file: RemoteFile, dataset: str, data_dir: Path) -> Path:
 
     Looked for in `data_dir` and `data_dir/dataset`; a file with another content is passed over
     (MNIST and Fashion-MNIST share their file names), and nothing in `data_dir` itself is touched.
-    Raises: InputError when no mirror gives the right file.
+    What was there under the file's name in `data_dir/dataset` gets another name once the right
+    file is whole. An unfinished download lies beside it, hidden, and the next call goes on with it.
+    Raises: InputError when no mirror gives the right file, or the disk does not take it.
     """
-    for folder in (data_dir / dataset, data_dir):
-        if _has_digest(folder / file.name, file.digest):
-            return folder / file.name
-        unpacked = folder / file.name.removesuffix(".gz")
-        if file.unpacked_digest and _has_digest(unpacked, file.unpacked_digest):
-            return unpacked
-    return _fetch(file, data_dir / dataset)
+    target = data_dir / dataset / file.name
+    try:
+        for folder in (target.parent, data_dir):
+            if _has_digest(folder / file.name, file.digest):
+                return folder / file.name
+            unpacked = folder / file.name.removesuffix(".gz")
+            if file.unpacked_digest and _has_digest(unpacked, file.unpacked_digest):
+                return unpacked
+        with _sole_fetcher(target):
+            # Another process may have fetched it while this one waited.
+            if not _has_digest(target, file.digest):
+                _fetch(file, target)
+        return target
+    except OSError as error:
+        raise InputError(
+            f"cannot use {error.filename or target.parent}: {error.strerror or error}; make room"
+            " or choose another DATA"
+        ) from error
 
 
-def _fetch(file: RemoteFile, folder: Path) -> Path:
-    # Loaded only when something is fetched: pooch brings requests along.
+def _fetch(file: RemoteFile, target: Path) -> None:
+    work = target.with_name(f".{file.name}.unfinished")  # ours alone
+    partial = work / "partial"
+    work.mkdir(exist_ok=True)
+    for left in set(work.iterdir()) - {partial}:  # pooch's, of a process that was killed
+        left.unlink()
+    try:
+        whole = _from_mirrors(file, work, partial)
+    except OSError:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    except InputError as error:
+        kept = ""
+        if partial.exists() and partial.stat().st_size:
+            kept = f"; its first {partial.stat().st_size} bytes are kept, run again to go on"
+        else:
+            work.rmdir()
+        if target.exists():
+            kept += f"; {target}, which is another file, is as it was"
+        raise InputError(f"{error}{kept}") from error
+    _set_aside(target)
+    whole.replace(target)
+    shutil.rmtree(work)
+
+
+def _from_mirrors(file: RemoteFile, work: Path, partial: Path) -> Path:
+    """The right file, in `work`. A fault that may pass is met by the next mirror, then by waiting.
+
+    Raises: InputError when no mirror gave it; OSError when the disk did not take it.
+    """
+    # Loaded only when something is fetched: requests takes a while.
+    from storage.transfer import Transfer, TransferError
+
+    transfer = Transfer(partial)
+    sites, reasons, wait = list(file.sites), dict.fromkeys(file.sites, ""), 0.0
+    for tried in range(ROUNDS):
+        if tried:
+            time.sleep(max(wait, BACKOFF_SECONDS * 2 ** (tried - 1)))
+        wait = 0.0
+        for site in tuple(sites):
+            try:
+                return _from_mirror(site, file, work, transfer)
+            except TransferError as error:
+                reasons[site] = str(error)
+                wait = max(wait, error.wait)
+                if not error.transient:
+                    sites.remove(site)
+        if not sites:
+            break
+    tries = ", ".join(f"{site} ({reason})" for site, reason in reasons.items())
+    raise InputError(
+        f"cannot download {file.name}: tried {tries}; fetch it by hand into {work.parent},"
+        f" its {file.digest.replace(':', ' is ', 1)}"
+    )
+
+
+def _from_mirror(site: str, file: RemoteFile, work: Path, transfer: "Transfer") -> Path:
     import pooch
-    import requests
+
+    from storage.transfer import TransferError
 
     pooch.get_logger().setLevel("ERROR")
-    reasons = []
-    for site in file.sites:
+    while True:
         try:
             return Path(
                 pooch.retrieve(
                     site + file.name,
                     known_hash=file.digest,
                     fname=file.name,
-                    path=folder,
-                    downloader=pooch.HTTPDownloader(progressbar=True, timeout=30),
+                    path=work,
+                    downloader=transfer,
                 )
             )
-        except (requests.RequestException, ValueError) as error:
-            # pooch raises ValueError for a wrong hash
-            reason = "wrong hash" if isinstance(error, ValueError) else type(error).__name__
-            reasons.append(f"{site} ({reason})")
-    with suppress(OSError):  # not empty: then something of worth is there
-        folder.rmdir()
-    raise InputError(
-        f"cannot download {file.name}: tried {', '.join(reasons)}; fetch it by hand into {folder},"
-        f" its {file.digest.replace(':', ' is ', 1)}"
-    )
+        except ValueError as error:  # pooch's word for a wrong hash; what came is deleted
+            if not transfer.resumed:  # else its beginning may have been of another file
+                raise TransferError("wrong hash", transient=False) from error
+
+
+def _set_aside(path: Path) -> None:
+    """Give what has the name of a data set's file another one: it may be of worth to someone."""
+    if os.path.lexists(path):
+        names = (path.with_name(f"{path.name}.old{number}") for number in itertools.count(1))
+        other = next(name for name in names if not os.path.lexists(name))
+        path.rename(other)
+        _log.warning("%s was not the file of that data set: it is %s now", path, other.name)
+
+
+@contextmanager
+def _sole_fetcher(target: Path) -> Iterator[None]:
+    """Holds the lock of one file, and leaves neither it nor an empty folder behind."""
+    path = target.with_name(f".{target.name}.lock")
+    lock, waits = FileLock(path), False
+    while not lock.is_locked:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # FileNotFoundError: another process gave up and took the folder away.
+        with suppress(FileNotFoundError):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                if not waits:
+                    _log.warning("waiting: another process fetches %s", target)
+                waits = True
+                time.sleep(0.2)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows keeps a file that is open
+            path.unlink()
+        lock.release()
+        with suppress(OSError):  # not empty: then something of worth is there
+            target.parent.rmdir()
 
 
 def _has_digest(path: Path, digest: str) -> bool:

@@ -19,7 +19,8 @@ HEAVY = {
     "zarr": {"storage", "pipeline/extraction.py"},
     "xarray": {"storage", "analysis"},
     "pooch": {"storage"},
-    "requests": {"storage/downloads.py"},
+    "requests": {"storage/transfer.py"},
+    "urllib3": {"storage/transfer.py"},
     "dask": {"pipeline", "storage/patch_store.py"},
     "distributed": {"pipeline"},
     "torch": {"pipeline"},
@@ -40,6 +41,7 @@ PUBLIC_PIPELINE = {"pipeline", "pipeline.command_line"}
 # what --help must not load
 SLOW_TO_LOAD = (
     "torch",
+    "requests",
     "jinja2",
     "dask",
     "zarr",

@@ -40,7 +40,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     (folder / "good" / "images.gz").write_bytes(CONTENT)
     (folder / "bad" / "images.gz").write_bytes(CONTENT[:-1])
     server = Server(folder)
-    thread = threading.Thread(target=server.http.serve_forever)
+    thread = threading.Thread(target=server.http.serve_forever, args=(0.02,))
     thread.start()
     yield server
     server.http.shutdown()
@@ -65,7 +65,7 @@ def test_second_mirror_is_tried(server: Server, tmp_path: Path, first: str) -> N
 
 
 def test_all_mirrors_failing_names_each_and_the_remedy(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"absent/ \(HTTPError\).*bad/ \(wrong hash\).*by hand"):
+    with pytest.raises(InputError, match=r"absent/ \(HTTP 404\).*bad/ \(wrong hash\).*by hand"):
         find_or_fetch(remote(server, "absent", "bad"), "set", tmp_path / "data")
     assert list((tmp_path / "data").rglob("*")) == []
 
