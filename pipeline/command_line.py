@@ -4,6 +4,7 @@ Commands import what they need when they run, so that --help answers at once.
 """
 
 import errno
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import click
 
 from pipeline.config import Options, PatchOptions, SweepOptions
 from pipeline.interrupting import Interrupted, ending_promptly, say_last_words
-from storage.errors import InputError, PatchDictError
+from storage.errors import InputError, PatchDictError, one_line
 
 INTERRUPTED = 130  # exit code, as shells have it
 
@@ -194,6 +195,9 @@ def _table(entries: list[dict[str, Any]]) -> str:
 
 def run(command: click.Group) -> NoReturn:
     """Run a command group; what the user can mend is one line and exit code 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files are bytes: a terminal may lack their letters, or they may be no text.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with ending_promptly():
             command.main(prog_name=_program_name(), standalone_mode=False)
@@ -215,7 +219,7 @@ def run(command: click.Group) -> NoReturn:
 
 
 def _fail(message: str) -> NoReturn:
-    click.echo(f"error: {' '.join(message.split())}", err=True)
+    click.echo(f"error: {one_line(' '.join(message.split()))}", err=True)
     sys.exit(2)
 
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from storage.errors import InputError
 
 if TYPE_CHECKING:
@@ -191,6 +189,8 @@ def _set_aside(path: Path) -> None:
 @contextmanager
 def _sole_fetcher(target: Path) -> Iterator[None]:
     """Holds the lock of one file, and leaves neither it nor an empty folder behind."""
+    from filelock import FileLock, Timeout  # this module is loaded by --help
+
     path = target.with_name(f".{target.name}.lock")
     lock, waits = FileLock(path), False
     while not lock.is_locked:

@@ -14,14 +14,19 @@ def shortened(value: object) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:half]} … {text[-half:]}"
 
 
+def one_line(text: str) -> str:
+    """The text with escapes for line breaks, terminal controls and bytes that are no text.
+
+    Names of files may hold them all.
+    """
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 class PatchDictError(Exception):
     """Base of every error that a user can cause or mend."""
 
     def __str__(self) -> str:
-        # Names of files may hold line breaks, terminal controls and bytes that are no text.
-        return "".join(
-            letter if letter.isprintable() else repr(letter)[1:-1] for letter in super().__str__()
-        )
+        return one_line(super().__str__())
 
 
 class InputError(PatchDictError, ValueError):
