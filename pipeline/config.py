@@ -70,8 +70,8 @@ def parse_patch(text: Any) -> Any:
     """Rows and columns of "5" or "5x7"."""
     if not isinstance(text, str):
         return text
-    sizes = text.lower().split("x")
-    if not 1 <= len(sizes) <= 2 or not all(size.strip().isdecimal() for size in sizes):
+    sizes = [size.strip() for size in text.lower().split("x")]
+    if not 1 <= len(sizes) <= 2 or not all(size.isdecimal() for size in sizes):
         raise ValueError("use a number of pixels, or rows x columns as in 5x7")
     return int(sizes[0]), int(sizes[-1])
 

@@ -25,7 +25,21 @@ from tests.npy_files import npy_bytes
 QUICK = settings(max_examples=400, derandomize=True, deadline=None)
 FIELDS = sorted(SweepOptions.model_fields)
 # what options are made of, and what merely looks like it
-NUMBERS = ("0", "1", "5", "25", "-3", "1_000", "١٢", "²", "9" * 30, "9" * 5000, "0x1f", "True")
+NUMBERS = (
+    "0",
+    "1",
+    "5",
+    "25",
+    "-3",
+    "1_000",
+    "١٢",
+    "²",
+    "9" * 30,
+    "9" * 5000,
+    "0x1f",
+    "True",
+    "\x1c7",
+)
 FLOATS = ("nan", "inf", "-inf", "1e400", "-0.0", "0.5", "1e-320")
 LISTS = (
     "7x",
