@@ -1,8 +1,8 @@
 """Coverage-guided fuzzing by atheris: `python -m tests.fuzzing TARGET CORPUS [options]`.
 
-CORPUS is a folder of inputs that are tried first; those that find new ways are added, and what is read
-from a file lies beside it. In a process of its own, which libFuzzer ends: at once when a target raises what is no error of
-ours, or asks for more memory than it may have.
+CORPUS is a folder of inputs that are tried first; those that find new ways are added, and what is
+read from a file lies beside it. In a process of its own, for libFuzzer ends it: at once when a
+target raises what is no error of ours, or asks for more memory than it may have.
 """
 
 import sys
