@@ -67,7 +67,8 @@ def report_experiment(
     (folder / FIGURES).mkdir(exist_ok=True)
     for path, figure in zip(paths, figures, strict=True):
         _write(path, figure.png)
-    _write(page, text.encode())  # last: it says that the figures are there
+    # Last: it says that the figures are there. Paths may hold bytes that are no text.
+    _write(page, text.encode(errors="backslashreplace"))
     return _result(page, paths, made=True, started=started)
 
 

@@ -222,3 +222,14 @@ def test_no_module_hides_a_public_name() -> None:
     # `import analysis.gallery` would put the module where the function is looked up.
     modules = {path.stem for path in Path(analysis.__file__).parent.glob("*.py")}
     assert modules.isdisjoint(analysis.__all__)
+
+
+def test_paths_that_are_no_text_stand_in_the_page(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8), np.uint8)
+    np.save(tmp_path / "six.npy", images)
+    (tmp_path / "six.npy").rename(tmp_path / "\udcff<b>.npy")
+    learn(tmp_path / "o\udcff", (2,), dataset=str(tmp_path / "\udcff<b>.npy"), moves=0)
+    (result,) = report(tmp_path / "o\udcff")
+    page = Path(result["report"]).read_text()
+    assert r"o\udcff" in page
+    assert "<b>.npy" not in page

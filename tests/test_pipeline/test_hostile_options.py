@@ -347,3 +347,8 @@ def test_the_watch_sees_what_is_written(tmp_path: Path) -> None:
         WATCH.on = False
     names = {str(tmp_path / name) for name in ("made", "made/file", "moved")}
     assert names == WATCH.touched
+
+
+def test_names_that_are_no_text_are_printed(user: Path) -> None:
+    code, output, _ = run_here(["status", "--out", "absent\udcff"])
+    assert (code, output) == (0, "nothing under absent\\udcff yet: run sweep\n")
