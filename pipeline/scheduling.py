@@ -114,7 +114,8 @@ def _connect(address: str, workers: int) -> "Iterator[Client]":
     if not address.startswith("processes:"):
         try:
             client = Client(address, timeout=CONNECT_SECONDS)
-        except (OSError, ValueError) as error:  # TimeoutError is an OSError
+        except (OSError, ValueError, TypeError) as error:
+            # TimeoutError is an OSError; TypeError: a kind of address that is not set up here
             raise InputError(
                 f"no Dask scheduler answers at {address}: start it, or leave SCHEDULER empty"
             ) from error

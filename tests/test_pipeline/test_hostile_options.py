@@ -352,3 +352,14 @@ def test_the_watch_sees_what_is_written(tmp_path: Path) -> None:
 def test_names_that_are_no_text_are_printed(user: Path) -> None:
     code, output, _ = run_here(["status", "--out", "absent\udcff"])
     assert (code, output) == (0, "nothing under absent\\udcff yet: run sweep\n")
+
+
+@pytest.mark.parametrize("address", ["tls://127.0.0.1:9", "ucx://x", "foo://x", "tcp://x:y", "://"])
+def test_addresses_of_no_scheduler_are_refused(user: Path, address: str) -> None:
+    code, _, errors = run_here(
+        ["extract", "--dataset", "six", "--patch", "2", "--scheduler", address]
+    )
+    assert (code, errors.splitlines()[-1]) == (
+        2,
+        f"error: no Dask scheduler answers at {address}: start it, or leave SCHEDULER empty",
+    )
