@@ -22,7 +22,12 @@ from storage.downloads import RemoteFile
 from tests.idx_files import idx_bytes, write_idx
 from tests.npy_files import npy_bytes
 
-QUICK = settings(max_examples=400, derandomize=True, deadline=None)
+QUICK = settings(
+    max_examples=400,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],  # of a busy machine
+)
 FIELDS = sorted(SweepOptions.model_fields)
 # what options are made of, and what merely looks like it
 NUMBERS = (
@@ -125,7 +130,7 @@ def test_options_are_valid_or_refused_in_one_line(fields: dict[str, Any]) -> Non
 
 
 @given(name=st.text(max_size=200))
-@settings(max_examples=50, derandomize=True)
+@settings(QUICK, max_examples=50)
 @example(name="a\nb")
 @example(name="x" * 5000)
 def test_unknown_options_are_refused_in_one_line(name: str) -> None:
