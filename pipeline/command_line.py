@@ -76,7 +76,7 @@ def extract(split: str, as_json: bool, **fields: str | None) -> None:
     options = PatchOptions.checked(**given(fields))
     started = time.perf_counter()
     with _room_on(options.out), Scheduler(options.scheduler, options.memory) as scheduler:
-        store, reused = build(
+        store, reused, repaired = build(
             Extraction(options.dataset, split, options.data, options.spec),
             options.out,
             scheduler=scheduler,
@@ -91,8 +91,11 @@ def extract(split: str, as_json: bool, **fields: str | None) -> None:
         "bytes": store.stored_bytes,
         "seconds": seconds,
         "reused": reused,
+        "repaired": repaired,
     }
     verb = "reused" if reused else f"extracted in {seconds:.1f} s"
+    if repaired:
+        verb += f", {repaired} damaged chunks written again"
     size = f"{store.stored_bytes / 1e6:.1f} MB"
     show(result, as_json, f"{store.path}: {store.n_rows:,} rows of {store.dim}, {size}, {verb}")
 
@@ -166,11 +169,14 @@ def status(out: Path, as_json: bool) -> None:
 @click.argument("store", type=click.Path(path_type=Path))
 @json_option
 def verify(store: Path, as_json: bool) -> None:
-    """Read every chunk of a patch store and name the damaged ones (exit code 1)."""
-    from pipeline.inventory import verify_store
+    """Read all of STORE and name what is damaged (exit code 1).
+
+    STORE is a patch store, a dictionaries.zarr, or a folder: all stores in it are verified.
+    """
+    from pipeline.inventory import verify as verify_all
     from pipeline.progress import TerminalProgress
 
-    result = verify_store(store, TerminalProgress())
+    result = verify_all(store, TerminalProgress())
     lines = [bad["reason"] for bad in result["bad"]]
     show(result, as_json, "\n".join([*lines, f"{result['chunks']} chunks, {len(lines)} bad"]))
     if not result["ok"]:

@@ -20,6 +20,7 @@ from pipeline.progress import Progress, SilentProgress
 from pipeline.scheduling import Scheduler
 from pipeline.streaming import Source, StoreSource, block_count, prefix, read_ahead
 from pipeline.sums import ClusterSums
+from storage.errors import IntegrityError
 from storage.patch_store import open_patches
 
 if TYPE_CHECKING:
@@ -137,10 +138,11 @@ class ClusterExecutor:
         # Scattered: in every task's arguments the centroids would be sent once per range.
         shared = self.scheduler.client.scatter(centroids, broadcast=True, hash=False)
         path = str(self.source.path.resolve())
+        seal = self.source.seal
         futures = {
             self.scheduler.client.submit(
                 sum_range,
-                *(path, rows, shared, heirs, range(first, stop), self.engine, self.device),
+                *(path, seal, rows, shared, heirs, range(first, stop), self.engine, self.device),
                 *(self.run, self.remember),
                 **self._preferred(first),
                 pure=False,
@@ -206,6 +208,7 @@ _runs_lock = Lock()
 
 def sum_range(
     path: str,
+    seal: str,
     rows: int,
     centroids: np.ndarray,
     heirs: np.ndarray | None,
@@ -217,6 +220,7 @@ def sum_range(
 ) -> tuple[ClusterSums, str]:
     """Sums over some chunks of the store at `path`, and this worker's address; runs on a worker.
 
+    seal: of the store that is meant; a worker may have another one under that name.
     rows: of the store that the pass sees. centroids: of the pass, (k, d). heirs: see `Executor`.
     run: a name, the same for all passes of a fit. remember: whether more passes follow.
     """
@@ -225,7 +229,7 @@ def sum_range(
     worker = get_worker()
     with _runs_lock:
         if run not in _runs:
-            source = _open(path)
+            source = _open(path, seal)
             found = make_engine(engine, torch.device(device), source.dim, source.dtype)
             _runs[run] = _Run(found, source, Path(worker.local_directory))
         state = _runs[run]
@@ -248,6 +252,12 @@ def forget(run: str) -> None:
 
 
 @lru_cache(maxsize=4)
-def _open(path: str) -> StoreSource:
-    """A store, opened once in each worker."""
-    return StoreSource(open_patches(path))
+def _open(path: str, seal: str) -> StoreSource:
+    """The store with this seal, opened once in each worker."""
+    source = StoreSource(open_patches(path))
+    if source.seal != seal:
+        raise IntegrityError(
+            f"{path} is another store for a worker than for the process that sent it the work:"
+            " give all of them the same folder"
+        )
+    return source

@@ -1,16 +1,18 @@
 """Extraction: count, plan, write. One Dask task writes one whole chunk of the patch store.
 
 Counting the kept patches of each image fixes where its rows go, so each chunk is a pure function
-of a range of images: no two writers share a chunk, a task can be repeated, and a killed run goes
-on with the missing chunks.
+of a range of images: no two writers share a chunk, a task can be repeated, a killed run goes on
+with the missing chunks, and damaged chunks of a store are written again in their place.
 """
 
 import math
+import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from dask.delayed import delayed
@@ -20,10 +22,16 @@ from pipeline.locking import sole
 from pipeline.memory import check_budget
 from pipeline.progress import Progress, SilentProgress
 from pipeline.scheduling import Scheduler
-from storage.errors import InputError, IntegrityError
+from storage.errors import DamageError, InputError, IntegrityError
 from storage.geometry import CHUNK_BYTES, ChunkPlan, PatchSpec, chunk_rows, plan_chunks
 from storage.patch_store import PatchStore, open_patches, store_name
-from storage.patch_writer import create_staging, finish_staging, read_order, write_chunk
+from storage.patch_writer import (
+    create_staging,
+    finish_staging,
+    read_order,
+    seal_again,
+    write_chunk,
+)
 from storage.sources import ImageSource, open_images
 
 SLICE_BYTES = 8 << 20  # of images with their sums and patches, in work at once in one task
@@ -39,6 +47,18 @@ class Extraction:
     spec: PatchSpec
 
 
+class Extracted(NamedTuple):
+    """What became of an extraction.
+
+    reused: whether the store was there already. repaired: chunks that were damaged and are written
+    anew; all of them where the store itself was.
+    """
+
+    store: PatchStore
+    reused: bool
+    repaired: int
+
+
 # The images of the extraction at work, opened once in each process; told by their fingerprint,
 # for a file may change between one extraction and the next.
 _opened: dict[tuple[Extraction, str], ImageSource] = {}
@@ -51,36 +71,40 @@ def extract(
     scheduler: Scheduler | None = None,
     memory: int = 1 << 30,
     progress: Progress | None = None,
-) -> tuple[PatchStore, bool]:
+) -> Extracted:
     """The patch store of these images, built under `out`/patches unless it is there.
+
+    Every chunk of one that is there is checked, and those that are damaged are written again; where
+    its metadata are, all of it is.
 
     scheduler: where the tasks run; threads of this process if None.
     memory: cap in bytes on the resident memory of the process tree.
-    Returns: the store, and whether it was there already.
-    Raises: InputError, IntegrityError, MemoryBudgetError; nothing is left half-written.
+    Raises: InputError, MemoryBudgetError; IntegrityError where something else, whole or unfinished,
+        has the store's name; nothing is left half-written.
     """
     progress, scheduler = progress or SilentProgress(), scheduler or Scheduler(memory=memory)
     images = open_images(extraction.dataset, extraction.split, extraction.data)
     extraction.spec.grid(*images.images.shape[1:3])  # refuses patches that do not fit
     source = describe(images)
     path = out / "patches" / f"{store_name(source, extraction.spec)}.zarr"
-    if path.exists():
-        return open_patches(path), True
+    work = _Work(extraction, source, scheduler, progress, memory)
+    if path.exists() and work.is_whole(path):
+        return Extracted(open_patches(path), True, 0)
     _opened[extraction, images.fingerprint] = images
     try:
-        scheduler.plan(task_bytes(images, extraction.spec))
-        check_budget("extraction", scheduler.needed, memory)
-        work = _Work(extraction, source, scheduler, progress)
+        work.plan(images)
+        if path.exists():
+            with _sole_builder(path, progress):
+                return work.mend(path)
         offsets, order = work.count()
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(f".{path.name}.lock")
-        with sole(lock, f"building {path}", wait=progress):
+        with _sole_builder(path, progress):
             if path.exists():  # another process built it while this one waited
-                return open_patches(path), True
+                return Extracted(open_patches(path), True, 0)
             work.write(path, offsets, order)
     finally:
         _opened.clear()  # the images count as memory
-    return open_patches(path), False
+    return Extracted(open_patches(path), False, 0)
 
 
 def describe(source: ImageSource) -> dict[str, Any]:
@@ -123,12 +147,66 @@ def _slice_images(images: np.ndarray, spec: PatchSpec) -> int:
 
 @dataclass(frozen=True)
 class _Work:
-    """Counting and writing as Dask tasks."""
+    """Counting and writing as Dask tasks; checking in this process."""
 
     extraction: Extraction
     source: dict[str, Any]
     scheduler: Scheduler
     progress: Progress
+    memory: int
+
+    def plan(self, images: ImageSource) -> None:
+        """Fit the tasks into the cap, or raise MemoryBudgetError."""
+        self.scheduler.plan(task_bytes(images, self.extraction.spec))
+        check_budget("extraction", self.scheduler.needed, self.memory)
+
+    def is_whole(self, path: Path) -> bool:
+        """Whether a store needs no mending; raises IntegrityError where it is not this one."""
+        try:
+            return not self._damaged(self._open(path))
+        except DamageError:
+            return False
+
+    def mend(self, path: Path) -> Extracted:
+        """Write again what is damaged in a store."""
+        try:
+            store = self._open(path)
+            damaged, offsets = self._damaged(store), store.offsets
+        except DamageError as error:
+            self.progress.note(f"building anew: {error}")
+            self.write(path, *self.count())
+            built = open_patches(path)
+            return Extracted(built, False, built.n_chunks)
+        if damaged:  # or another process mended it while this one waited
+            self.progress.note(f"{path}: writing {len(damaged)} damaged chunks again")
+            plans = plan_chunks(cast(Sequence[int], offsets), store.chunk_rows)
+            self._write_chunks(path, [plans[index] for index in damaged])
+            seal_again(store, damaged)
+        return Extracted(open_patches(path), True, len(damaged))
+
+    def _open(self, path: Path) -> PatchStore:
+        """The store of that name, checked to be this one; its chunks are not."""
+        store = open_patches(path)
+        if (store.source, store.spec) != (self.source, self.extraction.spec):
+            raise IntegrityError(
+                f"{path} holds patches of another source or spec (fingerprint"
+                f" {store.source['fingerprint'][:10]}…, {store.spec.label}) than its name says"
+                f" (fingerprint {self._fingerprint[:10]}…, {self.extraction.spec.label}):"
+                " move it away, or choose another OUT"
+            )
+        return store
+
+    def _damaged(self, store: PatchStore) -> list[int]:
+        """Indices of the damaged chunks of patches; raises DamageError where others are."""
+        self.progress.start(f"Checking {self.extraction.split} patches", store.n_chunks, "chunks")
+        damaged = []
+        for index in range(store.n_chunks):
+            if store.fault(store.chunk_key(index)):
+                damaged.append(index)
+            self.progress.advance(1)
+        self.progress.finish()
+        store.check_index()
+        return damaged
 
     def count(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns offsets (images + 1,) and order (images,), both int64, in the store's order.
@@ -166,16 +244,20 @@ class _Work:
         )
         size = chunk_rows(spec.dim(channels), np.dtype(self.source["dtype"]).itemsize)
         plans = plan_chunks(cast(Sequence[int], offsets), size)
-        self.progress.start(f"Writing {self.extraction.split} patches", len(plans), "chunks")
-        self.progress.advance(len(present))
+        self._write_chunks(staging, [p for p in plans if p.index not in present], len(present))
+        finish_staging(staging, path)
+
+    def _write_chunks(self, path: Path, plans: Sequence[ChunkPlan], present: int = 0) -> None:
+        """Write chunks of the store in this folder; `present` others are there."""
+        total = len(plans) + present
+        self.progress.start(f"Writing {self.extraction.split} patches", total, "chunks")
+        self.progress.advance(present)
         tasks = [
-            delayed(_write_block, pure=False)(self.extraction, self._fingerprint, staging, plan)
+            delayed(_write_block, pure=False)(self.extraction, self._fingerprint, path, plan)
             for plan in plans
-            if plan.index not in present
         ]
         self.scheduler.compute(tasks, lambda: self.progress.advance(1))
         self.progress.finish()
-        finish_staging(staging, path)
 
     @property
     def _fingerprint(self) -> str:
@@ -201,9 +283,9 @@ def _count_block(extraction: Extraction, fingerprint: str, start: int, stop: int
     return count_patches(images, extraction.spec)
 
 
-def _write_block(extraction: Extraction, fingerprint: str, staging: Path, plan: ChunkPlan) -> None:
+def _write_block(extraction: Extraction, fingerprint: str, path: Path, plan: ChunkPlan) -> None:
     source, spec = _images(extraction, fingerprint), extraction.spec
-    order, step = _order(staging), _slice_images(source.images, spec)
+    order, step = _order(path), _slice_images(source.images, spec)
     dim = spec.dim(_channels(source.images))
     rows = np.empty((plan.rows, dim), source.images.dtype.newbyteorder("="))
     done, skip = 0, plan.skip
@@ -213,10 +295,16 @@ def _write_block(extraction: Extraction, fingerprint: str, staging: Path, plan: 
         cut = cut_patches(chosen, spec)[skip : skip + plan.rows - done]
         rows[done : done + len(cut)] = cut
         done, skip = done + len(cut), 0
-    write_chunk(staging, plan.index, rows)
+    write_chunk(path, plan.index, rows)
 
 
 @lru_cache(maxsize=2)
-def _order(staging: Path) -> np.ndarray:
+def _order(path: Path) -> np.ndarray:
     """The order of the images, read once in each process; the name fixes the content."""
-    return read_order(staging)
+    return read_order(path)
+
+
+def _sole_builder(path: Path, progress: Progress) -> AbstractContextManager[None]:
+    """Holds the lock of one store; says so where it has to wait for another process."""
+    lock = path.with_name(f".{path.name}.lock")
+    return sole(lock, f"building {path}", wait=progress)

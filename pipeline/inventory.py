@@ -6,8 +6,9 @@ from typing import Any
 from pipeline.journal import unfinished_fits
 from pipeline.progress import Progress
 from storage.dictionary_store import finished_dictionaries
-from storage.errors import PatchDictError
-from storage.patch_store import open_patches, verify_chunks
+from storage.errors import InputError, PatchDictError
+from storage.patch_store import open_patches
+from storage.verification import chunk_count, verify_store
 
 
 def take_inventory(out: Path) -> dict[str, Any]:
@@ -57,14 +58,38 @@ def take_inventory(out: Path) -> dict[str, Any]:
     }
 
 
-def verify_store(path: Path, progress: Progress) -> dict[str, Any]:
-    """Plain JSON: ok, chunks, bad (chunk, reason)."""
-    store = open_patches(path)
-    progress.start("Verifying", store.n_chunks, "chunks")
-    bad = []
-    for finding in verify_chunks(store):
-        progress.advance(1)
-        if finding is not None:
-            bad.append({"chunk": finding.index, "reason": finding.reason})
+def verify(path: Path, progress: Progress) -> dict[str, Any]:
+    """Verify a store, or all stores in an experiment's folder or an `OUT`.
+
+    Returns: plain JSON: ok, chunks (how many were met), bad (chunk, reason; see `Finding`).
+    Raises: InputError where there is no store.
+    """
+    stores = _stores(path)
+    progress.start("Verifying", sum(map(chunk_count, stores)), "chunks")
+    chunks, bad = 0, []
+    for store in stores:
+        for finding in verify_store(store):
+            if finding is None or finding.chunk >= 0:
+                chunks += 1
+                progress.advance(1)
+            if finding is not None:
+                bad.append({"chunk": finding.chunk, "reason": finding.reason})
     progress.finish()
-    return {"ok": not bad, "chunks": store.n_chunks, "bad": bad}
+    return {"ok": not bad, "chunks": chunks, "bad": bad}
+
+
+def _stores(path: Path) -> list[Path]:
+    """The stores that a path means: itself, or what lies in it."""
+    if not path.is_dir():
+        raise InputError(f"no patch store at {path}: run extract first")
+    if path.suffix == ".zarr" or (path / "zarr.json").is_file():
+        return [path]
+    found = sorted(
+        store
+        for pattern in ("*.zarr", "*/*.zarr")
+        for store in path.glob(pattern)
+        if not store.name.startswith(".")
+    )
+    if not found:
+        raise InputError(f"no stores in {path}: give a store, or the OUT of a sweep")
+    return found

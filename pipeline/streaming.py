@@ -72,7 +72,7 @@ class StoreSource(_WithOrigin):
         self.n_rows, self.dim = store.shape
         self.dtype = store.dtype
         self.block_rows = store.chunk_rows
-        self.path = store.path
+        self.path, self.seal = store.path, store.seal
         self._store = store
 
     def read_block(self, index: int) -> np.ndarray:

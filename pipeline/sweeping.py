@@ -22,6 +22,7 @@ from pipeline.seeding import require_distinct
 from pipeline.streaming import StoreSource
 from storage.dictionary_store import (
     Dictionary,
+    check_dictionaries,
     create_dictionaries,
     finished_dictionaries,
     group_name,
@@ -43,6 +44,7 @@ class Experiment:
     train: PatchStore
     test: PatchStore | None
     reused: bool
+    repaired: int
 
     @property
     def digest(self) -> str:
@@ -82,8 +84,9 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> dict[str, 
 
     What is there already is used: patch stores of the same images and spec, dictionaries of the
     same configuration. Each new dictionary is written at once, whole.
-    Returns: plain JSON: experiment, store, rows, dim, reused, and `dictionaries`, one entry per K
-        with k, mse, sse, heldout_mse, passes, rows_seen, seconds, live, path, reused.
+    Returns: plain JSON: experiment, store, rows, dim, reused, repaired (damaged chunks of patches
+        that were written again), and `dictionaries`, one entry per K with k, mse, sse,
+        heldout_mse, passes, rows_seen, seconds, live, path, reused.
     Raises: InputError, IntegrityError, MemoryBudgetError; BusyError where another sweep holds the
         experiment.
     """
@@ -97,6 +100,7 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
     device = resolve_device(options.device, experiment.train.dtype)
     progress.note(f"{experiment.train.n_rows:,} rows of {experiment.train.dim}, on {device}")
     path = experiment.dictionaries
+    check_dictionaries(path, experiment.describe())
     missing = _missing(experiment)
     if missing:
         # What cannot be learned is refused before anything is written.
@@ -134,23 +138,30 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
         "rows": experiment.train.n_rows,
         "dim": experiment.train.dim,
         "reused": experiment.reused,
+        "repaired": experiment.repaired,
         "dictionaries": entries,
     }
 
 
 def prepare(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> Experiment:
     """Extract what is not extracted yet, and name the experiment."""
-    stores, reused = {}, True
-    for split in splits_of(options.dataset):
-        stores[split], was_there = extract(
+    found = {
+        split: extract(
             Extraction(options.dataset, split, options.data, options.spec),
             options.out,
             scheduler=scheduler,
             memory=options.memory,
             progress=progress,
         )
-        reused = reused and was_there
-    return Experiment(options, stores["train"], stores.get("test"), reused)
+        for split in splits_of(options.dataset)
+    }
+    return Experiment(
+        options,
+        found["train"].store,
+        found["test"].store if "test" in found else None,
+        reused=all(extracted.reused for extracted in found.values()),
+        repaired=sum(extracted.repaired for extracted in found.values()),
+    )
 
 
 def _missing(experiment: Experiment) -> list[int]:

@@ -4,24 +4,35 @@ Layout of the tree: root attributes describe the experiment; group k00100 holds
     centroids (atom, row, col[, channel]) float32     mse     (iteration,) float64
     count     (atom,) int64                           shift   (iteration,) float64
     sse       (atom,) float64                         live, redrawn, rows, seconds (iteration,)
-and, as attributes, the scores and the configuration that made it.
+and, as attributes, the scores and the configuration that made it. The root and each group are
+sealed (storage.seal): their metadata and every chunk that is read are checked.
 """
 
 import shutil
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import xarray
 import zarr
-from zarr.storage import LocalStore
 
-from storage.errors import InputError, IntegrityError
-from storage.strict_store import checked_compressors, open_strict
+from storage.durable import replace_durably
+from storage.errors import DamageError, InputError, IntegrityError
+from storage.seal import (
+    METADATA,
+    SEALING,
+    read_checksums,
+    sealed_attributes,
+    stated_checksums,
+    write_seal,
+)
+from storage.strict_store import checked_compressors, describe, file_fault, open_strict
 
-KIND, SCHEMA = "dictionaries", 1
+KIND, SCHEMA = "dictionaries", 2
+# what tells one experiment from another, where its attributes have it
+IDENTITY = ("digest", "train_store", "test_store", "source", "spec")
 HISTORY = ("rows", "mse", "shift", "live", "redrawn", "seconds")
 
 
@@ -68,24 +79,34 @@ def group_name(k: int) -> str:
 def open_dictionaries(path: str | Path) -> xarray.DataTree:
     """Open a dictionary store, lazily, as an xarray DataTree with one group per K.
 
-    Raises: InputError when there is none; IntegrityError for another schema version.
+    Raises: InputError when there is none; IntegrityError for another schema version, metadata that
+        is not what was written, and, when values are read, for damaged chunks.
     """
     path = Path(path)
-    _open_root(path)
-    store: Any = open_strict(path)  # xarray takes zarr's stores, its types do not say so
+    stated: dict[str, str] = {}
+    found = finished_dictionaries(path, missing_ok=False)
+    for k, attributes in found.items():
+        stated |= stated_checksums(attributes, f"{group_name(k)}/")
+    # xarray takes zarr's stores, its types do not say so
+    store: Any = open_strict(path, stated, _remedy("GROUP"))
     tree = xarray.open_datatree(store, engine="zarr", consolidated=False)
     # zarr lists groups as the file system does; K ascending is what people expect
-    ascending = sorted(tree.children.items(), key=lambda child: int(child[0][1:]))
-    return xarray.DataTree(tree.to_dataset(), children=dict(ascending))
+    children = {group_name(k): tree.children[group_name(k)] for k in found}
+    for node in (tree, *children.values()):
+        node.attrs = {name: node.attrs[name] for name in node.attrs if name not in SEALING}
+    return xarray.DataTree(tree.to_dataset(), children=children)
 
 
-def finished_dictionaries(path: Path) -> dict[int, dict[str, Any]]:
-    """Attributes of each stored dictionary by K, ascending; empty where there is no store yet."""
-    if not path.exists():
+def finished_dictionaries(path: Path, *, missing_ok: bool = True) -> dict[int, dict[str, Any]]:
+    """Attributes of each stored dictionary by K, ascending; empty where there is no store yet.
+
+    Raises: IntegrityError as `open_dictionaries`; InputError where there is no store and not
+        `missing_ok`.
+    """
+    if missing_ok and not path.exists():
         return {}
-    found = [dict(group.attrs) for _, group in _open_root(path).groups()]
-    whole = [a for a in found if a.get("complete") is True]
-    return {cast(int, a["k"]): a for a in sorted(whole, key=lambda a: cast(int, a["k"]))}
+    root = root_attributes(path)
+    return {k: group_attributes(folder, root) for k, folder in group_folders(path).items()}
 
 
 def read_centroids(path: Path, k: int) -> tuple[np.ndarray, float]:
@@ -97,16 +118,40 @@ def read_centroids(path: Path, k: int) -> tuple[np.ndarray, float]:
     return group["centroids"].to_numpy(), float(group.attrs["mse"])
 
 
+def check_dictionaries(path: Path, attributes: dict[str, Any]) -> None:
+    """Check that what is stored, if anything, is whole and of the experiment of these attributes.
+
+    Raises: IntegrityError for dictionaries that were fitted on another store or with other options,
+        and for every kind of damage.
+    """
+    if not path.exists():
+        return
+    _check_identity(path, root_attributes(path), attributes)
+    for folder, found in zip(
+        group_folders(path).values(), finished_dictionaries(path).values(), strict=True
+    ):
+        for key, stated in stated_checksums(found).items():
+            if fault := file_fault(folder / key, stated):
+                raise DamageError(f"{describe(folder, key)} {fault}: {_remedy(folder.name)}")
+
+
 def create_dictionaries(path: Path, attributes: dict[str, Any]) -> None:
-    """Make an empty tree that describes its experiment, unless it is there already."""
+    """Make an empty tree that describes its experiment, unless it is there already.
+
+    Raises: IntegrityError where one of another experiment is there.
+    """
     if path.exists():
-        _open_root(path)
+        _check_identity(path, root_attributes(path), attributes)
         return
     staging = _staging_beside(path)
-    zarr.create_group(
-        staging, zarr_format=3, attributes={"kind": KIND, "schema": SCHEMA, **attributes}
-    )
-    staging.rename(path)
+    try:
+        zarr.create_group(
+            staging, zarr_format=3, attributes={"kind": KIND, "schema": SCHEMA, **attributes}
+        )
+        write_seal(staging, {})
+        replace_durably(staging, path)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def write_dictionary(path: Path, dictionary: Dictionary) -> Path:
@@ -117,7 +162,7 @@ def write_dictionary(path: Path, dictionary: Dictionary) -> Path:
     k = len(dictionary.centroids)
     staging = _staging_beside(path)
     try:
-        dataset = dictionary.to_dataset().assign_attrs(complete=True)
+        dataset = dictionary.to_dataset()
         dataset.to_zarr(
             staging,
             mode="w-",
@@ -129,26 +174,60 @@ def write_dictionary(path: Path, dictionary: Dictionary) -> Path:
                 for name, variable in dataset.variables.items()
             },
         )
-        return staging.rename(path / group_name(k))
+        write_seal(staging, read_checksums(staging))
+        replace_durably(staging, path / group_name(k))
+        return path / group_name(k)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def group_folders(path: Path) -> dict[int, Path]:
+    """The folders of the dictionaries in a tree by K, ascending, whole or not."""
+    found = {int(f.name[1:]): f for f in path.glob("k*") if f.is_dir() and f.name[1:].isdecimal()}
+    return dict(sorted(found.items()))
+
+
+def root_attributes(path: Path) -> dict[str, Any]:
+    """Attributes of a tree; raises as `open_dictionaries` does."""
+    remedy = "move the folder away and run the same sweep again"
+    try:
+        return sealed_attributes(path, remedy, kind=KIND, schema=SCHEMA)
+    except (FileNotFoundError, NotADirectoryError):
+        if group_folders(path):
+            raise DamageError(f"{path} has lost its metadata ({METADATA}): {remedy}") from None
+        raise InputError(f"no dictionaries at {path}: run sweep first") from None
+
+
+def group_attributes(folder: Path, root: dict[str, Any]) -> dict[str, Any]:
+    """Attributes of one dictionary in the tree with these attributes; raises as above."""
+    remedy = _remedy(folder.name)
+    try:
+        attributes = sealed_attributes(folder, remedy)
+    except FileNotFoundError:
+        raise DamageError(f"{folder} has lost its metadata ({METADATA}): {remedy}") from None
+    if group_name(attributes["k"]) != folder.name:
+        raise IntegrityError(f"{folder} holds {attributes['k']} centroids: {remedy}")
+    if attributes.get("digest") != root.get("digest"):
+        raise IntegrityError(
+            f"{folder} was fitted on another store or with other options (digest"
+            f" {attributes.get('digest')} where {root.get('digest')} is expected): {remedy}"
+        )
+    return attributes
+
+
+def _check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    for name in IDENTITY:
+        if found.get(name) != expected.get(name):
+            raise IntegrityError(
+                f"the dictionaries at {path} were fitted on another store or with other options"
+                f" ({name} {found.get(name)} where {expected.get(name)} is expected): move them"
+                " away, or choose another OUT"
+            )
+
+
+def _remedy(group: str) -> str:
+    return f"delete its folder {group} and run the same sweep again, it learns that one anew"
+
+
 def _staging_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-
-
-def _open_root(path: Path) -> zarr.Group:
-    """The tree's root, for reading; raises as `open_dictionaries` does."""
-    if not (path / "zarr.json").is_file():
-        raise InputError(f"no dictionaries at {path}: run sweep first")
-    try:
-        root = zarr.open_group(LocalStore(path, read_only=True), mode="r")
-        schema = root.attrs.get("schema")
-    except ValueError as error:
-        raise IntegrityError(f"{path} has damaged metadata ({error}): fit it again") from error
-    if schema != SCHEMA:
-        raise IntegrityError(
-            f"{path} has schema version {schema} where {SCHEMA} is expected: fit it again"
-        )
-    return root

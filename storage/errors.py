@@ -37,6 +37,10 @@ class IntegrityError(PatchDictError):
     """Something on disk is damaged, unfinished, or not what it claims to be."""
 
 
+class DamageError(IntegrityError):
+    """Bytes on disk are not those that were written: they can only be made anew."""
+
+
 class BusyError(PatchDictError):
     """Another process holds what this one needs."""
 

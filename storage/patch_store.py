@@ -4,31 +4,31 @@ Layout of the group:
     patches  (n, d)          rows in the store's order, chunked by rows, checksummed
     offsets  (images + 1,)   int64; row at which each image's patches start
     order    (images,)       int64; which source image stands at each place
-Attributes: kind, schema, spec, source, n_rows, dim, versions, and `complete`, set last.
+Attributes: kind, schema, spec, source, n_rows, dim, versions; set last: `complete` and the seal
+(storage.seal), against which all metadata and every chunk that is read are checked.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import zarr
-from zarr.errors import GroupNotFoundError
 
-from storage.errors import InputError, IntegrityError
+from storage.errors import DamageError, InputError
 from storage.geometry import PatchSpec
-from storage.strict_store import MissingChunkError, open_strict
+from storage.seal import sealed_attributes, stated_checksums
+from storage.strict_store import describe, file_fault, open_strict
 
 if TYPE_CHECKING:
     import dask.array
     import xarray
 
-KIND, SCHEMA = "patches", 1
-CHUNKS = "patches/c"
+KIND, SCHEMA = "patches", 2
+ARRAYS = ("patches", "offsets", "order")
+REMEDY = "run the same extract or sweep again, it writes anew what is damaged"
 
 
 class PatchStore:
@@ -36,21 +36,24 @@ class PatchStore:
 
     Attributes: path, n_rows, dim, dtype, chunk_rows (rows of all chunks but the last), n_chunks,
     spec (PatchSpec), source (dict: name, split, images, image_shape, dtype, fingerprint),
-    array (zarr.Array of shape (n_rows, dim)).
+    array (zarr.Array of shape (n_rows, dim)), checksums (of all chunks by key), seal.
     """
 
-    def __init__(self, path: Path, group: zarr.Group) -> None:
+    def __init__(self, path: Path, group: zarr.Group, attributes: dict[str, Any]) -> None:
         """Assumes a group that `open_patches` has checked."""
         self.path = path
-        self.attributes = dict(group.attrs)
+        self.attributes = attributes
         self.array = cast(zarr.Array, group["patches"])
-        self.spec = PatchSpec.from_dict(cast(dict[str, Any], self.attributes["spec"]))
-        self.source = cast(dict[str, Any], self.attributes["source"])
+        self.spec = PatchSpec.from_dict(attributes["spec"])
+        self.source = cast(dict[str, Any], attributes["source"])
         self.n_rows, self.dim = self.array.shape
         self.dtype = self.array.dtype
         self.chunk_rows = self.array.chunks[0]
         self.n_chunks = -(-self.n_rows // self.chunk_rows)
         self._group = group
+
+        self.checksums = stated_checksums(attributes)
+        self.seal = str(attributes["seal"])
 
     def __repr__(self) -> str:
         return f"PatchStore({str(self.path)!r}, n_rows={self.n_rows}, dim={self.dim})"
@@ -81,21 +84,32 @@ class PatchStore:
     def read_chunk(self, index: int) -> np.ndarray:
         """Rows of one chunk, (chunk_rows, dim) or fewer for the last.
 
-        Raises: IntegrityError when the chunk is missing, truncated or fails its checksum.
+        Raises: InputError where there is no such chunk; IntegrityError when it is missing,
+            truncated, fails its checksum, or is another's.
         """
+        if not 0 <= index < self.n_chunks:
+            raise InputError(f"{self.path} has no chunk {index}: use 0 to {self.n_chunks - 1}")
         start = index * self.chunk_rows
         try:
             rows = self.array[start : min(start + self.chunk_rows, self.n_rows)]
-        except MissingChunkError:
-            raise IntegrityError(self._damage(index, "is missing")) from None
-        except (ValueError, RuntimeError) as error:  # what zarr's codecs raise
-            raise IntegrityError(self._damage(index, f"cannot be read ({error})")) from error
+        except (ValueError, RuntimeError) as error:  # zarr's codecs, on bytes that are as written
+            where = describe(self.path, self.chunk_key(index))
+            raise DamageError(f"{where} cannot be decoded ({error}): {REMEDY}") from error
         return cast(np.ndarray, rows)
 
-    def _damage(self, index: int, what: str) -> str:
-        return (
-            f"chunk {index} of {self.path} {what}: delete the store and run the same command again"
-        )
+    def chunk_key(self, index: int) -> str:
+        """Path of a chunk's file within the store."""
+        return f"patches/c/{index}/0"
+
+    def fault(self, key: str) -> str | None:
+        """What is wrong with the file of a chunk, without decoding it; None for nothing."""
+        return file_fault(self.path / key, self.checksums.get(key, ""))
+
+    def check_index(self) -> None:
+        """Raise DamageError where a chunk of offsets or order is damaged."""
+        for key in self.checksums:
+            if not key.startswith("patches/") and (fault := self.fault(key)):
+                raise DamageError(f"{describe(self.path, key)} {fault}: {REMEDY}")
 
     @property
     def offsets(self) -> np.ndarray:
@@ -127,44 +141,34 @@ def open_patches(path: str | Path) -> PatchStore:
     """Open a complete patch store for reading.
 
     Raises: InputError when there is none; IntegrityError when it is unfinished, of another schema
-        version, or its parts disagree.
+        version, or its metadata is not what was written.
     """
     path = Path(path)
-    group = _open_group(path)
-    if group.attrs.get("kind") != KIND:
-        raise InputError(f"{path} is not a patch store: give one that extract made")
-    schema = group.attrs.get("schema")
-    if schema != SCHEMA:
-        raise IntegrityError(
-            f"{path} has schema version {schema} where {SCHEMA} is expected: extract it again"
-        )
-    if group.attrs.get("complete") is not True:
-        raise IntegrityError(f"{path} is unfinished: run the same extraction again")
-    try:
-        store = PatchStore(path, group)
-        stated = (group.attrs.get("n_rows"), group.attrs.get("dim"))
-        agree = stated == store.shape and store.offsets[-1] == store.n_rows
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise IntegrityError(
-            f"{path} is damaged ({type(error).__name__}: {error}): delete it and extract it again"
-        ) from error
-    if not agree:
-        raise IntegrityError(
-            f"{path} states {stated} rows and columns but holds {store.shape}: delete it and"
-            " extract it again"
-        )
-    return store
-
-
-def _open_group(path: Path) -> zarr.Group:
     if not path.is_dir():
         raise InputError(f"no patch store at {path}: run extract first")
     try:
-        return zarr.open_group(open_strict(path), mode="r")
-    except GroupNotFoundError:
+        attributes = sealed_attributes(path, REMEDY, kind=KIND, schema=SCHEMA)
+    except FileNotFoundError:
+        if (path / "patches").is_dir():
+            raise DamageError(f"{path} has lost its metadata (zarr.json): {REMEDY}") from None
         raise InputError(f"{path} is not a patch store: run extract first") from None
-    except (ValueError, KeyError) as error:  # zarr.json that does not parse
-        raise IntegrityError(f"{path} has damaged metadata ({error}): extract it again") from error
+    checksums = stated_checksums(attributes)
+    try:
+        strict = open_strict(path, checksums, REMEDY)
+        group = zarr.open_group(strict, mode="r", zarr_format=3)
+        store = PatchStore(path, group, attributes)
+        stated = (attributes["n_rows"], attributes["dim"], attributes["source"]["dtype"])
+        found = (*store.shape, store.dtype.name)
+        chunks = sum(key.startswith("patches/") for key in checksums)
+        agree = stated == found and chunks == store.n_chunks
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise DamageError(f"{path} has damaged metadata ({reason}): {REMEDY}") from error
+    if not agree:
+        raise DamageError(
+            f"{path} states rows, columns and type {stated} but holds {found}: {REMEDY}"
+        )
+    return store
 
 
 def store_name(source: dict[str, Any], spec: PatchSpec) -> str:
@@ -172,36 +176,3 @@ def store_name(source: dict[str, Any], spec: PatchSpec) -> str:
     made_of = [SCHEMA, source["fingerprint"], spec.to_dict()]
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:10]
     return f"{source['name']}-{source['split']}-{spec.label}-{digest}"
-
-
-@dataclass(frozen=True)
-class BadChunk:
-    """A damaged chunk and what is wrong with it; index -1 stands for offsets or order."""
-
-    index: int
-    reason: str
-
-
-def verify_chunks(store: PatchStore) -> Iterator[BadChunk | None]:
-    """Read every chunk in order; yields None for a good one.
-
-    Checks presence, checksum, number of rows, and that no row is blank; first that `order` is a
-    permutation of the images and that `offsets` never falls, which yields a BadChunk only if not.
-    """
-    try:
-        order, offsets = store.order, store.offsets
-        whole = np.array_equal(np.sort(order), np.arange(store.source["images"]))
-        whole = whole and offsets[0] == 0 and bool((np.diff(offsets) >= 0).all())
-        reason = "order or offsets do not fit the images"
-    except (ValueError, KeyError, RuntimeError, IntegrityError) as error:
-        whole, reason = False, f"order or offsets cannot be read ({error})"
-    if not whole:
-        yield BadChunk(-1, reason)
-    for index in range(store.n_chunks):
-        try:
-            rows = store.read_chunk(index)
-        except IntegrityError as error:
-            yield BadChunk(index, str(error))
-            continue
-        blank = int(np.count_nonzero(~rows.any(axis=1)))
-        yield BadChunk(index, f"chunk {index} holds {blank} blank rows") if blank else None

@@ -1,5 +1,8 @@
 """Building a patch store: in a folder beside its place, chunk by chunk, moved there when whole."""
 
+import json
+import shutil
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -7,12 +10,15 @@ from typing import Any, cast
 import numpy as np
 import zarr
 from zarr.codecs import BytesCodec
-from zarr.storage import LocalStore
+from zarr.core.buffer import Buffer
+from zarr.storage import LocalStore, MemoryStore
 
-from storage.errors import IntegrityError
+from storage.durable import replace_durably, sync_tree
+from storage.errors import DamageError
 from storage.geometry import PatchSpec, blosc_layout, chunk_rows
-from storage.patch_store import CHUNKS, KIND, SCHEMA
-from storage.strict_store import checked_compressors, open_strict
+from storage.patch_store import KIND, SCHEMA, PatchStore
+from storage.seal import METADATA, SEALING, read_checksums, write_seal
+from storage.strict_store import checked_compressors, checksum_of, file_fault, open_strict
 
 
 def create_staging(
@@ -27,7 +33,7 @@ def create_staging(
     """Make the folder in which a store is built, or take up one that a killed run left.
 
     offsets: (images + 1,) int64. order: (images,) int64.
-    Returns: indices of the chunks that are already there (each was renamed in whole).
+    Returns: indices of the chunks that are already there, whole.
     """
     attributes = {
         "kind": KIND,
@@ -39,9 +45,22 @@ def create_staging(
         "versions": {name: version(name) for name in ("zarr", "numcodecs", "numpy")},
         "complete": False,
     }
-    if _can_go_on(staging, attributes, offsets, order):
-        return present_chunks(staging)
-    group = zarr.create_group(staging, zarr_format=3, overwrite=True, attributes=attributes)
+    beginning = _beginning(attributes, offsets, order)
+    if _begins_with(staging, beginning):
+        return whole_chunks(staging)
+    shutil.rmtree(staging, ignore_errors=True)
+    for key, content in beginning.items():
+        (staging / key).parent.mkdir(parents=True, exist_ok=True)
+        (staging / key).write_bytes(content)
+    return set()
+
+
+def _beginning(
+    attributes: dict[str, Any], offsets: np.ndarray, order: np.ndarray
+) -> dict[str, bytes]:
+    """The files of a store that has no patches yet, by their paths within it."""
+    files: dict[str, Buffer] = {}
+    group = zarr.create_group(MemoryStore(files), zarr_format=3, attributes=attributes)
     for name, values, axis in (("offsets", offsets, "image_edge"), ("order", order, "image")):
         array = group.create_array(
             name,
@@ -52,25 +71,27 @@ def create_staging(
             config={"write_empty_chunks": True},
         )
         array[:] = values
-    _create_patches(group, spec.dim(channels), np.dtype(source["dtype"]), int(offsets[-1]))
-    return set()
+    source, n_rows = attributes["source"], attributes["n_rows"]
+    _create_patches(group, attributes["dim"], np.dtype(source["dtype"]), n_rows)
+    return {key: content.to_bytes() for key, content in files.items()}
 
 
-def _can_go_on(
-    staging: Path, attributes: dict[str, Any], offsets: np.ndarray, order: np.ndarray
-) -> bool:
-    """Whether a folder holds the beginning of exactly this store."""
-    if not (staging / "patches" / "zarr.json").is_file():  # made last
-        return False
+def _begins_with(staging: Path, beginning: dict[str, bytes]) -> bool:
+    """Whether a folder holds the beginning of exactly this store, sealed or not."""
     try:
-        group = zarr.open_group(open_strict(staging), mode="r")
-        found = dict(group.attrs) | {"complete": False}
-        return found == attributes and all(
-            np.array_equal(cast(zarr.Array, group[name])[:], values)
-            for name, values in (("offsets", offsets), ("order", order))
-        )
-    except (ValueError, RuntimeError, KeyError, IntegrityError):  # damaged: made anew
+        for key, content in beginning.items():
+            found = (staging / key).read_bytes()
+            if key == METADATA:
+                document = json.loads(found)
+                kept = {n: v for n, v in document["attributes"].items() if n not in SEALING}
+                document["attributes"] = kept | {"complete": False}
+                if document != json.loads(content):
+                    return False
+            elif found != content:
+                return False
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: made anew
         return False
+    return True
 
 
 def _create_patches(group: zarr.Group, dim: int, dtype: np.dtype, n_rows: int) -> None:
@@ -89,11 +110,11 @@ def _create_patches(group: zarr.Group, dim: int, dtype: np.dtype, n_rows: int) -
     )
 
 
-def write_chunk(staging: Path, index: int, rows: np.ndarray) -> None:
-    """Write one whole chunk; rows: (chunk_rows, dim), fewer for the last."""
+def write_chunk(path: Path, index: int, rows: np.ndarray) -> None:
+    """Write one whole chunk in one step; rows: (chunk_rows, dim), fewer for the last."""
     array = zarr.open_array(
         # Looking for empty chunks takes four times as long as writing them.
-        LocalStore(staging / "patches"),
+        LocalStore(path / "patches"),
         mode="r+",
         config={"write_empty_chunks": True},
     )
@@ -101,26 +122,52 @@ def write_chunk(staging: Path, index: int, rows: np.ndarray) -> None:
     array[start : start + len(rows)] = rows
 
 
-def read_order(staging: Path) -> np.ndarray:
+def read_order(path: Path) -> np.ndarray:
     """The order of the images in a store that is being built, (images,) int64."""
-    return cast(np.ndarray, zarr.open_array(open_strict(staging), path="order", mode="r")[:])
+    return cast(np.ndarray, zarr.open_array(open_strict(path), path="order", mode="r")[:])
 
 
-def present_chunks(path: Path) -> set[int]:
-    """Indices of the chunks whose files are there."""
+def whole_chunks(path: Path) -> set[int]:
+    """Indices of the chunks that are there and whole; a power cut may leave others."""
     return {
         int(folder.name)
-        for folder in (path / CHUNKS).glob("*")
-        if folder.name.isdigit() and (folder / "0").is_file()
+        for folder in (path / "patches" / "c").glob("*")
+        if folder.name.isdigit() and file_fault(folder / "0", None) is None
     }
 
 
 def finish_staging(staging: Path, path: Path) -> None:
-    """Check that every chunk is there, mark the store complete, and move it to its name."""
-    group = zarr.open_group(staging, mode="r+")
-    array = cast(zarr.Array, group["patches"])
-    missing = set(range(array.cdata_shape[0])) - present_chunks(staging)
-    if missing:
-        raise IntegrityError(f"{len(missing)} chunks of {staging} were not written: run it again")
-    group.attrs["complete"] = True
-    staging.rename(path)
+    """Check that every chunk is there, whole, seal the store, and move it to its name.
+
+    A damaged store of that name gives way.
+    """
+    for file in staging.rglob("*.partial"):  # zarr's own, half-written when a run was killed
+        file.unlink()
+    checksums = read_checksums(staging)
+    expected = zarr.open_array(staging / "patches", mode="r").cdata_shape[0]
+    if missing := expected - len(checksums["patches"]):
+        raise DamageError(f"{missing} chunks of {staging} were not written: run it again")
+    write_seal(staging, checksums)
+    retired = path.with_name(f".{path.name}.damaged")
+    shutil.rmtree(retired, ignore_errors=True)
+    if path.exists():
+        path.rename(retired)
+    replace_durably(staging, path)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def seal_again(store: PatchStore, chunks: Iterable[int]) -> None:
+    """Flush chunks that were written anew, and state their checksums where they changed.
+
+    They change where another version of the codec compresses otherwise.
+    """
+    stated = store.attributes["checksums"]
+    found = dict(stated["patches"])
+    for index in chunks:
+        folder = store.path / "patches" / "c" / str(index)
+        for file in folder.glob("*.partial"):
+            file.unlink()
+        sync_tree(folder)
+        found[f"{index}/0"] = checksum_of((folder / "0").read_bytes())
+    if found != stated["patches"]:
+        write_seal(store.path, stated | {"patches": found})

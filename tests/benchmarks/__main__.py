@@ -95,7 +95,7 @@ def main(rows: int, k: str, repeats: int, only: str, soonest_k: int, figure: Pat
                 title = f"{name}: full-batch pass on {len(part):,} rows in memory, ns per row"
                 show(title, stepping.measure(part, sizes, repeats, median, passes=12))
         if "converge" in only:
-            heldout, _ = extract(
+            heldout, *_ = extract(
                 Extraction("mnist", "test", data, PatchSpec(5, 5)), folder / "heldout"
             )
             part, held = first_rows(store, rows), first_rows(heldout, heldout.n_rows)

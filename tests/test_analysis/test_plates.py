@@ -52,5 +52,5 @@ def test_the_typical_image_has_patches(tmp_path: Path) -> None:
     images[2, :, :3] = images[4] = images[7, 0, 0] = 200  # most keep nothing
     np.save(tmp_path / "few.npy", images)
     extraction = Extraction(str(tmp_path / "few.npy"), "train", tmp_path, PatchSpec(2, 2))
-    store, _ = extract(extraction, tmp_path)
+    store, *_ = extract(extraction, tmp_path)
     assert typical_image(store) == 2  # of 1, 20 and 25 patches the middle one

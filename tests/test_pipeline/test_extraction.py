@@ -41,7 +41,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_store_holds_the_patches_in_its_order(
     strokes: np.ndarray, strokes_file: Path, tmp_path: Path, spec: PatchSpec
 ) -> None:
-    store, reused = extract(Extraction(str(strokes_file), "train", tmp_path, spec), tmp_path)
+    store, reused, _ = extract(Extraction(str(strokes_file), "train", tmp_path, spec), tmp_path)
     level = 255 * spec.dim() * spec.threshold
     expected = cut_by_loops(strokes[store.order], spec.rows, spec.cols, spec.stride, level)
     assert not reused
@@ -61,9 +61,9 @@ def test_second_extraction_reads_nothing_anew(
     strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
-    first, _ = extract(extraction, tmp_path)
+    first, *_ = extract(extraction, tmp_path)
     monkeypatch.setattr(extraction_module, "count_patches", None)  # would fail if called
-    second, reused = extract(extraction, tmp_path)
+    second, reused, _ = extract(extraction, tmp_path)
     assert reused
     assert second.path == first.path
     assert extract(Extraction(str(strokes_file), "train", tmp_path, SPEC), tmp_path)[1]
@@ -72,9 +72,9 @@ def test_second_extraction_reads_nothing_anew(
 @pytest.mark.filterwarnings("default::ResourceWarning", "default::DeprecationWarning")
 def test_processes_write_the_same_bytes(strokes_file: Path, tmp_path: Path) -> None:
     extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
-    here, _ = extract(extraction, tmp_path / "threads")
+    here, *_ = extract(extraction, tmp_path / "threads")
     with Scheduler("processes:2", 2 << 30) as scheduler:
-        there, reused = extract(
+        there, reused, _ = extract(
             extraction, tmp_path / "processes", scheduler=scheduler, memory=2 << 30
         )
     assert not reused
@@ -85,7 +85,7 @@ def test_a_broken_run_goes_on_with_the_missing_chunks(
     strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
-    unbroken, _ = extract(extraction, tmp_path / "unbroken")
+    unbroken, *_ = extract(extraction, tmp_path / "unbroken")
     write_chunk, written = extraction_module.write_chunk, []
 
     def fails_at_the_third(staging: Path, index: int, rows: np.ndarray) -> None:
@@ -104,7 +104,7 @@ def test_a_broken_run_goes_on_with_the_missing_chunks(
         write_chunk(staging, index, rows)
 
     monkeypatch.setattr(extraction_module, "write_chunk", counts)
-    store, reused = extract(extraction, tmp_path / "broken")
+    store, reused, _ = extract(extraction, tmp_path / "broken")
     assert not reused
     assert sorted(written) == list(range(store.n_chunks))  # none was written twice
     assert files_of(store.path) == files_of(unbroken.path)
@@ -115,11 +115,11 @@ def test_a_folder_that_was_half_made_is_made_anew(
     strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
-    unbroken, _ = extract(extraction, tmp_path / "unbroken")
+    unbroken, *_ = extract(extraction, tmp_path / "unbroken")
     staging = tmp_path / "out" / "patches" / f"{unbroken.path.name}.partial"
     shutil.copytree(unbroken.path, staging)
     (staging / damage).unlink()
-    store, reused = extract(extraction, tmp_path / "out")
+    store, reused, _ = extract(extraction, tmp_path / "out")
     assert not reused
     assert files_of(store.path) == files_of(unbroken.path)
 
@@ -128,7 +128,7 @@ def test_a_kill_just_before_the_last_step_costs_nothing(
     strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
-    store, _ = extract(extraction, tmp_path)
+    store, *_ = extract(extraction, tmp_path)
     store.path.rename(store.path.with_name(store.path.name + ".partial"))  # marked complete
     monkeypatch.setattr(extraction_module, "write_chunk", None)  # would fail if called
     assert extract(extraction, tmp_path)[0].path == store.path
@@ -137,9 +137,9 @@ def test_a_kill_just_before_the_last_step_costs_nothing(
 def test_a_changed_file_is_another_source(strokes: np.ndarray, tmp_path: Path) -> None:
     extraction = Extraction(str(tmp_path / "images.npy"), "train", tmp_path, SPEC)
     np.save(tmp_path / "images.npy", strokes)
-    first, _ = extract(extraction, tmp_path)
+    first, *_ = extract(extraction, tmp_path)
     np.save(tmp_path / "images.npy", strokes[::-1])
-    second, reused = extract(extraction, tmp_path)
+    second, reused, _ = extract(extraction, tmp_path)
     assert not reused
     assert second.path != first.path
     level_rows = cut_by_loops(strokes[::-1][second.order], 3, 3, 1, 0)
@@ -158,7 +158,7 @@ def test_a_chunk_of_many_sparse_images_stays_within_its_projection(
     allowed = extraction_module.task_bytes(source, extraction.spec)
     assert allowed < images.nbytes * 3
     tracemalloc.start()
-    store, _ = extract(extraction, tmp_path, scheduler=OneThread())
+    store, *_ = extract(extraction, tmp_path, scheduler=OneThread())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert store.n_rows == 3000
@@ -194,7 +194,7 @@ def test_workers_count_against_the_cap(strokes_file: Path, tmp_path: Path) -> No
 
 def test_a_builder_waits_for_another(strokes_file: Path, tmp_path: Path) -> None:
     extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
-    built, _ = extract(extraction, tmp_path / "built")
+    built, *_ = extract(extraction, tmp_path / "built")
     lock = tmp_path / "out" / "patches" / f".{built.path.name}.lock"
     lock.parent.mkdir(parents=True)
     waits, results = threading.Event(), []
@@ -243,7 +243,7 @@ def test_mnist_has_the_known_number_of_patches(
 ) -> None:
     monkeypatch.undo()  # real chunk sizes
     extraction = Extraction("mnist", split, mnist_dir, PatchSpec(5, 5))
-    store, _ = extract(extraction, tmp_path)
+    store, *_ = extract(extraction, tmp_path)
     assert (store.n_rows, store.dim, store.dtype) == (rows, 25, np.uint8)
     assert store.stored_bytes < 30e6
     assert open_patches(store.path).n_chunks == -(-rows // 262_144)

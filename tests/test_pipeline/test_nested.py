@@ -333,7 +333,7 @@ def test_workers_run_prefixes_too(
     monkeypatch.setattr("storage.geometry.CHUNK_BYTES", 9 * 200)
     np.save(tmp_path / "images.npy", strokes)
     extraction = Extraction(str(tmp_path / "images.npy"), "train", tmp_path, PatchSpec(3, 3))
-    store, _ = extract(extraction, tmp_path)
+    store, *_ = extract(extraction, tmp_path)
     monkeypatch.setattr(nested, "FIRST_ROWS", 400)
     here, there = (
         StreamingKMeans(12, scheduler=scheduler, random_state=0).fit(store)

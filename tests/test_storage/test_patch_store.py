@@ -8,7 +8,8 @@ import zarr
 from pipeline.extraction import Extraction, extract
 from storage import InputError, IntegrityError, PatchSpec, PatchStore, open_patches
 from storage.dictionary_store import create_dictionaries
-from storage.patch_store import verify_chunks
+from storage.seal import read_checksums, write_seal
+from storage.verification import Finding, verify_patches
 from tests.idx_files import write_idx
 
 SPEC = PatchSpec(3, 4)
@@ -18,13 +19,17 @@ SPEC = PatchSpec(3, 4)
 def store(strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PatchStore:
     """A store of several chunks."""
     monkeypatch.setattr("storage.geometry.CHUNK_BYTES", 12 * 512)
-    found, _ = extract(Extraction(str(strokes_file), "train", tmp_path, SPEC), tmp_path)
+    found, *_ = extract(Extraction(str(strokes_file), "train", tmp_path, SPEC), tmp_path)
     assert found.n_chunks > 3
     return found
 
 
 def chunk_file(store: PatchStore, index: int) -> Path:
     return store.path / "patches" / "c" / str(index) / "0"
+
+
+def findings(store: PatchStore) -> list[Finding]:
+    return [finding for finding in verify_patches(store.path) if finding]
 
 
 def test_attributes_and_views_agree(store: PatchStore) -> None:
@@ -86,30 +91,46 @@ def test_truncated_chunk_is_noticed(store: PatchStore, keep: int) -> None:
 
 
 def test_verify_names_exactly_the_bad_chunks(store: PatchStore) -> None:
-    assert list(verify_chunks(store)) == [None] * store.n_chunks
-    chunk_file(store, 0).unlink()
-    chunk_file(store, 3).write_bytes(b"")
+    assert list(verify_patches(store.path)) == [None] * store.n_chunks
     blank = zarr.open_array(store.path / "patches", mode="r+")
     blank[store.chunk_rows + 5] = 0
-    bad = [finding for finding in verify_chunks(store) if finding]
-    assert [finding.index for finding in bad] == [0, 1, 3]
-    assert bad[1].reason == "chunk 1 holds 1 blank rows"
+    write_seal(store.path, read_checksums(store.path))
+    chunk_file(store, 0).unlink()
+    chunk_file(store, 3).write_bytes(b"")
+    bad = findings(store)
+    assert [finding.chunk for finding in bad] == [0, 1, 3]
+    assert bad[1].reason == f"chunk 1 of {store.path}/patches holds 1 blank rows"
 
 
 def test_stores_that_cannot_be_trusted_are_refused(store: PatchStore, tmp_path: Path) -> None:
-    def changed(name: str, value: object) -> Path:
+    def changed(name: str, value: object, *, sealed: bool = False) -> Path:
         copy = tmp_path / f"{name}.zarr"
+        shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(store.path, copy)
         zarr.open_group(copy, mode="r+").attrs[name] = value
+        if sealed:
+            write_seal(copy, read_checksums(copy))
         return copy
 
     for name, value, message in (
         ("complete", False, "unfinished"),
-        ("schema", 99, "schema version 99 where 1"),
-        ("n_rows", 5, "states"),
+        ("schema", 99, "schema version 99 where 2"),
+        ("n_rows", 5, "seal is broken"),
+        ("note", "added", "seal is broken"),
+        ("seal", None, "seal is broken"),
     ):
         with pytest.raises(IntegrityError, match=message):
             open_patches(changed(name, value))
+    for name, value, message in (
+        ("n_rows", 5, "states"),
+        ("dim", 11, "states"),
+        ("source", store.source | {"dtype": "int8"}, "states"),
+        ("spec", {}, "TypeError"),
+        ("source", None, "TypeError"),
+    ):
+        copy = changed(name, value, sealed=True)
+        with pytest.raises(IntegrityError, match=message):
+            open_patches(copy)
     with pytest.raises(InputError, match="no patch store at"):
         open_patches(tmp_path / "absent.zarr")
     (tmp_path / "empty.zarr").mkdir()
@@ -130,21 +151,47 @@ def test_damaged_array_metadata_is_an_error_of_ours(
         path.unlink()
     else:
         path.write_text(content)
-    with pytest.raises(IntegrityError, match="is damaged"):
+    with pytest.raises(IntegrityError, match="seal is broken"):
         open_patches(store.path)
 
 
 def test_verify_reads_the_order_too(store: PatchStore) -> None:
     order = zarr.open_array(store.path / "order", mode="r+")
     order[3] = order[4]
-    assert [finding.index for finding in verify_chunks(store) if finding] == [-1]
+    (bad,) = findings(store)
+    assert (bad.chunk, "order is not the one that was written" in bad.reason) == (-1, True)
+    write_seal(store.path, read_checksums(store.path))
+    (bad,) = findings(store)
+    assert (bad.chunk, "does not fit its 60 images" in bad.reason) == (-1, True)
     (store.path / "order" / "c" / "0").unlink()
-    assert [finding.index for finding in verify_chunks(store) if finding] == [-1]
+    (bad,) = findings(store)
+    assert (bad.chunk, "order is missing" in bad.reason) == (-1, True)
+
+
+@pytest.mark.parametrize("wrong", ["first", "falling", "last"])
+def test_verify_reads_the_offsets_too(store: PatchStore, wrong: str) -> None:
+    offsets = zarr.open_array(store.path / "offsets", mode="r+")
+    values = offsets[:]
+    if wrong == "falling":
+        values[[4, 5]] = values[[5, 4]]
+        assert values[4] > values[5]
+    else:
+        values[0 if wrong == "first" else -1] += 1
+    offsets[:] = values
+    write_seal(store.path, read_checksums(store.path))
+    (bad,) = findings(store)
+    assert (bad.chunk, "offsets of" in bad.reason) == (-1, True)
+
+
+def test_a_chunk_that_does_not_exist_is_not_read_as_no_rows(store: PatchStore) -> None:
+    for index in (-1, store.n_chunks):
+        with pytest.raises(InputError, match=f"has no chunk {index}: use 0 to"):
+            store.read_chunk(index)
 
 
 def test_a_dictionary_store_is_not_a_patch_store(tmp_path: Path) -> None:
     create_dictionaries(tmp_path / "dictionaries.zarr", {})
-    with pytest.raises(InputError, match="is not a patch store"):
+    with pytest.raises(InputError, match="is not a store of patches"):
         open_patches(tmp_path / "dictionaries.zarr")
 
 
@@ -153,7 +200,7 @@ def test_other_pixel_types_and_colour_stay_as_they_are(tmp_path: Path, dtype: st
     rng = np.random.default_rng(0)
     images = (rng.random((9, 6, 7, 3)) * (200 if dtype == "uint16" else 1)).astype(dtype)
     np.save(tmp_path / "colour.npy", images)
-    found, _ = extract(
+    found, *_ = extract(
         Extraction(str(tmp_path / "colour.npy"), "train", tmp_path, PatchSpec(2, 3, 2)), tmp_path
     )
     assert found.dtype == np.dtype(dtype)
@@ -166,5 +213,5 @@ def test_other_pixel_types_and_colour_stay_as_they_are(tmp_path: Path, dtype: st
 def test_big_endian_files_are_stored_in_native_order(tmp_path: Path) -> None:
     images = (np.arange(1, 2 * 4 * 4 + 1) / 32).reshape(2, 4, 4).astype(np.float32)
     path = write_idx(tmp_path / "floats", images)
-    found, _ = extract(Extraction(str(path), "train", tmp_path, PatchSpec(4, 4)), tmp_path)
+    found, *_ = extract(Extraction(str(path), "train", tmp_path, PatchSpec(4, 4)), tmp_path)
     np.testing.assert_array_equal(found.read_chunk(0), images.reshape(2, 16)[found.order])

@@ -1,0 +1,133 @@
+"""The seal of a store: what its metadata says of its own bytes, so that no bit changes unnoticed.
+
+Two attributes of a group, written last:
+    checksums  {array: {place: 8 hex digits}}, the CRC32C of each chunk, place as in 3/0: a chunk
+               of another store, or of another place, is no more whole than a damaged one
+    seal       SHA-256 (hex) of the bytes of the group's zarr.json, with the seal's own digits as
+               zeros, and of those of the arrays that `checksums` names
+"""
+
+import hashlib
+import json
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+from storage.durable import replace_durably
+from storage.errors import DamageError, InputError, IntegrityError
+from storage.strict_store import checksum_of, chunk_fault, describe
+
+METADATA = "zarr.json"
+SEALING = ("checksums", "seal")  # the attributes that are the seal's own
+_BLANK = b"0" * 64
+_SEAL = re.compile(rb'"seal": "([0-9a-f]{64})"')
+
+Checksums = dict[str, dict[str, str]]
+
+
+def sealed_attributes(
+    folder: Path, remedy: str, *, kind: str | None = None, schema: int | None = None
+) -> dict[str, Any]:
+    """Attributes of a group that is of this kind and schema, complete, and as it was sealed.
+
+    kind, schema: what the group says of itself; None: nothing (a group inside another).
+    remedy: what the errors tell to do.
+    Raises: FileNotFoundError; InputError for another kind; IntegrityError for another schema, and
+        for an unfinished group; DamageError where the metadata is not what was written.
+    """
+    raw = (folder / METADATA).read_bytes()
+    try:
+        attributes = json.loads(raw)["attributes"]
+        found = attributes.get("kind"), attributes.get("schema"), attributes.get("complete")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamageError(f"{folder} has damaged metadata ({error}): {remedy}") from error
+    broken = not _holds(folder, raw, attributes)
+    # A seal that does not hold says that the words below are not those that were written.
+    damaged = DamageError if broken and b'"seal"' in raw else None
+    if found[0] != kind:
+        raise (damaged or InputError)(
+            f"{folder} is not a store of {kind} (its kind is {found[0]!r}): give one that is"
+        )
+    if found[1] != schema:
+        raise (damaged or IntegrityError)(
+            f"{folder} has schema version {found[1]} where {schema} is expected: {remedy}"
+        )
+    if found[2] is not True:
+        raise (damaged or IntegrityError)(f"{folder} is unfinished: {remedy}")
+    if broken:
+        raise DamageError(f"{folder} has damaged metadata (its seal is broken): {remedy}")
+    return dict(attributes)
+
+
+def stated_checksums(attributes: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Checksum of each chunk by its key, from the attributes of a sealed group."""
+    return {
+        f"{prefix}{array}/c/{place}": checksum
+        for array, places in attributes["checksums"].items()
+        for place, checksum in places.items()
+    }
+
+
+def read_checksums(folder: Path) -> Checksums:
+    """Checksums of all chunks that lie in a group.
+
+    Raises: DamageError for one that fails its own.
+    """
+    found: Checksums = {}
+    for metadata in sorted(folder.glob(f"*/{METADATA}")):
+        array = metadata.parent
+        found[array.name] = {}
+        for file in sorted(path for path in (array / "c").rglob("*") if path.is_file()):
+            key, data = file.relative_to(folder).as_posix(), file.read_bytes()
+            if fault := chunk_fault(data, None):
+                raise DamageError(f"{describe(folder, key)} {fault}: run the same command again")
+            found[array.name][file.relative_to(array / "c").as_posix()] = checksum_of(data)
+    return found
+
+
+def foreign_files(folder: Path, checksums: Checksums) -> list[Path]:
+    """Files in a group that are none of its own."""
+    own = {METADATA, *(f"{array}/{METADATA}" for array in checksums)}
+    own |= stated_checksums({"checksums": checksums}).keys()
+    files = sorted(path for path in folder.rglob("*") if not path.is_dir())
+    return [file for file in files if file.relative_to(folder).as_posix() not in own]
+
+
+def write_seal(folder: Path, checksums: Checksums) -> None:
+    """Mark a group complete and seal it, in one step that a power cut does not undo."""
+    document = json.loads((folder / METADATA).read_bytes())
+    document["attributes"] |= {
+        "complete": True,
+        "checksums": checksums,
+        "seal": _BLANK.decode(),
+    }
+    raw = json.dumps(document, indent=2).encode()
+    raw = _with_seal(raw, _digest(folder, raw, checksums).encode())
+    staging = folder / f"{METADATA}.{uuid.uuid4().hex}.partial"  # as zarr names its own
+    try:
+        staging.write_bytes(raw)
+        replace_durably(staging, folder / METADATA)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+def _holds(folder: Path, raw: bytes, attributes: dict[str, Any]) -> bool:
+    stated = _SEAL.findall(raw)
+    try:
+        digest = _digest(folder, _with_seal(raw, _BLANK), attributes["checksums"])
+        return stated == [digest.encode()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _with_seal(raw: bytes, digits: bytes) -> bytes:
+    return _SEAL.sub(b'"seal": "' + digits + b'"', raw)
+
+
+def _digest(folder: Path, raw: bytes, checksums: Checksums) -> str:
+    """SHA-256 of the metadata; raw: the group's own, with a blank seal."""
+    digest = hashlib.sha256()
+    for part in (raw, *((folder / name / METADATA).read_bytes() for name in sorted(checksums))):
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()

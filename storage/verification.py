@@ -1,0 +1,171 @@
+"""Verifying: everything that a store says of itself, checked against every byte of it."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from storage.dictionary_store import (
+    HISTORY,
+    group_attributes,
+    group_folders,
+    group_name,
+    open_dictionaries,
+    root_attributes,
+)
+from storage.errors import IntegrityError, PatchDictError
+from storage.patch_store import PatchStore, open_patches
+from storage.seal import METADATA, foreign_files, stated_checksums
+from storage.strict_store import describe, file_fault
+
+SUM_TOLERANCE = 1e-9  # of sums of float64, whose order of adding may differ
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong, in words that name the file, and the patch chunk that it is about.
+
+    chunk: its index; -1 for everything else (metadata, offsets, order, dictionaries).
+    """
+
+    chunk: int
+    reason: str
+
+
+def is_dictionary_store(path: Path) -> bool:
+    """Whether a folder holds dictionaries, or what is left of them."""
+    return path.name == "dictionaries.zarr" or bool(group_folders(path))
+
+
+def chunk_count(path: Path) -> int:
+    """Chunks that verifying a store meets; 0 where its metadata cannot be read."""
+    try:
+        if not is_dictionary_store(path):
+            return open_patches(path).n_chunks
+        root = root_attributes(path)
+        groups = [group_attributes(folder, root) for folder in group_folders(path).values()]
+        return sum(len(stated_checksums(attributes)) for attributes in groups)
+    except PatchDictError:
+        return 0
+
+
+def verify_store(path: Path) -> Iterator[Finding | None]:
+    """Findings in a patch store or a dictionary store, and None for each chunk that is good."""
+    return verify_dictionaries(path) if is_dictionary_store(path) else verify_patches(path)
+
+
+def verify_patches(path: Path) -> Iterator[Finding | None]:
+    """Read all of a patch store: None for each good chunk, in order, and what is wrong.
+
+    Checks metadata against its seal; that `order` is a permutation of the images, and `offsets`
+    rise from 0 to the number of rows; of each chunk presence, checksum, shape, and that no row is
+    blank; and that nothing else lies in the store.
+    """
+    try:
+        store = open_patches(path)
+    except IntegrityError as error:
+        yield Finding(-1, str(error))
+        return
+    yield from _verify_index(store)
+    for index in range(store.n_chunks):
+        where = describe(store.path, store.chunk_key(index))
+        try:
+            rows = store.read_chunk(index)
+        except IntegrityError as error:
+            yield Finding(index, str(error))
+            continue
+        expected = min(store.chunk_rows, store.n_rows - index * store.chunk_rows), store.dim
+        blank = int(np.count_nonzero(~rows.any(axis=1)))
+        if rows.shape != expected or rows.dtype != store.dtype:
+            stated = f"{expected} {store.dtype}"
+            yield Finding(
+                index, f"{where} holds {rows.shape} {rows.dtype} where {stated} is stated"
+            )
+        elif blank:
+            yield Finding(index, f"{where} holds {blank} blank rows")
+        else:
+            yield None
+    yield from _verify_foreign(path, store.attributes["checksums"])
+
+
+def _verify_index(store: PatchStore) -> Iterator[Finding]:
+    """`order` and `offsets` against the images; a Finding only where they are wrong."""
+    images = store.source["images"]
+    for name in ("offsets", "order"):
+        try:
+            values = getattr(store, name)
+        except (IntegrityError, ValueError, RuntimeError) as error:
+            yield Finding(-1, str(error))
+            continue
+        if name == "order":
+            fits = np.array_equal(np.sort(values), np.arange(images))
+        else:
+            ends = len(values) == images + 1 and (values[0], values[-1]) == (0, store.n_rows)
+            fits = ends and bool((np.diff(values) >= 0).all())
+        if not fits:
+            yield Finding(-1, f"{name} of {store.path} does not fit its {images} images")
+
+
+def verify_dictionaries(path: Path) -> Iterator[Finding | None]:
+    """Read all of a dictionary store: None for each good chunk, and what is wrong.
+
+    Checks metadata against its seals; of each chunk presence and checksum; that centroids are
+    finite, counts sum to the rows, and scores are those of the arrays; and that nothing else lies
+    in the store.
+    """
+    try:
+        root = root_attributes(path)
+    except IntegrityError as error:
+        yield Finding(-1, str(error))
+        return
+    groups = group_folders(path)
+    for k, folder in groups.items():
+        try:
+            attributes = group_attributes(folder, root)
+        except IntegrityError as error:
+            yield Finding(-1, str(error))
+            continue
+        whole = True
+        for key, stated in stated_checksums(attributes).items():
+            fault = file_fault(folder / key, stated)
+            whole = whole and fault is None
+            yield None if fault is None else Finding(-1, f"{describe(folder, key)} {fault}")
+        if whole:
+            for reason in _wrong_scores(path, k, root):
+                yield Finding(-1, f"{folder} {reason}")
+        yield from _verify_foreign(folder, attributes["checksums"])
+    own = {METADATA, *(folder.name for folder in groups.values())}
+    for stray in sorted(path.iterdir()):
+        if stray.name not in own:
+            yield Finding(-1, f"{stray} does not belong to the store: move it away")
+
+
+def _wrong_scores(path: Path, k: int, root: dict[str, Any]) -> Iterator[str]:
+    """What the arrays of one dictionary, which can be read, say otherwise than its scores."""
+    node = open_dictionaries(path)[group_name(k)].load()
+    centroids, count, sse = (node[name].to_numpy() for name in ("centroids", "count", "sse"))
+    stated = cast(dict[str, Any], node.attrs)
+    if not (len(centroids) == len(count) == len(sse) == k):
+        yield f"holds {len(centroids)} centroids, {len(count)} counts and {len(sse)} errors"
+        return
+    if not np.isfinite(centroids).all():
+        yield f"holds {np.count_nonzero(~np.isfinite(centroids))} centroid values not finite"
+    if (count < 0).any() or count.sum() != root["n_rows"]:
+        yield f"counts {count.sum()} rows where {root['n_rows']} are stated"
+    if np.count_nonzero(count) != stated["live"]:
+        yield f"has {np.count_nonzero(count)} live centroids where {stated['live']} are stated"
+    mse = sse.sum() / (root["n_rows"] * root["dim"])
+    for name, value in (("sse", float(sse.sum())), ("mse", float(mse))):
+        if not math.isclose(value, stated[name], rel_tol=SUM_TOLERANCE):
+            yield f"has the {name} {value} where {stated[name]} is stated"
+    passes = {len(node[name]) for name in HISTORY}
+    if passes != {stated["passes"]}:
+        yield f"has a history of {sorted(passes)} passes where {stated['passes']} are stated"
+
+
+def _verify_foreign(folder: Path, checksums: dict[str, dict[str, str]]) -> Iterator[Finding]:
+    for file in foreign_files(folder, checksums):
+        yield Finding(-1, f"{file} does not belong to the store: move it away")
