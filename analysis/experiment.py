@@ -20,6 +20,7 @@ from storage import (
     open_images,
     open_patches,
 )
+from storage.patch_store import store_name
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,19 @@ class Experiment:
         return ["train", "test"] if self.facts["test_store"] else ["train"]
 
     def store(self, split: str) -> PatchStore:
-        """The patch store of a split.
+        """The patch store of a split, checked to be the one that was fitted or scored on.
 
-        Raises: InputError when it is gone, IntegrityError when it is damaged.
+        Raises: InputError when it is gone, IntegrityError when it is damaged or another.
         """
-        name = f"{self.facts[f'{split}_store']}.zarr"
-        return open_patches(self.folder.parent / "patches" / name)
+        name = self.facts[f"{split}_store"]
+        store = open_patches(self.folder.parent / "patches" / f"{name}.zarr")
+        found = store_name(store.source, store.spec)  # a hash of source and spec is in it
+        if found != name:
+            raise IntegrityError(
+                f"{store.path} holds the patches of {found}, not those that {self.folder} was made"
+                " from: put the old store back, or sweep again"
+            )
+        return store
 
     def images(self, split: str) -> ImageSource:
         """The images of a split, checked to be those that the patches were cut from.

@@ -114,8 +114,11 @@ def read_centroids(path: Path, k: int) -> tuple[np.ndarray, float]:
 
     Raises: IntegrityError when they are damaged.
     """
-    group = open_dictionaries(path)[group_name(k)]
-    return group["centroids"].to_numpy(), float(group.attrs["mse"])
+    folder = path / group_name(k)
+    attributes = group_attributes(folder, root_attributes(path))
+    strict = open_strict(folder, stated_checksums(attributes), _remedy(folder.name))
+    array = zarr.open_array(strict, path="centroids", mode="r")
+    return np.asarray(array[:]), float(attributes["mse"])
 
 
 def check_dictionaries(path: Path, attributes: dict[str, Any]) -> None:

@@ -154,7 +154,8 @@ def _wrong_scores(path: Path, k: int, root: dict[str, Any]) -> Iterator[str]:
     if not np.isfinite(centroids).all():
         yield f"holds {np.count_nonzero(~np.isfinite(centroids))} centroid values not finite"
     if (count < 0).any() or count.sum() != root["n_rows"]:
-        yield f"counts {count.sum()} rows where {root['n_rows']} are stated"
+        below = ", some below zero" if (count < 0).any() else ""
+        yield f"counts {count.sum()} rows where {root['n_rows']} are stated{below}"
     if np.count_nonzero(count) != stated["live"]:
         yield f"has {np.count_nonzero(count)} live centroids where {stated['live']} are stated"
     mse = sse.sum() / (root["n_rows"] * root["dim"])

@@ -1,0 +1,65 @@
+"""Ways to break files, for tests."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Content of all files under a folder, by path within it."""
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def flip_bit(path: Path, bit: int) -> None:
+    """Flip one bit in place; once more mends it."""
+    with path.open("r+b") as file:
+        file.seek(bit // 8)
+        (byte,) = file.read(1)
+        file.seek(bit // 8)
+        file.write(bytes([byte ^ 1 << bit % 8]))
+
+
+def bits_of(path: Path) -> int:
+    """Number of bits in a file."""
+    return path.stat().st_size * 8
+
+
+def _flip_any(path: Path, rng: np.random.Generator) -> None:
+    flip_bit(path, int(rng.integers(bits_of(path))))
+
+
+def _truncate(path: Path, rng: np.random.Generator) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(rng.integers(1, len(whole)))])
+
+
+def _empty(path: Path, rng: np.random.Generator) -> None:
+    path.write_bytes(b"")
+
+
+def _remove(path: Path, rng: np.random.Generator) -> None:
+    path.unlink()
+
+
+def _lengthen(path: Path, rng: np.random.Generator) -> None:
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+def _zero(path: Path, rng: np.random.Generator) -> None:
+    """As a file system may leave what a power cut caught: the length without the bytes."""
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+DAMAGES: dict[str, Callable[[Path, np.random.Generator], None]] = {
+    "flipped": _flip_any,
+    "truncated": _truncate,
+    "empty": _empty,
+    "missing": _remove,
+    "lengthened": _lengthen,
+    "zeroed": _zero,
+}
