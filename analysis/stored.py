@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 
-from storage import InputError
+from storage import InputError, IntegrityError
 from storage.dictionary_store import finished_dictionaries
 
 DICTIONARIES = "dictionaries.zarr"
@@ -29,13 +29,14 @@ class Marks:
 def find_experiments(out: Path) -> list[Path]:
     """Folders of the experiments with a finished dictionary: `out` itself, or those under it.
 
+    Damaged ones count: who opens them is told what is wrong, and it does not hide the others.
     Raises: InputError when there is none.
     """
     if not out.is_dir():
         raise InputError(f"no folder {out}: give the OUT of a sweep, or one experiment's folder")
     single = (out / DICTIONARIES).exists()
     found = [out] if single else sorted(path.parent for path in out.glob(f"*/{DICTIONARIES}"))
-    finished = [folder for folder in found if finished_dictionaries(folder / DICTIONARIES)]
+    finished = [folder for folder in found if _has_dictionaries(folder)]
     if not finished:
         raise InputError(
             f"no finished dictionaries in {out}: run the same sweep again"
@@ -43,6 +44,13 @@ def find_experiments(out: Path) -> list[Path]:
             else f"no finished dictionaries under {out}: run sweep first, with --out {out}"
         )
     return finished
+
+
+def _has_dictionaries(folder: Path) -> bool:
+    try:
+        return bool(finished_dictionaries(folder / DICTIONARIES))
+    except IntegrityError:
+        return True
 
 
 def digest_of(folder: Path) -> str:

@@ -6,7 +6,6 @@ with the missing chunks, and damaged chunks of a store are written again in thei
 """
 
 import math
-import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -181,6 +180,7 @@ class _Work:
             self.progress.note(f"{path}: writing {len(damaged)} damaged chunks again")
             plans = plan_chunks(cast(Sequence[int], offsets), store.chunk_rows)
             self._write_chunks(path, [plans[index] for index in damaged])
+            self._refuse_change()
             seal_again(store, damaged)
         return Extracted(open_patches(path), True, len(damaged))
 
@@ -245,7 +245,22 @@ class _Work:
         size = chunk_rows(spec.dim(channels), np.dtype(self.source["dtype"]).itemsize)
         plans = plan_chunks(cast(Sequence[int], offsets), size)
         self._write_chunks(staging, [p for p in plans if p.index not in present], len(present))
+        try:
+            self._refuse_change()
+        except IntegrityError:
+            shutil.rmtree(staging)  # chunks of both
+            raise
         finish_staging(staging, path)
+
+    def _refuse_change(self) -> None:
+        """Raise IntegrityError where the images, which may be mapped from disk, have changed."""
+        images = _images(self.extraction, self._fingerprint)
+        now = ImageSource(images.name, images.split, images.images).fingerprint
+        if now != self._fingerprint:
+            raise IntegrityError(
+                f"{self.extraction.dataset} changed while patches were cut from it (SHA-256"
+                f" {now[:10]}… where {self._fingerprint[:10]}… was): run it again"
+            )
 
     def _write_chunks(self, path: Path, plans: Sequence[ChunkPlan], present: int = 0) -> None:
         """Write chunks of the store in this folder; `present` others are there."""

@@ -68,12 +68,17 @@ def verify(path: Path, progress: Progress) -> dict[str, Any]:
     progress.start("Verifying", sum(map(chunk_count, stores)), "chunks")
     chunks, bad = 0, []
     for store in stores:
-        for finding in verify_store(store):
-            if finding is None or finding.chunk >= 0:
-                chunks += 1
-                progress.advance(1)
-            if finding is not None:
-                bad.append({"chunk": finding.chunk, "reason": finding.reason})
+        try:
+            for finding in verify_store(store):
+                if finding is None or finding.chunk >= 0:
+                    chunks += 1
+                    progress.advance(1)
+                if finding is not None:
+                    bad.append({"chunk": finding.chunk, "reason": finding.reason})
+        except InputError as error:  # not a store at all, which does not hide the others
+            if store == path:
+                raise
+            bad.append({"chunk": -1, "reason": str(error)})
     progress.finish()
     return {"ok": not bad, "chunks": chunks, "bad": bad}
 

@@ -129,10 +129,10 @@ def check_dictionaries(path: Path, attributes: dict[str, Any]) -> None:
     """
     if not path.exists():
         return
-    _check_identity(path, root_attributes(path), attributes)
-    for folder, found in zip(
-        group_folders(path).values(), finished_dictionaries(path).values(), strict=True
-    ):
+    root = root_attributes(path)
+    _check_identity(path, root, attributes)
+    for folder in group_folders(path).values():
+        found = group_attributes(folder, root)
         for key, stated in stated_checksums(found).items():
             if fault := file_fault(folder / key, stated):
                 raise DamageError(f"{describe(folder, key)} {fault}: {_remedy(folder.name)}")

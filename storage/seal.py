@@ -16,7 +16,7 @@ from typing import Any
 
 from storage.durable import replace_durably
 from storage.errors import DamageError, InputError, IntegrityError
-from storage.strict_store import checksum_of, chunk_fault, describe
+from storage.strict_store import checksum_of, chunk_fault, describe, unreadable
 
 METADATA = "zarr.json"
 SEALING = ("checksums", "seal")  # the attributes that are the seal's own
@@ -36,7 +36,12 @@ def sealed_attributes(
     Raises: FileNotFoundError; InputError for another kind; IntegrityError for another schema, and
         for an unfinished group; DamageError where the metadata is not what was written.
     """
-    raw = (folder / METADATA).read_bytes()
+    try:
+        raw = (folder / METADATA).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise DamageError(f"{folder / METADATA} {unreadable(error)}: {remedy}") from error
     try:
         attributes = json.loads(raw)["attributes"]
         found = attributes.get("kind"), attributes.get("schema"), attributes.get("complete")

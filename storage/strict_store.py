@@ -34,13 +34,19 @@ class StrictStore(WrapperStore[LocalStore]):
         return StrictStore(store, self.stated, self.remedy)
 
     async def get(self, key, prototype, byte_range=None):  # type: ignore[no-untyped-def]  # as in zarr
-        value = await super().get(key, prototype, byte_range)
-        if "c" in key.split("/"):
+        if "c" not in key.split("/"):
+            return await super().get(key, prototype, byte_range)
+        value, fault = None, None
+        try:
+            value = await super().get(key, prototype, byte_range)
+        except OSError as error:
+            fault = unreadable(error)
+        if fault is None:
             data = None if value is None else value.as_numpy_array()
             fault = chunk_fault(data, None if self.stated is None else self.stated.get(key, ""))
-            if fault is not None:
-                remedy = self.remedy.replace("GROUP", key.split("/")[0])
-                raise DamageError(f"{describe(self._store.root, key)} {fault}: {remedy}")
+        if fault is not None:
+            remedy = self.remedy.replace("GROUP", key.split("/")[0])
+            raise DamageError(f"{describe(self._store.root, key)} {fault}: {remedy}")
         return value
 
 
@@ -84,6 +90,13 @@ def file_fault(path: Path, stated: str | None) -> str | None:
         return chunk_fault(path.read_bytes(), stated)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return chunk_fault(None, stated)
+    except OSError as error:
+        return unreadable(error)
+
+
+def unreadable(error: OSError) -> str:
+    """What is wrong with a file that the system cannot read, as from a bad sector."""
+    return f"cannot be read ({error.strerror})"
 
 
 def checked_compressors(typesize: int, **blosc: Any) -> list[Any]:

@@ -15,6 +15,12 @@ def files_of(folder: Path) -> dict[str, bytes]:
     }
 
 
+def restore(path: Path, content: bytes) -> None:
+    """Give a file its content back, whatever became of it."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+
+
 def flip_bit(path: Path, bit: int) -> None:
     """Flip one bit in place; once more mends it."""
     with path.open("r+b") as file:
@@ -55,6 +61,12 @@ def _zero(path: Path, rng: np.random.Generator) -> None:
     path.write_bytes(bytes(path.stat().st_size))
 
 
+def _make_unreadable(path: Path, rng: np.random.Generator) -> None:
+    """An error of the system's own, as a bad sector gives."""
+    path.unlink()
+    path.symlink_to(path)
+
+
 DAMAGES: dict[str, Callable[[Path, np.random.Generator], None]] = {
     "flipped": _flip_any,
     "truncated": _truncate,
@@ -62,4 +74,5 @@ DAMAGES: dict[str, Callable[[Path, np.random.Generator], None]] = {
     "missing": _remove,
     "lengthened": _lengthen,
     "zeroed": _zero,
+    "unreadable": _make_unreadable,
 }

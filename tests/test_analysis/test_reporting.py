@@ -15,12 +15,13 @@ import pytest
 from click.testing import CliRunner
 
 import analysis
-from analysis import report
+from analysis import reconstruct, report
 from analysis.command_line import combined, group
 from analysis.stored import digest_of, read_marks
 from pipeline import SweepOptions, sweep
 from pipeline.command_line import group as pipeline_group
-from storage import InputError, IntegrityError
+from storage import InputError, IntegrityError, PatchSpec, open_dictionaries
+from tests.damage import flip_bit
 
 FIGURES = {
     "samples",
@@ -211,6 +212,29 @@ def test_one_experiment_that_fails_does_not_keep_the_others_from_a_report(tmp_pa
     with pytest.raises(InputError, match=r"gone\.npy"):
         report(tmp_path)
     assert (other / "report.html").exists()
+
+
+@pytest.mark.parametrize("file", ["zarr.json", "k00003/zarr.json", "k00003/centroids/c/0/0/0"])
+def test_damaged_dictionaries_are_named_and_hide_no_others(tmp_path: Path, file: str) -> None:
+    folder = learn(tmp_path, (3,), dataset=small_images(tmp_path / "one.npy"))
+    other = learn(tmp_path, (3,), dataset=small_images(tmp_path / "two.npy", seed=1))
+    tree = open_dictionaries(folder / "dictionaries.zarr")
+    flip_bit(folder / "dictionaries.zarr" / file, 200)
+    with pytest.raises(IntegrityError, match=f"{folder}/dictionaries.zarr"):
+        report(tmp_path)
+    assert not (folder / "report.html").exists()
+    assert (other / "report.html").exists()
+    if "/c/" in file:
+        with pytest.raises(IntegrityError, match=r"chunk 0 of .*/k00003/centroids fails"):
+            reconstruct(np.zeros((9, 9), np.uint8), tree["k00003"], spec=PatchSpec(5, 5))
+
+
+def test_damaged_patches_are_named(tmp_path: Path) -> None:
+    folder = learn(tmp_path, (3,), dataset=small_images(tmp_path / "one.npy"))
+    (store,) = tmp_path.glob("patches/*.zarr")
+    flip_bit(store / "patches" / "c" / "0" / "0", 200)
+    with pytest.raises(IntegrityError, match=f"chunk 0 of {store}/patches fails its checksum"):
+        report(folder)
 
 
 def test_patchdict_has_all_commands_and_pipeline_keeps_its_own() -> None:

@@ -17,17 +17,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pipeline.executors as executors_module
+import pipeline.extraction as extraction_module
 from analysis.experiment import open_experiment
 from pipeline import StreamingKMeans, SweepOptions, sweep
 from pipeline.command_line import group
 from pipeline.extraction import Extraction, extract
 from pipeline.inventory import verify
 from pipeline.progress import SilentProgress
-from storage import IntegrityError, PatchSpec, PatchStore, open_dictionaries, open_patches
+from storage import (
+    InputError,
+    IntegrityError,
+    PatchSpec,
+    PatchStore,
+    open_dictionaries,
+    open_patches,
+)
 from storage.patch_store import store_name
 from storage.seal import read_checksums, write_seal
 from storage.verification import verify_patches
-from tests.damage import DAMAGES, files_of
+from tests.damage import DAMAGES, bits_of, files_of, flip_bit, restore
 
 REMEDY = r"run the same extract or sweep again"
 
@@ -93,7 +101,7 @@ def test_every_reader_names_store_chunk_and_remedy(store: PatchStore, reader: st
         for opened in (store, open_patches(store.path)):  # before the damage, and after
             with pytest.raises(IntegrityError, match=f"^chunk 2 of {store.path}.*: {REMEDY}"):
                 read(opened)
-        file.write_bytes(whole)
+        restore(file, whole)
     read(store)
 
 
@@ -240,6 +248,33 @@ def test_chunks_of_another_size_are_not_gone_on_with(
     np.testing.assert_array_equal(found.array[:], store.array[:])
 
 
+@pytest.mark.parametrize("mending", [False, True])
+def test_images_that_change_meanwhile_are_noticed(
+    strokes: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mending: bool
+) -> None:
+    file = tmp_path / "images.npy"
+    np.save(file, strokes)  # mapped, not read
+    extraction = Extraction(str(file), "train", tmp_path, PatchSpec(3, 3))
+    if mending:
+        damaged = chunk_file(extract(extraction, tmp_path).store, 4)
+        DAMAGES["missing"](damaged, np.random.default_rng(0))
+    real = extraction_module.write_chunk
+
+    def changes_the_last_pixel(path: Path, index: int, rows: np.ndarray) -> None:
+        flip_bit(file, bits_of(file) - 1)
+        monkeypatch.setattr(extraction_module, "write_chunk", real)
+        real(path, index, rows)
+
+    monkeypatch.setattr(extraction_module, "write_chunk", changes_the_last_pixel)
+    with pytest.raises(IntegrityError, match=r"images.npy changed while patches were cut"):
+        extract(extraction, tmp_path)
+    assert list(tmp_path.rglob("*.partial")) == []
+    flip_bit(file, bits_of(file) - 1)
+    found = extract(extraction, tmp_path)
+    assert found.reused == mending
+    assert list(verify_patches(found.store.path)) == [None] * found.store.n_chunks
+
+
 def change(path: Path, **attributes: object) -> None:
     """Make a store say something else of itself, and seal it."""
     zarr.open_group(path, mode="r+").attrs.update(attributes)
@@ -333,13 +368,18 @@ def test_verify_takes_folders_and_dictionaries(runs: Path) -> None:
     (path / "k00002" / "count" / "c" / "0").unlink()
     train = next((runs / "patches").glob("*train*"))
     (train / "zarr.json").write_text("{")
+    (runs / "patches" / "stray.zarr").mkdir()
     done = CliRunner().invoke(group, ["verify", str(runs), "--json"])
     assert done.exit_code == 1
     result = json.loads(done.stdout)
-    assert (result["ok"], [bad["chunk"] for bad in result["bad"]]) == (False, [-1, -1])
+    assert (result["ok"], [bad["chunk"] for bad in result["bad"]]) == (False, [-1, -1, -1])
     assert f"{path}/k00002/count is missing" in result["bad"][0]["reason"]
     assert f"{train} has damaged metadata" in result["bad"][1]["reason"]
-    assert CliRunner().invoke(group, ["verify", str(runs.parent / "absent")]).exit_code != 0
+    assert f"{runs}/patches/stray.zarr is not a patch store" in result["bad"][2]["reason"]
+    for nothing in (runs / "absent", runs / "patches" / "stray.zarr", runs.parent / "empty"):
+        (runs.parent / "empty").mkdir(exist_ok=True)
+        with pytest.raises(InputError):
+            verify(nothing, SilentProgress())
 
 
 def test_a_report_refuses_patches_that_are_not_its_own(runs: Path) -> None:

@@ -20,7 +20,7 @@ from storage.dictionary_store import (
 )
 from storage.seal import read_checksums, write_seal
 from storage.verification import Finding, verify_dictionaries, verify_patches
-from tests.damage import DAMAGES, bits_of, files_of, flip_bit
+from tests.damage import DAMAGES, bits_of, files_of, flip_bit, restore
 
 PATCH_FILES = (
     "zarr.json",
@@ -242,7 +242,7 @@ def test_dictionaries_are_verified_and_refused_by_name(tree: Path, damage: str) 
         assert str(tree) in reason
         with pytest.raises(IntegrityError, match="run the same sweep again"):
             check_dictionaries(tree, ROOT)
-        file.write_bytes(whole)
+        restore(file, whole)
     check_dictionaries(tree, ROOT)
 
 
