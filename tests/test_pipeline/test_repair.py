@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,6 +225,40 @@ def test_what_a_killed_run_left_is_checked_before_it_is_taken(
     assert not reused
     assert files_of(found.path) == whole
     assert states_of(found.path)[store.chunk_key(0)] == kept
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mending", [False, True])
+def test_kill_9_at_any_time_costs_no_chunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mending: bool
+) -> None:
+    monkeypatch.undo()  # real chunks
+    images = np.random.default_rng(0).integers(0, 256, (12_000, 28, 28), np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    extraction = Extraction(str(tmp_path / "images.npy"), "train", tmp_path, PatchSpec(5, 5))
+    whole = extract(extraction, tmp_path / "whole").store
+    out = tmp_path / "out"
+    if mending:
+        shutil.copytree(tmp_path / "whole", out)
+        for index in range(0, whole.n_chunks, 2):
+            (out / "patches" / whole.path.name / whole.chunk_key(index)).write_bytes(b"")
+    command = [sys.executable, "-m", "pipeline", "extract", "--dataset", extraction.dataset]
+    command += ["--out", str(out), "--memory", "2GiB"]
+    kills = 0
+    for wait in np.random.default_rng(1).uniform(1, 5, 8):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=float(wait))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+        for path in out.glob("patches/*.zarr"):
+            if not mending:
+                assert list(verify_patches(path)) == [None] * whole.n_chunks
+    assert kills > 0
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert files_of(out / "patches" / whole.path.name) == files_of(whole.path)
 
 
 @pytest.mark.parametrize("file", ["zarr.json", "patches/zarr.json", "offsets/c/0"])

@@ -150,8 +150,8 @@ def test_foreign_files_are_named(copied: Path) -> None:
 
 @pytest.mark.slow
 def test_every_flipped_bit_of_a_larger_store_is_noticed(tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (60, 8, 9), np.uint8)
-    path = build(tmp_path, images, 256).path
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 9), np.uint8)
+    path = build(tmp_path, images, 64).path
     for file in files_of(path):
         for bit in range(bits_of(path / file)):
             flip_bit(path / file, bit)
