@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pytest
 
@@ -19,6 +20,7 @@ from storage.dictionary_store import (
     write_dictionary,
 )
 from storage.seal import read_checksums, write_seal
+from storage.strict_store import chunk_fault
 from storage.verification import Finding, verify_dictionaries, verify_patches
 from tests.damage import DAMAGES, bits_of, files_of, flip_bit, restore
 
@@ -77,6 +79,18 @@ def refuses(read: Callable[[Path], object], path: Path) -> bool:
     except IntegrityError as error:
         return str(path) in str(error) and "\n" not in str(error)
     return False
+
+
+def test_faults_of_a_chunk_have_their_own_words() -> None:
+    whole = b"bytes" + google_crc32c.value(b"bytes").to_bytes(4, "little")
+    assert chunk_fault(whole, None) is None
+    assert chunk_fault(whole, whole[-4:].hex()) is None
+    assert chunk_fault(None, None) == "is missing"
+    assert chunk_fault(b"", None) == "is empty"
+    assert chunk_fault(bytes(4), None) == "is truncated to 4 bytes"  # CRC32C of nothing is 0
+    assert chunk_fault(whole[:-1], None) == "fails its checksum"
+    for stated in ("", "01234567"):
+        assert chunk_fault(whole, stated) == "is not the one that was written there"
 
 
 @pytest.mark.parametrize("file", PATCH_FILES)
