@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -9,12 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
-from distributed import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from pipeline.command_line import group
 from pipeline.extraction import Extraction, extract
 from pipeline.inventory import verify
 from pipeline.progress import SilentProgress
+from pipeline.scheduling import Scheduler
 from storage import (
     InputError,
     IntegrityError,
@@ -107,16 +107,23 @@ def test_every_reader_names_store_chunk_and_remedy(store: PatchStore, reader: st
     read(store)
 
 
-@pytest.mark.filterwarnings("default::ResourceWarning", "default::DeprecationWarning")
-def test_workers_of_a_cluster_refuse_damage_too(store: PatchStore) -> None:
-    lazy = store.to_dask()  # travels with what it checks against
+def test_what_is_sent_to_a_worker_checks_there_too(store: PatchStore) -> None:
+    sent = pickle.dumps(store.array)  # as dask does
     chunk_file(store, 2).write_bytes(chunk_file(store, 1).read_bytes())  # whole, but another's
+    with pytest.raises(IntegrityError, match=f"chunk 2 of {store.path}/patches is not the one"):
+        pickle.loads(sent)[:]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default::ResourceWarning", "default::DeprecationWarning")
+def test_workers_of_a_cluster_refuse_damage(store: PatchStore) -> None:
+    lazy = store.to_dask()
+    DAMAGES["missing"](chunk_file(store, 2), np.random.default_rng(0))
     with (
-        dask.config.set({"distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": "1"}}),
-        Client(n_workers=1, threads_per_worker=1, dashboard_address=None) as client,
-        pytest.raises(IntegrityError, match=f"chunk 2 of {store.path}/patches is not the one"),
+        Scheduler("processes:1") as scheduler,
+        pytest.raises(IntegrityError, match=f"chunk 2 of {store.path}/patches is missing"),
     ):
-        client.compute(lazy.sum()).result()
+        scheduler.client.compute(lazy.sum()).result()
 
 
 def test_a_worker_with_another_store_of_that_name_refuses(store: PatchStore) -> None:
