@@ -19,8 +19,9 @@ from storage.dictionary_store import (
     read_centroids,
     write_dictionary,
 )
+from storage.errors import DamageError
 from storage.seal import read_checksums, write_seal
-from storage.strict_store import chunk_fault
+from storage.strict_store import chunk_fault, open_strict
 from storage.verification import Finding, verify_dictionaries, verify_patches
 from tests.damage import DAMAGES, bits_of, files_of, flip_bit, restore
 
@@ -104,6 +105,22 @@ def test_every_flipped_bit_of_a_patch_store_is_noticed(built: PatchStore, file: 
         flip_bit(path / file, bit)
     assert unnoticed == []
     assert not bad(path)
+
+
+def test_a_flipped_bit_is_damage_whatever_it_says(built: PatchStore) -> None:
+    # even where it is in the kind or the schema version: extract mends damage, and refuses others
+    file = built.path / "zarr.json"
+    for bit in range(bits_of(file)):
+        flip_bit(file, bit)
+        with pytest.raises(DamageError):
+            open_patches(built.path)
+        flip_bit(file, bit)
+
+
+def test_a_store_made_from_a_strict_one_is_as_strict(built: PatchStore) -> None:
+    strict = open_strict(built.path, built.checksums, "remedy")
+    again = strict.with_read_only(True)
+    assert (again.stated, again.remedy) == (built.checksums, "remedy")
 
 
 @pytest.mark.parametrize("file", PATCH_FILES)
