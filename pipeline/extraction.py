@@ -6,6 +6,7 @@ with the missing chunks, and damaged chunks of a store are written again in thei
 """
 
 import math
+import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
