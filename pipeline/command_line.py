@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from pipeline.config import Options, PatchOptions, SweepOptions
-from pipeline.interrupting import Interrupted, ending_promptly, say_last_words
+from pipeline.interrupting import Interrupted, end, ending_promptly
 from storage.errors import InputError, PatchDictError, one_line
 
 INTERRUPTED = 130  # exit code, as shells have it
@@ -218,9 +218,8 @@ def run(command: click.Group) -> NoReturn:
         where = error.filename or "a file"
         _fail(f"cannot use {where}: {error.strerror or error}; make room or choose another OUT")
     except (KeyboardInterrupt, click.Abort) as error:
-        say_last_words()
         cause = error.__cause__ or error  # click raises Abort for it
-        sys.exit(cause.code if isinstance(cause, Interrupted) else INTERRUPTED)
+        end(cause.code if isinstance(cause, Interrupted) else INTERRUPTED)
     sys.exit(0)
 
 

@@ -20,6 +20,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LAST_WORDS = (
     "interrupted: run the same command again, it goes on from its last complete pass or chunk"
 )
+_ending = threading.Lock()
 
 
 class Interrupted(KeyboardInterrupt):
@@ -51,10 +52,20 @@ def ending_promptly() -> Iterator[None]:
         writer.close()
 
 
-def say_last_words() -> None:
-    """How to go on, on standard error."""
-    sys.stderr.write(f"{LAST_WORDS}\n")
-    sys.stderr.flush()
+def end(code: int) -> NoReturn:
+    """Say how to go on, on standard error, and exit at once, children included.
+
+    Without clearing up: threads would be waited for, and half-done tasks would complain.
+    """
+    import psutil  # in use by then, or quick to load
+
+    with _ending:  # of two threads that come here one waits for the exit
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+        sys.stdout.flush()
+        sys.stderr.write("\n" * sys.stderr.isatty() + f"{LAST_WORDS}\n")  # a bar may stand there
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _interrupt(number: int, _: object) -> NoReturn:
@@ -68,15 +79,4 @@ def _watch(reader: socket.socket) -> None:
         while received := reader.recv(1):
             if (number := received[0]) in SIGNALS:
                 time.sleep(GRACE)
-                _end(number)
-
-
-def _end(number: int) -> NoReturn:
-    import psutil  # known by then, or not needed
-
-    for child in psutil.Process().children(recursive=True):
-        child.kill()
-    if threading.main_thread().is_alive():
-        sys.stderr.write("\n" * sys.stderr.isatty())  # a bar may stand there
-        say_last_words()
-    os._exit(128 + number)
+                end(128 + number)

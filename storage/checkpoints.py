@@ -5,13 +5,13 @@ Arrays as numpy's savez writes them, without pickle, and a CRC32C of all bytes a
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import numpy as np
 
+from storage.durable import replace_durably
 from storage.errors import IntegrityError
 
 SCHEMA = 1
@@ -30,9 +30,7 @@ def write_checkpoint(path: Path, arrays: dict[str, np.ndarray], facts: dict[str,
         while block := file.read(_BLOCK):
             checksum.update(block)
         file.write(checksum.digest())
-        file.flush()
-        os.fsync(file.fileno())
-    staging.replace(path)
+    replace_durably(staging, path)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:

@@ -141,11 +141,8 @@ def check_dictionaries(path: Path, attributes: dict[str, Any]) -> None:
 def create_dictionaries(path: Path, attributes: dict[str, Any]) -> None:
     """Make an empty tree that describes its experiment, unless it is there already.
 
-    Assumes that no other process writes to it: what one that was killed left beside it is removed.
     Raises: IntegrityError where one of another experiment is there.
     """
-    for left in path.parent.glob(_staging_name(path, "*")):
-        shutil.rmtree(left)
     if path.exists():
         _check_identity(path, root_attributes(path), attributes)
         return
@@ -236,8 +233,4 @@ def _remedy(group: str) -> str:
 
 
 def _staging_beside(path: Path) -> Path:
-    return path.with_name(_staging_name(path, uuid.uuid4().hex[:8]))
-
-
-def _staging_name(path: Path, token: str) -> str:
-    return f".{path.name}.{token}.partial"
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from pipeline import SweepOptions, sweep
-from storage import open_patches
-from storage.patch_store import verify_chunks
+from pipeline.inventory import verify
+from pipeline.progress import SilentProgress
 from tests.stored_numbers import numbers_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
@@ -99,8 +99,7 @@ def assert_whole(out: Path) -> None:
     """Nothing that is half lies under `out`, and all that is there is good."""
     assert [str(path) for path in out.rglob("*") if "partial" in path.name] == []
     assert list(out.rglob("*.unfinished*")) == []
-    for path in out.glob("patches/*.zarr"):
-        assert not any(verify_chunks(open_patches(path)))
+    assert verify(out, SilentProgress())["ok"]
 
 
 def killed_sweeps(
