@@ -128,7 +128,8 @@ def _connect(address: str, workers: int) -> "Iterator[Client]":
             n_workers=workers,
             threads_per_worker=1,
             memory_limit=0,  # the projection holds the cap; paused workers would hang for ever
-            dashboard_address=None,
+            # Any port: two clusters on one machine are no mistake.
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
         ) as cluster,
         Client(cluster) as client,
     ):

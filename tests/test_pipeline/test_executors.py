@@ -1,5 +1,7 @@
 """Passes on the workers of a local cluster against passes in this process."""
 
+import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +111,13 @@ def test_the_cap_holds_for_all_processes_together(tmp_path: Path) -> None:
 def test_workers_do_not_compete_for_cores() -> None:
     with Scheduler("processes:2", MEMORY) as scheduler:
         assert set(scheduler.client.run(thread_count).values()) == {1}
+
+
+def test_another_cluster_on_the_machine_is_no_matter() -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # someone has the usual port of the dashboard already
+            taken.bind(("127.0.0.1", 8787))
+            taken.listen()
+        with Scheduler("processes:1", MEMORY) as scheduler:
+            assert len(scheduler.client.scheduler_info()["workers"]) == 1
