@@ -126,7 +126,8 @@ class StreamingKMeans(
         require_distinct(source, self.n_clusters)
         memory, progress = _parse_memory(self.memory), self.progress or SilentProgress()
         with self._scheduler(source, memory) as scheduler:
-            check_fit(source, self.n_clusters, self.engine, device, options, scheduler, memory)
+            if memory is not None:
+                check_fit(source, self.n_clusters, self.engine, device, options, scheduler, memory)
             fitter = Fitter(
                 source,
                 options,

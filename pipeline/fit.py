@@ -36,19 +36,34 @@ MENDING_STEPS = 10  # of Lloyd on all rows, where a larger dictionary came out w
 def projected_bytes(
     source: Source, k: int, engine: str, device: torch.device, options: FitOptions
 ) -> int:
-    """What fitting K centroids allocates at most, in bytes; the number of rows is not in it."""
+    """What fitting K centroids allocates at most, in bytes; the number of rows is not in it.
+
+    What seeding leaves is too scattered for the passes, so both count.
+    """
     itemsize, dim = source.dtype.itemsize, source.dim
-    block_rows = min(source.block_rows * blocks_at_once(engine, device, k, source), source.n_rows)
-    blocks = (READ_AHEAD + 3) * block_rows * dim * itemsize
-    most, samples = k, [seeding.sample_rows(k)]
+    most, rows = k, min(seeding.sample_rows(k), source.n_rows)
+    sampling = seeding.projected_bytes(k, dim, itemsize, rows, options.init)
     if options.mode == "nested" and rounds_of(k, options.moves):
-        most = k + added(k)
-        samples.append(min(_move_sample_rows(k), source.n_rows))
-    engines = projected_engine_bytes(engine, device, most, dim, block_rows)
+        most, rows = k + added(k), min(_move_sample_rows(k), source.n_rows)
+        moving = seeding.projected_bytes(most, dim, itemsize, rows, "k-means++")
+        sampling = max(sampling, moving)
     if engine_name(engine, device) != "pruned":  # which labels the samples
-        engines += projected_engine_bytes("pruned", CPU, most, dim, max(samples))
-    sample = max(seeding.projected_bytes(most, dim, itemsize, rows) for rows in samples)
-    return blocks + engines + sample + 8 * 8 * most * dim
+        sampling += projected_engine_bytes("pruned", CPU, most, dim, rows)
+    return sampling + pass_bytes(source, most, engine, device, rows)
+
+
+def pass_bytes(
+    source: Source, k: int, engine: str, device: torch.device, sample_rows: int = 0
+) -> int:
+    """What passes over the rows allocate at most, in bytes.
+
+    sample_rows: which the same engine labels between passes.
+    """
+    block_rows = min(source.block_rows * blocks_at_once(engine, device, k, source), source.n_rows)
+    blocks = (READ_AHEAD + 3) * block_rows * source.dim * source.dtype.itemsize
+    rows = max(block_rows, sample_rows)
+    engines = projected_engine_bytes(engine, device, k, source.dim, rows)
+    return blocks + engines + 8 * 8 * k * source.dim
 
 
 def check_fit(
@@ -58,13 +73,16 @@ def check_fit(
     device: torch.device,
     options: FitOptions,
     scheduler: Scheduler,
-    cap: int | None,
-) -> None:
-    """Raises MemoryBudgetError where fitting K centroids would pass the cap; None: no cap."""
-    if cap is not None:
-        needed = projected_bytes(source, k, engine, device, options)
-        workers = scheduler.local_workers * (WORKER_BYTES + needed)
-        check_budget(f"fitting K = {k}", needed + workers, cap)
+    cap: int,
+) -> int:
+    """What the process tree takes at most while it fits K centroids, in bytes.
+
+    Raises: MemoryBudgetError where that passes the cap.
+    """
+    needed = projected_bytes(source, k, engine, device, options)
+    worker = WORKER_BYTES + pass_bytes(source, k, engine, device)
+    workers = scheduler.local_workers * worker
+    return check_budget(f"fitting K = {k}", needed + workers, cap)
 
 
 class Fitter:

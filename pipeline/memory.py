@@ -4,6 +4,7 @@ The projection is the process as it stands (its imports) plus what the step allo
 of rows does not appear in it.
 """
 
+import ctypes
 import sys
 
 import psutil
@@ -12,7 +13,11 @@ from pydantic import ByteSize
 from storage.errors import MemoryBudgetError
 
 SLACK_BYTES = 64 << 20  # allocator, thread stacks, code that loads on first use
-_ROUND = 64 << 20
+_ROUND = 16 << 20
+_ARENA_MAX = -8  # a number of glibc's malloc.h
+
+
+_C = None if sys.platform == "win32" else ctypes.CDLL(None)  # the C library of this process
 
 
 def peak_resident() -> int:
@@ -30,20 +35,35 @@ def resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def check_budget(step: str, needed: int, cap: int) -> None:
+def check_budget(step: str, needed: int, cap: int) -> int:
     """Refuse a step that would pass the cap.
 
     needed: bytes that the step allocates beyond what is resident now. cap: of the process tree.
+    Returns: what the process tree takes at most, in bytes.
     Raises: MemoryBudgetError with both numbers and the smallest cap that would do.
     """
+    _spare_the_heap()
     projected = resident() + needed + SLACK_BYTES
     if projected > cap:
         enough = -(-projected // _ROUND) * _ROUND
         raise MemoryBudgetError(
-            f"{step} needs {_text(projected)} of memory, more than the cap of {_text(cap)}:"
+            f"{step} needs {in_words(projected)} of memory, more than the cap of {in_words(cap)}:"
             f" raise it (MEMORY={enough >> 20}MiB), or ask for less"
         )
+    return projected
 
 
-def _text(size: int) -> str:
+def in_words(size: int) -> str:
+    """A size in bytes for people: 1.5 GiB."""
     return ByteSize(size).human_readable(separator=" ")
+
+
+def _spare_the_heap() -> None:
+    """Return what is freed to the system, and let threads to come share one arena; glibc alone.
+
+    By itself it gives each thread an arena, which keeps what its largest blocks took: 70 to 250 MiB
+    that nobody uses, more in one run than in the next.
+    """
+    if _C is not None and hasattr(_C, "malloc_trim"):
+        _C.malloc_trim(0)
+        _C.mallopt(_ARENA_MAX, 1)

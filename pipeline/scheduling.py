@@ -24,6 +24,7 @@ WORKER_BYTES = 400 << 20  # of a worker with its imports, torch and numba includ
 _WORKER_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     "MALLOC_MMAP_THRESHOLD_": str(1 << 28),
+    "MALLOC_ARENA_MAX": "1",  # or each thread keeps blocks of its own
     # What dask sets by itself is lost with its other defaults: one thread for each worker.
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",

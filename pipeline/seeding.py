@@ -17,6 +17,7 @@ INITS = ("k-means++", "k-means||", "random")
 MIN_SAMPLE_ROWS, SAMPLE_ROWS_PER_CENTROID = 1 << 16, 16
 ROUNDS, DRAWS = 5, 0.5  # of k-means||, each drawing about K / 2 rows
 TRIALS = 4
+DRAWN_FROM = 50  # times as many numbers or fewer, and numpy's choice lists them all
 _DISTINCT_STEP = 1 << 14  # rows compared at once
 _REPORT = 256  # centroids between reports of progress
 
@@ -59,12 +60,17 @@ def sample_rows(k: int) -> int:
     return max(MIN_SAMPLE_ROWS, SAMPLE_ROWS_PER_CENTROID * k)
 
 
-def projected_bytes(k: int, dim: int, itemsize: int, rows: int) -> int:
+def projected_bytes(k: int, dim: int, itemsize: int, rows: int, init: str) -> int:
     """Memory in bytes, at most, of drawing k centroids from a sample of so many rows.
 
-    The sample as read and sorted, its shifted form, and its field.
+    The sample as read; then their numbers as they are drawn, or the sample as it is sorted, or its
+    field and labels.
     """
-    return rows * dim * (3 * itemsize + 8) + field_bytes(rows, dim, k)
+    if init == "random":
+        rows = 2 * k
+    sample, numbers = rows * dim * itemsize, 8 * DRAWN_FROM * rows
+    field = 0 if init == "random" else field_bytes(rows, dim, k) + 64 * rows
+    return sample + max(numbers, 2 * sample, field)
 
 
 def trials(k: int) -> int:
@@ -133,7 +139,7 @@ def add_by_distance(
     scale = scale_of(spread, sample.dtype)
     if weights is None:
         weights = np.ones(m)
-    field = make_field(((sample - shift) * scale).astype(np.float32), weights, total)
+    field = make_field(sample, weights, total, shift, scale)
     for j, centroid in enumerate(((centroids - shift) * scale).astype(np.float32)):
         place(field, j, centroid)
     enter(field, labels)

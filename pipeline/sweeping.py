@@ -14,7 +14,7 @@ from pipeline.extraction import Extraction, extract
 from pipeline.fit import Fitter, check_fit
 from pipeline.journal import SUFFIX, Journal, states
 from pipeline.locking import sole
-from pipeline.memory import peak_resident
+from pipeline.memory import in_words, peak_resident
 from pipeline.passes import Fit, mean_squared_error
 from pipeline.progress import Progress, SilentProgress
 from pipeline.scheduling import Scheduler
@@ -105,7 +105,9 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
     if missing:
         # What cannot be learned is refused before anything is written.
         source, largest = StoreSource(experiment.train), max(missing)
-        check_fit(source, largest, options.engine, device, options, scheduler, options.memory)
+        cap = options.memory
+        projected = check_fit(source, largest, options.engine, device, options, scheduler, cap)
+        progress.note(f"memory: {in_words(projected)} at most, {in_words(cap)} allowed")
         require_distinct(source, largest)
         fitter = Fitter(
             source,

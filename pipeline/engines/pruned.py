@@ -21,6 +21,7 @@ import torch
 from pipeline.devices import thread_count
 from pipeline.engines.crew import PIECES, Crew
 from pipeline.engines.guessing import Coarse, walk_all, walk_some
+from pipeline.engines.kernel_cache import code_bytes
 from pipeline.engines.layouts import RINGS, Known, Movers, Moves, Rows, Table
 from pipeline.engines.moving import add_rows, move_rows
 from pipeline.engines.neighbours import LIST_ENTRIES, Neighbours
@@ -33,7 +34,6 @@ from pipeline.engines.walking import walk
 from pipeline.streaming import Source
 from pipeline.sums import ClusterSums
 
-CODE_BYTES = 160 << 20  # numba, LLVM and the compiled kernels
 SMALL = 256  # up to so many centroids, rows without a guess meet all of them
 BLOCK_BYTES = 24 << 20  # of rows that are labelled together, at most
 BLOCK_OF_CLUSTER = 1024  # rows for each centroid among them, where they fit
@@ -54,8 +54,7 @@ def projected_bytes(k: int, dim: int, block_rows: int) -> int:
     tables = 8 * k * (8 * dim + 2 * len(RINGS))
     per_row = 64
     per_thread = 8 * k * (dim + 2 + PIECES) + 2 * 8 * dim * piece_rows(dim) + 64 * k
-    code = 0 if walk.signatures else CODE_BYTES  # none, once it is loaded
-    return code + lists + tables + per_row * block_rows + thread_count() * per_thread
+    return code_bytes(walk) + lists + tables + per_row * block_rows + thread_count() * per_thread
 
 
 def blocks_at_once(k: int, source: Source) -> int:

@@ -14,6 +14,7 @@ from numba import njit
 from pipeline.engines.lanes import WIDTH, fma, load, splat, store, sub, total
 
 NOBODY = -1
+_STEP = 1 << 12  # points shifted at once
 ROOM = 4  # places for each point, before gaps are closed up
 
 
@@ -46,12 +47,23 @@ class Field(NamedTuple):
     columns: np.ndarray
 
 
-def make_field(points: np.ndarray, weights: np.ndarray, capacity: int) -> Field:
-    """Points without a centroid yet. points: (m, d); weights: (m,); capacity: centroids at most."""
-    m, dim = points.shape
+def make_field(
+    rows: np.ndarray,
+    weights: np.ndarray,
+    capacity: int,
+    shift: np.ndarray | float = 0.0,
+    scale: float = 1.0,
+) -> Field:
+    """Points (rows - shift) · scale, without a centroid yet.
+
+    rows: (m, d). weights: (m,). capacity: centroids at most. shift: (d,) float64, or one for all.
+    """
+    m, dim = rows.shape
     padded, width = -(-dim // WIDTH) * WIDTH, -(-capacity // WIDTH) * WIDTH
     filled = np.zeros((m, padded), np.float32)
-    filled[:, :dim] = points
+    for start in range(0, m, _STEP):  # or they would be in memory as float64 too
+        part = slice(start, start + _STEP)
+        filled[part, :dim] = (rows[part] - shift) * scale
     return Field(
         filled,
         weights.astype(np.float64),
