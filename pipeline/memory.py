@@ -13,7 +13,7 @@ from pydantic import ByteSize
 from storage.errors import MemoryBudgetError
 
 SLACK_BYTES = 64 << 20  # allocator, thread stacks, code that loads on first use
-_ROUND = 16 << 20
+_ROUND = 8 << 20
 _ARENA_MAX = -8  # a number of glibc's malloc.h
 
 
@@ -45,7 +45,7 @@ def check_budget(step: str, needed: int, cap: int) -> int:
     _spare_the_heap()
     projected = resident() + needed + SLACK_BYTES
     if projected > cap:
-        enough = -(-projected // _ROUND) * _ROUND
+        enough = (projected // _ROUND + 2) * _ROUND  # the next process may hold a little more
         raise MemoryBudgetError(
             f"{step} needs {in_words(projected)} of memory, more than the cap of {in_words(cap)}:"
             f" raise it (MEMORY={enough >> 20}MiB), or ask for less"

@@ -1,4 +1,4 @@
-"""Patch stores of any length that take the disk space of a few chunks: the others are hard links."""
+"""Patch stores of any length on the disk space of a few chunks: the others are hard links."""
 
 import os
 from pathlib import Path

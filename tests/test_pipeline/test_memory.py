@@ -1,7 +1,5 @@
 """The memory cap: projected in-process, measured by the operating system in fresh processes."""
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,16 +12,29 @@ from pipeline.config import FitOptions
 from pipeline.fit import projected_bytes
 from pipeline.memory import SLACK_BYTES, check_budget
 from pipeline.streaming import ArraySource
-from storage import MemoryBudgetError
+from storage import MemoryBudgetError, PatchStore
+from storage.geometry import chunk_rows
+from tests.linked_stores import linked_store, striped_images
+from tests.process_trees import run_measured
 
 MIB = 1 << 20
 
-MEASURE = """
-import json, resource, sys
-from pipeline.command_line import group
+# Runs the command line, and tells what each step was projected to take.
+RUN = """
+import json, sys
+from pipeline import extraction, fit, memory
+projected, check = [], memory.check_budget
+def note(step, needed, cap):
+    projected.append(check(step, needed, cap))
+    return projected[-1]
+memory.check_budget = extraction.check_budget = fit.check_budget = note
+from pipeline.command_line import group, run
+if sys.argv[1] == "refused":
+    sys.argv.pop(1), run(group)
 group(sys.argv[1:], standalone_mode=False)
-print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+print(json.dumps(max(projected)))
 """
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads the kernel's figures from /proc")
 
 
 def test_the_projection_starts_from_what_is_resident() -> None:
@@ -57,21 +68,129 @@ def test_the_number_of_rows_is_not_in_the_projection() -> None:
         assert without < projected_bytes(small, 10_000, engine, cpu, nested)
 
 
-def measured(out: Path, *arguments: str) -> int:
-    """Peak resident bytes of one command in a fresh process."""
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, *arguments, "--out", str(out)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return int(json.loads(done.stdout.splitlines()[-1]))
+def fit_of(store: PatchStore, out: Path, k: int, mode: str, *options: str) -> list[str]:
+    """Command line of a fit on a linked store under `out`."""
+    images = ["--dataset", str(out / "stripes.npy"), "--patch", f"1x{store.dim}"]
+    return ["fit", *images, "--out", str(out), "--k", str(k), "--mode", mode, *options]
 
 
+def measured(arguments: list[str], cap: int = 4 << 30) -> tuple[int, int]:
+    """Peak and projection of one command in a fresh process, which must not fail; bytes."""
+    ran = run_measured(["-c", RUN, *arguments, "--memory", str(cap)])
+    assert ran.code == 0, ran.err
+    return ran.peak, int(ran.out.splitlines()[-1])
+
+
+def scattered(dim: int) -> np.ndarray:
+    """Two chunks of rows: one with thousands that are near to nothing, then 20,000 groups.
+
+    The former make the engine's lists as long as they can be, the latter keep long runs short.
+    """
+    rng, size = np.random.default_rng(0), chunk_rows(dim, 1)
+    centres = rng.integers(40, 216, (20_000, dim)).astype(np.int16)
+    rows = centres[rng.integers(len(centres), size=2 * size)]
+    rows += rng.integers(-3, 4, rows.shape, np.int16)
+    rows[:8192] = rng.integers(0, 256, (8192, dim))
+    return rows.astype(np.uint8)
+
+
+def long_store(out: Path, dim: int, n_rows: int) -> PatchStore:
+    return linked_store(out, scattered(dim), n_rows, striped_images(out / "stripes.npy", dim))
+
+
+@LINUX
+def test_the_smallest_cap_that_is_named_will_do(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (4096, 25)).astype(np.uint8)
+    images = striped_images(tmp_path / "stripes.npy", 25)
+    store = linked_store(tmp_path, rows, 1 << 19, images)
+    fit = fit_of(store, tmp_path, 100, "full", "--max-iter", "1")
+    refused = run_measured(["-c", RUN, "refused", *fit, "--memory", "400MiB"])
+    assert refused.code == 2
+    message = refused.err.splitlines()[-1]
+    assert "more than the cap of 400.0 MiB" in message
+    enough = int(message.split("MEMORY=")[1].split("MiB")[0]) * MIB
+    peak, projected = measured(fit, enough)
+    assert peak <= projected <= enough
+    assert projected <= 1.6 * peak
+
+
+@LINUX
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux alone")
+@pytest.mark.parametrize(
+    ("k", "dim", "mode", "options"),
+    [
+        (100, 25, "full", ("--max-iter", "1")),
+        (100, 25, "nested", ("--max-iter", "12")),
+        (100, 25, "minibatch", ("--max-iter", "1")),
+        (100, 225, "full", ("--max-iter", "1")),
+        (100, 225, "nested", ("--max-iter", "12", "--moves", "1")),
+        (10_000, 25, "full", ("--max-iter", "1", "--init", "random")),
+        (10_000, 225, "full", ("--max-iter", "1", "--init", "random")),
+    ],
+)
+def test_the_peak_is_within_the_projection_whatever_the_number_of_rows(
+    tmp_path: Path, k: int, dim: int, mode: str, options: tuple[str, ...]
+) -> None:
+    peaks = []
+    for n in (3_000_000, 30_000_000):
+        out = tmp_path / str(n)
+        out.mkdir()
+        fit = fit_of(long_store(out, dim, n), out, k, mode, *options)
+        peak, projected = measured(fit)
+        print(f"K={k} d={dim} N={n} {mode}: {peak / MIB:.0f} of {projected / MIB:.0f} MiB")
+        assert peak <= projected <= 1.6 * peak
+        peaks.append(peak)
+    assert abs(peaks[1] - peaks[0]) < 0.05 * peaks[0]
+
+
+@LINUX
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [100, 10_000])
-def test_a_sweep_of_mnist_stays_under_the_cap(mnist_dir: Path, tmp_path: Path, k: int) -> None:
-    fit = ["fit", "--dataset", "mnist", "--data", str(mnist_dir), "--k", str(k)]
-    options = ["--init", "random", "--mode", "minibatch", "--max-iter", "1", "--threshold", "0.6"]
-    assert measured(tmp_path, *fit, *options, "--memory", "1GiB") <= 1 << 30
+def test_the_peak_of_all_processes_is_within_the_projection(tmp_path: Path, k: int) -> None:
+    fit = fit_of(long_store(tmp_path, 25, 3_000_000), tmp_path, k, "full", "--init", "random")
+    peak, projected = measured([*fit, "--max-iter", "1", "--scheduler", "processes:2"])
+    assert peak <= projected <= 1.6 * peak
+
+
+@LINUX
+@pytest.mark.slow
+def test_kernels_that_are_yet_to_be_compiled_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))
+    fit = fit_of(long_store(tmp_path, 25, 1 << 20), tmp_path, 100, "full", "--max-iter", "1")
+    first, projected = measured(fit)
+    assert first <= projected <= 1.6 * first
+    again, projected = measured([*fit, "--seed", "1"])
+    assert again <= projected < first + 64 * MIB
+    assert again < first - 64 * MIB
+
+
+@LINUX
+@pytest.mark.slow
+def test_an_extraction_stays_within_its_projection_and_gives_back(
+    mnist_dir: Path, tmp_path: Path
+) -> None:
+    mnist = ["--dataset", "mnist", "--data", str(mnist_dir), "--out", str(tmp_path)]
+    for options in ([], ["--patch", "7", "--scheduler", "processes:2"]):
+        peak, projected = measured(["extract", *mnist, *options])
+        assert peak <= projected <= 1.6 * peak
+    fit = ["fit", *mnist, "--k", "100", "--mode", "full", "--max-iter", "1", "--threshold", "0.6"]
+    fresh, _ = measured(fit)
+    reused, _ = measured([*fit, "--seed", "1"])
+    assert fresh - reused < 64 * MIB
+
+
+@LINUX
+@pytest.mark.slow
+def test_a_sweep_runs_under_a_hard_limit_of_the_cap_and_its_imports(tmp_path: Path) -> None:
+    store, cap = long_store(tmp_path, 25, 3_000_000), 1 << 30
+    imports = "import pipeline.sweeping, pipeline.engines, sklearn.datasets, pipeline.memory"
+    status = "print([x for x in open('/proc/self/status') if 'VmPeak' in x][0])"
+    taken = run_measured(["-c", f"{imports}; {status}"]).out.split()
+    limit = int(taken[taken.index("VmPeak:") + 1]) * 1024 + cap
+    bounded = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}))\n{RUN}"
+    sweep = fit_of(store, tmp_path, 1000, "nested", "--max-iter", "14", "--moves", "1")
+    ran = run_measured(["-c", bounded, *sweep, "--memory", str(cap)])
+    assert ran.code == 0, ran.err
+    assert ran.peak <= int(ran.out.splitlines()[-1]) <= cap
