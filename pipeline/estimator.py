@@ -126,8 +126,9 @@ class StreamingKMeans(
         require_distinct(source, self.n_clusters)
         memory, progress = _parse_memory(self.memory), self.progress or SilentProgress()
         with self._scheduler(source, memory) as scheduler:
+            blocks, k = None, self.n_clusters
             if memory is not None:
-                check_fit(source, self.n_clusters, self.engine, device, options, scheduler, memory)
+                _, blocks = check_fit(source, k, self.engine, device, options, scheduler, memory)
             fitter = Fitter(
                 source,
                 options,
@@ -136,6 +137,7 @@ class StreamingKMeans(
                 largest=self.n_clusters,
                 progress=progress,
                 scheduler=scheduler,
+                blocks=blocks,
             )
             with closing(fitter):
                 fit = fitter.fit(self.n_clusters, init)

@@ -130,6 +130,12 @@ def task_bytes(source: ImageSource, spec: PatchSpec) -> int:
     return 3 * largest_chunk + max(SLICE_BYTES, one_image)
 
 
+def resident_bytes(source: ImageSource) -> int:
+    """What the images take in each process that opens them, in bytes; mapped ones nothing."""
+    images = source.images
+    return 0 if isinstance(images, np.memmap) else images.nbytes
+
+
 def _channels(images: np.ndarray) -> int:
     return math.prod(images.shape[3:])
 
@@ -157,7 +163,7 @@ class _Work:
 
     def plan(self, images: ImageSource) -> None:
         """Fit the tasks into the cap, or raise MemoryBudgetError."""
-        self.scheduler.plan(task_bytes(images, self.extraction.spec))
+        self.scheduler.plan(task_bytes(images, self.extraction.spec), resident_bytes(images))
         check_budget("extraction", self.scheduler.needed, self.memory)
 
     def is_whole(self, path: Path) -> bool:

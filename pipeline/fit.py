@@ -15,11 +15,13 @@ from pipeline.breathing import Breathing
 from pipeline.config import FitOptions
 from pipeline.devices import CPU
 from pipeline.engines import blocks_at_once, engine_name, make_engine, projected_engine_bytes
-from pipeline.engines.pruned import PrunedEngine
+from pipeline.engines.kernel_cache import code_bytes
+from pipeline.engines.pruned import PRUNED_KERNELS, PrunedEngine
+from pipeline.engines.spreading import SPREADING_KERNELS
 from pipeline.executors import ClusterExecutor, Executor, LocalExecutor
 from pipeline.journal import Journal
 from pipeline.lloyd import Lloyd
-from pipeline.memory import check_budget
+from pipeline.memory import check_budget, fits
 from pipeline.minibatch import MiniBatch
 from pipeline.nested import Nested, added, planned_rows, rounds_of
 from pipeline.passes import Fit
@@ -30,14 +32,21 @@ from pipeline.streaming import READ_AHEAD, GatheredSource, Source, StoreSource
 from pipeline.sums import ClusterSums
 
 MOVE_SAMPLE_ROWS, MOVE_SAMPLE_PER_CENTROID = 1 << 17, 16
+GAPS = 4  # one byte for so many is lost between blocks of the heap
 MENDING_STEPS = 10  # of Lloyd on all rows, where a larger dictionary came out worse
 
 
 def projected_bytes(
-    source: Source, k: int, engine: str, device: torch.device, options: FitOptions
+    source: Source,
+    k: int,
+    engine: str,
+    device: torch.device,
+    options: FitOptions,
+    blocks: int | None = None,
 ) -> int:
     """What fitting K centroids allocates at most, in bytes; the number of rows is not in it.
 
+    blocks: of the source that are taken at once; None: as many as the engine works best with.
     What seeding leaves is too scattered for the passes, so both count.
     """
     itemsize, dim = source.dtype.itemsize, source.dim
@@ -49,21 +58,31 @@ def projected_bytes(
         sampling = max(sampling, moving)
     if engine_name(engine, device) != "pruned":  # which labels the samples
         sampling += projected_engine_bytes("pruned", CPU, most, dim, rows)
-    return sampling + pass_bytes(source, most, engine, device, rows)
+    passes = pass_bytes(source, most, engine, device, blocks, sample_rows=rows)
+    spreading = SPREADING_KERNELS if options.init != "random" or most > k else ()
+    return sampling + sampling // GAPS + passes + code_bytes([*PRUNED_KERNELS, *spreading])
 
 
 def pass_bytes(
-    source: Source, k: int, engine: str, device: torch.device, sample_rows: int = 0
+    source: Source,
+    k: int,
+    engine: str,
+    device: torch.device,
+    blocks: int | None = None,
+    *,
+    sample_rows: int = 0,
 ) -> int:
     """What passes over the rows allocate at most, in bytes.
 
-    sample_rows: which the same engine labels between passes.
+    blocks: see `projected_bytes`. sample_rows: which the same engine labels between passes.
     """
-    block_rows = min(source.block_rows * blocks_at_once(engine, device, k, source), source.n_rows)
-    blocks = (READ_AHEAD + 3) * block_rows * source.dim * source.dtype.itemsize
+    at_once = blocks or blocks_at_once(engine, device, k, source)
+    block_rows = min(source.block_rows * at_once, source.n_rows)
+    in_work = (READ_AHEAD + 3) * block_rows * source.dim * source.dtype.itemsize
     rows = max(block_rows, sample_rows)
     engines = projected_engine_bytes(engine, device, k, source.dim, rows)
-    return blocks + engines + 8 * 8 * k * source.dim
+    needed = in_work + engines + 8 * 8 * k * source.dim
+    return needed + needed // GAPS
 
 
 def check_fit(
@@ -74,15 +93,20 @@ def check_fit(
     options: FitOptions,
     scheduler: Scheduler,
     cap: int,
-) -> int:
-    """What the process tree takes at most while it fits K centroids, in bytes.
+) -> tuple[int, int]:
+    """What the process tree takes at most while it fits K centroids, in bytes; and how.
 
-    Raises: MemoryBudgetError where that passes the cap.
+    Returns: bytes, and how many blocks of the source to take at once: the engine's choice, or
+        fewer where that needs too much.
+    Raises: MemoryBudgetError where even one passes the cap.
     """
-    needed = projected_bytes(source, k, engine, device, options)
-    worker = WORKER_BYTES + pass_bytes(source, k, engine, device)
+    worker = WORKER_BYTES + pass_bytes(source, k, engine, device, 1) + code_bytes(PRUNED_KERNELS)
     workers = scheduler.local_workers * worker
-    return check_budget(f"fitting K = {k}", needed + workers, cap)
+    for blocks in range(blocks_at_once(engine, device, k, source), 0, -1):
+        needed = workers + projected_bytes(source, k, engine, device, options, blocks)
+        if blocks == 1 or fits(needed, cap):
+            break
+    return check_budget(f"fitting K = {k}", needed, cap), blocks
 
 
 class Fitter:
@@ -90,7 +114,8 @@ class Fitter:
 
     engine: name. largest: the most centroids that will be asked for. scheduler: where whole passes
     run, for a patch store; all else runs here. scratch: folder for what is kept of the rows
-    between passes; None: the system's.
+    between passes; None: the system's. blocks: of the source that are taken at once; None: as many
+    as the engine works best with.
     """
 
     def __init__(
@@ -104,10 +129,11 @@ class Fitter:
         progress: Progress,
         scheduler: Scheduler,
         scratch: Path | None = None,
+        blocks: int | None = None,
     ) -> None:
         self._source, self._options, self._device = source, options, device
         self._engine, self._largest, self._progress = engine, largest, progress
-        self._scheduler, self._scratch = scheduler, scratch
+        self._scheduler, self._scratch, self._blocks = scheduler, scratch, blocks
         self._sample = np.empty((0, source.dim), source.dtype)
 
     def close(self) -> None:
@@ -227,7 +253,9 @@ class Fitter:
         )
         if not remember:
             return LocalExecutor(source, engine)
-        blocks = blocks_at_once(self._engine, self._device, self._largest, source)
+        blocks = self._blocks
+        if blocks is None:
+            blocks = blocks_at_once(self._engine, self._device, self._largest, source)
         source = GatheredSource(source, blocks) if blocks > 1 else source
         return LocalExecutor(source, engine, engine.remember(source, self._scratch))
 

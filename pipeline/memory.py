@@ -35,6 +35,12 @@ def resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def fits(needed: int, cap: int) -> bool:
+    """Whether a step that allocates so many bytes stays within the cap."""
+    _spare_the_heap()
+    return resident() + needed + SLACK_BYTES <= cap
+
+
 def check_budget(step: str, needed: int, cap: int) -> int:
     """Refuse a step that would pass the cap.
 

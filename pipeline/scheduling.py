@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 CONNECT_SECONDS = 10
-WORKER_BYTES = 400 << 20  # of a worker with its imports, torch and numba included
+CUTTER_BYTES = 160 << 20  # of a worker with the imports of an extraction
+WORKER_BYTES = 340 << 20  # of one with those of a fit, torch and numba included
 # The nanny's defaults unmap every chunk buffer after use, which halves the reading speed
 # (distributed issue 3898).
 _WORKER_ENVIRONMENT = {
@@ -44,7 +45,7 @@ class Scheduler(AbstractContextManager["Scheduler"]):
         self.address = address
         self._memory = memory
         self._threads = CPU_COUNT
-        self._task_bytes = 0
+        self._task_bytes = self._worker_bytes = 0
         self._stack = ExitStack()
 
     def __exit__(self, *_: object) -> None:
@@ -61,17 +62,21 @@ class Scheduler(AbstractContextManager["Scheduler"]):
         kind, _, number = self.address.partition(":")
         return int(number) if kind == "processes" else 0
 
-    def plan(self, task_bytes: int) -> None:
-        """Take note of what one task allocates, and use as many threads as the cap has room for."""
+    def plan(self, task_bytes: int, shared_bytes: int = 0) -> None:
+        """Take note of what one task allocates, and use as many threads as the cap has room for.
+
+        shared_bytes: what each process allocates beside its tasks, this one already.
+        """
         room = self._memory - pipeline.memory.resident() - SLACK_BYTES
         self._threads = min(max(1, room // max(1, task_bytes)), CPU_COUNT)
         self._task_bytes = task_bytes
+        self._worker_bytes = CUTTER_BYTES + shared_bytes + task_bytes
 
     @property
     def needed(self) -> int:
         """Bytes that the planned tasks allocate on this machine beyond what is resident now."""
         if self.remote:
-            return self.local_workers * (WORKER_BYTES + self._task_bytes)
+            return self.local_workers * self._worker_bytes
         return self._threads * self._task_bytes
 
     @cached_property

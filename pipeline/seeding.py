@@ -69,7 +69,9 @@ def projected_bytes(k: int, dim: int, itemsize: int, rows: int, init: str) -> in
     if init == "random":
         rows = 2 * k
     sample, numbers = rows * dim * itemsize, 8 * DRAWN_FROM * rows
-    field = 0 if init == "random" else field_bytes(rows, dim, k) + 64 * rows
+    if init == "random":
+        return sample + max(numbers, 2 * sample)
+    field = field_bytes(rows, dim, k) + 64 * rows
     return sample + max(numbers, 2 * sample, field)
 
 

@@ -106,7 +106,9 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
         # What cannot be learned is refused before anything is written.
         source, largest = StoreSource(experiment.train), max(missing)
         cap = options.memory
-        projected = check_fit(source, largest, options.engine, device, options, scheduler, cap)
+        projected, blocks = check_fit(
+            source, largest, options.engine, device, options, scheduler, cap
+        )
         progress.note(f"memory: {in_words(projected)} at most, {in_words(cap)} allowed")
         require_distinct(source, largest)
         fitter = Fitter(
@@ -118,6 +120,7 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
             progress=progress,
             scheduler=scheduler,
             scratch=experiment.folder,
+            blocks=blocks,
         )
         with _sole_owner(experiment), closing(fitter):
             _remove(_leftovers(experiment))

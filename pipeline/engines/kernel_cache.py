@@ -1,18 +1,23 @@
 """Compiled kernels kept on disk by numba, and when they are too old to be used."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 LOADED_BYTES = 64 << 20  # of all kernels, read from disk
-COMPILED_BYTES = 256 << 20  # the same with what LLVM holds after compiling them
+COMPILED_BYTES = 20 << 20  # what LLVM holds for each kernel that it compiled, on average
 
 
-def code_bytes(kernel: Any) -> int:
-    """What the kernels will take in this process, in bytes, at most; by one that all work needs."""
-    if kernel.signatures:  # they are there
-        return 0
+def code_bytes(kernels: Sequence[Any]) -> int:
+    """What these kernels will take in this process, in bytes, at most."""
+    missing = [kernel for kernel in kernels if not kernel.signatures]
+    compiled = [kernel for kernel in missing if not _kept(kernel)]
+    return LOADED_BYTES * bool(missing) + COMPILED_BYTES * len(compiled)
+
+
+def _kept(kernel: Any) -> bool:
     kept = Path(kernel.stats.cache_path).glob(f"*.{kernel.__qualname__}-*.nbi")
-    return LOADED_BYTES if any(kept) else COMPILED_BYTES
+    return any(kept)
 
 
 def drop_stale(folder: Path) -> None:

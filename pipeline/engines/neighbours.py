@@ -238,3 +238,6 @@ def _rings(
             bound = lists.bound[start + end] if end < length else lists.beyond[anchor]
             ring[anchor, r] = largest
             outside[anchor, r] = min(np.floor(bound / unit), np.float32(FAR_LEVEL))
+
+
+LIST_KERNELS = (_nearest, _renew, _rings)

@@ -21,10 +21,9 @@ import torch
 from pipeline.devices import thread_count
 from pipeline.engines.crew import PIECES, Crew
 from pipeline.engines.guessing import Coarse, walk_all, walk_some
-from pipeline.engines.kernel_cache import code_bytes
 from pipeline.engines.layouts import RINGS, Known, Movers, Moves, Rows, Table
 from pipeline.engines.moving import add_rows, move_rows
-from pipeline.engines.neighbours import LIST_ENTRIES, Neighbours
+from pipeline.engines.neighbours import LIST_ENTRIES, LIST_KERNELS, Neighbours
 from pipeline.engines.piece_sums import PieceSums, piece_rows
 from pipeline.engines.rechecking import rank_moves, recheck
 from pipeline.engines.row_memory import RowMemory, nothing_known, room_for
@@ -34,6 +33,7 @@ from pipeline.engines.walking import walk
 from pipeline.streaming import Source
 from pipeline.sums import ClusterSums
 
+PRUNED_KERNELS = (walk, screen, group, recheck, add_rows, move_rows, *LIST_KERNELS)
 SMALL = 256  # up to so many centroids, rows without a guess meet all of them
 BLOCK_BYTES = 24 << 20  # of rows that are labelled together, at most
 BLOCK_OF_CLUSTER = 1024  # rows for each centroid among them, where they fit
@@ -47,14 +47,14 @@ KEEP_REACH = 0.9  # of the largest radius of a cluster, from one pass to the nex
 def projected_bytes(k: int, dim: int, block_rows: int) -> int:
     """Host memory that the engine needs beside its rows, in bytes, at most.
 
-    Its code; lists of neighbours and the centroids in several forms; for each row of a block its
+    Lists of neighbours and the centroids in several forms; for each row of a block its
     labels, bounds and place; for each thread its sums, counters and a piece of float rows.
     """
     lists = min(LIST_ENTRIES + 4 * k, k * (k + 3)) * 8
     tables = 8 * k * (8 * dim + 2 * len(RINGS))
     per_row = 64
     per_thread = 8 * k * (dim + 2 + PIECES) + 2 * 8 * dim * piece_rows(dim) + 64 * k
-    return code_bytes(walk) + lists + tables + per_row * block_rows + thread_count() * per_thread
+    return lists + tables + per_row * block_rows + thread_count() * per_thread
 
 
 def blocks_at_once(k: int, source: Source) -> int:

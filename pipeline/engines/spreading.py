@@ -264,3 +264,6 @@ def _close_up(field: Field, k: int) -> None:
         field.start[j] = end
         end += length
     field.end[0] = end
+
+
+SPREADING_KERNELS = (place, enter, spread_out)
