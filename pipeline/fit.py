@@ -78,7 +78,8 @@ def pass_bytes(
     """
     at_once = blocks or blocks_at_once(engine, device, k, source)
     block_rows = min(source.block_rows * at_once, source.n_rows)
-    in_work = (READ_AHEAD + 3) * block_rows * source.dim * source.dtype.itemsize
+    # One is worked on, one waits, one is filled from the last; two fit into no gap of the heap.
+    in_work = (READ_AHEAD + 5) * block_rows * source.dim * source.dtype.itemsize
     rows = max(block_rows, sample_rows)
     engines = projected_engine_bytes(engine, device, k, source.dim, rows)
     needed = in_work + engines + 8 * 8 * k * source.dim
