@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.extraction import describe
 from storage.geometry import PatchSpec, chunk_rows
-from storage.patch_store import CHUNKS, PatchStore, open_patches, store_name
+from storage.patch_store import PatchStore, open_patches, store_name
 from storage.patch_writer import create_staging, finish_staging, write_chunk
 from storage.sources import ImageSource, open_images
 
@@ -36,9 +36,9 @@ def linked_store(out: Path, rows: np.ndarray, n_rows: int, images: ImageSource) 
     real = min(len(rows) // size, chunks)
     for index in range(real):
         write_chunk(staging, index, rows[index * size : min((index + 1) * size, n_rows)])
-    last = staging / CHUNKS / str(real - 1) / "0"
+    last = staging / "patches" / "c" / str(real - 1) / "0"
     for index in range(real, chunks):
-        folder = staging / CHUNKS / str(index)
+        folder = staging / "patches" / "c" / str(index)
         folder.mkdir()
         os.link(last, folder / "0")
     finish_staging(staging, path)
