@@ -1,5 +1,6 @@
 """Where work runs: threads of this process, a local cluster, or a running Dask cluster."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
@@ -114,12 +115,26 @@ class Scheduler(AbstractContextManager["Scheduler"]):
 
 
 @contextmanager
+def _collected_before() -> Iterator[None]:
+    """No garbage is collected in here: a client that failed to start would then take a lock that
+    the one that starts holds.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@contextmanager
 def _connect(address: str, workers: int) -> "Iterator[Client]":
     from distributed import Client, LocalCluster  # only where a cluster is asked for
 
     if not address.startswith("processes:"):
         try:
-            client = Client(address, timeout=CONNECT_SECONDS)
+            with _collected_before():
+                client = Client(address, timeout=CONNECT_SECONDS)
         except (OSError, ValueError, TypeError) as error:
             # TimeoutError is an OSError; TypeError: a kind of address that is not set up here
             raise InputError(
