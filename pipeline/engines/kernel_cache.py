@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 LOADED_BYTES = 64 << 20  # of all kernels, read from disk
-COMPILED_BYTES = 20 << 20  # what LLVM holds for each kernel that it compiled, on average
+COMPILED_BYTES = 16 << 20  # what LLVM holds for each kernel that it compiled, on average
 
 
 def code_bytes(kernels: Sequence[Any]) -> int:
