@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from pipeline.config import Options, PatchOptions, SweepOptions
-from pipeline.interrupting import Interrupted, end, ending_promptly
+from pipeline.interrupting import Interrupted, asked_to_end, end, ending_promptly
 from storage.errors import InputError, PatchDictError, one_line
 
 INTERRUPTED = 130  # exit code, as shells have it
@@ -215,6 +215,8 @@ def run(command: click.Group) -> NoReturn:
     except PatchDictError as error:
         _fail(str(error))
     except OSError as error:
+        if code := asked_to_end():  # what the signal broke
+            end(code)
         where = error.filename or "a file"
         _fail(f"cannot use {where}: {error.strerror or error}; make room or choose another OUT")
     except (KeyboardInterrupt, click.Abort) as error:

@@ -5,7 +5,7 @@ A worker reads its ranges of chunks itself, gets the centroids of the pass, and 
 
 import time
 import uuid
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -165,7 +165,8 @@ class ClusterExecutor:
         return sums, time.perf_counter() - started
 
     def close(self) -> None:
-        self.scheduler.client.run(forget, self.run)
+        with suppress(Exception):  # a cluster that is gone has forgotten, and its end was told
+            self.scheduler.client.run(forget, self.run)
 
     def _preferred(self, first: int) -> dict[str, Any]:
         """The worker that remembers these rows, if it has time."""

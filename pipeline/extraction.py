@@ -8,7 +8,7 @@ with the missing chunks, and damaged chunks of a store are written again in thei
 import math
 import shutil
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +28,9 @@ from storage.patch_store import PatchStore, open_patches, store_name
 from storage.patch_writer import (
     create_staging,
     finish_staging,
+    leftovers,
     read_order,
+    remove_leftovers,
     seal_again,
     write_chunk,
 )
@@ -89,6 +91,9 @@ def extract(
     path = out / "patches" / f"{store_name(source, extraction.spec)}.zarr"
     work = _Work(extraction, source, scheduler, progress, memory)
     if path.exists() and work.is_whole(path):
+        if leftovers(path):
+            with suppress(OSError), _sole_builder(path, progress):
+                remove_leftovers(path)
         return Extracted(open_patches(path), True, 0)
     _opened[extraction, images.fingerprint] = images
     try:
@@ -175,6 +180,7 @@ class _Work:
 
     def mend(self, path: Path) -> Extracted:
         """Write again what is damaged in a store."""
+        remove_leftovers(path, inside=True)
         try:
             store = self._open(path)
             damaged, offsets = self._damaged(store), store.offsets
@@ -193,7 +199,13 @@ class _Work:
 
     def _open(self, path: Path) -> PatchStore:
         """The store of that name, checked to be this one; its chunks are not."""
-        store = open_patches(path)
+        try:
+            store = open_patches(path)
+        except InputError as error:
+            raise IntegrityError(
+                f"{path} is no patch store, but has the name of one: move it away, or choose"
+                " another OUT"
+            ) from error
         if (store.source, store.spec) != (self.source, self.extraction.spec):
             raise IntegrityError(
                 f"{path} holds patches of another source or spec (fingerprint"

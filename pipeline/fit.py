@@ -175,6 +175,7 @@ class Fitter:
                 # Lloyd never rises, and more centroids are never worse.
                 rules = replace(self._rules, max_iter=min(MENDING_STEPS, options.passes))
                 lloyd = Lloyd(self._executor, rules, rng, progress, journal)
+                lloyd.name = "mending"
                 if not lloyd.take_up():
                     lloyd.start(seeds(generator(options, k)))
                 progress.start(f"K={k}", (rules.max_iter + 1) * self._source.n_rows, "rows")
@@ -227,10 +228,15 @@ class Fitter:
             self._sample = seeding.draw_sample(self._source, rows, rng)
         return Breathing(self._sample, self._own_engine)
 
+    @property
+    def remote(self) -> bool:
+        """Whether whole passes run on the workers of a cluster."""
+        return self._scheduler.remote and isinstance(self._source, StoreSource)
+
     @cached_property
     def _own_engine(self) -> PrunedEngine | None:
         """The one pruned engine of this process: its lists and threads serve all that it does."""
-        if self._scheduler.remote and isinstance(self._source, StoreSource):
+        if self.remote:
             return None
         if engine_name(self._engine, self._device) != "pruned":
             return None

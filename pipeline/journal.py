@@ -81,7 +81,7 @@ def unfinished_fits(folder: Path) -> list[dict[str, Any]]:
     Those whose state is damaged are left out: they start anew.
     """
     found: dict[int, dict[str, Any]] = {}
-    for path in sorted(folder.glob(f"k*-*{SUFFIX}")):
+    for path in sorted(folder.glob(f"k*-*{SUFFIX}"), key=lambda path: path.stat().st_mtime):
         with suppress(IntegrityError):
             stored = read_checkpoint(path)
             if stored is None:

@@ -7,7 +7,7 @@ ends with the same bits as one that was never broken off.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
@@ -90,7 +90,7 @@ class Run(Generic[S]):
     kept; None: nowhere.
     """
 
-    name: ClassVar[str]
+    name: str  # of its state in the journal
     kind: type[S]  # of its state
 
     def __init__(
@@ -118,8 +118,13 @@ class Run(Generic[S]):
         if self.journal is None or (kept := self.journal.load(self.name)) is None:
             return False
         arrays, facts = kept
-        self.rng.bit_generator.state = facts.pop("generator")
-        self.state = self.kind.unpack(arrays, facts)
+        generator = facts.pop("generator")
+        try:
+            self.state = self.kind.unpack(arrays, facts)
+        except (TypeError, KeyError):  # of a version with other fields
+            self.progress.note(f"K={self.journal.k} starts anew: its state is of another version")
+            return False
+        self.rng.bit_generator.state = generator
         passes = len(self.state.history.rows)
         self.progress.note(f"K={self.journal.k} goes on after pass {passes}")
         return True

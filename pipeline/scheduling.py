@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -103,10 +104,16 @@ class Scheduler(AbstractContextManager["Scheduler"]):
     def completed(self, futures: Any) -> "Iterator[tuple[Future, Any]]":
         """Futures with their results, as they come; raises what a task raised, or WorkerError."""
         from distributed import KilledWorker, as_completed  # only where a cluster is asked for
+        from distributed.comm.core import CommClosedError
 
         try:
             for future in as_completed(futures):
                 yield future, future.result()
+        except (CancelledError, CommClosedError) as error:
+            raise WorkerError(
+                f"the scheduler of {self.address} no longer answers: start it, and run the same"
+                " command again, it goes on"
+            ) from error
         except KilledWorker as error:
             raise WorkerError(
                 f"workers of {self.address} died under their tasks: give them more memory, and run"

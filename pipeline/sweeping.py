@@ -1,5 +1,6 @@
 """The sweep: patches once, then a dictionary for every K, each written as soon as it is learned."""
 
+import hashlib
 import shutil
 import time
 from contextlib import AbstractContextManager, closing, suppress
@@ -129,7 +130,7 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
                 write_dictionary(path, _learn(experiment, k, fitter, str(device), progress))
                 _remove(states(experiment.folder, k))
     elif _leftovers(experiment):
-        with suppress(BusyError), _sole_owner(experiment):
+        with suppress(BusyError, OSError), _sole_owner(experiment):
             _remove(_leftovers(experiment))
     scores = finished_dictionaries(path)
     entries = [
@@ -185,12 +186,16 @@ def _learn(
     """Fit one dictionary and score it on the held-out patches."""
     started = time.perf_counter()
     smaller = _smaller(experiment, k) if experiment.options.init == "warm" else None
-    belongs = {"digest": experiment.digest, "started_from": smaller}
-    journal = Journal(experiment.folder, k, belongs, progress)
+    belongs = {"digest": experiment.digest, "started_from": smaller, "start": None}
+    if experiment.train.dtype.kind == "f":  # their sums are those of the way they were added
+        belongs["remote"] = fitter.remote
     if smaller is None:
+        journal = Journal(experiment.folder, k, belongs, progress)
         fit = fitter.fit(k, journal=journal)
     else:
         centroids, mse = read_centroids(experiment.dictionaries, smaller)
+        belongs["start"] = hashlib.sha256(centroids.tobytes()).hexdigest()
+        journal = Journal(experiment.folder, k, belongs, progress)
         start = centroids.reshape(smaller, -1)
         fit = fitter.fit(k, start, at_most=mse, settled=True, journal=journal)
     seconds = journal.spent + time.perf_counter() - started

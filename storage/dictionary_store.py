@@ -129,7 +129,12 @@ def check_dictionaries(path: Path, attributes: dict[str, Any]) -> None:
     """
     if not path.exists():
         return
-    root = root_attributes(path)
+    try:
+        root = root_attributes(path)
+    except InputError as error:
+        raise IntegrityError(
+            f"{path} holds no dictionaries, but has the name of a store of them: move it away"
+        ) from error
     _check_identity(path, root, attributes)
     for folder in group_folders(path).values():
         found = group_attributes(folder, root)

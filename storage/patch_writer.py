@@ -148,12 +148,36 @@ def finish_staging(staging: Path, path: Path) -> None:
     if missing := expected - len(checksums["patches"]):
         raise DamageError(f"{missing} chunks of {staging} were not written: run it again")
     write_seal(staging, checksums)
-    retired = path.with_name(f".{path.name}.damaged")
+    retired = _retired(path)
     shutil.rmtree(retired, ignore_errors=True)
     if path.exists():
         path.rename(retired)
     replace_durably(staging, path)
     shutil.rmtree(retired, ignore_errors=True)
+
+
+def leftovers(path: Path) -> list[Path]:
+    """What a killed run left beside a store that is whole: half of it, or a damaged one."""
+    return [
+        left for left in (path.with_name(path.name + ".partial"), _retired(path)) if left.exists()
+    ]
+
+
+def remove_leftovers(path: Path, *, inside: bool = False) -> None:
+    """Remove what killed runs left beside a store, or inside one that is to be mended.
+
+    Assumes that no other process builds it.
+    """
+    if inside:  # half-written files of zarr's, and of seals; a store beside it may be of use
+        for file in path.rglob("*.partial"):
+            file.unlink(missing_ok=True)
+        return
+    for left in leftovers(path):
+        shutil.rmtree(left)
+
+
+def _retired(path: Path) -> Path:
+    return path.with_name(f".{path.name}.damaged")
 
 
 def seal_again(store: PatchStore, chunks: Iterable[int]) -> None:

@@ -45,7 +45,7 @@ def sealed_attributes(
     try:
         attributes = json.loads(raw)["attributes"]
         found = attributes.get("kind"), attributes.get("schema"), attributes.get("complete")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamageError(f"{folder} has damaged metadata ({error}): {remedy}") from error
     broken = not _holds(folder, raw, attributes)
     # A seal that does not hold says that the words below are not those that were written.

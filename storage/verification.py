@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import zarr
 
 from storage.dictionary_store import (
     HISTORY,
     group_attributes,
     group_folders,
-    group_name,
-    open_dictionaries,
     root_attributes,
 )
 from storage.errors import IntegrityError, PatchDictError
 from storage.patch_store import PatchStore, open_patches
 from storage.seal import METADATA, foreign_files, stated_checksums
-from storage.strict_store import describe, file_fault
+from storage.strict_store import describe, file_fault, open_strict
 
 SUM_TOLERANCE = 1e-9  # of sums of float64, whose order of adding may differ
 
@@ -68,6 +67,7 @@ def verify_patches(path: Path) -> Iterator[Finding | None]:
         store = open_patches(path)
     except IntegrityError as error:
         yield Finding(-1, str(error))
+        yield from _verify_chunk_files(path)
         return
     yield from _verify_index(store)
     for index in range(store.n_chunks):
@@ -89,6 +89,15 @@ def verify_patches(path: Path) -> Iterator[Finding | None]:
         else:
             yield None
     yield from _verify_foreign(path, store.attributes["checksums"])
+
+
+def _verify_chunk_files(path: Path) -> Iterator[Finding | None]:
+    """Chunks of a patch store whose metadata is lost, each by its own checksum."""
+    folders = [f for f in (path / "patches" / "c").glob("*") if f.name.isdecimal()]
+    for folder in sorted(folders, key=lambda folder: int(folder.name)):
+        fault = file_fault(folder / "0", None)
+        where = describe(path, f"patches/c/{folder.name}/0")
+        yield None if fault is None else Finding(int(folder.name), f"{where} {fault}")
 
 
 def _verify_index(store: PatchStore) -> Iterator[Finding]:
@@ -134,7 +143,7 @@ def verify_dictionaries(path: Path) -> Iterator[Finding | None]:
             whole = whole and fault is None
             yield None if fault is None else Finding(-1, f"{describe(folder, key)} {fault}")
         if whole:
-            for reason in _wrong_scores(path, k, root):
+            for reason in _wrong_scores(folder, k, attributes, root):
                 yield Finding(-1, f"{folder} {reason}")
         yield from _verify_foreign(folder, attributes["checksums"])
     own = {METADATA, *(folder.name for folder in groups.values())}
@@ -143,11 +152,14 @@ def verify_dictionaries(path: Path) -> Iterator[Finding | None]:
             yield Finding(-1, f"{stray} does not belong to the store: move it away")
 
 
-def _wrong_scores(path: Path, k: int, root: dict[str, Any]) -> Iterator[str]:
+def _wrong_scores(
+    folder: Path, k: int, stated: dict[str, Any], root: dict[str, Any]
+) -> Iterator[str]:
     """What the arrays of one dictionary, which can be read, say otherwise than its scores."""
-    node = open_dictionaries(path)[group_name(k)].load()
-    centroids, count, sse = (node[name].to_numpy() for name in ("centroids", "count", "sse"))
-    stated = cast(dict[str, Any], node.attrs)
+    group = zarr.open_group(open_strict(folder, stated_checksums(stated)), mode="r")
+    centroids, count, sse = (
+        np.asarray(cast(zarr.Array, group[name])[:]) for name in ("centroids", "count", "sse")
+    )
     if not (len(centroids) == len(count) == len(sse) == k):
         yield f"holds {len(centroids)} centroids, {len(count)} counts and {len(sse)} errors"
         return
@@ -162,7 +174,7 @@ def _wrong_scores(path: Path, k: int, root: dict[str, Any]) -> Iterator[str]:
     for name, value in (("sse", float(sse.sum())), ("mse", float(mse))):
         if not math.isclose(value, stated[name], rel_tol=SUM_TOLERANCE):
             yield f"has the {name} {value} where {stated[name]} is stated"
-    passes = {len(node[name]) for name in HISTORY}
+    passes = {cast(zarr.Array, group[name]).shape[0] for name in HISTORY}
     if passes != {stated["passes"]}:
         yield f"has a history of {sorted(passes)} passes where {stated['passes']} are stated"
 

@@ -70,3 +70,33 @@ def test_last_words_and_the_end(work: str, number: signal.Signals) -> None:
     assert process.returncode == 128 + number
     assert errors.split("\n").count(LAST_WORDS) == 1
     assert "Traceback" not in errors
+
+
+def test_the_end_comes_though_nobody_reads_the_last_words() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(work=WORKS["a kernel"])],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.stdout.close()
+    process.stderr.close()  # as tee does, which the same Ctrl-C ends
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == 128 + signal.SIGINT
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    work = f"{READY}; time.sleep(1); print('done', flush=True)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", ignoring + PROGRAM.format(work=work)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20) == ("done\n", None)
+    assert process.returncode == 0

@@ -332,7 +332,7 @@ def test_another_store_under_the_name_is_refused_and_left_alone(
         ("of another source or spec", {"source": store.source | {"fingerprint": "0" * 64}}),
         ("of another source or spec", {"spec": PatchSpec(3, 3, seed=4).to_dict()}),
         ("schema version 1 where 2 is expected", {"schema": 1}),
-        ("is not a store of patches", {"kind": "photographs"}),
+        ("has the name of one: move it away", {"kind": "photographs"}),
     ):
         change(store.path, **changed)
         before = files_of(store.path)
@@ -435,3 +435,49 @@ def test_a_report_refuses_patches_that_are_not_its_own(runs: Path) -> None:
     shutil.copytree(test.path, train.path)
     with pytest.raises(IntegrityError, match=f"holds the patches of {test.name}, not those"):
         experiment.store("train")
+
+
+def test_verify_lists_all_that_is_damaged(runs: Path) -> None:
+    (tree,) = runs.glob("*/dictionaries.zarr")
+    folders = sorted(tree.glob("k*"))
+    assert len(folders) > 1
+    for folder in folders[1:]:
+        flip_bit(folder / "zarr.json", 99)
+    (train,) = runs.glob("patches/*-train-*.zarr")
+    flip_bit(train / "zarr.json", 99)
+    flip_bit(train / "patches" / "c" / "0" / "0", 99)
+    found = verify(runs, SilentProgress())
+    assert not found["ok"]
+    assert len(found["bad"]) == len(folders) - 1 + 2
+    assert [bad["chunk"] for bad in found["bad"]].count(0) == 1
+
+
+def test_what_killed_runs_left_beside_a_store_is_swept_away(
+    extraction: Extraction, store: PatchStore, tmp_path: Path
+) -> None:
+    retired = store.path.with_name(f".{store.path.name}.damaged")
+    half = store.path.with_name(f"{store.path.name}.partial")
+    for left in (retired, half):
+        shutil.copytree(store.path, left)
+    assert extract(extraction, tmp_path).reused
+    assert not retired.exists()
+    assert not half.exists()
+    inside = store.path / "zarr.json.0123.partial", store.path / "patches/c/1/0.0123.partial"
+    for left in inside:
+        left.write_bytes(b"half")
+    flip_bit(store.path / "patches" / "c" / "1" / "0", 5)
+    assert extract(extraction, tmp_path).repaired == 1
+    assert verify(store.path, SilentProgress())["ok"]
+
+
+@pytest.mark.parametrize("what", ["an empty folder", "a file"])
+def test_something_else_of_the_name_is_refused(
+    what: str, extraction: Extraction, store: PatchStore, tmp_path: Path
+) -> None:
+    shutil.rmtree(store.path)
+    if what == "a file":
+        store.path.touch()
+    else:
+        store.path.mkdir()
+    with pytest.raises(IntegrityError, match="has the name of one: move it away"):
+        extract(extraction, tmp_path)

@@ -1,5 +1,6 @@
 """A fit that is broken off goes on from its last complete pass and ends with the same bits."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -9,13 +10,14 @@ import pytest
 
 from pipeline import SweepOptions, journal, nested, sweep
 from pipeline.executors import LocalExecutor
+from pipeline.inventory import take_inventory
 from pipeline.journal import SUFFIX, Journal
 from pipeline.locking import sole
 from pipeline.minibatch import MiniBatchState
 from pipeline.nested import Nested, NestedState
 from pipeline.passes import History
 from pipeline.progress import SilentProgress
-from pipeline.runs import State
+from pipeline.runs import Run, State
 from pipeline.sums import ClusterSums
 from storage import IntegrityError
 from storage.checkpoints import read_checkpoint, write_checkpoint
@@ -260,7 +262,7 @@ def test_a_damaged_state_is_told_and_the_fit_starts_anew(
     def breaks(_: Any) -> None:
         raise BrokenOff
 
-    monkeypatch.setattr("pipeline.runs.Run._score", breaks)
+    monkeypatch.setattr(Run, "_score", breaks)
     with pytest.raises(BrokenOff):
         sweep(options)
     monkeypatch.undo()
@@ -330,3 +332,55 @@ def test_a_sweep_at_work_does_not_keep_another_from_what_is_finished(tmp_path: P
     with sole(folder / ".lock", "at work"):
         assert sweep(options)["dictionaries"][0]["reused"]
     assert half.exists()
+
+
+def test_a_state_is_not_taken_up_when_what_it_started_from_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"mode": "full", "max_iter": 4}
+    score = Run._score
+
+    def breaks(run: Any) -> None:
+        if len(run.state.centroids) == 20:
+            raise BrokenOff
+        score(run)
+
+    monkeypatch.setattr(Run, "_score", breaks)
+    with pytest.raises(BrokenOff):
+        sweep(SweepOptions.checked(**fields, out=tmp_path, k="5,10,20"))
+    monkeypatch.setattr(Run, "_score", score)
+    (store,) = tmp_path.glob("*/dictionaries.zarr")
+    for name in ("k00005", "k00010"):
+        shutil.rmtree(store / name)
+    notes = Notes()
+    found = sweep(SweepOptions.checked(**fields, out=tmp_path, k="10,20"), notes)
+    assert [line for line in notes.lines if "goes on" in line] == []
+    alone = sweep(SweepOptions.checked(**fields, out=tmp_path / "alone", k="10,20"))
+    assert numbers_of(found["experiment"]) == numbers_of(alone["experiment"])
+
+
+@pytest.mark.parametrize("state", ["crc of nothing", "other fields"])
+def test_a_state_of_another_kind_is_told(
+    state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = SweepOptions.checked(out=tmp_path, k="8", mode="full", max_iter=3)
+    score = Run._score
+
+    def breaks(_: Any) -> None:
+        raise BrokenOff
+
+    monkeypatch.setattr(Run, "_score", breaks)
+    with pytest.raises(BrokenOff):
+        sweep(options)
+    monkeypatch.setattr(Run, "_score", score)
+    (path,) = tmp_path.rglob(f"*{SUFFIX}")
+    if state == "other fields":
+        arrays, facts = read_checkpoint(path) or ({}, {})
+        write_checkpoint(path, arrays, facts | {"temperature": 3})
+    else:
+        path.write_bytes(bytes(4))
+    (listed,) = take_inventory(tmp_path)["experiments"]
+    assert len(listed["unfinished"]) == (state == "other fields")
+    notes = Notes()
+    sweep(options, notes)
+    assert len([line for line in notes.lines if "anew" in line]) == 1
