@@ -143,22 +143,23 @@ def test_rows_are_found_past_two_to_the_31() -> None:
 
 @pytest.mark.parametrize("k", [2, 70_000])  # labels of 16 and of 32 bits
 def test_the_scratch_file_reaches_past_two_to_the_31_bytes(tmp_path: Path, k: int) -> None:
-    n_rows, block_rows = 1 << 32, 1000  # of which most of the file is a hole
+    n_rows, block_rows = (1 << 32) + 5, 1024  # most of the file is a hole
     memory = RowMemory(n_rows, block_rows, tmp_path)
     centroids = np.arange(k, dtype=np.float32)[:, None]
     memory.start(centroids, 1.0)
     last = n_rows // block_rows
-    blocks = {0: 1000, (1 << 31) // (6000 if k == 2 else 8000): 1000, last: n_rows % block_rows}
+    # In 31 or 32 bits the second would lie where the first does.
+    blocks = {0: 1024, 1 << 21: 1024, last: n_rows % block_rows}
     for index, length in blocks.items():
         known, labelled = memory.recall(index)
         assert not labelled
-        known.label[:], known.upper[:], known.lower[:] = index % k, index % 60_000, 7
+        known.label[:], known.upper[:], known.lower[:] = index % 65_521 % k, index % 60_000, 7
         assert len(known.label) == length
         memory.keep(index, known)
     for index, length in blocks.items():
         known, labelled = memory.recall(index)
         assert labelled
-        assert known.label.tolist() == [index % k] * length
+        assert known.label.tolist() == [index % 65_521 % k] * length
     memory.close()
 
 
