@@ -1,4 +1,3 @@
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -87,12 +86,6 @@ def test_a_dictionary_is_never_overwritten(tree: Path) -> None:
     with pytest.raises(OSError, match="not empty"):
         write_dictionary(tree, example(4))
     assert [path.name for path in tree.parent.iterdir()] == [tree.name]  # no staging left
-
-
-def test_what_a_killed_run_left_is_removed(tree: Path) -> None:
-    shutil.copytree(tree, tree.with_name(f".{tree.name}.0123abcd.partial"))
-    create_dictionaries(tree, {"dataset": "digits"})
-    assert [path.name for path in tree.parent.iterdir()] == [tree.name]
 
 
 def test_a_failed_write_leaves_nothing(tree: Path) -> None:
