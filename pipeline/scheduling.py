@@ -141,7 +141,8 @@ def _connect(address: str, workers: int) -> "Iterator[Client]":
     if not address.startswith("processes:"):
         try:
             with _collected_before():
-                client = Client(address, timeout=CONNECT_SECONDS)
+                # Not as Dask's default, which it would stay if it did not start.
+                client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:
             # TimeoutError is an OSError; TypeError: a kind of address that is not set up here
             raise InputError(

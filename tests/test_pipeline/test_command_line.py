@@ -184,19 +184,19 @@ def test_unwritable_out_is_named(inputs: Path) -> None:
 def test_a_signal_ends_with_one_line_and_the_same_command_goes_on(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    arguments = ["sweep", "--k", "2,900", "--tol", "0", "--target", "0"]
-    process = subprocess.Popen(
+    arguments = ["sweep", "--k", "2,900", "--max-iter", "40"]
+    with subprocess.Popen(
         [sys.executable, "-m", "pipeline", *arguments],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    deadline = time.monotonic() + 90
-    while not list(tmp_path.rglob("k00900*.unfinished.npz")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    ) as process:
+        deadline, state = time.monotonic() + 90, "runs/*/k00900*.unfinished.npz"
+        while not list(tmp_path.glob(state)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
     assert process.returncode == 128 + number
     assert "run the same command again" in errors.splitlines()[-1]
     assert "Traceback" not in errors
@@ -204,7 +204,7 @@ def test_a_signal_ends_with_one_line_and_the_same_command_goes_on(
     assert [entry["k"] for entry in listed["dictionaries"]] == [2]
     assert [fit["k"] for fit in listed["unfinished"]] == [900]
     assert "K = 900 after" in run("status", cwd=tmp_path).stdout
-    again = run(*arguments, "--max-iter", "300", cwd=tmp_path)  # that is the default
+    again = run(*arguments, cwd=tmp_path)
     assert "K=900 goes on after pass" in again.stderr
     assert "reused" in again.stdout.splitlines()[-2]
 

@@ -23,7 +23,7 @@ from tests.stored_numbers import numbers_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 
-CHUNK_BYTES = 16 << 10  # so that the store of the digits has some forty chunks
+CHUNK_BYTES = 96 << 10  # so that the store of the digits has some chunks
 PRELOADED = ["tests.test_pipeline.test_killing", "pipeline.fit", "sklearn.datasets"]
 
 

@@ -106,7 +106,7 @@ def test_a_dictionary_does_not_depend_on_the_others(
 
 def test_warm_starts_go_on_from_the_next_smaller_k(tmp_path: Path) -> None:
     sizes = (5, 6, 7, 8, 12, 13)
-    fields = {"mode": "nested", "init": "warm", "max_iter": None}
+    fields = {"mode": "nested", "init": "warm", "max_iter": None, "moves": 4}
     whole = sweep(options(tmp_path / "whole", k=sizes, **fields))
     mse = [entry["mse"] for entry in whole["dictionaries"]]
     assert (np.diff(mse) <= 0).all()
