@@ -107,7 +107,7 @@ class Scheduler(AbstractContextManager["Scheduler"]):
         from distributed.comm.core import CommClosedError
 
         try:
-            for future in as_completed(futures):
+            for future in as_completed(futures, loop=self.client.loop):
                 yield future, future.result()
         except (CancelledError, CommClosedError) as error:
             raise WorkerError(

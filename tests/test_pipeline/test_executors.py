@@ -1,6 +1,11 @@
 """Passes on the workers of a local cluster against passes in this process."""
 
 import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -8,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from dask.delayed import delayed
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +26,8 @@ from pipeline.progress import SilentProgress
 from pipeline.scheduling import Scheduler
 from pipeline.streaming import StoreSource
 from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore, open_dictionaries
+from storage.errors import WorkerError
+from tests.stored_numbers import numbers_of
 
 MEMORY = 3 << 30
 
@@ -121,3 +129,38 @@ def test_another_cluster_on_the_machine_is_no_matter() -> None:
             taken.listen()
         with Scheduler("processes:1", MEMORY) as scheduler:
             assert len(scheduler.client.scheduler_info()["workers"]) == 1
+
+
+@pytest.fixture
+def cluster() -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """Address of a scheduler with one worker, as `dask scheduler` starts them, and its process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    program = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-show"]
+    place = ["--host", address, "--dashboard-address", "127.0.0.1:0"]
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with (
+        subprocess.Popen([*program, *place], **quiet) as first,
+        subprocess.Popen([*worker, "--no-nanny", "--nthreads", "1"], **quiet) as second,
+    ):
+        yield address, first
+        first.kill()
+        second.kill()
+
+
+def test_a_sweep_on_a_running_cluster_stores_the_same_numbers(cluster: Any, tmp_path: Path) -> None:
+    fields = {"k": "5", "mode": "full", "max_iter": 2, "memory": MEMORY}
+    here = sweep(SweepOptions.checked(out=tmp_path / "here", **fields))
+    there = sweep(SweepOptions.checked(out=tmp_path / "there", scheduler=cluster[0], **fields))
+    assert numbers_of(here["experiment"]) == numbers_of(there["experiment"])
+
+
+def test_a_lost_scheduler_is_told(cluster: Any) -> None:
+    address, process = cluster
+    with Scheduler(address, MEMORY) as scheduler:
+        assert scheduler.client.scheduler_info()["type"] == "Scheduler"
+        threading.Timer(0.5, process.kill).start()
+        with pytest.raises(WorkerError, match="no longer answers: start it"):
+            scheduler.compute([delayed(time.sleep)(20)], lambda: None)
