@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pipeline.empty_clusters import fill_empty
-from pipeline.passes import mean_squared_error, stopped_by
+from pipeline.passes import mean_squared_error
 from pipeline.runs import END, Run, State
 
 
@@ -24,12 +24,12 @@ class Lloyd(Run[State]):
         return {"step": self._step}
 
     def _step(self) -> None:
-        state, rules = self.state, self.rules
+        state = self.state
         centroids, source = state.centroids, self.executor.source
         sums, seconds = self.executor.run_pass(centroids, self.progress)
         mse = mean_squared_error(sums.sse(centroids), sums)
         moved = sums.means(centroids).astype(centroids.dtype)
-        redrawn = fill_empty(moved, centroids, sums, rules.empty, source, self.rng)
+        redrawn = fill_empty(moved, centroids, sums, self.rules.empty, source, self.rng)
         shift = float(np.square(moved.astype(np.float64) - centroids).sum())
         state.history.add(sums, mse, shift=shift, redrawn=redrawn, seconds=seconds)
         state.updates += 1
@@ -38,11 +38,4 @@ class Lloyd(Run[State]):
             state.stopped, state.sums, state.stage = "tol", sums, END
             return
         state.centroids = moved
-        reason = stopped_by(
-            state.history, state.before, sums.mean_variance(), rules.tol, rules.target
-        )
-        state.before = mse
-        if reason:
-            state.stopped = reason
-        if reason or state.updates == rules.max_iter:
-            state.stage = "score"
+        self._go_on(mse, sums.mean_variance())

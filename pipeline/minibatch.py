@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.empty_clusters import fill_empty
 from pipeline.engines import AssignmentEngine
 from pipeline.executors import LocalExecutor, empty_sums
-from pipeline.passes import mean_squared_error, stopped_by
+from pipeline.passes import mean_squared_error
 from pipeline.runs import Run, State
 from pipeline.streaming import Source, read_ahead
 from pipeline.sums import ClusterSums
@@ -51,7 +51,7 @@ class MiniBatch(Run[MiniBatchState]):
         return {"learn": self._learn}
 
     def _learn(self) -> None:
-        state, rules = self.state, self.rules
+        state = self.state
         source, engine, taken = self.executor.source, self.executor.engine, state.taken
         assert taken is not None
         centroids, started = state.centroids, time.perf_counter()
@@ -65,21 +65,14 @@ class MiniBatch(Run[MiniBatchState]):
         # Batches were scored before they moved their centroids: an estimate, from above.
         mse = mean_squared_error(sse, seen)
         moved = centroids.copy()
-        redrawn = fill_empty(moved, centroids, seen, rules.empty, source, self.rng)
+        redrawn = fill_empty(moved, centroids, seen, self.rules.empty, source, self.rng)
         _forget(taken, np.any(moved != centroids, axis=1))
         shift = float(np.square(moved.astype(np.float64) - state.centroids).sum())
         seconds = time.perf_counter() - started
         state.history.add(seen, mse, shift=shift, redrawn=redrawn, seconds=seconds)
         state.centroids, state.updates = moved, state.updates + 1
         self.progress.advance(0, **{"pass": state.updates, "MSE": mse})
-        reason = stopped_by(
-            state.history, state.before, seen.mean_variance(), rules.tol, rules.target
-        )
-        state.before = mse
-        if reason:
-            state.stopped = reason
-        if reason or state.updates == rules.max_iter:
-            state.stage = "score"
+        self._go_on(mse, seen.mean_variance())
 
 
 def learn_batches(

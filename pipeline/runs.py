@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.empty_clusters import fill_empty
 from pipeline.executors import Executor
 from pipeline.journal import Journal
-from pipeline.passes import Fit, History, Stopped, mean_squared_error
+from pipeline.passes import Fit, History, Stopped, mean_squared_error, stopped_by
 from pipeline.progress import Progress, SilentProgress
 from pipeline.seeding import distinct_rows
 from pipeline.streaming import centroid_dtype
@@ -151,6 +151,19 @@ class Run(Generic[S]):
             arrays, facts = self.state.pack()
             generator = self.rng.bit_generator.state
             self.journal.save(self.name, arrays, facts | {"generator": generator})
+
+    def _go_on(self, mse: float, variance: float) -> None:
+        """After a pass over all rows: another one, or the scoring, as the rules say.
+
+        mse: of the pass. variance: mean over the columns.
+        """
+        state, rules = self.state, self.rules
+        reason = stopped_by(state.history, state.before, variance, rules.tol, rules.target)
+        state.before = mse
+        if reason:
+            state.stopped = reason
+        if reason or state.updates == rules.max_iter:
+            state.stage = "score"
 
     def _score(self) -> None:
         """A last pass scores the final centroids on all rows.
