@@ -30,6 +30,7 @@ from storage.patch_writer import (
     finish_staging,
     leftovers,
     read_order,
+    remove_half_written,
     remove_leftovers,
     seal_again,
     write_chunk,
@@ -180,7 +181,7 @@ class _Work:
 
     def mend(self, path: Path) -> Extracted:
         """Write again what is damaged in a store."""
-        remove_leftovers(path, inside=True)
+        remove_half_written(path)
         try:
             store = self._open(path)
             damaged, offsets = self._damaged(store), store.offsets

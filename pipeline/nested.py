@@ -165,11 +165,9 @@ class Nested(Run[NestedState]):
         if state.updates == state.last:  # moves took all steps
             self._leave("max_iter")
             return
-        target = (
-            rules.target if rows == self._sizes[-1] else max(noise(self._k, rows), rules.target)
-        )
-        if not state.moved:
-            target = max(noise(self._k, rows), ENOUGH)
+        target = rules.target if state.moved else ENOUGH
+        if not (state.moved and rows == self._sizes[-1]):
+            target = max(noise(self._k, rows), target)
         moved, means, variance = self._step(state.length)
         mse, before, state.before = state.history.mse[-1], state.before, state.history.mse[-1]
         state.centroids, reason = moved, None

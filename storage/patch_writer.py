@@ -141,8 +141,7 @@ def finish_staging(staging: Path, path: Path) -> None:
 
     A damaged store of that name gives way.
     """
-    for file in staging.rglob("*.partial"):  # zarr's own, half-written when a run was killed
-        file.unlink()
+    remove_half_written(staging)
     checksums = read_checksums(staging)
     expected = zarr.open_array(staging / "patches", mode="r").cdata_shape[0]
     if missing := expected - len(checksums["patches"]):
@@ -163,17 +162,19 @@ def leftovers(path: Path) -> list[Path]:
     ]
 
 
-def remove_leftovers(path: Path, *, inside: bool = False) -> None:
-    """Remove what killed runs left beside a store, or inside one that is to be mended.
-
-    Assumes that no other process builds it.
-    """
-    if inside:  # half-written files of zarr's, and of seals; a store beside it may be of use
-        for file in path.rglob("*.partial"):
-            file.unlink(missing_ok=True)
-        return
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed runs left beside a store; assumes that no other process builds it."""
     for left in leftovers(path):
         shutil.rmtree(left)
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove files, of zarr's and of seals, that were half-written when a run was killed.
+
+    Assumes that no other process writes there.
+    """
+    for file in folder.rglob("*.partial"):
+        file.unlink(missing_ok=True)
 
 
 def _retired(path: Path) -> Path:
@@ -189,8 +190,7 @@ def seal_again(store: PatchStore, chunks: Iterable[int]) -> None:
     found = dict(stated["patches"])
     for index in chunks:
         folder = store.path / "patches" / "c" / str(index)
-        for file in folder.glob("*.partial"):
-            file.unlink()
+        remove_half_written(folder)
         sync_tree(folder)
         found[f"{index}/0"] = checksum_of((folder / "0").read_bytes())
     if found != stated["patches"]:

@@ -15,19 +15,11 @@ from typing import Any
 import pytest
 
 from pipeline.locking import sole
-from pipeline.progress import SilentProgress
 from storage import BusyError
+from tests.notes import Notes
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 FORKING = multiprocessing.get_context("forkserver")
-
-
-class Notes(SilentProgress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def hold(lock: Path, pipe: Connection) -> None:

@@ -38,6 +38,7 @@ from storage.patch_store import store_name
 from storage.seal import read_checksums, write_seal
 from storage.verification import verify_patches
 from tests.damage import DAMAGES, bits_of, files_of, flip_bit, restore
+from tests.notes import Notes
 
 REMEDY = r"run the same extract or sweep again"
 
@@ -69,14 +70,6 @@ def states_of(folder: Path) -> dict[str, tuple[int, int]]:
         name: ((folder / name).stat().st_ino, (folder / name).stat().st_mtime_ns)
         for name in files_of(folder)
     }
-
-
-class Notes(SilentProgress):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 READERS: dict[str, Callable[[PatchStore], object]] = {
@@ -151,7 +144,7 @@ def test_exactly_the_damaged_chunks_are_written_again(
     found = {finding.chunk for finding in verify_patches(store.path) if finding}
     mended, reused, repaired = extract(extraction, tmp_path, progress=notes)
     assert (found, reused, repaired) == (damages.keys(), True, len(damages))
-    assert notes.notes == [f"{store.path}: writing {len(damages)} damaged chunks again"]
+    assert notes.lines == [f"{store.path}: writing {len(damages)} damaged chunks again"]
     assert files_of(mended.path) == whole
     after = states_of(mended.path)
     written = {name for name in whole if after[name] != before.get(name)}
@@ -171,7 +164,7 @@ def test_a_store_with_damaged_metadata_is_built_anew(
     DAMAGES[damage](store.path / file, np.random.default_rng(7))
     mended, reused, repaired = extract(extraction, tmp_path, progress=notes)
     assert (reused, repaired) == (False, store.n_chunks)
-    assert notes.notes[0].startswith("building anew: ")
+    assert notes.lines[0].startswith("building anew: ")
     assert files_of(mended.path) == whole
     assert [path.name for path in store.path.parent.glob("*") if path.is_dir()] == [store.path.name]
 

@@ -16,26 +16,17 @@ from pipeline.locking import sole
 from pipeline.minibatch import MiniBatchState
 from pipeline.nested import Nested, NestedState
 from pipeline.passes import History
-from pipeline.progress import SilentProgress
 from pipeline.runs import Run, State
 from pipeline.sums import ClusterSums
 from storage import IntegrityError
 from storage.checkpoints import read_checkpoint, write_checkpoint
+from tests.notes import Notes
+from tests.spoiled import spoil_larger_than
 from tests.stored_numbers import numbers_of
 
 
 class BrokenOff(BaseException):
     """The process is gone."""
-
-
-class Notes(SilentProgress):
-    """Keeps what is worth a line."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.fixture(autouse=True)
@@ -128,15 +119,7 @@ def test_no_pass_is_made_twice_and_the_bits_are_the_same(
 def test_a_fit_that_has_to_be_mended_goes_on_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin = Nested.begin
-
-    def spoil(run: Nested, centroids: np.ndarray) -> NestedState:
-        state = begin(run, centroids)
-        if len(centroids) > 5:
-            state.stage, state.centroids = "score", (0.01 * centroids).astype(np.float32)
-        return state
-
-    monkeypatch.setattr(Nested, "begin", spoil)
+    spoil_larger_than(5, monkeypatch)
     whole, parts = (
         SweepOptions.checked(out=tmp_path / name, k="5,9", max_iter=30) for name in ("one", "two")
     )

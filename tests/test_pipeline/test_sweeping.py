@@ -9,7 +9,6 @@ import pytest
 import pipeline.sweeping as sweeping_module
 from pipeline import SweepOptions, assign, sweep
 from pipeline.locking import sole
-from pipeline.nested import Nested, NestedState
 from pipeline.progress import SilentProgress
 from storage import (
     BusyError,
@@ -20,6 +19,7 @@ from storage import (
     open_patches,
 )
 from tests.oracles import squared_distances
+from tests.spoiled import spoil_larger_than
 
 
 def options(out: Path, **fields: Any) -> SweepOptions:
@@ -130,15 +130,7 @@ def test_a_larger_dictionary_is_never_worse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A loop that spoils what it is given, but for the first; the sweep mends it.
-    begin = Nested.begin
-
-    def spoil(run: Nested, centroids: np.ndarray) -> NestedState:
-        state = begin(run, centroids)
-        if len(centroids) > 5:
-            state.stage, state.centroids = "score", (0.01 * centroids).astype(np.float32)
-        return state
-
-    monkeypatch.setattr(Nested, "begin", spoil)
+    spoil_larger_than(5, monkeypatch)
     result = sweep(options(tmp_path, k="5,6,7", mode="nested", init="warm"))
     mse = [entry["mse"] for entry in result["dictionaries"]]
     assert mse[0] >= mse[1] >= mse[2]

@@ -1,0 +1,13 @@
+"""A progress that keeps what is worth a line."""
+
+from pipeline.progress import SilentProgress
+
+
+class Notes(SilentProgress):
+    """lines: of `note`, in order."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
