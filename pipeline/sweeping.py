@@ -5,7 +5,6 @@ import shutil
 import time
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from pipeline.extraction import Extraction, extract
 from pipeline.fit import Fitter, check_fit
 from pipeline.journal import SUFFIX, Journal, states
 from pipeline.locking import sole
+from pipeline.machine import device_name, machine, versions
 from pipeline.memory import in_words, peak_resident
 from pipeline.passes import Fit, mean_squared_error
 from pipeline.progress import Progress, SilentProgress
@@ -127,7 +127,7 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
             _remove(_leftovers(experiment))
             create_dictionaries(path, experiment.describe())
             for k in _missing(experiment):
-                write_dictionary(path, _learn(experiment, k, fitter, str(device), progress))
+                write_dictionary(path, _learn(experiment, k, fitter, device_name(device), progress))
                 _remove(states(experiment.folder, k))
     elif _leftovers(experiment):
         with suppress(BusyError, OSError), _sole_owner(experiment):
@@ -224,7 +224,10 @@ def _learn(
             "device": device,
             "variance": fit.sums.mean_variance(),
             "peak_memory": peak_resident(),
-            "versions": {name: version(name) for name in ("torch", "numpy", "zarr", "xarray")},
+            "memory": int(experiment.options.memory),
+            "scheduler": experiment.options.scheduler,
+            "machine": machine(),
+            "versions": versions(),
         },
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from storage import open_dictionaries
 
-MEASURED = {"seconds", "peak_memory"}  # of the run, not of its result
+MEASURED = {"seconds", "peak_memory", "memory", "scheduler"}  # of the run, not of its result
 
 
 def numbers_of(experiment: str | Path) -> dict[str, Any]:

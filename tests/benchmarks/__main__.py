@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 from pipeline.extraction import Extraction, extract
+from pipeline.machine import processor
 from pipeline.streaming import StoreSource, block_count, read_ahead
 from storage import PatchSpec, PatchStore
 from storage.sources import open_images
@@ -23,15 +24,10 @@ WIDER_ROWS = 1 << 19  # of patches of more than 5×5
 
 def machine() -> str:
     """Processor, cores, memory and versions, in a line."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = names[0].partition(":")[2].strip() if names else model
     packages = " ".join(
         f"{name} {version(name)}" for name in ("torch", "numba", "scikit-learn", "faiss-cpu")
     )
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}"
+    return f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}"
 
 
 def show(title: str, rows: list[dict[str, str]]) -> None:
