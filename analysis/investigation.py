@@ -8,7 +8,7 @@ from analysis.curves import elbow, power_law
 from analysis.experiment import Experiment
 from analysis.findings import Findings, ImageFindings
 from analysis.kinds import shares_of
-from analysis.plates import Quantised, RebuiltRow
+from analysis.paper.plates import Quantised, RebuiltRow
 from analysis.reconstruction import Rebuilt, rebuild
 from analysis.samples import draw_patches, quantise, sample_images, typical_image
 

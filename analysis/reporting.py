@@ -55,9 +55,9 @@ def report_experiment(
     # Heavy (torch, matplotlib), and not needed where every report is up to date.
     from analysis.answers import answers
     from analysis.experiment import open_experiment
-    from analysis.figures import draw_figures
     from analysis.investigation import investigate
-    from analysis.page import render
+    from analysis.page.document import render
+    from analysis.paper.figures import draw_figures
 
     experiment = open_experiment(folder, data)
     found, material = investigate(experiment)

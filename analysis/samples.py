@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis.plates import Quantised
+from analysis.paper.plates import Quantised
 from pipeline import assign
 from storage import PatchStore
 

@@ -14,6 +14,7 @@ from storage import InputError, IntegrityError
 from storage.dictionary_store import finished_dictionaries
 
 DICTIONARIES = "dictionaries.zarr"
+CODE = (".py", ".html", ".css", ".js")  # of which a page is made
 _META = re.compile(r'<meta name="patchdict-(digest|figures)" content="([^"]*)">')
 _HEAD_BYTES = 4096  # the <meta> tags stand within
 
@@ -61,8 +62,8 @@ def digest_of(folder: Path) -> str:
     """
     found = finished_dictionaries(folder / DICTIONARIES)
     digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode())
-    for path in sorted(Path(__file__).parent.iterdir()):
-        if path.suffix in (".py", ".html"):
+    for path in sorted(Path(__file__).parent.rglob("*")):
+        if path.suffix in CODE:
             digest.update(path.read_bytes())
     return digest.hexdigest()
 

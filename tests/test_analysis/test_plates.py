@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import drawing
+from analysis.paper import drawing
+from analysis.paper.plates import RebuiltRow, rebuilt_plate, sample_plate
 from analysis.pixels import PixelScale, reduced
-from analysis.plates import RebuiltRow, rebuilt_plate, sample_plate
 from analysis.samples import typical_image
 from pipeline.extraction import Extraction, extract
 from storage import PatchSpec

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from analysis.curves import chord, power_law
-from analysis.drawing import BLUE, GREEN, GREY, NORMAL, SMALL, VERMILION, new_figure
+from analysis.paper.drawing import BLUE, GREEN, GREY, NORMAL, SMALL, VERMILION, new_figure
 from analysis.pixels import PixelScale
 from analysis.wording import number
 

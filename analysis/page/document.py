@@ -10,8 +10,8 @@ from jinja2 import Environment, StrictUndefined
 
 from analysis.answers import Answer
 from analysis.experiment import Experiment
-from analysis.figures import ReportFigure
 from analysis.findings import Findings
+from analysis.paper.figures import ReportFigure
 from analysis.wording import listed, number, percent, unbroken
 
 SECTIONS = ("change", "quality", "coverage", "nature", "composition")  # of the answers, in order
@@ -28,7 +28,7 @@ def render(
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    source = files("analysis").joinpath("page.html").read_text(encoding="utf-8")
+    source = files("analysis.page").joinpath("page.html").read_text(encoding="utf-8")
     numbered = [
         {
             "number": place,

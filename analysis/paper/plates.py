@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.drawing import DPI, GREY, NORMAL, SMALL, WIDTH, Board, dots
 from analysis.galleries import grid_shape, tiled
+from analysis.paper.drawing import DPI, GREY, NORMAL, SMALL, WIDTH, Board, dots
 from analysis.pixels import PixelScale, enlarged, reduced, scale_to, shades
 from analysis.sorting import sort_on_grid
 from analysis.wording import number

@@ -6,12 +6,12 @@ import numpy as np
 import xarray
 from matplotlib.figure import Figure
 
-from analysis.drawing import styled, to_png
 from analysis.experiment import Experiment
 from analysis.findings import Findings
 from analysis.investigation import Material
 from analysis.kinds import KINDS, kinds_of
-from analysis.plates import (
+from analysis.paper.drawing import styled, to_png
+from analysis.paper.plates import (
     gallery_plate,
     kinds_plate,
     patch_plate,
@@ -19,7 +19,7 @@ from analysis.plates import (
     sample_plate,
     shown_width,
 )
-from analysis.plots import convergence_figure, mse_figure, use_figure
+from analysis.paper.plots import convergence_figure, mse_figure, use_figure
 from analysis.wording import count, listed, percent
 
 MOST_LABELS = 2  # that a figure may have and still be shrunk
