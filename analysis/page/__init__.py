@@ -1,1 +1,1 @@
-"""The report's page: one HTML file that holds everything it shows, and Bokeh's interactive parts."""
+"""The report: one HTML file that holds everything it shows, with Bokeh's interactive parts."""
