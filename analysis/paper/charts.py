@@ -1,0 +1,182 @@
+"""The report's figures with axes, with their captions and the data that they show."""
+
+import numpy as np
+import xarray
+
+from analysis.curves import chord, power_law
+from analysis.experiment import Experiment
+from analysis.findings import Findings
+from analysis.kinds import KINDS, shares_of
+from analysis.paper.entry import ReportFigure, entry, long_table, table, with_unit
+from analysis.paper.plots import (
+    convergence_figure,
+    mse_figure,
+    rate_figure,
+    rates_and_distortions,
+)
+from analysis.paper.shares import kinds_figure, use_figure
+
+MIN_PASSES = 3  # of a fit whose convergence is worth a figure
+MIN_POINTS = 2  # of a curve
+
+
+def use_chart(experiment: Experiment) -> ReportFigure:
+    """How evenly the centroids are used."""
+    counts = {k: node["count"].values for k, node in experiment.nodes.items()}
+    caption = (
+        "a, in per cent of K: the centroids that are nearest to at least one patch (live), the"
+        " perplexity of their use (100 if all were used alike), and how many of the most used hold"
+        " half of the patches. b, the share of all training patches that each centroid has, from"
+        " the most to the least used."
+    )
+    figure = use_figure(experiment.curve, counts)
+    title = "How evenly the centroids are used."
+    return entry("use", "change", title, caption, figure, _use_table(experiment.curve, counts))
+
+
+def _use_table(curve: xarray.Dataset, counts: dict[int, np.ndarray]) -> bytes:
+    """Measures of each dictionary, which have no rank, and the shares of its ranked centroids."""
+    names = {"live": "live", "perplexity": "perplexity", "half": "hold_half_of_patches"}
+    k, measure, rank, value = [], [], [], []
+    for size, used in counts.items():
+        ranked = np.sort(used)[::-1] / used.sum()
+        k.append(np.full(len(names) + size, size))
+        measure += [*names.values(), *["share_of_patches"] * size]
+        rank.append(np.concatenate([np.full(len(names), np.nan), np.arange(1, size + 1)]))
+        value.append(np.append([float(curve[name].sel(k=size)) for name in names], ranked))
+    return table(
+        {
+            "k": np.concatenate(k),
+            "measure": measure,
+            "rank": np.concatenate(rank),
+            "value": np.concatenate(value),
+        }
+    )
+
+
+def mse_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:
+    """MSE against K, where there are several."""
+    if len(found.sizes) < MIN_POINTS:
+        return []
+    caption = (
+        "Mean squared error per pixel of the patches against their nearest centroids, on the"
+        " training patches that the dictionaries were learned from"
+    )
+    caption += "." if found.heldout is None else " and on the patches of held-out images."
+    caption += " a, linear axes, as in the original study."
+    if found.elbow is not None:
+        caption += (
+            f" The circle marks the elbow, K = {found.elbow:,}: the point farthest below the chord"
+            " (dashed), measured along the grey line with both axes scaled to 0 … 1."
+        )
+    caption += " b, logarithmic axes, on which a power law is a straight line"
+    caption += "." if found.exponent is None else " (dotted: fitted to the training curve)."
+    figure = mse_figure(experiment.curve, found.elbow, found.pixels)
+    title = "MSE against the number of centroids."
+    return [entry("mse", "coverage", title, caption, figure, _mse_table(experiment, found))]
+
+
+def _mse_table(experiment: Experiment, found: Findings) -> bytes:
+    k, mse = np.array(found.sizes, float), np.array(found.mse)
+    unit = found.pixels.unit
+    law = power_law(k, mse)
+    return table(
+        {
+            "k": found.sizes,
+            with_unit("mse", unit): mse,
+            with_unit("heldout_mse", unit): experiment.curve["heldout_mse"].values,
+            with_unit("chord", unit): chord(k, mse),
+            with_unit("power_law", unit): (
+                np.full(len(k), np.nan) if law is None else law[1] * k ** law[0]
+            ),
+            "elbow": [size == found.elbow for size in found.sizes],
+        }
+    )
+
+
+def rate_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:
+    """Rate and distortion, where at least two K have an error."""
+    rates = rates_and_distortions(experiment.curve, found.pixels)
+    if int(np.isfinite(rates["psnr"]).sum()) < MIN_POINTS:
+        return []
+    dimensions = None
+    caption = (
+        "a, the peak signal-to-noise ratio of the training patches against the bits that name a"
+        " patch's centroid: log2 K where all names are equally long, and the entropy of the"
+        " centroids' use where the frequent ones are shorter. b, what one more bit gains, between"
+        " each K and the next."
+    )
+    if found.exponent is not None and found.exponent < 0:
+        dimensions = -2 / found.exponent
+        caption += (
+            " Dotted: the gain of the best quantiser of D dimensions (Zador 1982), with the D that"
+            " the power law through all K gives."
+        )
+    figure = rate_figure(rates, dimensions)
+    names = {
+        "bits": "log2_k_bits_per_patch",
+        "entropy": "entropy_bits_per_patch",
+        "psnr": "psnr_db",
+        "bits_slope": "gain_to_next_k_db_per_bit_of_log2_k",
+        "entropy_slope": "gain_to_next_k_db_per_bit_of_entropy",
+    }
+    title = "Rate and distortion."
+    csv = long_table(rates.rename(names))
+    return [entry("rate-distortion", "coverage", title, caption, figure, csv)]
+
+
+def kinds_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:
+    """Shares of each kind against K, where there are several."""
+    if len(found.sizes) < MIN_POINTS:
+        return []
+    shares = _shares_of_kinds(experiment)
+    caption = (
+        "The share of each kind of centroid at every K: a, among the centroids; b, among the"
+        " training patches that are nearest to them."
+    )
+    figure = kinds_figure(shares)
+    title = "Kinds of centroids against K."
+    return [entry("kinds-share", "nature", title, caption, figure, long_table(shares))]
+
+
+def _shares_of_kinds(experiment: Experiment) -> xarray.Dataset:
+    largest = experiment.pixels.largest
+    found = [
+        shares_of(experiment.centroids(k), node["count"].values, largest)
+        for k, node in experiment.nodes.items()
+    ]
+    axes = ("k", "kind")
+    return xarray.Dataset(
+        {
+            "of_centroids": (axes, [list(one.centroids.values()) for one in found]),
+            "of_patches": (axes, [list(one.patches.values()) for one in found]),
+        },
+        {"k": list(experiment.nodes), "kind": list(KINDS)},
+    )
+
+
+def convergence_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:
+    """MSE of each pass, where a fit took several."""
+    histories = {k: _history(node) for k, node in experiment.nodes.items()}
+    if max(len(mse) for _, mse in histories.values()) < MIN_PASSES:
+        return []
+    caption = (
+        "Training MSE of each pass, over the rows that the pass saw, against the rows of all passes"
+        " so far. The last point of each curve is the score of the final centroids on all rows."
+    )
+    if any((node["live"] > k).any() for k, node in experiment.nodes.items()):
+        caption += " Passes while centroids were on trial are left out."
+    figure = convergence_figure(histories, found.pixels)
+    columns = {
+        "k": np.concatenate([np.full(len(mse), k) for k, (_, mse) in histories.items()]),
+        "rows_seen_over_all_rows": np.concatenate([seen for seen, _ in histories.values()]),
+        with_unit("mse", found.pixels.unit): np.concatenate([mse for _, mse in histories.values()]),
+    }
+    title = "Convergence."
+    return [entry("convergence", "dictionaries", title, caption, figure, table(columns))]
+
+
+def _history(node: xarray.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Rows seen up to each pass, as a multiple of all rows, and its MSE; with K centroids alone."""
+    rows, regular = node["rows"].to_numpy(), node["live"].to_numpy() <= node.sizes["atom"]
+    return (np.cumsum(rows) / rows[-1])[regular], node["mse"].to_numpy()[regular]
