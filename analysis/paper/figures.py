@@ -24,7 +24,7 @@ from analysis.wording import count, listed, percent
 
 MOST_LABELS = 2  # that a figure may have and still be shrunk
 MIN_PASSES = 3  # of a fit whose convergence is worth a figure
-KIND_NAMES = {"flat": "flat", "edge": "edges", "stroke": "strokes", "other": "other"}
+KIND_NAMES = {kind: kind if kind in ("flat", "other") else f"{kind}s" for kind in KINDS}
 EXAMPLES = 15  # as many as fit
 
 
