@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray
 
-from analysis.pixels import PixelScale
+from analysis.pixels import stored_scale
 from storage import InputError
 
 FLAT = 0.05  # standard deviation, of the largest level
@@ -83,7 +83,13 @@ def centroid_kinds(
     Raises: InputError for an empty tree, or where the level of white is not known.
     """
     if largest is None:
-        largest = _largest(dictionaries)
+        scale = stored_scale(dictionaries)
+        if scale is None:
+            raise InputError(
+                "the dictionary does not say which level is white: pass a node of the tree that"
+                " open_dictionaries returns, or largest=255"
+            )
+        largest = scale.largest
     if "centroids" in dictionaries:
         names = np.array(KINDS)[kinds_of(np.asarray(dictionaries["centroids"].values), largest)]
         return xarray.DataArray(
@@ -137,17 +143,6 @@ def shares_of(centroids: np.ndarray, counts: np.ndarray, largest: float) -> Kind
         dict(zip(KINDS, of_centroids.tolist(), strict=True)),
         dict(zip(KINDS, of_patches.tolist(), strict=True)),
     )
-
-
-def _largest(dictionaries: xarray.DataTree | xarray.Dataset) -> float:
-    tree = isinstance(dictionaries, xarray.DataTree)
-    attributes = dictionaries.root.attrs if tree else dictionaries.attrs
-    if "source" not in attributes:
-        raise InputError(
-            "the dictionary does not say which level is white: pass a node of the tree that"
-            " open_dictionaries returns, or largest=255"
-        )
-    return PixelScale.of(np.dtype(attributes["source"]["dtype"])).largest
 
 
 def _brightness(levels: np.ndarray) -> np.ndarray:
