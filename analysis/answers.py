@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from analysis.curves import gains_per_doubling
 from analysis.findings import Findings
-from analysis.kinds import FLAT, ORIENTED
-from analysis.wording import count, number, percent
+from analysis.kinds import MEANINGS, RULE
+from analysis.wording import count, listed, number, percent
 
 SMALL_GAIN = 0.05  # of the held-out MSE, by a doubling of K
 
@@ -171,36 +171,19 @@ def _gains(found: Findings) -> str:
 
 
 def _nature(found: Findings) -> list[str]:
-    rule = (
-        "By a simple rule on each centroid's pixels: flat, when their standard deviation is below"
-        f" {percent(FLAT)} of the largest level; otherwise oriented, when the coherence of the"
-        f" structure tensor of its gradients is at least {ORIENTED:g}, and then an edge when at"
-        " least half of its variance turns its sign under a turn by 180°, a stroke when not;"
-        " the rest are corners, ends, crossings and spots."
-    )
     ends = [0] if len(found.sizes) == 1 else [0, 1]
     texts = []
     for end in ends:
         shares, used = found.kinds[end], found.kinds_by_use[end]
         size = found.sizes[-1 if end else 0]
-        texts.append(
-            f"At K = {size:,}, {percent(shares['flat'])} of the centroids are flat,"
-            f" {percent(shares['edge'])} edges, {percent(shares['stroke'])} strokes and"
-            f" {percent(shares['other'])} other; they stand for {percent(used['flat'])},"
-            f" {percent(used['edge'])}, {percent(used['stroke'])} and {percent(used['other'])} of"
-            " the patches."
-        )
+        named = listed([f"{percent(share)} {_plural(kind)}" for kind, share in shares.items()])
+        stand = listed([percent(used[kind]) for kind in shares])
+        texts.append(f"At K = {size:,}, of the centroids {named}; they stand for {stand}.")
     largest = found.kinds[ends[-1]]
     main = max(largest, key=lambda kind: largest[kind])
-    words = {
-        "flat": "nearly even areas",
-        "edge": "edges, where dark meets light along a line",
-        "stroke": "pieces of stroke, bright or dark lines with both sides in view",
-        "other": "corners, ends, crossings and spots, with no single orientation",
-    }
     size = found.sizes[-1]
     closing = f"So most centroids at K = {size:,}" if largest[main] > 0.5 else "The largest group"
-    return [rule, " ".join(texts) + f" {closing} are {words[main]}."]
+    return [RULE, " ".join(texts) + f" {closing} are {MEANINGS[main]}."]
 
 
 def _composition(found: Findings) -> list[str]:
@@ -231,6 +214,10 @@ def _composition(found: Findings) -> list[str]:
             " of different patches at one pixel partly cancel."
         )
     return [first, second]
+
+
+def _plural(kind: str) -> str:
+    return kind if kind in ("flat", "other") else f"{kind}s"
 
 
 def _signed(value: float) -> str:

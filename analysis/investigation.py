@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.curves import elbow, power_law
+from analysis.curves import power_law
+from analysis.elbows import elbow
 from analysis.experiment import Experiment
 from analysis.findings import Findings, ImageFindings
 from analysis.kinds import shares_of
