@@ -15,8 +15,13 @@ from analysis.paper.drawing import SMALL
 COUNT_OF_CENTROIDS = "number of centroids K"
 _FEW_CURVES = 8  # named one by one; more are told by a few
 # (at least this many times the smallest, multiples of powers of ten that get a label)
-_LOG_STEPS = ((300, (1.0,)), (12, (1.0, 2.0, 5.0)), (0, (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
-THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.6g}")
+_LOG_STEPS = (
+    (300, (1.0,)),
+    (60, (1.0, 3.0)),
+    (12, (1.0, 2.0, 5.0)),
+    (0, (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)),
+)
+_DIGITS = 6
 _LINE = 1.25  # height of a line of text, in font sizes
 
 
@@ -24,6 +29,16 @@ def name_panel(axes: Axes, letter: str, words: str) -> None:
     """The panel's letter and what it shows, above it."""
     # an em space: an SVG makes one of several blanks
     axes.set_title(f"{letter}\u2003{words}")
+
+
+def written_out(value: float) -> str:
+    """A tick's number, 0 or more, with thousands parted and without an exponent."""
+    digits = np.format_float_positional(value, precision=_DIGITS, fractional=False, trim="-")
+    whole, point, part = digits.partition(".")
+    return f"{int(whole):,}{point}{part}"
+
+
+THOUSANDS = FuncFormatter(lambda value, _: written_out(value))
 
 
 def k_axis(axes: Axes, k: Sequence[int] | np.ndarray) -> None:

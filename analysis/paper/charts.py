@@ -1,18 +1,19 @@
 """The report's figures with axes, with their captions and the data that they show."""
 
+from typing import cast
+
 import numpy as np
 import xarray
 
-from analysis.curves import chord, power_law
+from analysis.curves import chord, decibels_per_bit, power_law
 from analysis.experiment import Experiment
 from analysis.findings import Findings
-from analysis.kinds import KINDS, shares_of
+from analysis.kinds import centroid_kinds
 from analysis.paper.entry import ReportFigure, entry, long_table, table, with_unit
 from analysis.paper.plots import (
     convergence_figure,
     mse_figure,
     rate_figure,
-    rates_and_distortions,
 )
 from analysis.paper.shares import kinds_figure, use_figure
 
@@ -26,8 +27,9 @@ def use_chart(experiment: Experiment) -> ReportFigure:
     caption = (
         "a, in per cent of K: the centroids that are nearest to at least one patch (live), the"
         " perplexity of their use (100 if all were used alike), and how many of the most used hold"
-        " half of the patches. b, the share of all training patches that each centroid has, from"
-        " the most to the least used."
+        " half of the patches (half); and the Gini coefficient of their use (in per cent, 0 if all"
+        " were used alike). b, the share of all training patches that each centroid has, from the"
+        " most to the least used."
     )
     figure = use_figure(experiment.curve, counts)
     title = "How evenly the centroids are used."
@@ -36,12 +38,12 @@ def use_chart(experiment: Experiment) -> ReportFigure:
 
 def _use_table(curve: xarray.Dataset, counts: dict[int, np.ndarray]) -> bytes:
     """Measures of each dictionary, which have no rank, and the shares of its ranked centroids."""
-    names = {"live": "live", "perplexity": "perplexity", "half": "hold_half_of_patches"}
+    names = ("live", "perplexity", "gini", "half", "entropy")
     k, measure, rank, value = [], [], [], []
     for size, used in counts.items():
         ranked = np.sort(used)[::-1] / used.sum()
         k.append(np.full(len(names) + size, size))
-        measure += [*names.values(), *["share_of_patches"] * size]
+        measure += [*names, *["share_of_patches"] * size]
         rank.append(np.concatenate([np.full(len(names), np.nan), np.arange(1, size + 1)]))
         value.append(np.append([float(curve[name].sel(k=size)) for name in names], ranked))
     return table(
@@ -96,8 +98,8 @@ def _mse_table(experiment: Experiment, found: Findings) -> bytes:
 
 def rate_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:
     """Rate and distortion, where at least two K have an error."""
-    rates = rates_and_distortions(experiment.curve, found.pixels)
-    if int(np.isfinite(rates["psnr"]).sum()) < MIN_POINTS:
+    curve = experiment.curve
+    if int(np.isfinite(curve["psnr"]).sum()) < MIN_POINTS:
         return []
     dimensions = None
     caption = (
@@ -112,16 +114,15 @@ def rate_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:
             " Dotted: the gain of the best quantiser of D dimensions (Zador 1982), with the D that"
             " the power law through all K gives."
         )
-    figure = rate_figure(rates, dimensions)
-    names = {
-        "bits": "log2_k_bits_per_patch",
-        "entropy": "entropy_bits_per_patch",
-        "psnr": "psnr_db",
-        "bits_slope": "gain_to_next_k_db_per_bit_of_log2_k",
-        "entropy_slope": "gain_to_next_k_db_per_bit_of_entropy",
-    }
+    figure = rate_figure(curve, dimensions)
+    rates = {name: curve[name].values for name in ("rate", "entropy")}
+    columns = {f"{name}_bits_per_patch": bits for name, bits in rates.items()}
+    columns["psnr_db"] = np.where(np.isfinite(curve["psnr"]), curve["psnr"], np.nan)
+    for name, bits in rates.items():
+        slope = decibels_per_bit(bits, curve["mse"])
+        columns[f"gain_to_next_k_db_per_bit_of_{name}"] = np.append(slope, np.nan)
     title = "Rate and distortion."
-    csv = long_table(rates.rename(names))
+    csv = table({"k": found.sizes} | columns)
     return [entry("rate-distortion", "coverage", title, caption, figure, csv)]
 
 
@@ -129,7 +130,7 @@ def kinds_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:
     """Shares of each kind against K, where there are several."""
     if len(found.sizes) < MIN_POINTS:
         return []
-    shares = _shares_of_kinds(experiment)
+    shares = cast(xarray.Dataset, centroid_kinds(experiment.tree))
     caption = (
         "The share of each kind of centroid at every K: a, among the centroids; b, among the"
         " training patches that are nearest to them."
@@ -137,22 +138,6 @@ def kinds_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:
     figure = kinds_figure(shares)
     title = "Kinds of centroids against K."
     return [entry("kinds-share", "nature", title, caption, figure, long_table(shares))]
-
-
-def _shares_of_kinds(experiment: Experiment) -> xarray.Dataset:
-    largest = experiment.pixels.largest
-    found = [
-        shares_of(experiment.centroids(k), node["count"].values, largest)
-        for k, node in experiment.nodes.items()
-    ]
-    axes = ("k", "kind")
-    return xarray.Dataset(
-        {
-            "of_centroids": (axes, [list(one.centroids.values()) for one in found]),
-            "of_patches": (axes, [list(one.patches.values()) for one in found]),
-        },
-        {"k": list(experiment.nodes), "kind": list(KINDS)},
-    )
 
 
 def convergence_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:

@@ -15,8 +15,10 @@ from analysis.paper.plates import (
     rebuilt_plate,
     sample_plate,
 )
+from analysis.use import usage
 from analysis.wording import count, listed, percent
 
+KIND_NAMES = {kind: kind if kind in ("flat", "other") else f"{kind}s" for kind in KINDS}
 EXAMPLES = 15  # of a kind; as many as fit
 AXES = ("row", "col", "channel")  # of a patch
 
@@ -82,7 +84,7 @@ def kinds_examples(experiment: Experiment, found: Findings) -> ReportFigure:
             places = np.linspace(0, len(chosen) - 1, min(EXAMPLES, len(chosen))).astype(int)
             chosen = chosen[places]
             share = percent(found.kinds[1][kind])
-            rows[f"{kind}, {share}"] = centroids[chosen]
+            rows[f"{KIND_NAMES[kind]}, {share}"] = centroids[chosen]
             lines += [
                 (k, kind, place, int(atom), int(counts[atom])) for place, atom in enumerate(chosen)
             ]
@@ -91,7 +93,7 @@ def kinds_examples(experiment: Experiment, found: Findings) -> ReportFigure:
         " examples, from the most used to the least used of the kind in even steps."
     )
     figure = kinds_plate(rows, found.pixels)
-    csv = table_of_lines(("k", "kind", "place", "atom", "patches"), lines)
+    csv = table_of_lines(("k", "kind", "place", "atom", "count"), lines)
     return entry("kinds", "nature", "Kinds of centroids.", caption, figure, csv)
 
 
@@ -109,24 +111,29 @@ def galleries(experiment: Experiment, found: Findings) -> list[ReportFigure]:
         )
         figure, order = gallery_plate(experiment.centroids(k), found.pixels)
         title = f"All centroids of K = {k:,}."
-        csv = table(_places(experiment.nodes[k], order))
+        csv = _places(experiment, k, order)
         figures.append(entry(f"gallery-{word}", "nature", title, caption, figure, csv))
     return figures
 
 
-def _places(node: xarray.Dataset, order: np.ndarray) -> dict[str, np.ndarray]:
-    """Where each centroid stands in its gallery, and its shares."""
+def _places(experiment: Experiment, k: int, order: np.ndarray) -> bytes:
+    """Where each centroid stands in its gallery, how it is used, and what it is."""
     rows, cols = np.nonzero(order >= 0)
     atoms = order[rows, cols]
-    counts, sse = node["count"].values, node["sse"].values
-    return {
-        "atom": atoms,
-        "row": rows,
-        "col": cols,
-        "patches": counts[atoms],
-        "share_of_patches": counts[atoms] / counts.sum(),
-        "share_of_sse": sse[atoms] / sse.sum() if sse.any() else np.zeros(len(atoms)),
-    }
+    use = usage(experiment.nodes[k]).isel(atom=atoms)
+    kinds = kinds_of(experiment.centroids(k), experiment.pixels.largest)
+    return table(
+        {
+            "atom": atoms,
+            "row": rows,
+            "col": cols,
+            "kind": np.array(KINDS)[kinds[atoms]],
+            "count": use["count"].values,
+            "share": use["share"].values,
+            "sse_share": use["sse_share"].values,
+            with_unit("mse", experiment.pixels.unit): use["mse"].values,
+        }
+    )
 
 
 def rebuilt_images(found: Findings, material: Material) -> ReportFigure:

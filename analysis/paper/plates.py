@@ -59,7 +59,7 @@ def patch_plate(patches: np.ndarray, by_k: dict[int, Quantised], pixels: PixelSc
     patches: (m, *patch_shape). From COLUMNS_FROM sizes on in two columns, of half the patches.
     """
     columns = 2 if len(by_k) >= COLUMNS_FROM else 1
-    label, gap = dots(0.68), dots(0.06)
+    label, gap = dots(0.66), dots(0.06)
     span = (ALL - MARGIN - (columns - 1) * dots(0.2)) // columns
     rows, cols = patches.shape[1:3]
     scale = scale_to(TILE, max(rows, cols))
@@ -91,7 +91,7 @@ def worst_plate(worst: xarray.Dataset, pixels: PixelScale) -> Figure:
     worst: over `worst` the patches worst_patch and centroids worst_centroid (worst, row, col[,
     channel]), worst_rmse in pixel levels, worst_image, the image that each was cut from.
     """
-    label, gap = dots(0.68), dots(0.06)
+    label, gap = dots(0.66), dots(0.06)
     patches, centroids = worst["worst_patch"].values, worst["worst_centroid"].values
     rows, cols = patches.shape[1:3]
     scale = scale_to(TILE, max(rows, cols))

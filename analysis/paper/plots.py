@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.curves import chord, power_law
+from analysis.curves import BIT, chord, decibels_per_bit, power_law
 from analysis.paper.axes import (
     COUNT_OF_CENTROIDS,
     THOUSANDS,
@@ -23,7 +23,6 @@ from analysis.pixels import PixelScale
 from analysis.wording import number
 
 _LONG_RUN = 10  # passes; the first ones move most
-_DECIBELS_PER_BIT = 20 * np.log10(2)  # that one bit more for each value gains
 _BAND = "#e9e9e4"  # behind the curves
 
 
@@ -106,42 +105,24 @@ def _minus(value: float) -> str:
     return f"{value:.2f}".replace("-", "\u2212")
 
 
-def rates_and_distortions(curve: xarray.Dataset, pixels: PixelScale) -> xarray.Dataset:
-    """What a patch costs in bits, and how well it is rebuilt for them.
-
-    curve: as `mse_curve` returns it.
-    Returns: over `k` bits (log2 K: all centroids have codes of one length) and entropy (bits of an
-        ideal code that knows how often each is used); psnr in dB, NaN where the MSE is 0;
-        bits_slope and entropy_slope in dB per bit, between each K and the next, NaN at the last.
-    """
-    k = curve["k"].values
-    mse = curve["mse"].values
-    psnr = 10 * np.log10(pixels.largest**2 / np.where(mse > 0, mse, np.nan))
-    found = {"bits": np.log2(k), "entropy": np.log2(curve["perplexity"].values), "psnr": psnr}
-    for name in ("bits", "entropy"):
-        steps = np.diff(found[name])
-        slope = np.diff(psnr) / np.where(steps > 0, steps, np.nan)
-        found[f"{name}_slope"] = np.append(slope, np.nan)
-    return xarray.Dataset({name: ("k", values) for name, values in found.items()}, {"k": k})
-
-
-def rate_figure(rates: xarray.Dataset, dimensions: float | None) -> Figure:
+def rate_figure(curve: xarray.Dataset, dimensions: float | None) -> Figure:
     """PSNR against the bits of a patch, and its slope.
 
-    rates: as `rates_and_distortions` returns them. dimensions: D of the fitted power law
-    MSE ∝ K^(-2/D), whose slope is drawn; None: not drawn.
+    curve: as `mse_curve` returns it. dimensions: D of the fitted power law MSE ∝ K^(-2/D), whose
+    slope is drawn; None: not drawn.
     """
     figure = new_figure(2.7)
     left, right = figure.subplots(1, 2)
     series = {
-        "bits": ("o-", BLUE, "log$_2$ K, codes of one length"),
+        "rate": ("o-", BLUE, "log$_2$ K, codes of one length"),
         "entropy": ("s--", VERMILION, "entropy of use, ideal codes"),
     }
+    psnr = curve["psnr"].values
     for name, (form, colour, label) in series.items():
-        bits = rates[name].values
-        left.plot(bits, rates["psnr"].values, form, color=colour, label=label)
+        bits = curve[name].values
+        left.plot(bits, np.where(np.isfinite(psnr), psnr, np.nan), form, color=colour, label=label)
         middles = (bits[:-1] + bits[1:]) / 2
-        right.plot(middles, rates[f"{name}_slope"].values[:-1], form, color=colour)
+        right.plot(middles, decibels_per_bit(bits, curve["mse"]), form, color=colour)
     left.set_ylabel("PSNR (dB)")
     name_panel(left, "a", "rate and distortion")
     left.legend(loc="upper left")
@@ -149,9 +130,9 @@ def rate_figure(rates: xarray.Dataset, dimensions: float | None) -> Figure:
     right.set_ylabel("gain (dB per bit)")
     name_panel(right, "b", "slope")
     if dimensions is not None:
-        slope = _DECIBELS_PER_BIT / dimensions
-        label = f"{_DECIBELS_PER_BIT:.2f} / D, D = {number(dimensions, 2)}"
-        right.axhline(slope, color=GREY, linewidth=0.8, linestyle=":", zorder=0, label=label)
+        label = f"{BIT:.2f} / D, D = {number(dimensions, 2)}"
+        line = {"color": GREY, "linewidth": 0.8, "linestyle": ":", "zorder": 0}
+        right.axhline(BIT / dimensions, label=label, **line)
         right.legend(loc="lower right")
     right.set_ylim(0, right.get_ylim()[1])
     for axes in (left, right):

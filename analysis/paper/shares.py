@@ -16,7 +16,7 @@ from analysis.paper.axes import (
     plain_log_ticks,
     shades_of_k,
 )
-from analysis.paper.drawing import BLUE, GREEN, OKABE_ITO, VERMILION, new_figure
+from analysis.paper.drawing import OKABE_ITO, new_figure
 from analysis.pixels import PixelScale
 
 _MARKERS, _DASHES = "osD^vPX*", ("-", "--", "-.", ":")
@@ -25,24 +25,31 @@ _LEVELS = 5  # as many errors
 _ALL = 0.995  # of the patches: from here on a curve tells nothing new
 
 
-def use_figure(curve: xarray.Dataset, counts: dict[int, np.ndarray]) -> Figure:
-    """How evenly centroids are used: live and perplexity against K, and ranked shares."""
-    figure = new_figure(2.7)
+def use_figure(curve: xarray.Dataset, counts: Mapping[int, np.ndarray]) -> Figure:
+    """How evenly centroids are used: live, perplexity, Gini against K, and ranked shares.
+
+    curve: as `mse_curve` returns it. counts: K -> (k,) rows of each centroid.
+    """
+    height = 2.7
+    figure = new_figure(height)
     left, right = figure.subplots(1, 2)
-    k = curve["k"].values.astype(float)
+    k = curve["k"].values
     lines = {
-        "live": ("o-", BLUE, "live"),
-        "perplexity": ("s-", GREEN, "perplexity"),
-        "half": ("^-", VERMILION, "hold half of the patches"),
+        "live": curve["live"].values / k,
+        "perplexity": curve["perplexity"].values / k,
+        "Gini": curve["gini"].values,
+        "half": curve["half"].values / k,
     }
-    for name, (form, colour, label) in lines.items():
-        left.plot(k, 100 * curve[name].values / k, form, color=colour, label=label)
+    styles = [_style(place) for place in range(len(lines))]
+    values = 100 * np.stack(list(lines.values()))
+    for name, line, style in zip(lines, values, styles, strict=True):
+        left.plot(k, line, label=name, **style)
     k_axis(left, k)
     plain_log_ticks(left)
     left.set_ylim(0, 104)
-    left.set_ylabel("per cent of K")
+    left.set_ylabel("per cent")
     name_panel(left, "a", "centroids in use")
-    left.legend(loc="lower left")
+    _name_lines(left, list(lines), values, styles, height)
     for (size, used), colour in zip(counts.items(), shades_of_k(len(counts)), strict=True):
         ranked = np.sort(used[used > 0])[::-1] / used.sum()
         right.plot(np.arange(1, len(ranked) + 1), ranked, color=colour, label=f"{size:,}")

@@ -5,14 +5,13 @@ import pytest
 import xarray
 from matplotlib.axes import Axes
 
-from analysis.paper.axes import name_ends, spread
-from analysis.paper.drawing import new_figure
+from analysis.paper.axes import name_ends, spread, written_out
+from analysis.paper.drawing import new_figure, to_png
 from analysis.paper.plots import (
     classes_figure,
     convergence_figure,
     mse_figure,
     rate_figure,
-    rates_and_distortions,
 )
 from analysis.paper.shares import kinds_figure, use_figure, within_figure
 from analysis.pixels import PixelScale
@@ -24,12 +23,18 @@ SIZES = np.array([4, 16, 64])
 def scores(mse: list[float], heldout: float = np.nan) -> xarray.Dataset:
     """Scores over SIZES, or the first of them."""
     k = SIZES[: len(mse)]
+    with np.errstate(divide="ignore"):
+        psnr = 10 * np.log10(255.0**2 / np.array(mse))
     columns = {
         "mse": np.array(mse),
         "heldout_mse": np.array(mse) + heldout,
+        "psnr": psnr,
+        "rate": np.log2(k),
+        "entropy": np.log2(k / 2),
         "perplexity": k / 2,
         "live": k,
         "half": k // 4,
+        "gini": k / 100,
     }
     return xarray.Dataset({name: ("k", values) for name, values in columns.items()}, {"k": k})
 
@@ -70,39 +75,29 @@ def test_mse_without_elbow_interval_and_held_out_images_has_one_curve() -> None:
     assert len(logarithmic.lines) == 2  # and the power law
 
 
-def test_rates_by_hand() -> None:
+def test_rate_is_drawn_with_its_slope_between_the_sizes() -> None:
     # A fourth of the MSE is 6.02 dB; log2 K grows by 2 bits, the entropy of K/2 by as much.
-    rates = rates_and_distortions(scores([255.0**2, 255.0**2 / 4, 255.0**2 / 16]), GREY_LEVELS)
-    decibels = 20 * np.log10(2)
-    np.testing.assert_allclose(rates["bits"], [2, 4, 6])
-    np.testing.assert_allclose(rates["entropy"], [1, 3, 5])
-    np.testing.assert_allclose(rates["psnr"], [0, decibels, 2 * decibels], atol=1e-12)
-    for name in ("bits_slope", "entropy_slope"):
-        np.testing.assert_allclose(rates[name], [decibels / 2, decibels / 2, np.nan])
+    left, right = rate_figure(scores([255.0**2, 255.0**2 / 4, 255.0**2 / 16]), 2.0).axes
+    np.testing.assert_allclose(left.lines[0].get_data(), [[2, 4, 6], [0, 6.0206, 12.0412]], 1e-5)
+    np.testing.assert_allclose(left.lines[1].get_xdata(), [1, 3, 5])
+    np.testing.assert_allclose(right.lines[0].get_data(), [[3, 5], [3.0103, 3.0103]], 1e-5)
+    np.testing.assert_allclose(right.lines[1].get_data(), [[2, 4], [3.0103, 3.0103]], 1e-5)
+    # The law with the exponent −1, which is D = 2, has the slope of the curve, which follows it.
+    np.testing.assert_allclose(right.lines[2].get_ydata(), 3.0103, 1e-5)
+    assert names(right) == ["6.02 / D, D = 2.0"]
+    assert right.get_ylim()[0] == 0
+    assert (left.get_ylabel(), right.get_ylabel()) == ("PSNR (dB)", "gain (dB per bit)")
 
 
 def test_rates_without_error_or_more_entropy_have_no_slope() -> None:
     curve = scores([4.0, 1.0, 0.0])
-    curve["perplexity"][:] = 2.0
-    rates = rates_and_distortions(curve, GREY_LEVELS)
-    assert np.isfinite(rates["psnr"].values).tolist() == [True, True, False]
-    assert np.isfinite(rates["bits_slope"].values).tolist() == [True, False, False]
-    assert not np.isfinite(rates["entropy_slope"]).any()
-
-
-def test_rate_is_drawn_with_its_slope_between_the_sizes() -> None:
-    rates = rates_and_distortions(scores([1024.0, 256.0, 64.0]), GREY_LEVELS)
-    left, right = rate_figure(rates, dimensions=2.0).axes
-    np.testing.assert_allclose(left.lines[0].get_xdata(), [2, 4, 6])
-    np.testing.assert_allclose(left.lines[1].get_xdata(), [1, 3, 5])
-    np.testing.assert_allclose(right.lines[0].get_xdata(), [3, 5])
-    np.testing.assert_allclose(right.lines[0].get_ydata(), [3.0103, 3.0103], rtol=1e-5)
-    # The fitted law has the slope of the curve, which follows it.
-    np.testing.assert_allclose(right.lines[2].get_ydata(), 3.0103, rtol=1e-5)
-    assert names(right) == ["6.02 / D, D = 2.0"]
-    assert right.get_ylim()[0] == 0
-    assert (left.get_ylabel(), right.get_ylabel()) == ("PSNR (dB)", "gain (dB per bit)")
-    assert len(rate_figure(rates, None).axes[1].lines) == 2
+    curve["entropy"][:] = 2.0
+    left, right = rate_figure(curve, None).axes
+    assert np.isfinite(left.lines[0].get_ydata()).tolist() == [True, True, False]
+    assert np.isfinite(right.lines[0].get_ydata()).tolist() == [True, False]
+    assert not np.isfinite(right.lines[1].get_ydata()).any()
+    assert len(right.lines) == 2
+    to_png(left.figure)  # it can be drawn
 
 
 def test_classes_are_rows_and_dictionaries_dots() -> None:
@@ -182,7 +177,9 @@ def test_use_is_drawn_in_per_cent_of_k_and_by_rank() -> None:
     counts = {4: np.array([1, 5, 0, 2]), 16: np.arange(16)}
     left, right = use_figure(scores([9.0, 3.0]), counts).axes
     np.testing.assert_array_equal(line(left, "perplexity"), [[4, 16], [50, 50]])
-    np.testing.assert_array_equal(line(left, "hold half of the patches"), [[4, 16], [25, 25]])
+    np.testing.assert_array_equal(line(left, "half"), [[4, 16], [25, 25]])
+    np.testing.assert_allclose(line(left, "Gini"), [[4, 16], [4, 16]])
+    assert [text.get_text() for text in left.texts] == ["Gini", "half", "perplexity", "live"]
     np.testing.assert_array_equal(line(right, "4"), [[1, 2, 3], [5 / 8, 2 / 8, 1 / 8]])
 
 
@@ -211,6 +208,20 @@ def test_names_keep_their_distance(wanted: list[float], placed: list[float]) -> 
 
 def test_more_names_than_fit_share_the_room() -> None:
     np.testing.assert_allclose(spread(np.full(5, 0.5), 0.4), [0, 0.25, 0.5, 0.75, 1], atol=1e-12)
+
+
+def test_ticks_have_no_exponents() -> None:
+    values = (0, 1e-5, 0.5, 7, 2.5, 1500, 4e9, 0.1 + 0.2)
+    assert [written_out(value) for value in values] == [
+        "0",
+        "0.00001",
+        "0.5",
+        "7",
+        "2.5",
+        "1,500",
+        "4,000,000,000",
+        "0.3",
+    ]
 
 
 def test_names_stand_at_the_height_of_their_lines_in_any_order() -> None:

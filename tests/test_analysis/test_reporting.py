@@ -142,7 +142,7 @@ def test_the_data_are_those_of_the_dictionaries(reported: tuple[Path, dict[str, 
     last = tree["k00030"]
     atoms = [int(text) for text in column(folder, "gallery-largest", "atom")]
     assert sorted(atoms) == list(range(30))
-    counts = [int(text) for text in column(folder, "gallery-largest", "patches")]
+    counts = [int(text) for text in column(folder, "gallery-largest", "count")]
     assert counts == last["count"].values[atoms].tolist()
     cells = set(columns(folder, "gallery-largest", "row", "col"))
     assert len(cells) == 30
