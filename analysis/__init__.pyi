@@ -4,11 +4,13 @@ from .galleries import Gallery, gallery
 from .kinds import centroid_kinds
 from .reconstruction import reconstruct
 from .reporting import report
+from .scoring import by_class, reconstruction_scores
 from .use import usage
 
 __all__ = [
     "ElbowInterval",
     "Gallery",
+    "by_class",
     "centroid_kinds",
     "decibels_per_bit",
     "dimensions_of_slope",
@@ -17,6 +19,7 @@ __all__ = [
     "gallery",
     "mse_curve",
     "reconstruct",
+    "reconstruction_scores",
     "report",
     "two_lines",
     "usage",

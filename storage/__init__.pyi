@@ -13,6 +13,7 @@ from .errors import (
     WorkerError,
 )
 from .geometry import PatchSpec
+from .image_writer import write_images
 from .patch_store import PatchStore, open_patches
 from .sources import ImageSource, class_names, open_images, open_labels
 
@@ -34,4 +35,5 @@ __all__ = [
     "open_images",
     "open_labels",
     "open_patches",
+    "write_images",
 ]

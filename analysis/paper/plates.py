@@ -95,7 +95,7 @@ def worst_plate(worst: xarray.Dataset, pixels: PixelScale) -> Figure:
     patches, centroids = worst["worst_patch"].values, worst["worst_centroid"].values
     rows, cols = patches.shape[1:3]
     scale = scale_to(TILE, max(rows, cols))
-    pitch = max(scale * cols + gap, dots(0.42))  # room for an index of five digits
+    pitch = max(scale * cols + gap, dots(0.36))  # room for an index of five digits
     across = (ALL - MARGIN - label) // pitch
     high = scale * rows
     block = 2 * high + PAIR_GAP + 2 * TEXT_LINE + dots(0.13)
