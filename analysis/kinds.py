@@ -50,13 +50,19 @@ MEANINGS = {
 }
 RULE = (
     f"A centroid is flat when the standard deviation of its pixels is below {FLAT:.0%} of the"
-    " largest level. For any other, a walk around its border counts how often brightness falls and"
-    f" rises again by {SWING:.0%} of the patch's range: never makes it a dot; once an edge, a"
-    " corner or a line end, told apart by how far the brightness changes in one direction only"
-    f" (at least {STRAIGHT_EDGE:g} of it an edge, at least {BENT_EDGE:g} a corner); twice a stroke"
-    f" or, where less than {STRAIGHT_LINE:g} of the change is along one axis, a curve; more often"
-    " is other."
+    " largest level. Of any other, a walk around the border counts how often brightness falls and"
+    f" rises again by {SWING:.0%} of the patch's own range: never for a dot, once for an edge, a"
+    " corner or a line end, twice for a stroke or a curve, more often for what is called other."
+    " Edges, corners and line ends differ in how much of the change between neighbouring pixels"
+    f" points one way (at least {STRAIGHT_EDGE:.0%} for an edge, {BENT_EDGE:.0%} for a corner),"
+    " strokes and curves in how much of it lies along one axis (at least"
+    f" {STRAIGHT_LINE:.0%} for a stroke)."
 ).replace("%", " %")
+
+
+def plural(kind: str) -> str:
+    """Name of many of a kind, as in edges."""
+    return kind if kind in ("flat", "other") else f"{kind}s"
 
 
 @dataclass(frozen=True)

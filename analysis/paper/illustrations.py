@@ -6,7 +6,7 @@ import xarray
 from analysis.experiment import Experiment
 from analysis.findings import Findings
 from analysis.investigation import Material
-from analysis.kinds import KINDS, kinds_of
+from analysis.kinds import KINDS, kinds_of, plural
 from analysis.paper.entry import ReportFigure, entry, long_table, table, table_of_lines, with_unit
 from analysis.paper.plates import (
     gallery_plate,
@@ -18,7 +18,6 @@ from analysis.paper.plates import (
 from analysis.use import usage
 from analysis.wording import count, listed, percent
 
-KIND_NAMES = {kind: kind if kind in ("flat", "other") else f"{kind}s" for kind in KINDS}
 EXAMPLES = 15  # of a kind; as many as fit
 AXES = ("row", "col", "channel")  # of a patch
 
@@ -84,7 +83,7 @@ def kinds_examples(experiment: Experiment, found: Findings) -> ReportFigure:
             places = np.linspace(0, len(chosen) - 1, min(EXAMPLES, len(chosen))).astype(int)
             chosen = chosen[places]
             share = percent(found.kinds[1][kind])
-            rows[f"{KIND_NAMES[kind]}, {share}"] = centroids[chosen]
+            rows[f"{plural(kind)}, {share}"] = centroids[chosen]
             lines += [
                 (k, kind, place, int(atom), int(counts[atom])) for place, atom in enumerate(chosen)
             ]

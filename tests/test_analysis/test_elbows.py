@@ -145,7 +145,7 @@ def test_a_smooth_curve_has_a_wide_interval_and_moves_with_the_range() -> None:
     k = np.array(STUDY)
     interval = elbow_interval(k, 1e4 * k**-0.4)
     assert interval is not None
-    assert interval.low < interval.high
+    assert interval.low < interval.estimate < interval.high
     by_largest = list(interval.by_largest.items())
     assert by_largest[0] == (300, 200)
     assert by_largest[-1] == (10000, interval.estimate)
