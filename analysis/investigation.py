@@ -1,8 +1,9 @@
 """From an experiment on disk to its findings: the numbers behind the answers and the figures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import xarray
 
 from analysis.curves import power_law
 from analysis.elbows import elbow, elbow_interval, two_lines
@@ -22,12 +23,16 @@ class Material:
 
     samples: label -> images. patches: (m, *patch_shape), with their centroids by K.
     rebuilt: one row per split.
+    coverage: what `coverage` returns, by K, of the patches that `Findings.unseen` names.
+    classes: what `by_class` returns, for a few K, over (k, label); None: not known.
     """
 
     samples: dict[str, list[np.ndarray]]
     patches: np.ndarray
     quantised: dict[int, Quantised]
     rebuilt: list[RebuiltRow]
+    coverage: dict[int, xarray.Dataset] = field(default_factory=dict)
+    classes: xarray.Dataset | None = None
 
 
 def investigate(experiment: Experiment) -> tuple[Findings, Material]:

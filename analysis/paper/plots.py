@@ -144,9 +144,9 @@ def rate_figure(curve: xarray.Dataset, dimensions: float | None) -> Figure:
 def classes_figure(scores: xarray.Dataset, pixels: PixelScale) -> Figure:
     """MSE of rebuilt images by their class, a dot for each dictionary.
 
-    scores: `mse` over (k, label), squared pixel levels, for a few K.
+    scores: `mse` over (k, label), squared pixel levels, for a few K; perhaps `name` of each label.
     """
-    labels = [str(label) for label in scores["label"].values]
+    labels = [str(label) for label in scores["name" if "name" in scores.coords else "label"].values]
     figure = new_figure(0.9 + 0.19 * len(labels))
     axes = figure.subplots()
     mse = scores["mse"].transpose("k", "label").values

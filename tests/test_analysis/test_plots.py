@@ -113,6 +113,13 @@ def test_classes_are_rows_and_dictionaries_dots() -> None:
     assert len(forms) == 2
 
 
+def test_classes_have_their_names_where_they_are_known() -> None:
+    mse = (("k", "label"), [[8.0, 4.0]])
+    by_class = xarray.Dataset({"mse": mse}, {"k": [4], "name": ("label", ["shoe", "bag"])})
+    (axes,) = classes_figure(by_class, GREY_LEVELS).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["shoe", "bag"]
+
+
 def test_classes_without_error_are_drawn_on_a_linear_axis() -> None:
     by_class = xarray.Dataset({"mse": (("k", "label"), [[0.0, 1.0]])}, {"k": [4], "label": [0, 1]})
     assert classes_figure(by_class, GREY_LEVELS).axes[0].get_xscale() == "linear"
