@@ -17,6 +17,7 @@ class Rebuilt:
 
     image: (height, width[, channels]) float64, pixel levels; 0 where no kept patch lies.
     labels: (m,) int64, the centroid of each kept patch, windows in reading order.
+    kept: (down, across) bool, which windows' patches are kept.
     cover: (height, width) int64, how many kept patches lie on each pixel.
     patch_mse: mean squared error of the kept patches, squared pixel levels; NaN for none.
     image_mse: mean squared error over all pixels of the image, squared pixel levels.
@@ -24,6 +25,7 @@ class Rebuilt:
 
     image: np.ndarray
     labels: np.ndarray
+    kept: np.ndarray
     cover: np.ndarray
     patch_mse: float
     image_mse: float
@@ -86,6 +88,7 @@ def rebuild(image: np.ndarray, centroids: np.ndarray, spec: PatchSpec) -> Rebuil
     return Rebuilt(
         image=result,
         labels=labels,
+        kept=kept,
         cover=cover,
         patch_mse=float(np.mean(errors**2)) if len(patches) else float("nan"),
         image_mse=float(np.mean((image - result) ** 2)),

@@ -1,0 +1,152 @@
+"""What a reader explores: a few images rebuilt at every K, and the atlas of each dictionary."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import xarray
+
+from analysis.experiment import Experiment
+from analysis.galleries import grid_shape
+from analysis.kinds import kinds_of
+from analysis.reconstruction import rebuild
+from analysis.sorting import sort_on_grid
+
+EXPLORED_BYTES = 8 << 20  # of arrays on the page; as text they take a third more
+NEAREST = 5  # neighbours of a centroid that are named
+_ROWS = 1 << 10  # of a block of distances
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Images that are explored.
+
+    names: what each is chosen by, its class or its place; the same in each split.
+    indices: split -> which image stands for each name. images: split -> (m, *image_shape).
+    classes: whether the names are classes.
+    """
+
+    names: tuple[str, ...]
+    indices: Mapping[str, Sequence[int]]
+    images: Mapping[str, np.ndarray]
+    classes: bool
+
+
+def explored_sizes(experiment: Experiment, shown: int) -> list[int]:
+    """The K that are explored: ascending, as long as their arrays fit into EXPLORED_BYTES.
+
+    shown: how many images are rebuilt at each K. Returns: at least the smallest K.
+    """
+    shape = experiment.image_shape
+    windows = int(np.prod(experiment.spec.grid(*shape[:2])))
+    images = 4 * shown * (int(np.prod(shape)) + windows)
+    facts = 4 + 4 + 1 + 4 * (NEAREST + 1)  # count, SSE share, kind, place and neighbours
+    dim = int(np.prod(experiment.patch_shape))
+    total, sizes = 0, []
+    for k in experiment.sizes:
+        total += images + k * (dim + facts)
+        if sizes and total > EXPLORED_BYTES:
+            break
+        sizes.append(k)
+    return sizes
+
+
+def rebuilt_images(experiment: Experiment, chosen: Chosen, sizes: Sequence[int]) -> xarray.Dataset:
+    """The chosen images rebuilt at each K.
+
+    Returns: a Dataset over k, split, shown (the chosen images), row, col[, channel]:
+        original (split, shown, row, col[, channel]) of the images' dtype;
+        rebuilt (k, split, shown, row, col[, channel]) float32, pixel levels;
+        atom (k, split, shown, down, across) int32, the centroid of each window, −1 where the
+        patch was not kept; mse (k, split, shown) float64, squared pixel levels; patches, distinct
+        (k, split, shown) int64, kept patches and centroids among them.
+    """
+    originals = np.stack(list(chosen.images.values()))
+    splits, shown, *shape = originals.shape
+    grid = experiment.spec.grid(*shape[:2])
+    rebuilt = np.empty((len(sizes), *originals.shape), np.float32)
+    atoms = np.full((len(sizes), splits, shown, *grid), -1, np.int32)
+    scores = np.empty((3, len(sizes), splits, shown))
+    for at, k in enumerate(sizes):
+        centroids = experiment.centroids(k)
+        for split, place in np.ndindex(splits, shown):
+            version = rebuild(originals[split, place], centroids, experiment.spec)
+            rebuilt[at, split, place] = version.image
+            atoms[at, split, place][version.kept] = version.labels
+            scores[:, at, split, place] = (
+                version.image_mse,
+                len(version.labels),
+                len(np.unique(version.labels)),
+            )
+    pixel = ("row", "col", "channel")[: len(shape)]
+    images = ("k", "split", "shown")
+    return xarray.Dataset(
+        {
+            "original": (("split", "shown", *pixel), originals),
+            "rebuilt": ((*images, *pixel), rebuilt),
+            "atom": ((*images, "down", "across"), atoms),
+            "mse": (images, scores[0]),
+            "patches": (images, scores[1].astype(np.int64)),
+            "distinct": (images, scores[2].astype(np.int64)),
+        },
+        coords={"k": list(sizes), "split": list(chosen.images), "shown": list(chosen.names)},
+    )
+
+
+def atlases(experiment: Experiment, sizes: Sequence[int]) -> dict[int, xarray.Dataset]:
+    """The atlas of each dictionary by K; sorting takes all threads that there are."""
+    with ThreadPoolExecutor() as threads:
+        return dict(zip(sizes, threads.map(lambda k: atlas(experiment, k), sizes), strict=True))
+
+
+def atlas(experiment: Experiment, k: int) -> xarray.Dataset:
+    """One dictionary, ordered so that neighbours look alike, with what is known of each centroid.
+
+    Returns: a Dataset over `atom`: centroids (atom, row, col[, channel]) float32; count int64;
+        share of the rows, sse_share of the SSE, float64; kind int64, an index into KINDS; near
+        (atom, nearest) int64, the nearest other centroids, nearest first, and their distance, L2
+        in pixel levels. Beside it `order` (down, across) int64, the atom in each cell of the
+        grid, −1 for none.
+    """
+    node = experiment.nodes[k]
+    centroids, counts, sse = (node[name].values for name in ("centroids", "count", "sse"))
+    near, distance = nearest_centroids(centroids, NEAREST)
+    return xarray.Dataset(
+        {
+            "centroids": (node["centroids"].dims, centroids),
+            "count": ("atom", counts),
+            "share": ("atom", counts / counts.sum()),
+            "sse_share": ("atom", sse / sse.sum() if sse.sum() else np.zeros(k)),
+            "kind": ("atom", kinds_of(centroids, experiment.pixels.largest)),
+            "near": (("atom", "nearest"), near),
+            "distance": (("atom", "nearest"), distance),
+            "order": (("down", "across"), sort_on_grid(centroids, *grid_shape(k))),
+        }
+    )
+
+
+def nearest_centroids(centroids: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest other centroids of each, ties to the lowest index.
+
+    centroids: (k, …). Returns: indices and L2 distances, (k, min(most, k − 1)), nearest first.
+    Memory: a block of 1024 × k float64.
+    """
+    flat = centroids.reshape(len(centroids), -1).astype(np.float64)
+    most = min(most, len(flat) - 1)
+    squares = (flat**2).sum(axis=1)
+    near = np.empty((len(flat), most), np.int64)
+    distance = np.empty((len(flat), most))
+    for start in range(0, len(flat), _ROWS):
+        rows = np.arange(start, min(start + _ROWS, len(flat)))
+        block = squares[rows, None] - 2 * flat[rows] @ flat.T + squares
+        block[rows - start, rows] = np.inf
+        # A few more than are asked for: the exact distances decide among them.
+        some = np.argpartition(block, min(most + 3, len(flat) - 1), axis=1)[:, : most + 3]
+        some.sort(axis=1)
+        exact = np.linalg.norm(flat[rows, None] - flat[some], axis=2)
+        exact[some == rows[:, None]] = np.inf
+        chosen = np.argsort(exact, axis=1, kind="stable")[:, :most]
+        near[rows] = np.take_along_axis(some, chosen, axis=1)
+        distance[rows] = np.take_along_axis(exact, chosen, axis=1)
+    return near, distance
