@@ -14,6 +14,7 @@ from analysis.reconstruction import rebuild
 from analysis.sorting import sort_on_grid
 
 EXPLORED_BYTES = 8 << 20  # of arrays on the page; as text they take a third more
+UNLABELLED = 10  # images shown of a split whose classes are unknown
 NEAREST = 5  # neighbours of a centroid that are named
 _ROWS = 1 << 10  # of a block of distances
 
@@ -43,7 +44,7 @@ def explored_sizes(experiment: Experiment, shown: int) -> list[int]:
     images = 4 * shown * (int(np.prod(shape)) + windows)
     facts = 4 + 4 + 1 + 4 * (NEAREST + 1)  # count, SSE share, kind, place and neighbours
     dim = int(np.prod(experiment.patch_shape))
-    total, sizes = 0, []
+    total, sizes = 0, list[int]()
     for k in experiment.sizes:
         total += images + k * (dim + facts)
         if sizes and total > EXPLORED_BYTES:
@@ -150,3 +151,23 @@ def nearest_centroids(centroids: np.ndarray, most: int) -> tuple[np.ndarray, np.
         near[rows] = np.take_along_axis(some, chosen, axis=1)
         distance[rows] = np.take_along_axis(exact, chosen, axis=1)
     return near, distance
+
+
+def choose_images(experiment: Experiment) -> Chosen:
+    """The images that are explored: of each split the most typical one of each class.
+
+    Typical: with the median number of kept patches, of several the first. Without classes the
+    first ten of the store's random order.
+    """
+    indices: dict[str, list[int]] = {}
+    names: tuple[str, ...] = ()
+    for split in experiment.splits:
+        store = experiment.store(split)
+        indices[split] = store.order[:UNLABELLED].tolist()
+    shown = min(map(len, indices.values()))
+    names = tuple(str(place) for place in range(1, shown + 1))
+    images = {
+        split: experiment.images(split).read(np.array(chosen[:shown]))
+        for split, chosen in indices.items()
+    }
+    return Chosen(names, indices, images, classes=False)

@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from analysis.answers import Answer
 from analysis.experiment import Experiment
 from analysis.findings import Findings
+from analysis.page.embedding import Embedded
 from analysis.paper.figures import ReportFigure
 from analysis.wording import listed, number, percent, unbroken
 
@@ -23,6 +24,7 @@ def render(
     written: Sequence[Answer],
     figures: Sequence[ReportFigure],
     digest: str,
+    embedded: Embedded,
 ) -> str:
     """The page as HTML text; nothing in it is loaded from elsewhere."""
     environment = Environment(
@@ -40,6 +42,7 @@ def render(
     environment.filters["unbroken"] = unbroken
     return environment.from_string(source).render(
         found=found,
+        embedded=embedded,
         facts=experiment.facts,
         answers=list(zip(SECTIONS, written, strict=True)),
         figures=numbered,

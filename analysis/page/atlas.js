@@ -1,0 +1,84 @@
+// Draws the atlas. cb_obj: a control that changed, or an event of the pointer on the board.
+const at = controls.size ? controls.size.categories.indexOf(controls.size.value) : 0
+const one = Object.fromEntries(
+  Object.entries(dictionaries.data).map(([name, column]) => [name, column[at]]))
+const [rows, cols, channels = 1] = patch
+const area = rows * cols * channels
+const {k} = one
+const across = one.order.shape[1]
+const down = one.order.shape[0]
+const [high, wide] = [rows + line, cols + line]
+const NDArray = one.blank.constructor
+const moved = cb_obj?.event_name
+const nearest = k > 1 ? one.near.shape[1] : 0
+
+function tile(atom) {
+  return shade(part(one.centroids, atom * area, area), channels, 255)
+}
+
+function neighbours(atom) {
+  return Array.from(part(one.near, atom * nearest, nearest))
+}
+
+function show(atom) {
+  const tall = rows / cols
+  const atoms = [atom, ...neighbours(atom)]
+  const x = atoms.map((_, i) => (i % 3) * (1 + places.gap))
+  const y = atoms.map((_, i) => Math.floor(i / 3) * (tall + places.caption + places.gap))
+  near.data = {
+    image: atoms.map((one) => new NDArray(tile(one), [rows, cols])),
+    x, y,
+    bottom: y.map((top) => top + tall),
+    words: atoms.map((one) => `${one}`),
+  }
+  const total = one.count.reduce((sum, count) => sum + count, 0)
+  const distances = Array.from(part(one.distance, atom * nearest, nearest))
+  words.text = `Centroid <b>${atom}</b>, ${kinds[one.kind[atom]]}: nearest to ` +
+    `<b>${number(one.count[atom], 9)}</b> patches (${percent(one.count[atom] / total)}), ` +
+    `${percent(one.sse_share[atom])} of the SSE.` +
+    (nearest ? ` Its nearest neighbours are ${distances.map((d) => number(d, 3)).join(", ")} ${level} away.` : "")
+}
+
+if (moved) {
+  const cell = Math.floor(cb_obj.y / high) * across + Math.floor(cb_obj.x / wide)
+  const place = board.data.cells[0].indexOf(cell)
+  const inside = cb_obj.x >= 0 && cb_obj.x < across * wide && place >= 0
+  if (inside) show(tiles.data.atom[place])
+  return
+}
+
+// Cell of each atom: as they look alike, or by rank in reading order.
+const order = orders[controls.order.active]
+const by = {use: one.count, error: one.sse_share}[order]
+const atoms = by
+  ? Array.from({length: k}, (_, atom) => atom).sort((a, b) => by[b] - by[a] || a - b)
+  : Array.from(one.order)
+const cells = atoms.map((_, cell) => cell).filter((cell) => atoms[cell] >= 0)
+const placed = cells.map((cell) => atoms[cell])
+
+const [height, width] = [down * high - line, across * wide - line]
+const pixels = new Uint32Array(height * width)  // lines and empty cells stay transparent
+placed.forEach((atom, i) => {
+  const [top, left] = [Math.floor(cells[i] / across) * high, (cells[i] % across) * wide]
+  const levels = tile(atom)
+  for (let row = 0; row < rows; row++) {
+    pixels.set(levels.subarray(row * cols, (row + 1) * cols), (top + row) * width + left)
+  }
+})
+board.data = {image: [new NDArray(pixels, [height, width])], width: [width], height: [height],
+  cells: [cells]}
+const total = one.count.reduce((sum, count) => sum + count, 0)
+tiles.data = {
+  x: cells.map((cell) => (cell % across) * wide - line / 2),
+  y: cells.map((cell) => Math.floor(cell / across) * high - line / 2),
+  atom: placed,
+  count: placed.map((atom) => one.count[atom]),
+  share: placed.map((atom) => one.count[atom] / total),
+  sse_share: placed.map((atom) => one.sse_share[atom]),
+  kind: placed.map((atom) => kinds[one.kind[atom]]),
+  near: placed.map((atom) => neighbours(atom).join(", ")),
+}
+plot.x_range.setv({start: -line, end: width + line})
+plot.y_range.setv({start: height + line, end: -line})
+plot.aspect_ratio = (width + 2 * line) / (height + 2 * line)
+show(placed[0])
