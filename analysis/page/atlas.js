@@ -56,21 +56,26 @@ const atoms = by
 const cells = atoms.map((_, cell) => cell).filter((cell) => atoms[cell] >= 0)
 const placed = cells.map((cell) => atoms[cell])
 
-const [height, width] = [down * high - line, across * wide - line]
-const pixels = new Uint32Array(height * width)  // lines and empty cells stay transparent
+// Lines around the tiles; empty cells stay transparent.
+const [height, width] = [down * high + line, across * wide + line]
+const pixels = new Uint32Array(height * width)
 placed.forEach((atom, i) => {
   const [top, left] = [Math.floor(cells[i] / across) * high, (cells[i] % across) * wide]
-  const levels = tile(atom)
+  const shades = tile(atom)
+  for (let row = 0; row < high + line; row++) {
+    pixels.fill(line_shade, (top + row) * width + left, (top + row) * width + left + wide + line)
+  }
   for (let row = 0; row < rows; row++) {
-    pixels.set(levels.subarray(row * cols, (row + 1) * cols), (top + row) * width + left)
+    const start = (top + line + row) * width + left + line
+    pixels.set(shades.subarray(row * cols, (row + 1) * cols), start)
   }
 })
 board.data = {image: [new NDArray(pixels, [height, width])], width: [width], height: [height],
   cells: [cells]}
 const total = one.count.reduce((sum, count) => sum + count, 0)
 tiles.data = {
-  x: cells.map((cell) => (cell % across) * wide - line / 2),
-  y: cells.map((cell) => Math.floor(cell / across) * high - line / 2),
+  x: cells.map((cell) => (cell % across) * wide + line / 2),
+  y: cells.map((cell) => Math.floor(cell / across) * high + line / 2),
   atom: placed,
   count: placed.map((atom) => one.count[atom]),
   share: placed.map((atom) => one.count[atom] / total),
@@ -78,7 +83,10 @@ tiles.data = {
   kind: placed.map((atom) => kinds[one.kind[atom]]),
   near: placed.map((atom) => neighbours(atom).join(", ")),
 }
-plot.x_range.setv({start: -line, end: width + line})
-plot.y_range.setv({start: height + line, end: -line})
-plot.aspect_ratio = (width + 2 * line) / (height + 2 * line)
+// A whole number of screen dots to a pixel, where there is room, keeps all lines alike.
+const room = plot.inner_width * devicePixelRatio
+const shown = room > width ? room / Math.floor(room / width) : width
+plot.x_range.setv({start: 0, end: shown, reset_start: 0, reset_end: shown})
+plot.y_range.setv({start: height, end: 0, reset_start: height, reset_end: 0})
+plot.aspect_ratio = shown / height
 show(placed[0])

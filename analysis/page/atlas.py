@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 import xarray
-from bokeh.models import ColumnDataSource, CustomJS, Div, HoverTool
+from bokeh.models import ColumnDataSource, CustomJS, HoverTool
 from bokeh.plotting import figure
 
+from analysis.galleries import LINE_COLOUR
 from analysis.kinds import KINDS
 from analysis.page.widgets import (
     MARK,
@@ -16,11 +17,13 @@ from analysis.page.widgets import (
     image_source,
     picture,
     size_slider,
+    text,
 )
 from analysis.pixels import PixelScale
 
 ORDERS = ("likeness", "use", "error")
 LINE = 1  # between tiles, pixels of a centroid
+LINE_SHADE = 0xFF000000 | LINE_COLOUR[2] << 16 | LINE_COLOUR[1] << 8 | LINE_COLOUR[0]
 NEAR_GAP, NEAR_CAPTION = 0.15, 0.3  # in widths of a tile
 
 
@@ -76,7 +79,7 @@ def atlas_view(
     near = ColumnDataSource(
         {name: [] for name in ("image", "x", "y", "bottom", "words")}, name="atlas-near"
     )
-    words = Div(name="atlas-words", sizing_mode="stretch_width", margin=0)
+    words = text("atlas-words")
     plot = _board(board, tiles, patch)
     draw = CustomJS(
         args={
@@ -85,6 +88,7 @@ def atlas_view(
             "orders": list(ORDERS),
             "patch": list(patch),
             "line": LINE,
+            "line_shade": LINE_SHADE,
             "places": {"gap": NEAR_GAP, "caption": NEAR_CAPTION},
             "level": pixels.level,
             "controls": controls,
@@ -142,6 +146,6 @@ def _near(near: ColumnDataSource, patch: tuple[int, ...]) -> figure:
         text_font_size="0.75rem",
         text_color=SOFT,
         text_baseline="top",
-        y_offset=2,
+        y_offset=4,
     )
     return plot

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import xarray
-from bokeh.models import ColumnDataSource, CustomJS, Div, HoverTool, LinearColorMapper
+from bokeh.models import ColumnDataSource, CustomJS, HoverTool, LinearColorMapper
 from bokeh.palettes import interp_palette
 from bokeh.plotting import figure
 
@@ -17,6 +17,7 @@ from analysis.page.widgets import (
     image_source,
     picture,
     size_slider,
+    text,
 )
 from analysis.pixels import PixelScale
 from analysis.wording import SPLIT_NAMES
@@ -64,10 +65,7 @@ def explorer(
     }
     if len(sizes) > 1:
         controls["size"] = size_slider("explorer-k", sizes, first)
-    words = {
-        name: Div(name=f"explorer-{name}", sizing_mode="stretch_width", margin=0)
-        for name in ("score", "error-words", "made-words")
-    }
+    words = {name: text(f"explorer-{name}") for name in ("score", "error-words", "made-words")}
     draw = CustomJS(
         args={
             "data": _data(seen, spec, pixels),
@@ -161,7 +159,7 @@ def _made_of(tiles: ColumnDataSource, spec: PatchSpec) -> figure:
         text_font_size="0.7rem",
         text_color=SOFT,
         text_baseline="top",
-        y_offset=2,
+        y_offset=4,
     )
     plot.add_tools(
         HoverTool(

@@ -30,5 +30,5 @@ function number(value, digits = 4) {
 }
 
 function percent(share) {
-  return `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`
+  return `${number(100 * share, share < 0.0995 ? 2 : 3)}\u00a0%`
 }

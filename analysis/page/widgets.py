@@ -7,9 +7,10 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from bokeh.models import CategoricalSlider, ColumnDataSource, InlineStyleSheet, RadioGroup
+from bokeh.models import CategoricalSlider, ColumnDataSource, Div, InlineStyleSheet, RadioGroup
 from bokeh.plotting import figure
 
+EDGE = 0.006
 MARK, SOFT = "#e69f00", "#80858c"  # seen on light and dark
 # Native radio buttons, which every keyboard and screen reader knows, drawn as pills.
 _PILLS = InlineStyleSheet(
@@ -42,6 +43,7 @@ _SLIDER = InlineStyleSheet(
 .noUi-connects { border-radius: 999px; }
 """
 )
+_WORDS = InlineStyleSheet(css=":host, .bk-clearfix { font: inherit; color: inherit; }")
 _PICTURE = InlineStyleSheet(css=":host { touch-action: pan-y pinch-zoom; }")
 
 
@@ -83,8 +85,9 @@ def picture(name: str, height: float, width: float, **options: Any) -> figure:
     """
     plot = figure(
         name=name,
-        x_range=(0, width),
-        y_range=(height, 0),
+        # room for the outer half of a line that runs along the edge
+        x_range=(-EDGE * width, (1 + EDGE) * width),
+        y_range=((1 + EDGE) * height, -EDGE * height),
         aspect_ratio=width / height,
         sizing_mode="stretch_width",
         min_border=0,
@@ -100,6 +103,11 @@ def picture(name: str, height: float, width: float, **options: Any) -> figure:
     plot.axis.visible = False
     plot.grid.visible = False
     return plot
+
+
+def text(name: str) -> Div:
+    """Words that a script writes, in the fonts and colours around them."""
+    return Div(name=name, sizing_mode="stretch_width", margin=0, stylesheets=[_WORDS])
 
 
 def image_source(name: str, height: int, width: int) -> ColumnDataSource:
