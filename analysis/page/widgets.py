@@ -43,7 +43,7 @@ _SLIDER = InlineStyleSheet(
 .noUi-connects { border-radius: 999px; }
 """
 )
-_WORDS = InlineStyleSheet(css=":host, .bk-clearfix { font: inherit; color: inherit; }")
+_WORDS = InlineStyleSheet(css=":host, .bk-clearfix { font: inherit; color: inherit; width: 100%; }")
 _PICTURE = InlineStyleSheet(css=":host { touch-action: pan-y pinch-zoom; }")
 
 
