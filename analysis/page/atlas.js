@@ -39,6 +39,11 @@ function show(atom) {
     (nearest ? ` Its nearest neighbours are ${distances.map((d) => number(d, 3)).join(", ")} ${level} away.` : "")
 }
 
+if (cb_obj == controls.atom) {
+  const atom = controls.atom.value
+  if (atom != null && atom >= 0 && atom < k) show(Math.floor(atom))
+  return
+}
 if (moved) {
   const cell = Math.floor(cb_obj.y / high) * across + Math.floor(cb_obj.x / wide)
   const place = board.data.cells[0].indexOf(cell)
@@ -49,9 +54,13 @@ if (moved) {
 
 // Cell of each atom: as they look alike, or by rank in reading order.
 const order = orders[controls.order.active]
-const by = {use: one.count, error: one.sse_share}[order]
-const atoms = by
-  ? Array.from({length: k}, (_, atom) => atom).sort((a, b) => by[b] - by[a] || a - b)
+const ranks = {
+  use: (a, b) => one.count[b] - one.count[a],
+  error: (a, b) => one.sse_share[b] - one.sse_share[a],
+  kind: (a, b) => one.kind[a] - one.kind[b] || one.count[b] - one.count[a],
+}
+const atoms = order in ranks
+  ? Array.from({length: k}, (_, atom) => atom).sort((a, b) => ranks[order](a, b) || a - b)
   : Array.from(one.order)
 const cells = atoms.map((_, cell) => cell).filter((cell) => atoms[cell] >= 0)
 const placed = cells.map((cell) => atoms[cell])
@@ -89,4 +98,5 @@ const shown = room > width ? room / Math.floor(room / width) : width
 plot.x_range.setv({start: 0, end: shown, reset_start: 0, reset_end: shown})
 plot.y_range.setv({start: height, end: 0, reset_start: height, reset_end: 0})
 plot.aspect_ratio = shown / height
+controls.atom.high = k - 1
 show(placed[0])
