@@ -7,14 +7,13 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from bokeh.models import CategoricalSlider, ColumnDataSource, Div, InlineStyleSheet, RadioGroup
+from bokeh.models import CategoricalSlider, ColumnDataSource, Div, RadioGroup
 from bokeh.plotting import figure
 
 EDGE = 0.006
 MARK, SOFT = "#e69f00", "#80858c"  # seen on light and dark
 # Native radio buttons, which every keyboard and screen reader knows, drawn as pills.
-_PILLS = InlineStyleSheet(
-    css="""
+_PILLS = """
 :host { width: auto; }
 .bk-input-group { display: flex; flex-flow: row wrap; gap: 0.35rem; }
 .bk-input-group > label { position: relative; margin: 0; padding: 0.3rem 0.7rem; cursor: pointer;
@@ -27,9 +26,7 @@ _PILLS = InlineStyleSheet(
   outline-offset: 2px; }
 input { position: absolute; inset: 0; opacity: 0; margin: 0; cursor: pointer; }
 """
-)
-_SLIDER = InlineStyleSheet(
-    css="""
+_SLIDER = """
 :host { --handle: 1.4rem; padding: 0 0.7rem; box-sizing: border-box; }
 .bk-slider-title { font: 600 1rem/1.4 var(--sans); color: var(--ink); margin-left: -0.7rem; }
 .bk-slider-value { font-variant-numeric: tabular-nums; }
@@ -42,9 +39,8 @@ _SLIDER = InlineStyleSheet(
 .noUi-handle:focus-visible { outline: 3px solid var(--focus); outline-offset: 2px; }
 .noUi-connects { border-radius: 999px; }
 """
-)
-_WORDS = InlineStyleSheet(css=":host, .bk-clearfix { font: inherit; color: inherit; }")
-_PICTURE = InlineStyleSheet(css=":host { touch-action: pan-y pinch-zoom; }")
+_WORDS = ":host, .bk-clearfix { font: inherit; color: inherit; }"
+_PICTURE = ":host { touch-action: pan-y pinch-zoom; }"
 
 
 def code(name: str) -> str:
