@@ -6,6 +6,7 @@ from analysis.findings import Findings
 from analysis.page.atlas import atlas_source, atlas_view
 from analysis.page.embedding import Embedded, embed
 from analysis.page.explorer import explorer
+from analysis.page.panels import panels
 
 
 def interactive_parts(experiment: Experiment, found: Findings, chosen: Chosen) -> Embedded:
@@ -16,4 +17,9 @@ def interactive_parts(experiment: Experiment, found: Findings, chosen: Chosen) -
     seen = rebuilt_images(experiment, chosen, sizes)
     explored, draw = explorer(seen, source, experiment.spec, experiment.pixels, first)
     board, draw_board = atlas_view(source, experiment.patch_shape, experiment.pixels, first)
-    return embed(explored | board, [draw, draw_board])
+    charts = {
+        f"{name}-{at}": chart
+        for name, several in panels(experiment, found).items()
+        for at, chart in enumerate(several)
+    }
+    return embed(explored | board | charts, [draw, draw_board])

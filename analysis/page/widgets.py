@@ -39,7 +39,7 @@ _SLIDER = """
 .noUi-handle:focus-visible { outline: 3px solid var(--focus); outline-offset: 2px; }
 .noUi-connects { border-radius: 999px; }
 """
-_WORDS = ":host, .bk-clearfix { font: inherit; color: inherit; }"
+_WORDS = ":host, .bk-clearfix { font: inherit; color: inherit; width: 100%; }"
 _PICTURE = ":host { touch-action: pan-y pinch-zoom; }"
 
 
