@@ -10,7 +10,6 @@ from bokeh.models import (
     ColumnDataSource,
     CustomJSTickFormatter,
     HoverTool,
-    InlineStyleSheet,
     LogTicker,
     Span,
 )
@@ -29,8 +28,8 @@ Item = TypeVar("Item")
 MOST_CURVES = 6  # that are told apart by shades
 MOST_POINTS = 120  # of a curve that is not over K
 _THOUSANDS = "return Number(tick.toPrecision(6)).toLocaleString('en')"
-_NAMES = InlineStyleSheet(css=".bk-label { color: var(--ink) !important; }")
-_STYLE = InlineStyleSheet(css=":host { touch-action: pan-y pinch-zoom; }")
+_NAMES = ".bk-label { color: var(--ink) !important; }"
+_STYLE = ":host { touch-action: pan-y pinch-zoom; }"
 
 
 @dataclass(frozen=True)

@@ -7,21 +7,13 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from bokeh.models import (
-    CategoricalSlider,
-    ColumnDataSource,
-    Div,
-    InlineStyleSheet,
-    RadioGroup,
-    Spinner,
-)
+from bokeh.models import CategoricalSlider, ColumnDataSource, Div, RadioGroup, Spinner
 from bokeh.plotting import figure
 
 EDGE = 0.006
 MARK, SOFT = "#e69f00", "#80858c"  # seen on light and dark
 # Native radio buttons, which every keyboard and screen reader knows, drawn as pills.
-_PILLS = InlineStyleSheet(
-    css="""
+_PILLS = """
 :host { width: auto; }
 .bk-input-group { display: flex; flex-flow: row wrap; gap: 0.35rem; }
 .bk-input-group > label { position: relative; margin: 0; padding: 0.3rem 0.7rem; cursor: pointer;
@@ -34,9 +26,7 @@ _PILLS = InlineStyleSheet(
   outline-offset: 2px; }
 input { position: absolute; inset: 0; opacity: 0; margin: 0; cursor: pointer; }
 """
-)
-_SLIDER = InlineStyleSheet(
-    css="""
+_SLIDER = """
 :host { --handle: 1.4rem; padding: 0 0.7rem; box-sizing: border-box; }
 .bk-slider-title { font: 600 1rem/1.4 var(--sans); color: var(--ink); margin-left: -0.7rem; }
 .bk-slider-value { font-variant-numeric: tabular-nums; }
@@ -49,17 +39,14 @@ _SLIDER = InlineStyleSheet(
 .noUi-handle:focus-visible { outline: 3px solid var(--focus); outline-offset: 2px; }
 .noUi-connects { border-radius: 999px; }
 """
-)
-_FIELD = InlineStyleSheet(
-    css="""
+_FIELD = """
 label { font: 500 0.8rem/1.3 var(--sans); color: var(--soft); }
 input.bk-input { font: 0.875rem/1.3 var(--sans); color: var(--ink); background: var(--paper);
   border: 1px solid var(--rule); border-radius: 6px; }
 input.bk-input:focus { outline: 3px solid var(--focus); outline-offset: 1px; box-shadow: none; }
 """
-)
-_WORDS = InlineStyleSheet(css=":host, .bk-clearfix { font: inherit; color: inherit; width: 100%; }")
-_PICTURE = InlineStyleSheet(css=":host { touch-action: pan-y pinch-zoom; }")
+_WORDS = ":host, .bk-clearfix { font: inherit; color: inherit; width: 100%; }"
+_PICTURE = ":host { touch-action: pan-y pinch-zoom; }"
 
 
 def code(name: str) -> str:
