@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import xarray
@@ -11,12 +12,17 @@ from sklearn.neighbors import NearestNeighbors
 from analysis.experiment import Experiment
 from analysis.galleries import grid_shape
 from analysis.kinds import kinds_of
-from analysis.reconstruction import rebuild
+from analysis.rebuilding import Rebuilder
 from analysis.sorting import sort_on_grid
+from storage import PatchStore
 
 EXPLORED_BYTES = 8 << 20  # of arrays on the page; as text they take a third more
 UNLABELLED = 10  # images shown of a split whose classes are unknown
+CROPPED_VALUES = 1 << 16  # of an image that is explored, at most
 NEAREST = 5  # neighbours of a centroid that are named
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -24,34 +30,36 @@ class Chosen:
     """Images that are explored.
 
     names: what each is chosen by, its class or its place; the same in each split.
-    indices: split -> which image stands for each name. images: split -> (m, *image_shape).
-    classes: whether the names are classes.
+    indices: split -> which image stands for each name.
+    images: split -> (m, row, col[, channel]), whole or the middle of large ones.
     """
 
     names: tuple[str, ...]
     indices: Mapping[str, Sequence[int]]
     images: Mapping[str, np.ndarray]
-    classes: bool
 
 
-def explored_sizes(experiment: Experiment, shown: int) -> list[int]:
-    """The K that are explored: ascending, as long as their arrays fit into EXPLORED_BYTES.
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """So many of the items at most, in even steps, the first and the last among them."""
+    places = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)
+    return [items[place] for place in places]
 
-    shown: how many images are rebuilt at each K. Returns: at least the smallest K.
+
+def explored_sizes(experiment: Experiment, chosen: Chosen) -> list[int]:
+    """The K that are explored: all, or where EXPLORED_BYTES are too few for them as many as fit.
+
+    Returns: ascending, in even steps through the list; at least the smallest.
     """
-    shape = experiment.image_shape
-    windows = int(np.prod(experiment.spec.grid(*shape[:2])))
-    images = 4 * shown * (int(np.prod(shape)) + windows)
+    splits, shape = len(chosen.images), next(iter(chosen.images.values())).shape
+    windows = int(np.prod(experiment.spec.grid(*shape[1:3])))
+    images = 4 * splits * (int(np.prod(shape)) + shape[0] * windows)
     facts = 4 + 4 + 1 + 4 * (NEAREST + 1)  # count, SSE share, kind, place and neighbours
     dim = int(np.prod(experiment.patch_shape))
-    sizes: list[int] = []
-    total = 0
-    for k in experiment.sizes:
-        total += images + k * (dim + facts)
-        if sizes and total > EXPLORED_BYTES:
-            break
-        sizes.append(k)
-    return sizes
+    for most in range(len(experiment.sizes), 1, -1):
+        sizes = evenly(experiment.sizes, most)
+        if sum(images + k * (dim + facts) for k in sizes) <= EXPLORED_BYTES:
+            return sizes
+    return experiment.sizes[:1]
 
 
 def rebuilt_images(experiment: Experiment, chosen: Chosen, sizes: Sequence[int]) -> xarray.Dataset:
@@ -66,31 +74,33 @@ def rebuilt_images(experiment: Experiment, chosen: Chosen, sizes: Sequence[int])
     """
     originals = np.stack(list(chosen.images.values()))
     splits, shown, *shape = originals.shape
+    stack = originals.reshape(-1, *shape)
     grid = experiment.spec.grid(*shape[:2])
-    rebuilt = np.empty((len(sizes), *originals.shape), np.float32)
-    atoms = np.full((len(sizes), splits, shown, *grid), -1, np.int32)
-    scores = np.empty((3, len(sizes), splits, shown))
+    rebuilt = np.empty((len(sizes), *stack.shape), np.float32)
+    atoms = np.full((len(sizes), len(stack), *grid), -1, np.int32)
+    mse, distinct = np.empty((2, len(sizes), len(stack)))
     for at, k in enumerate(sizes):
-        centroids = experiment.centroids(k)
-        for split, place in np.ndindex(splits, shown):
-            version = rebuild(originals[split, place], centroids, experiment.spec)
-            rebuilt[at, split, place] = version.image
-            atoms[at, split, place][version.kept] = version.labels
-            scores[:, at, split, place] = (
-                version.image_mse,
-                len(version.labels),
-                len(np.unique(version.labels)),
-            )
+        found = Rebuilder(experiment.centroids(k), experiment.spec, stack.dtype).rebuild(stack)
+        rebuilt[at] = found.images
+        atoms[at][found.kept] = found.labels
+        mse[at] = ((stack - found.images) ** 2).reshape(len(stack), -1).mean(axis=1)
+        distinct[at] = [len(np.unique(image[image >= 0])) for image in atoms[at]]
+    patches = (atoms >= 0).sum(axis=(2, 3))
+
+    def parted(values: np.ndarray) -> np.ndarray:
+        """(k, split · shown, …) -> (k, split, shown, …)."""
+        return values.reshape(len(sizes), splits, shown, *values.shape[2:])
+
     pixel = ("row", "col", "channel")[: len(shape)]
     images = ("k", "split", "shown")
     return xarray.Dataset(
         {
             "original": (("split", "shown", *pixel), originals),
-            "rebuilt": ((*images, *pixel), rebuilt),
-            "atom": ((*images, "down", "across"), atoms),
-            "mse": (images, scores[0]),
-            "patches": (images, scores[1].astype(np.int64)),
-            "distinct": (images, scores[2].astype(np.int64)),
+            "rebuilt": ((*images, *pixel), parted(rebuilt)),
+            "atom": ((*images, "down", "across"), parted(atoms)),
+            "mse": (images, parted(mse)),
+            "patches": (images, parted(patches)),
+            "distinct": (images, parted(distinct.astype(np.int64))),
         },
         coords={"k": list(sizes), "split": list(chosen.images), "shown": list(chosen.names)},
     )
@@ -147,20 +157,55 @@ def nearest_centroids(centroids: np.ndarray, most: int) -> tuple[np.ndarray, np.
 
 
 def choose_images(experiment: Experiment) -> Chosen:
-    """The images that are explored: of each split the most typical one of each class.
+    """The images that are explored: of each split one of each class, the most typical.
 
-    Typical: with the median number of kept patches, of several the first. Without classes the
-    first ten of the store's random order.
+    Typical: with the median number of kept patches in its class; of several the first. Where the
+    classes are not known the first UNLABELLED images of the store's random order. Of images that
+    are large fewer are taken, and of each the middle.
     """
+    labels = {split: experiment.labels(split) for split in experiment.splits}
+    names = experiment.class_names
     indices: dict[str, list[int]] = {}
-    names: tuple[str, ...] = ()
-    for split in experiment.splits:
+    for split, classes in labels.items():
         store = experiment.store(split)
-        indices[split] = store.order[:UNLABELLED].tolist()
-    shown = min(map(len, indices.values()))
-    names = tuple(str(place) for place in range(1, shown + 1))
+        if names is None or classes is None:
+            names = None
+            indices[split] = store.order[:UNLABELLED].tolist()
+        else:
+            indices[split] = _typical(store, classes, len(names))
+    middle = _middle(experiment)
+    values = int(np.prod([part.stop - part.start for part in middle]))
+    most = max(1, EXPLORED_BYTES // 8 // (8 * values * len(indices)))
+    shown = min(most, *map(len, indices.values()))
     images = {
-        split: experiment.images(split).read(np.array(chosen[:shown]))
-        for split, chosen in indices.items()
+        split: experiment.images(split).read(np.array(found[:shown]))[:, *middle]
+        for split, found in indices.items()
     }
-    return Chosen(names, indices, images, classes=False)
+    if names is None:
+        names = tuple(str(place) for place in range(1, shown + 1))
+    return Chosen(names[:shown], indices, images)
+
+
+def _middle(experiment: Experiment) -> tuple[slice, ...]:
+    """The part of each image that is shown: all of it, or CROPPED_VALUES around its middle."""
+    shape, patch = experiment.image_shape, experiment.patch_shape
+    values = int(np.prod(shape))
+    shrink = max(1.0, (values / CROPPED_VALUES) ** 0.5)
+    parts = []
+    for whole, least in zip(shape[:2], patch, strict=False):
+        length = max(least, int(whole / shrink))
+        start = (whole - length) // 2
+        parts.append(slice(start, start + length))
+    return (*parts, *(slice(0, channels) for channels in shape[2:]))
+
+
+def _typical(store: PatchStore, labels: np.ndarray, classes: int) -> list[int]:
+    """Of each class the first image with the median number of kept patches."""
+    counts = np.empty(len(labels), np.int64)
+    counts[store.order] = np.diff(store.offsets)
+    found = []
+    for label in range(classes):
+        members = np.flatnonzero(labels == label)
+        ranked = members[np.argsort(counts[members], kind="stable")]
+        found.append(int(ranked[(len(ranked) - 1) // 2]))
+    return found

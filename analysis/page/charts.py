@@ -1,8 +1,7 @@
 """Curves that answer the pointer with their numbers; each panel as in the paper's figure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from bokeh.models import (
@@ -16,6 +15,7 @@ from bokeh.models import (
 from bokeh.palettes import Viridis256
 from bokeh.plotting import figure
 
+from analysis.exploration import evenly
 from analysis.page.widgets import MARK
 
 # After Okabe and Ito, told apart by colour-blind readers, on light and on dark
@@ -24,7 +24,6 @@ SHADES = Viridis256[30:230]  # seen on light and on dark
 DASHES = ("solid", "dashed", "dotdash", "dotted")
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star", "plus")
 HEIGHT = 300
-Item = TypeVar("Item")
 MOST_CURVES = 6  # that are told apart by shades
 MOST_POINTS = 120  # of a curve that is not over K
 _THOUSANDS = "return Number(tick.toPrecision(6)).toLocaleString('en')"
@@ -85,9 +84,9 @@ def by_size(
 ) -> figure:
     """A curve for each K, or for some where they are many; curves: K -> (x, y)."""
     plot = _plot(name, x, y)
-    chosen = _evenly(list(curves), MOST_CURVES)
-    for k, shade in zip(chosen, _evenly(SHADES, len(chosen)), strict=True):
-        across, up = (np.array(_evenly(list(values), MOST_POINTS)) for values in curves[k])
+    chosen = evenly(list(curves), MOST_CURVES)
+    for k, shade in zip(chosen, evenly(SHADES, len(chosen)), strict=True):
+        across, up = (np.array(evenly(list(values), MOST_POINTS)) for values in curves[k])
         source = ColumnDataSource({"x": across, "y": up, "k": np.full(len(up), k)})
         style = {"line_color": shade, "line_width": 2, "legend_label": f"K = {k:,}"}
         line = plot.line("x", "y", source=source, **style)
@@ -147,9 +146,3 @@ def _name_curves(plot: figure, n: int) -> None:
     legend.spacing = 8
     legend.stylesheets = [_NAMES]
     plot.add_layout(legend, "above")
-
-
-def _evenly(items: Sequence[Item], most: int) -> list[Item]:
-    """So many of the items at most, in even steps, the first and the last among them."""
-    places = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)
-    return [items[place] for place in places]

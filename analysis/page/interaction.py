@@ -11,7 +11,7 @@ from analysis.page.panels import panels
 
 def interactive_parts(experiment: Experiment, found: Findings, chosen: Chosen) -> Embedded:
     """The explorer and the atlas, embedded."""
-    sizes = explored_sizes(experiment, sum(map(len, chosen.images.values())))
+    sizes = explored_sizes(experiment, chosen)
     first = found.elbow if found.elbow in sizes else sizes[-1]
     source = atlas_source(atlases(experiment, sizes), experiment.pixels)
     seen = rebuilt_images(experiment, chosen, sizes)
