@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from analysis.experiment import Experiment
 from analysis.findings import Findings
 from analysis.investigation import Material
-from analysis.kinds import KINDS, kinds_of
+from analysis.kinds import KINDS, kinds_of, plural
 from analysis.paper.drawing import styled, to_png
 from analysis.paper.plates import (
     gallery_plate,
@@ -24,7 +24,7 @@ from analysis.wording import count, listed, percent
 
 MOST_LABELS = 2  # that a figure may have and still be shrunk
 MIN_PASSES = 3  # of a fit whose convergence is worth a figure
-KIND_NAMES = {"flat": "flat", "edge": "edges", "stroke": "strokes", "other": "other"}
+KIND_NAMES = {kind: plural(kind) for kind in KINDS}
 EXAMPLES = 15  # as many as fit
 
 
