@@ -8,6 +8,7 @@ from bokeh.models import (
     BoxAnnotation,
     ColumnDataSource,
     CustomJSTickFormatter,
+    GlyphRenderer,
     HoverTool,
     LogTicker,
     Span,
@@ -47,36 +48,45 @@ def over_k(
 
     lines: name -> value at each K. form: of the values, in numeral.js' notation.
     """
-    return points(name, lines, k.astype(float), Axis("centroids K", log), y, form, k)
+    plot = _plot(name, Axis("centroids K", log), y)
+    columns = {"k": k, "x": k.astype(float)}
+    columns |= {f"y{at}": values for at, values in enumerate(lines.values())}
+    source = ColumnDataSource(columns, name=name)
+    first, *_ = [_line(plot, at, label, "x", f"y{at}", source) for at, label in enumerate(lines)]
+    tips = [("K", "@k{0,0}")]
+    tips += [(label, f"@y{at}{{{form}}}") for at, label in enumerate(lines)]
+    plot.add_tools(HoverTool(renderers=[first], tooltips=tips, mode="vline"))
+    _name_curves(plot, len(lines))
+    return plot
 
 
 def points(
     name: str,
-    lines: Mapping[str, np.ndarray],
-    x: np.ndarray,
-    x_axis: Axis,
+    lines: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    k: np.ndarray,
+    x: Axis,
     y: Axis,
     form: str,
-    k: np.ndarray,
 ) -> figure:
-    """The same over another quantity; x: its value for each K."""
-    plot = _plot(name, x_axis, y)
-    columns = {"k": k, "x": x} | {f"y{at}": values for at, values in enumerate(lines.values())}
-    source = ColumnDataSource(columns, name=name)
-    for at, label in enumerate(lines):
-        colour, style = COLOURS[at % len(COLOURS)], {"source": source, "legend_label": label}
-        dash = DASHES[at % len(DASHES)]
-        plot.line("x", f"y{at}", line_color=colour, line_dash=dash, line_width=2, **style)
-        marker = MARKERS[at % len(MARKERS)]
-        dots = plot.scatter("x", f"y{at}", marker=marker, size=7, color=colour, **style)
-        if at == 0:
-            tips = [("K", "@k{0,0}")]
-            if x_axis.label != "centroids K":
-                tips.append((x_axis.label, "@x{0.00}"))
-            tips += [(name, f"@y{place}{{{form}}}") for place, name in enumerate(lines)]
-            plot.add_tools(HoverTool(renderers=[dots], tooltips=tips, mode="vline"))
+    """Curves through a point for each K; lines: name -> (x, y)."""
+    plot = _plot(name, x, y)
+    for at, (label, (across, up)) in enumerate(lines.items()):
+        source = ColumnDataSource({"k": k, "x": across, "y": up}, name=f"{name}-{at}")
+        dots = _line(plot, at, label, "x", "y", source)
+        tips = [("K", "@k{0,0}"), (x.label, "@x{0.00}"), (y.label, f"@y{{{form}}}")]
+        plot.add_tools(HoverTool(renderers=[dots], tooltips=tips))
     _name_curves(plot, len(lines))
     return plot
+
+
+def _line(
+    plot: figure, at: int, label: str, x: str, y: str, source: ColumnDataSource
+) -> GlyphRenderer:
+    """One of several curves, told apart by colour, dashes and markers; returns its markers."""
+    style = {"source": source, "legend_label": label, "line_color": COLOURS[at % len(COLOURS)]}
+    plot.line(x, y, line_dash=DASHES[at % len(DASHES)], line_width=2, **style)
+    marker = MARKERS[at % len(MARKERS)]
+    return plot.scatter(x, y, marker=marker, size=7, fill_color=COLOURS[at % len(COLOURS)], **style)
 
 
 def by_size(
@@ -139,7 +149,7 @@ def _name_curves(plot: figure, n: int) -> None:
     """The legend, above the curves so that it hides none of them."""
     legend = plot.legend[0]
     legend.orientation = "horizontal"
-    legend.ncols = min(n, 3)
+    legend.ncols = min(n, 4)
     legend.background_fill_alpha = 0
     legend.border_line_color = None
     legend.padding = legend.margin = 0

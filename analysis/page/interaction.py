@@ -1,5 +1,9 @@
 """All interactive parts of the page, made from an experiment."""
 
+from collections.abc import Mapping
+
+import xarray
+
 from analysis.experiment import Experiment
 from analysis.exploration import Chosen, atlases, explored_sizes, rebuilt_images
 from analysis.findings import Findings
@@ -9,8 +13,16 @@ from analysis.page.explorer import explorer
 from analysis.page.panels import panels
 
 
-def interactive_parts(experiment: Experiment, found: Findings, chosen: Chosen) -> Embedded:
-    """The explorer and the atlas, embedded."""
+def interactive_parts(
+    experiment: Experiment,
+    found: Findings,
+    chosen: Chosen,
+    coverage: Mapping[int, xarray.Dataset],
+) -> Embedded:
+    """The explorer, the atlas and the charts, embedded.
+
+    coverage: K -> as `coverage` returns it, of every K.
+    """
     sizes = explored_sizes(experiment, chosen)
     first = found.elbow if found.elbow in sizes else sizes[-1]
     source = atlas_source(atlases(experiment, sizes), experiment.pixels)
@@ -19,7 +31,7 @@ def interactive_parts(experiment: Experiment, found: Findings, chosen: Chosen) -
     board, draw_board = atlas_view(source, experiment.patch_shape, experiment.pixels, first)
     charts = {
         f"{name}-{at}": chart
-        for name, several in panels(experiment, found).items()
+        for name, several in panels(experiment, found, coverage).items()
         for at, chart in enumerate(several)
     }
     return embed(explored | board | charts, [draw, draw_board])
