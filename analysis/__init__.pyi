@@ -1,3 +1,4 @@
+from .covering import coverage
 from .curves import elbow, mse_curve
 from .galleries import Gallery, gallery
 from .reconstruction import reconstruct
@@ -9,6 +10,7 @@ __all__ = [
     "Gallery",
     "Usage",
     "by_class",
+    "coverage",
     "elbow",
     "gallery",
     "mse_curve",
