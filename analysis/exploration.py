@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray
+from sklearn.neighbors import NearestNeighbors
 
 from analysis.experiment import Experiment
 from analysis.galleries import grid_shape
@@ -16,7 +17,6 @@ from analysis.sorting import sort_on_grid
 EXPLORED_BYTES = 8 << 20  # of arrays on the page; as text they take a third more
 UNLABELLED = 10  # images shown of a split whose classes are unknown
 NEAREST = 5  # neighbours of a centroid that are named
-_ROWS = 1 << 10  # of a block of distances
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ def explored_sizes(experiment: Experiment, shown: int) -> list[int]:
     images = 4 * shown * (int(np.prod(shape)) + windows)
     facts = 4 + 4 + 1 + 4 * (NEAREST + 1)  # count, SSE share, kind, place and neighbours
     dim = int(np.prod(experiment.patch_shape))
-    total, sizes = 0, list[int]()
+    sizes: list[int] = []
+    total = 0
     for k in experiment.sizes:
         total += images + k * (dim + facts)
         if sizes and total > EXPLORED_BYTES:
@@ -128,29 +129,21 @@ def atlas(experiment: Experiment, k: int) -> xarray.Dataset:
 
 
 def nearest_centroids(centroids: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest other centroids of each, ties to the lowest index.
+    """The nearest other centroids of each, of equally near ones the lowest index first.
 
     centroids: (k, …). Returns: indices and L2 distances, (k, min(most, k − 1)), nearest first.
-    Memory: a block of 1024 × k float64.
+    Memory: a block of distances, not k · k.
     """
     flat = centroids.reshape(len(centroids), -1).astype(np.float64)
     most = min(most, len(flat) - 1)
-    squares = (flat**2).sum(axis=1)
-    near = np.empty((len(flat), most), np.int64)
-    distance = np.empty((len(flat), most))
-    for start in range(0, len(flat), _ROWS):
-        rows = np.arange(start, min(start + _ROWS, len(flat)))
-        block = squares[rows, None] - 2 * flat[rows] @ flat.T + squares
-        block[rows - start, rows] = np.inf
-        # A few more than are asked for: the exact distances decide among them.
-        some = np.argpartition(block, min(most + 3, len(flat) - 1), axis=1)[:, : most + 3]
-        some.sort(axis=1)
-        exact = np.linalg.norm(flat[rows, None] - flat[some], axis=2)
-        exact[some == rows[:, None]] = np.inf
-        chosen = np.argsort(exact, axis=1, kind="stable")[:, :most]
-        near[rows] = np.take_along_axis(some, chosen, axis=1)
-        distance[rows] = np.take_along_axis(exact, chosen, axis=1)
-    return near, distance
+    if most == 0:
+        return np.empty((len(flat), 0), np.int64), np.empty((len(flat), 0))
+    search = NearestNeighbors(n_neighbors=most, algorithm="brute").fit(flat)
+    near = np.sort(search.kneighbors(return_distance=False), axis=1)
+    # By |x|² − 2 xy + |y|² two that are very near may change places.
+    distance = np.linalg.norm(flat[:, None] - flat[near], axis=2)
+    order = np.argsort(distance, axis=1, kind="stable")
+    return np.take_along_axis(near, order, axis=1), np.take_along_axis(distance, order, axis=1)
 
 
 def choose_images(experiment: Experiment) -> Chosen:

@@ -7,7 +7,12 @@ const area = rows * cols * channels
 const {k} = one
 const across = one.order.shape[1]
 const down = one.order.shape[0]
-const [high, wide] = [rows + line, cols + line]
+// A whole number of the screen's dots to a pixel of a centroid, so that all are alike.
+const dot = devicePixelRatio
+const line = Math.max(1, Math.round(dot))
+const room = plot.inner_width > 0 ? plot.inner_width * dot : 800
+const scale = Math.max(1, Math.floor((((room - line) / across) - line) / cols))
+const [high, wide] = [rows * scale + line, cols * scale + line]
 const NDArray = one.blank.constructor
 const moved = cb_obj?.event_name
 const nearest = k > 1 ? one.near.shape[1] : 0
@@ -39,6 +44,11 @@ function show(atom) {
     (nearest ? ` Its nearest neighbours are ${distances.map((d) => number(d, 3)).join(", ")} ${level} away.` : "")
 }
 
+if (cb_obj == controls.atom) {
+  const atom = controls.atom.value
+  if (atom != null && atom >= 0 && atom < k) show(Math.floor(atom))
+  return
+}
 if (moved) {
   const cell = Math.floor(cb_obj.y / high) * across + Math.floor(cb_obj.x / wide)
   const place = board.data.cells[0].indexOf(cell)
@@ -49,9 +59,13 @@ if (moved) {
 
 // Cell of each atom: as they look alike, or by rank in reading order.
 const order = orders[controls.order.active]
-const by = {use: one.count, error: one.sse_share}[order]
-const atoms = by
-  ? Array.from({length: k}, (_, atom) => atom).sort((a, b) => by[b] - by[a] || a - b)
+const ranks = {
+  use: (a, b) => one.count[b] - one.count[a],
+  error: (a, b) => one.sse_share[b] - one.sse_share[a],
+  kind: (a, b) => one.kind[a] - one.kind[b] || one.count[b] - one.count[a],
+}
+const atoms = order in ranks
+  ? Array.from({length: k}, (_, atom) => atom).sort((a, b) => ranks[order](a, b) || a - b)
   : Array.from(one.order)
 const cells = atoms.map((_, cell) => cell).filter((cell) => atoms[cell] >= 0)
 const placed = cells.map((cell) => atoms[cell])
@@ -65,9 +79,12 @@ placed.forEach((atom, i) => {
   for (let row = 0; row < high + line; row++) {
     pixels.fill(line_shade, (top + row) * width + left, (top + row) * width + left + wide + line)
   }
-  for (let row = 0; row < rows; row++) {
+  for (let row = 0; row < rows * scale; row++) {
     const start = (top + line + row) * width + left + line
-    pixels.set(shades.subarray(row * cols, (row + 1) * cols), start)
+    for (let col = 0; col < cols; col++) {
+      const shade = shades[Math.floor(row / scale) * cols + col]
+      pixels.fill(shade, start + col * scale, start + (col + 1) * scale)
+    }
   }
 })
 board.data = {image: [new NDArray(pixels, [height, width])], width: [width], height: [height],
@@ -76,6 +93,8 @@ const total = one.count.reduce((sum, count) => sum + count, 0)
 tiles.data = {
   x: cells.map((cell) => (cell % across) * wide + line / 2),
   y: cells.map((cell) => Math.floor(cell / across) * high + line / 2),
+  width: placed.map(() => wide),
+  height: placed.map(() => high),
   atom: placed,
   count: placed.map((atom) => one.count[atom]),
   share: placed.map((atom) => one.count[atom] / total),
@@ -83,10 +102,9 @@ tiles.data = {
   kind: placed.map((atom) => kinds[one.kind[atom]]),
   near: placed.map((atom) => neighbours(atom).join(", ")),
 }
-// A whole number of screen dots to a pixel, where there is room, keeps all lines alike.
-const room = plot.inner_width * devicePixelRatio
-const shown = room > width ? room / Math.floor(room / width) : width
+const shown = Math.max(room, width)
 plot.x_range.setv({start: 0, end: shown, reset_start: 0, reset_end: shown})
 plot.y_range.setv({start: height, end: 0, reset_start: height, reset_end: 0})
 plot.aspect_ratio = shown / height
+controls.atom.high = k - 1
 show(placed[0])

@@ -15,14 +15,15 @@ from analysis.page.widgets import (
     choice,
     code,
     image_source,
+    number_field,
     picture,
     size_slider,
     text,
 )
 from analysis.pixels import PixelScale
 
-ORDERS = ("likeness", "use", "error")
-LINE = 1  # between tiles, pixels of a centroid
+TILE = ("x", "y", "width", "height", "atom", "count", "share", "sse_share", "kind", "near")
+ORDERS = ("likeness", "use", "error", "kind")
 LINE_SHADE = 0xFF000000 | LINE_COLOUR[2] << 16 | LINE_COLOUR[1] << 8 | LINE_COLOUR[0]
 NEAR_GAP, NEAR_CAPTION = 0.15, 0.3  # in widths of a tile
 
@@ -71,23 +72,20 @@ def atlas_view(
     controls = {"order": choice("atlas-order", list(ORDERS), "Order")}
     if len(sizes) > 1:
         controls["size"] = size_slider("atlas-k", sizes, first)
+    controls["atom"] = number_field("atlas-atom", "Centroid")
     board = image_source("atlas-picture", 1, 1)
-    tiles = ColumnDataSource(
-        {name: [] for name in ("x", "y", "atom", "count", "share", "sse_share", "kind", "near")},
-        name="atlas-tiles",
-    )
+    tiles = ColumnDataSource({name: [] for name in TILE}, name="atlas-tiles")
     near = ColumnDataSource(
         {name: [] for name in ("image", "x", "y", "bottom", "words")}, name="atlas-near"
     )
     words = text("atlas-words")
-    plot = _board(board, tiles, patch)
+    plot = _board(board, tiles)
     draw = CustomJS(
         args={
             "dictionaries": dictionaries,
             "kinds": list(KINDS),
             "orders": list(ORDERS),
             "patch": list(patch),
-            "line": LINE,
             "line_shade": LINE_SHADE,
             "places": {"gap": NEAR_GAP, "caption": NEAR_CAPTION},
             "level": pixels.level,
@@ -102,7 +100,8 @@ def atlas_view(
         name="atlas-draw",
     )
     for name, control in controls.items():
-        control.js_on_change("value" if name == "size" else "active", draw)
+        control.js_on_change("active" if name == "order" else "value", draw)
+    plot.js_on_change("inner_width", draw)
     pointed = CustomJS(args={"draw": draw}, code="draw.execute(cb_obj)")
     for event in ("mousemove", "tap"):
         plot.js_on_event(event, pointed)
@@ -110,17 +109,18 @@ def atlas_view(
     return {f"atlas_{name}": model for name, model in models.items()}, draw
 
 
-def _board(board: ColumnDataSource, tiles: ColumnDataSource, patch: tuple[int, ...]) -> figure:
+def _board(board: ColumnDataSource, tiles: ColumnDataSource) -> figure:
     """The picture of all centroids, and their frames that answer the pointer."""
-    plot = picture("atlas-board", 2, 3)
+    plot = picture("atlas-board", 2, 3, tools="pan,wheel_zoom,reset", toolbar_location="below")
+    plot.toolbar.active_drag = plot.toolbar.active_scroll = None  # they would hold the page
+    plot.toolbar.logo = None
     plot.image_rgba("image", 0, 0, "width", "height", source=board)
-    frames = plot.block(
-        "x", "y", patch[1] + LINE, patch[0] + LINE, source=tiles, fill_alpha=0, line_alpha=0
-    )
+    frames = plot.block("x", "y", "width", "height", source=tiles, fill_alpha=0, line_alpha=0)
     frames.hover_glyph = frames.glyph.clone(line_color=MARK, line_alpha=1, line_width=2)
     plot.add_tools(
         HoverTool(
             renderers=[frames],
+            visible=False,
             tooltips=[
                 ("centroid", "@atom, @kind"),
                 ("patches", "@count{0,0} (@share{0.000 %})"),

@@ -14,9 +14,16 @@ const atoms = part(data.atom, version * windows, windows)
 const centroids = dictionaries.data.centroids[size]
 const kind = dictionaries.data.kind[size]
 
-// Which pixel is meant: under the pointer, or kept by a click.
-const state = this.state ??= {pixel: null, kept: false}
+// Which pixel is meant: under the pointer, or kept by a click. `this` is what changed, so it
+// lies with the tiles.
+const state = tiles.state ??= {pixel: null, kept: false}
 const moved = cb_obj?.event_name
+const typed = cb_obj == controls.row || cb_obj == controls.col
+if (typed) {
+  const [row, col] = [controls.row.value, controls.col.value]
+  state.kept = row != null && col != null
+  state.pixel = state.kept ? {row, col} : null
+}
 if (moved == "mouseleave" && !state.kept) state.pixel = null
 if (moved == "mousemove" && state.kept) return
 if (moved == "mousemove" || moved == "tap") {
@@ -32,7 +39,7 @@ const errors = new Float32Array(height * width)
 for (let i = 0; i < area; i++) {
   errors[Math.floor(i / channels)] += (rebuilt[i] - original[i]) / channels
 }
-if (!moved) {
+if (!moved && !typed) {
   const NDArray = dictionaries.data.blank[0].constructor
   pictures.original.data = {image: [new NDArray(shade(original, channels, largest), [height, width])]}
   pictures.rebuilt.data = {
@@ -91,22 +98,28 @@ for (let down = 0; down < grid[0]; down++) {
   }
 }
 const ranked = [...weights.values()].sort((a, b) => b.times - a.times || a.atom - b.atom)
-const listed = ranked.slice(0, places.most)
+const listed = ranked.slice(0, places.across ** 2)
 const NDArray = dictionaries.data.blank[0].constructor
 const patch = rows * cols * channels
 const tall = rows / cols
+const across = Math.min(places.across, Math.max(2, Math.ceil(Math.sqrt(listed.length))))
+const x = listed.map((_, i) => (i % across) * (1 + places.gap))
+const y = listed.map((_, i) => Math.floor(i / across) * (tall + places.caption + places.gap))
 tiles.data = {
   image: listed.map(({atom}) => new NDArray(
     shade(part(centroids, atom * patch, patch), channels, 255), [rows, cols])),
-  x: listed.map((_, i) => (i % places.across) * (1 + places.gap)),
-  y: listed.map((_, i) => Math.floor(i / places.across) * (tall + places.caption + places.gap)),
-  bottom: listed.map((_, i) => Math.floor(i / places.across) * (tall + places.caption + places.gap) + tall),
+  x, y,
+  bottom: y.map((top) => top + tall),
   weight: listed.map(({times}) => times / total),
-  words: listed.map(({times}) => percent(times / total)),
+  words: listed.map(({times}) => number(100 * times / total, 2)),
   atom: listed.map(({atom}) => atom),
   kind: listed.map(({atom}) => kinds[kind[atom]]),
   level: listed.map(({times, levels}) => pixel ? number(levels / times, 3) : "–"),
 }
+
+const edge = 0.02
+board.x_range.setv({start: -edge, end: across * (1 + places.gap) - places.gap + edge})
+board.y_range.setv({start: across * (tall + places.caption + places.gap) - places.gap + edge, end: -edge})
 
 const more = ranked.length > listed.length ? ` The ${listed.length} most used are shown.` : ""
 if (pixel) {
@@ -127,7 +140,7 @@ if (pixel) {
     height: [1, Math.max(0, extent.bottom - extent.top)],
   }
 } else {
-  words["made-words"].text = "The whole image, by how often each centroid is used. Point at a pixel" +
-    " to see what makes it." + more
+  words["made-words"].text = "The whole image, by how often each centroid is used. Point at a pixel," +
+    " or give its row and column, to see what makes it." + more
   marks.data = {x: [], y: [], width: [], height: []}
 }

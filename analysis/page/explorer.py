@@ -15,6 +15,7 @@ from analysis.page.widgets import (
     choice,
     code,
     image_source,
+    number_field,
     picture,
     size_slider,
     text,
@@ -23,7 +24,7 @@ from analysis.pixels import PixelScale
 from analysis.wording import SPLIT_NAMES
 from storage import PatchSpec
 
-ACROSS, DOWN = 5, 5  # centroids that are shown of a pixel or an image, at most
+ACROSS = 5  # centroids of a pixel or an image in a row, at most, and rows
 GAP, CAPTION = 0.12, 0.3  # between tiles and of the words below one, in widths of a tile
 TOO_DARK, EXACT, TOO_BRIGHT = "#0072B2", "#f4f4f2", "#D55E00"  # also for colour-blind readers
 _EVENTS = ("mousemove", "tap", "mouseleave")
@@ -63,15 +64,19 @@ def explorer(
         "split": choice("explorer-split", splits, "Split"),
         "shown": choice("explorer-shown", list(seen["shown"].values), "Image"),
     }
+    controls["row"] = number_field("explorer-row", "Row", height - 1)
+    controls["col"] = number_field("explorer-col", "Column", width - 1)
     if len(sizes) > 1:
         controls["size"] = size_slider("explorer-k", sizes, first)
     words = {name: text(f"explorer-{name}") for name in ("score", "error-words", "made-words")}
+    board = _made_of(tiles, spec)
     draw = CustomJS(
         args={
             "data": _data(seen, spec, pixels),
             "dictionaries": dictionaries,
             "kinds": list(KINDS),
-            "places": {"across": ACROSS, "most": ACROSS * DOWN, "gap": GAP, "caption": CAPTION},
+            "places": {"across": ACROSS, "gap": GAP, "caption": CAPTION},
+            "board": board,
             "scale": scale,
             "marks": marks,
             "tiles": tiles,
@@ -91,8 +96,8 @@ def explorer(
         for event in _EVENTS:
             plot.js_on_event(event, pointed)
     for name, control in controls.items():
-        control.js_on_change("value" if name == "size" else "active", draw)
-    models = {**controls, **plots, "made": _made_of(tiles, spec), **words}
+        control.js_on_change("active" if name in ("split", "shown") else "value", draw)
+    models = {**controls, **plots, "made": board, **words}
     return {f"explorer_{name.replace('-', '_')}": model for name, model in models.items()}, draw
 
 
@@ -145,7 +150,7 @@ def _made_of(tiles: ColumnDataSource, spec: PatchSpec) -> figure:
     tall = spec.rows / spec.cols
     plot = picture(
         "explorer-made-picture",
-        DOWN * (tall + CAPTION + GAP) - GAP,
+        ACROSS * (tall + CAPTION + GAP) - GAP,
         ACROSS * (1 + GAP) - GAP,
     )
     plot.image_rgba("image", "x", "y", 1, tall, source=tiles)

@@ -7,7 +7,13 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from bokeh.models import CategoricalSlider, ColumnDataSource, Div, RadioGroup
+from bokeh.models import (
+    CategoricalSlider,
+    ColumnDataSource,
+    Div,
+    RadioGroup,
+    Spinner,
+)
 from bokeh.plotting import figure
 
 EDGE = 0.006
@@ -39,6 +45,12 @@ _SLIDER = """
 .noUi-handle:focus-visible { outline: 3px solid var(--focus); outline-offset: 2px; }
 .noUi-connects { border-radius: 999px; }
 """
+_FIELD = """
+label { font: 500 0.8rem/1.3 var(--sans); color: var(--soft); }
+input.bk-input { font: 0.875rem/1.3 var(--sans); color: var(--ink); background: var(--paper);
+  border: 1px solid var(--rule); border-radius: 6px; }
+input.bk-input:focus { outline: 3px solid var(--focus); outline-offset: 1px; box-shadow: none; }
+"""
 _WORDS = ":host, .bk-clearfix { font: inherit; color: inherit; width: 100%; }"
 _PICTURE = ":host { touch-action: pan-y pinch-zoom; }"
 
@@ -57,6 +69,21 @@ def choice(name: str, labels: list[str], label: str) -> RadioGroup:
         name=name,
         stylesheets=[_PILLS],
         html_attributes={"role": "radiogroup", "aria-label": label},
+        margin=0,
+    )
+
+
+def number_field(name: str, title: str, largest: int | None = None) -> Spinner:
+    """A whole number from 0 on, to be typed or stepped; empty at first."""
+    return Spinner(
+        name=name,
+        title=title,
+        value=None,
+        low=0,
+        high=largest,
+        step=1,
+        width=84,
+        stylesheets=[_FIELD],
         margin=0,
     )
 
@@ -87,14 +114,12 @@ def picture(name: str, height: float, width: float, **options: Any) -> figure:
         aspect_ratio=width / height,
         sizing_mode="stretch_width",
         min_border=0,
-        toolbar_location=None,
-        tools="",
         outline_line_color=None,
         background_fill_color=None,
         border_fill_color=None,
         stylesheets=[_PICTURE],
         margin=0,
-        **options,
+        **({"toolbar_location": None, "tools": ""} | options),
     )
     plot.axis.visible = False
     plot.grid.visible = False
