@@ -148,7 +148,9 @@ def test_error_colours_are_of_one_scale_for_all_k(browser: "Browser", digits: Re
 def windows(image: np.ndarray, centroids: np.ndarray, spec: PatchSpec) -> dict[Pixel, int]:
     """The centroid of each kept window, by its upper left pixel."""
     kept = keep_mask(image[np.newaxis], spec)[0]
-    labels = iter(assign(cut_patches(image[np.newaxis], spec), centroids.reshape(len(centroids), -1)))
+    labels = iter(
+        assign(cut_patches(image[np.newaxis], spec), centroids.reshape(len(centroids), -1))
+    )
     return {
         (down * spec.stride, across * spec.stride): int(next(labels))
         for down in range(kept.shape[0])
@@ -258,4 +260,13 @@ def test_a_finger_chooses_a_pixel(browser: "Browser", digits: Reported, width: i
     with opened(browser, digits.path, width=width, touch=True) as page:
         ((left, top),) = page.places("explorer-rebuilt-picture", [(4.5, 2.5)])
         page.page.touchscreen.tap(left, top)
+        until(lambda: assert_pixel_made_of(page, digits, size_of(page), (2, 4)))
+
+
+def test_a_pixel_is_chosen_by_its_numbers(browser: "Browser", digits: Reported) -> None:
+    with opened(browser, digits.path) as page:
+        explorer = page.page.locator("#explorer")
+        for label, value in (("Row", "2"), ("Column", "4")):
+            explorer.get_by_label(label).fill(value)
+            page.page.keyboard.press("Enter")
         until(lambda: assert_pixel_made_of(page, digits, size_of(page), (2, 4)))
