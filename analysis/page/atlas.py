@@ -135,7 +135,7 @@ def _board(board: ColumnDataSource, tiles: ColumnDataSource) -> figure:
 def _near(near: ColumnDataSource, patch: tuple[int, ...]) -> figure:
     """The centroid that is pointed at, and its nearest neighbours."""
     tall = patch[0] / patch[1]
-    plot = picture("atlas-near", 2 * (tall + NEAR_CAPTION) + NEAR_GAP, 3 + 2 * NEAR_GAP)
+    plot = picture("atlas-near-picture", 2 * (tall + NEAR_CAPTION) + NEAR_GAP, 3 + 2 * NEAR_GAP)
     plot.image_rgba("image", "x", "y", 1, tall, source=near)
     plot.block("x", "y", 1, tall, source=near, fill_alpha=0, line_color=SOFT)
     plot.text(

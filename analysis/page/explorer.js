@@ -14,8 +14,9 @@ const atoms = part(data.atom, version * windows, windows)
 const centroids = dictionaries.data.centroids[size]
 const kind = dictionaries.data.kind[size]
 
-// Which pixel is meant: under the pointer, or kept by a click.
-const state = this.state ??= {pixel: null, kept: false}
+// Which pixel is meant: under the pointer, or kept by a click. `this` is what changed, so it
+// lies with the tiles.
+const state = tiles.state ??= {pixel: null, kept: false}
 const moved = cb_obj?.event_name
 const typed = cb_obj == controls.row || cb_obj == controls.col
 if (typed) {
