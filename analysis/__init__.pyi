@@ -1,3 +1,4 @@
+from .covering import coverage
 from .curves import decibels_per_bit, dimensions_of_slope, mse_curve
 from .elbows import ElbowInterval, elbow, elbow_interval, two_lines
 from .galleries import Gallery, gallery
@@ -12,6 +13,7 @@ __all__ = [
     "Gallery",
     "by_class",
     "centroid_kinds",
+    "coverage",
     "decibels_per_bit",
     "dimensions_of_slope",
     "elbow",

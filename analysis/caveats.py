@@ -30,9 +30,9 @@ def of_change(found: Findings) -> list[str]:
     if any(dead):
         worst = max(range(n), key=lambda place: dead[place] / found.sizes[place])
         caveats.append(
-            f"At K = {found.sizes[worst]:,}, {count(dead[worst], 'centroid')} no patch is nearest"
-            f" to ({percent(dead[worst] / found.sizes[worst])}), so the dictionary is in truth"
-            " smaller than its K."
+            f"At K = {found.sizes[worst]:,} {count(dead[worst], 'centroid')}"
+            f" ({percent(dead[worst] / found.sizes[worst])}) stand for no patch, so the dictionary"
+            " is in truth smaller than its K."
         )
     return caveats
 

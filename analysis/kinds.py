@@ -23,11 +23,10 @@ import xarray
 from analysis.pixels import stored_scale
 from storage import InputError
 
-FLAT = 0.05  # standard deviation, of the largest level
+FLAT = 0.06  # standard deviation, of the largest level
 SWING = 0.25  # of the patch's own range
-STRAIGHT_EDGE = 0.85  # direction
-BENT_EDGE = 0.65  # direction
-STRAIGHT_LINE = 0.75  # orientation
+ONE_WAY = 0.65  # direction
+STRAIGHT = 0.75  # orientation
 KINDS: tuple[str, ...] = (
     "flat",
     "edge",
@@ -53,10 +52,9 @@ RULE = (
     " largest level. Of any other, a walk around the border counts how often brightness falls and"
     f" rises again by {SWING:.0%} of the patch's own range: never for a dot, once for an edge, a"
     " corner or a line end, twice for a stroke or a curve, more often for what is called other."
-    " Edges, corners and line ends differ in how much of the change between neighbouring pixels"
-    f" points one way (at least {STRAIGHT_EDGE:.0%} for an edge, {BENT_EDGE:.0%} for a corner),"
-    " strokes and curves in how much of it lies along one axis (at least"
-    f" {STRAIGHT_LINE:.0%} for a stroke)."
+    f" It is a line end, no edge or corner, when less than {ONE_WAY:.0%} of the change between"
+    " neighbouring pixels points one way; and straight (edge, stroke), not bent (corner, curve),"
+    f" when at least {STRAIGHT:.0%} of the change lies along one axis."
 ).replace("%", " %")
 
 
@@ -130,10 +128,10 @@ def kinds_of(centroids: np.ndarray, largest: float) -> np.ndarray:
     rules = {
         "flat": even,
         "dot": swings == 0,
-        "edge": (swings == 1) & (direction >= STRAIGHT_EDGE),
-        "corner": (swings == 1) & (direction >= BENT_EDGE),
-        "line end": swings == 1,
-        "stroke": (swings == 2) & (orientation >= STRAIGHT_LINE),
+        "line end": (swings == 1) & (direction < ONE_WAY),
+        "edge": (swings == 1) & (orientation >= STRAIGHT),
+        "corner": swings == 1,
+        "stroke": (swings == 2) & (orientation >= STRAIGHT),
         "curve": swings == 2,
     }  # the first that holds
     indices = [KINDS.index(kind) for kind in rules]

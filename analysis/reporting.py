@@ -61,14 +61,17 @@ def report_experiment(
     # Heavy (torch, matplotlib), and not needed where every report is up to date.
     from analysis.answers import answers
     from analysis.experiment import open_experiment
+    from analysis.exploration import choose_images
     from analysis.investigation import investigate
     from analysis.page.document import render
+    from analysis.page.interaction import interactive_parts
     from analysis.paper.figures import draw_figures
 
     experiment = open_experiment(folder, data)
     found, material = investigate(experiment)
     figures = draw_figures(experiment, found, material)
-    text = render(experiment, found, answers(found), figures, digest)
+    parts = interactive_parts(experiment, found, choose_images(experiment))
+    text = render(experiment, found, answers(found), figures, digest, parts)
     (folder / FIGURES).mkdir(exist_ok=True)
     for figure in figures:
         for ending, content in figure.files.items():

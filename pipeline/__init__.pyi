@@ -1,4 +1,4 @@
-from .assignment import NearestCentroids, assign, row_blocks
+from .assignment import NearestCentroids, RowBlocks, assign
 from .config import MemoryOptions, PatchOptions, SweepOptions
 from .cutting import cut_patches, keep_mask
 from .estimator import StreamingKMeans
@@ -12,6 +12,7 @@ __all__ = [
     "NearestCentroids",
     "PatchOptions",
     "Progress",
+    "RowBlocks",
     "SilentProgress",
     "StreamingKMeans",
     "SweepOptions",
@@ -22,6 +23,5 @@ __all__ = [
     "extract",
     "fits",
     "keep_mask",
-    "row_blocks",
     "sweep",
 ]

@@ -83,13 +83,25 @@ def assign(
     return np.concatenate([nearest.label(block) for block in read_ahead(source)])
 
 
-def row_blocks(rows: Any, n_rows: int | None = None) -> Generator[np.ndarray]:
+class RowBlocks:
     """Rows of a patch store or anything array-like in order, block by block, read ahead.
 
-    n_rows: the first so many alone; None: all. Blocks are chunks of a store, else of some MB.
-    Returns: (m, d) each, of the rows' dtype; integers of more than 16 bits come as float64.
-    Raises: InputError for other types, no rows, and floats that are infinite or NaN;
-        IntegrityError for damaged chunks.
+    n_rows: the first so many alone; None: all. Blocks are chunks of a store, else of some MB; each
+    is (m, dim) of `dtype`, in which integers of more than 16 bits come as float64.
+
+    Attributes: n_rows, dim, dtype, block_rows (rows of every block but the last).
+    Raises: InputError for other types and no rows; while they are read for floats that are
+        infinite or NaN, and IntegrityError for damaged chunks.
     """
-    source = as_source(rows)
-    return read_ahead(source if n_rows is None else Prefix(source, n_rows))
+
+    def __init__(self, rows: Any, n_rows: int | None = None) -> None:
+        whole = as_source(rows)
+        if n_rows is not None and n_rows < 1:
+            raise InputError(f"the first {n_rows} rows are none: ask for at least one")
+        self._source = whole if n_rows is None else Prefix(whole, n_rows)
+        self.n_rows, self.dim = self._source.n_rows, self._source.dim
+        self.dtype = self._source.dtype
+        self.block_rows = min(self._source.block_rows, self.n_rows)
+
+    def __iter__(self) -> Generator[np.ndarray]:
+        return read_ahead(self._source)
