@@ -1,31 +1,46 @@
 """The study's five questions, answered from a run's numbers. Pure functions of plain numbers."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
-from analysis.curves import gains_per_doubling
+from analysis import caveats
+from analysis.caveats import SMALL_GAIN
+from analysis.curves import decibels_per_bit, gains_per_doubling
+from analysis.enough import enough
 from analysis.findings import Findings
-from analysis.kinds import FLAT, ORIENTED
-from analysis.wording import count, number, percent
+from analysis.kinds import MEANINGS, RULE, plural
+from analysis.wording import count, listed, number, percent, signed
 
-SMALL_GAIN = 0.05  # of the held-out MSE, by a doubling of K
+RARE = 0.01  # kinds below this share are not listed
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A question and its answer, a paragraph each."""
+    """A question and its answer.
+
+    paragraphs: the first begins with the answer in one sentence.
+    caveats: where the evidence is weak, a sentence each; often none.
+    """
 
     question: str
     paragraphs: list[str]
+    caveats: list[str] = field(default_factory=list)
 
 
 def answers(found: Findings) -> list[Answer]:
     """The five answers, in the study's order."""
     return [
-        Answer("How does the dictionary change with K?", _change(found)),
-        Answer("How well is a patch rebuilt?", _quality(found)),
-        Answer("How many centroids cover the patch space?", _coverage(found)),
-        Answer("What are the centroids?", _nature(found)),
-        Answer("How is an image made from them?", _composition(found)),
+        Answer("How does the dictionary change with K?", _change(found), caveats.of_change(found)),
+        Answer("How well is a patch rebuilt?", _quality(found), caveats.of_quality(found)),
+        Answer(
+            "How many centroids cover the patch space?",
+            enough(found),
+            caveats.of_coverage(found),
+        ),
+        Answer("What are the centroids?", _nature(found), caveats.of_nature(found)),
+        Answer(
+            "How is an image made from them?", _composition(found), caveats.of_composition(found)
+        ),
     ]
 
 
@@ -33,30 +48,49 @@ def _change(found: Findings) -> list[str]:
     sizes, last = found.sizes, len(found.sizes) - 1
     if last == 0:
         return [
-            f"This run has one dictionary, of K = {sizes[0]:,} centroids, with an MSE of"
-            f" {number(found.mse[0])} {found.pixels.unit}. How it changes with K takes at least"
-            f" two.",
+            f"This run has one dictionary, of K = {sizes[0]:,} centroids, with a mean squared error"
+            f" (MSE) of {number(found.mse[0])} {found.pixels.unit}; how it changes with K takes at"
+            " least two.",
             _use(found, 0),
         ]
     fall = 1 - found.mse[last] / found.mse[0] if found.mse[0] else 0.0
     first = (
-        f"From K = {sizes[0]:,} to K = {sizes[last]:,} the training MSE falls from"
-        f" {number(found.mse[0])} to {number(found.mse[last])} {found.pixels.unit},"
-        f" by {percent(fall)}."
+        f"With more centroids the error falls: from K = {sizes[0]:,} to K = {sizes[last]:,} the"
+        f" mean squared error (MSE) of the training patches goes from {number(found.mse[0])} to"
+        f" {number(found.mse[last])} {found.pixels.unit}, {percent(fall)} less."
+        if fall > 0
+        else f"More centroids do not lower the error here: the mean squared error (MSE) of the"
+        f" training patches is {number(found.mse[0])} {found.pixels.unit} at K = {sizes[0]:,} and"
+        f" {number(found.mse[last])} at K = {sizes[last]:,}."
     )
-    if found.exponent is not None:
-        first += (
-            f" On logarithmic axes the slope of a straight line through the"
-            f" {count(last + 1, 'point')} is {_signed(found.exponent)}: a doubling of K takes away"
-            f" about {percent(1 - 2**found.exponent)} of the MSE."
+    return [first + _slope(found), _use(found, last)]
+
+
+def _slope(found: Findings) -> str:
+    """What a doubling brings, and what that says about the patches."""
+    if found.exponent is None:
+        return ""
+    doublings = gains_per_doubling(found.sizes, found.mse)
+    decibels = decibels_per_bit([math.log2(size) for size in found.sizes], found.mse)
+    text = (
+        " A doubling of K, which is one bit more to name a centroid, takes away"
+        f" {percent(doublings[0])}"
+    )
+    text += (
+        f" of the MSE at the beginning of the range and {percent(doublings[-1])} at its end"
+        f" ({number(decibels[0], 3)} and {number(decibels[-1], 3)} dB of signal-to-noise ratio)."
+        if len(doublings) > 1
+        else f" of the MSE ({number(decibels[0], 3)} dB of signal-to-noise ratio)."
+    )
+    if len(doublings) > 1 and found.exponent < 0:
+        text += (
+            " On logarithmic axes a straight line through all points has the slope"
+            f" {signed(found.exponent)}. For points spread over a smooth set of D dimensions the"
+            " best centroids would have −2/D (Zador 1982), so over this range the patches behave"
+            f" as if they had about {number(-2 / found.exponent, 2)} dimensions, not"
+            f" {found.dim:,}."
         )
-    if found.exponent is not None and found.exponent < 0 and last > 1:
-        first += (
-            " The best quantiser of points spread evenly over a smooth set of D dimensions has the"
-            " slope −2/D (Zador 1982), so over this range the patches behave as if they had about"
-            f" {number(-2 / found.exponent, 2)} dimensions, of {found.dim:,}."
-        )
-    return [first, _use(found, last)]
+    return text
 
 
 def _use(found: Findings, place: int) -> str:
@@ -64,154 +98,99 @@ def _use(found: Findings, place: int) -> str:
     if k == 1:
         return "Its one centroid is the mean patch."
     alive = (
-        f"All {k:,} centroids are live, but not used alike:"
+        f"All {k:,} centroids are in use, but not alike:"
         if live == k
-        else f"Of {k:,} centroids {live:,} are live, and {k - live:,} are nearest to no patch."
-        " They are not used alike:"
+        else f"Of {k:,} centroids {live:,} are in use, each nearest to at least one patch, but not"
+        " alike:"
     )
-    return (
-        f"{alive} the perplexity of their use is {number(found.perplexity[place], 3)},"
-        f" {percent(found.perplexity[place] / k)} of K; half of the patches belong to the"
-        f" {found.half[place]:,} most used, and the most used one alone has"
-        f" {percent(found.largest_share[place])}."
+    text = (
+        f"{alive} half of the patches belong to the {found.half[place]:,} most used, and the most"
+        f" used one alone has {percent(found.largest_share[place])}. Their use is as varied as that"
+        f" of {number(found.perplexity[place], 3)} centroids used evenly (the perplexity)"
     )
+    if found.gini is not None:
+        text += (
+            f"; the Gini coefficient, 0 when all are used alike and near 1 when one has all, is"
+            f" {number(found.gini[place], 2)}"
+        )
+    if found.entropy is not None:
+        text += (
+            f". With short names for the most used, naming a patch's centroid takes"
+            f" {number(found.entropy[place], 3)} bits instead of {number(math.log2(k), 3)}"
+        )
+    return text + "."
 
 
 def _quality(found: Findings) -> list[str]:
-    place, last = _elbow_place(found), len(found.sizes) - 1
-    text = (
-        f"At K = {found.sizes[place]:,} the MSE is {number(found.mse[place])} {found.pixels.unit},"
-        f" a root mean squared error of {number(found.rmse(place), 3)} {found.pixels.level} on the"
-        f" scale {found.pixels.range_text} and a PSNR of {number(found.psnr(place), 3)} dB; the"
-        f" centroids explain {percent(found.explained(place))} of the patches' variance."
+    place, last = found.place, len(found.sizes) - 1
+    where = "" if found.elbow is None else ", the elbow of the curve,"
+    first = (
+        f"At K = {found.sizes[place]:,}{where} a rebuilt patch is off by"
+        f" {number(found.rmse(place), 3)} {found.pixels.level} on the scale"
+        f" {found.pixels.range_text} (root mean squared error), and the centroids explain"
+        f" {percent(found.explained(place))} of the patches' variance. That is an MSE of"
+        f" {number(found.mse[place])} {found.pixels.unit}, or a peak signal-to-noise ratio (PSNR)"
+        f" of {number(found.psnr(place), 3)} dB; the mean patch as only centroid would have an MSE"
+        f" of {number(found.variance)}."
     )
+    second = ""
     if last > 0:
-        text += (
-            f" From K = {found.sizes[0]:,} to K = {found.sizes[last]:,} the root mean squared error"
-            f" falls from {number(found.rmse(0), 3)} to {number(found.rmse(last), 3)}"
-            f" {found.pixels.level}, and the variance explained rises from"
-            f" {percent(found.explained(0))} to {percent(found.explained(last))}."
+        second = (
+            f"From K = {found.sizes[0]:,} to K = {found.sizes[last]:,} the root mean squared error"
+            f" goes from {number(found.rmse(0), 3)} to {number(found.rmse(last), 3)}"
+            f" {found.pixels.level}, and the variance explained from"
+            f" {percent(found.explained(0))} to {percent(found.explained(last))}. "
         )
-    text += (
-        " (Explained means relative to the mean patch as only centroid, whose MSE is"
-        f" {number(found.variance)}.)"
-    )
-    paragraphs = [text]
-    if found.heldout is None:
-        paragraphs.append(
-            "Nothing was held out, so these numbers do not say how well unseen patches are rebuilt."
-        )
-    else:
-        excess = found.heldout[-1] / found.mse[-1] - 1 if found.mse[-1] else 0.0
-        side = "above" if excess >= 0 else "below"
-        paragraphs.append(
-            f"On held-out patches the MSE at K = {found.sizes[-1]:,} is"
-            f" {number(found.heldout[-1])}, {percent(abs(excess))} {side} the training MSE"
+    if found.heldout is not None:
+        excess = caveats.heldout_excess(found)
+        second += (
+            "On held-out patches, of images that were not learned from, the MSE at"
+            f" K = {found.sizes[-1]:,} is {number(found.heldout[-1])}, {percent(abs(excess))}"
+            f" {'above' if excess >= 0 else 'below'} that of the training patches"
             + (
-                ": the largest dictionary has begun to fit its own training patches."
+                "."
                 if excess > SMALL_GAIN
-                else ": what was learned holds for unseen patches."
+                else ": what was learned holds for patches never seen before."
             )
         )
-    return paragraphs
-
-
-def _elbow_place(found: Findings) -> int:
-    return len(found.sizes) - 1 if found.elbow is None else found.sizes.index(found.elbow)
-
-
-def _coverage(found: Findings) -> list[str]:
-    sizes = found.sizes
-    if found.elbow is None:
-        first = (
-            "No elbow can be given: it takes at least three K, and a curve that sags below the"
-            f" chord between its ends; this run has {count(len(sizes), 'dictionary')}."
-        ).replace("dictionarys", "dictionaries")
-    else:
-        first = (
-            f"The elbow of the training curve is at K = {found.elbow:,}, where the MSE is"
-            f" {number(found.mse[sizes.index(found.elbow)])}. It is the K at which the curve, with"
-            " both axes scaled to 0 … 1, lies farthest below the chord between its first and last"
-            " point (Kneedle, Satopää et al. 2011, without smoothing). It depends on the range of K"
-            f" and is one of the K that were tried: here from {sizes[0]:,} to {sizes[-1]:,}"
-        )
-        if found.elbow_without_last is None:
-            first += "."
-        elif found.elbow_without_last == found.elbow:
-            first += f"; without K = {sizes[-1]:,} it would stay where it is."
-        else:
-            first += f"; without K = {sizes[-1]:,} it would be at K = {found.elbow_without_last:,}."
-    return [first, *([_gains(found)] if len(sizes) > 1 else [])]
-
-
-def _gains(found: Findings) -> str:
-    """Where a doubling of K ceases to pay."""
-    curve = found.mse if found.heldout is None else found.heldout
-    name = "training" if found.heldout is None else "held-out"
-    if min(curve) <= 0:
-        return f"The {name} MSE reaches zero: every patch is a centroid."
-    gains = gains_per_doubling(found.sizes, curve)
-    # From here on all gains are small, not only one of them.
-    small = max((place + 1 for place, gain in enumerate(gains) if gain >= SMALL_GAIN), default=0)
-    start = (
-        f"Measured by the {name} MSE, a doubling of K takes away {percent(gains[0])} at the"
-        f" beginning of the range and {percent(gains[-1])} at its end."
-    )
-    if small == len(gains):
-        return (
-            f"{start} At its end it is not yet below {percent(SMALL_GAIN)}, so within K ≤"
-            f" {found.sizes[-1]:,} the patch space is not covered in the sense that more"
-            " centroids would hardly help: the elbow marks where the returns diminish, not where"
-            " they end."
-        )
-    return (
-        f"{start} From K = {found.sizes[small]:,} on it is below {percent(SMALL_GAIN)}: more"
-        " centroids hardly help there."
-    )
+    return [first, second.strip()] if second else [first]
 
 
 def _nature(found: Findings) -> list[str]:
-    rule = (
-        "By a simple rule on each centroid's pixels: flat, when their standard deviation is below"
-        f" {percent(FLAT)} of the largest level; otherwise oriented, when the coherence of the"
-        f" structure tensor of its gradients is at least {ORIENTED:g}, and then an edge when at"
-        " least half of its variance turns its sign under a turn by 180°, a stroke when not;"
-        " the rest are corners, ends, crossings and spots."
-    )
-    ends = [0] if len(found.sizes) == 1 else [0, 1]
-    texts = []
-    for end in ends:
-        shares, used = found.kinds[end], found.kinds_by_use[end]
-        size = found.sizes[-1 if end else 0]
-        texts.append(
-            f"At K = {size:,}, {percent(shares['flat'])} of the centroids are flat,"
-            f" {percent(shares['edge'])} edges, {percent(shares['stroke'])} strokes and"
-            f" {percent(shares['other'])} other; they stand for {percent(used['flat'])},"
-            f" {percent(used['edge'])}, {percent(used['stroke'])} and {percent(used['other'])} of"
-            " the patches."
-        )
-    largest = found.kinds[ends[-1]]
-    main = max(largest, key=lambda kind: largest[kind])
-    words = {
-        "flat": "nearly even areas",
-        "edge": "edges, where dark meets light along a line",
-        "stroke": "pieces of stroke, bright or dark lines with both sides in view",
-        "other": "corners, ends, crossings and spots, with no single orientation",
-    }
+    shares, used = found.kinds[-1], found.kinds_by_use[-1]
+    first, second = sorted(shares, key=lambda kind: -shares[kind])[:2]
     size = found.sizes[-1]
-    closing = f"So most centroids at K = {size:,}" if largest[main] > 0.5 else "The largest group"
-    return [rule, " ".join(texts) + f" {closing} are {words[main]}."]
+    text = (
+        f"Most of the {size:,} centroids are {MEANINGS[first]} ({percent(shares[first])})."
+        if shares[first] > 0.5
+        else f"The two largest groups of the {count(size, 'centroid')} are {MEANINGS[first]}"
+        f" ({percent(shares[first])}), and {MEANINGS[second]} ({percent(shares[second])})."
+    )
+    text += f" All kinds at K = {size:,}: {_listed_kinds(shares)}."
+    if len(found.sizes) > 1:
+        text += f" At K = {found.sizes[0]:,}: {_listed_kinds(found.kinds[0])}."
+    text += f" By the patches nearest to them, at K = {size:,}: {_listed_kinds(used)}."
+    return [text, f"How they were told apart: {RULE} The limits were chosen by eye."]
+
+
+def _listed_kinds(shares: dict[str, float]) -> str:
+    """Kinds from the most to the least frequent, rare ones left out."""
+    ranked = sorted(shares, key=lambda kind: -shares[kind])
+    named = [f"{plural(kind)} {percent(shares[kind])}" for kind in ranked if shares[kind] >= RARE]
+    return listed(named, most=len(ranked))
 
 
 def _composition(found: Findings) -> list[str]:
     image = found.image
-    kept = "all with" if image.patches == image.windows else f"of which {image.patches:,} hold"
+    kept = "all" if image.patches == image.windows else f"{image.patches:,}"
     first = (
-        f"The {image.split} image {image.index} has {count(image.windows, 'window')},"
-        f" {kept} a patch that is kept. With K = {image.k:,} they are replaced by"
-        f" {count(image.distinct, 'different centroid')}, so a centroid is used"
-        f" {number(image.patches / max(1, image.distinct), 2)} times on average; and a covered"
-        f" pixel is the mean of {number(image.overlap, 3)} overlapping patches."
+        "An image is made by laying the nearest centroids of its overlapping patches over one"
+        f" another and taking the mean where they overlap. The {image.split} image"
+        f" {image.index:,} has {count(image.windows, 'window')}, {kept} of them with a patch that"
+        " is bright enough to be kept. With"
+        f" K = {image.k:,} they are replaced by {count(image.distinct, 'different centroid')}, so a"
+        f" centroid is used {number(image.patches / max(1, image.distinct), 2)} times on average;"
+        f" and a covered pixel is the mean of {number(image.overlap, 3)} patches."
     )
     blank = (
         f", and {number(image.covered_mse)} over the covered ones"
@@ -219,19 +198,33 @@ def _composition(found: Findings) -> list[str]:
         else ""
     )
     second = (
-        f"Its MSE is {number(image.image_mse)} over all pixels{blank}; that of its patches, one by"
-        f" one, is {number(image.patch_mse)} {found.pixels.unit}."
+        f"The MSE of the rebuilt image is {number(image.image_mse)} over all pixels{blank}; that of"
+        f" its patches, one by one, is {number(image.patch_mse)} {found.pixels.unit}."
     )
     if image.overlap == 1:
         second += " No pixel is covered twice, so each patch stands alone."
     elif image.covered_mse < image.patch_mse:
         second += (
-            " Averaging the overlaps divides the error by"
+            " The mean of overlapping patches is that much better, by a factor of"
             f" {number(image.patch_mse / max(image.covered_mse, 1e-300), 3)}, because the errors"
             " of different patches at one pixel partly cancel."
         )
-    return [first, second]
+    return [first, second, *_test_images(found)]
 
 
-def _signed(value: float) -> str:
-    return f"{value:.3f}".replace("-", "−")
+def _test_images(found: Findings) -> list[str]:
+    """How well all test images are rebuilt, and which classes best and worst."""
+    if found.test_mse is None:
+        return []
+    text = (
+        f"All test images together, rebuilt with K = {found.sizes[found.place]:,}, have an MSE of"
+        f" {number(found.test_mse)}"
+    )
+    text += "." if found.test_psnr is None else f", a PSNR of {number(found.test_psnr, 3)} dB."
+    if found.classes and len(found.classes) > 1:
+        best, worst = (f(found.classes, key=found.classes.__getitem__) for f in (min, max))
+        text += (
+            f" Images of class {best} are rebuilt best (MSE {number(found.classes[best])}), those"
+            f" of class {worst} worst ({number(found.classes[worst])})."
+        )
+    return [text]

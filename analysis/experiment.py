@@ -72,7 +72,12 @@ class Experiment:
     @property
     def patch_shape(self) -> tuple[int, ...]:
         """(rows, cols), or (rows, cols, channels) for colour."""
-        return (self.spec.rows, self.spec.cols, *self.facts["source"]["image_shape"][2:])
+        return (self.spec.rows, self.spec.cols, *self.image_shape[2:])
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(height, width), or (height, width, channels) for colour."""
+        return tuple(self.facts["source"]["image_shape"])
 
     @property
     def name(self) -> str:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from analysis.elbows import Bend, ElbowInterval
 from analysis.pixels import PixelScale
 
 
@@ -31,18 +32,24 @@ class ImageFindings:
 
 @dataclass(frozen=True)
 class Findings:
-    """Numbers of a run; lists run over K, ascending.
+    """Numbers of a run; lists run over K, ascending. What is None is not known, and not told.
 
     dataset: its name. image_shape: of one image. patch: as in 5×5. dim: pixel values in a patch.
     patches: rows learned from.
     pixels: range and unit. sizes: the K list. mse, heldout (None where nothing was held out):
     squared pixel levels. live, perplexity, half, largest_share: see `Usage`.
-    elbow: of the training curve. elbow_without_last: the same without the largest K.
+    elbow: of the training curve, by the chord.
     exponent: of the power law fitted to the training curve.
     variance: of the patches about their mean, per pixel.
     kinds, kinds_by_use: for the smallest and the largest K the share of each kind of centroid,
     among centroids and among patches.
     image: the rebuilt sample.
+    gini, entropy (bits): see `Usage`. converged: whether each fit ended by itself.
+    chord_elbow, lines_elbow: the elbow by either method, with its uncertainty. bend: the two lines.
+    within: share of the held-out patches (of the training patches where nothing was held out) whose
+    root mean squared error is at most `epsilon` of the largest level.
+    classes: class of image -> MSE of its rebuilt test images over all pixels, and test_mse,
+    test_psnr (dB) of all of them; all at the K of `place`.
     """
 
     dataset: str
@@ -59,12 +66,32 @@ class Findings:
     half: list[int]
     largest_share: list[float]
     elbow: int | None
-    elbow_without_last: int | None
     exponent: float | None
     variance: float
     kinds: tuple[dict[str, float], dict[str, float]]
     kinds_by_use: tuple[dict[str, float], dict[str, float]]
     image: ImageFindings
+    gini: list[float] | None = None
+    entropy: list[float] | None = None
+    converged: list[bool] | None = None
+    chord_elbow: ElbowInterval | None = None
+    lines_elbow: ElbowInterval | None = None
+    bend: Bend | None = None
+    within: list[float] | None = None
+    epsilon: float | None = None
+    classes: dict[str, float] | None = None
+    test_mse: float | None = None
+    test_psnr: float | None = None
+
+    @property
+    def place(self) -> int:
+        """Place in the lists of the elbow, or of the largest K where there is none."""
+        return len(self.sizes) - 1 if self.elbow is None else self.sizes.index(self.elbow)
+
+    @property
+    def unseen(self) -> str:
+        """Which patches stand for those that were not learned from."""
+        return "training" if self.heldout is None else "held-out"
 
     def rmse(self, place: int) -> float:
         """Root of the MSE of the dictionary at this place of the list, pixel levels."""

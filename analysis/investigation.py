@@ -4,15 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.curves import elbow, power_law
+from analysis.curves import power_law
+from analysis.elbows import elbow, elbow_interval, two_lines
 from analysis.experiment import Experiment
 from analysis.findings import Findings, ImageFindings
 from analysis.kinds import shares_of
 from analysis.paper.plates import Quantised, RebuiltRow
 from analysis.reconstruction import Rebuilt, rebuild
 from analysis.samples import draw_patches, quantise, sample_images, typical_image
-
-SPLIT_NAMES = {"train": "training", "test": "test"}
+from analysis.wording import SPLIT_NAMES
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def _findings(
     split = list(images)[-1]  # unseen if there is a test split
     index, image, versions = images[split]
     knee = elbow(sizes, mse)
+    columns = {name: curve[name].values.tolist() for name in curve.data_vars}
     k = sizes[-1] if knee is None else knee
     spec = experiment.spec
     return Findings(
@@ -80,14 +81,13 @@ def _findings(
         patches=experiment.facts["n_rows"],
         pixels=experiment.pixels,
         sizes=sizes,
-        mse=mse.tolist(),
-        heldout=curve["heldout_mse"].values.tolist() if experiment.facts["test_store"] else None,
-        live=curve["live"].values.tolist(),
-        perplexity=curve["perplexity"].values.tolist(),
-        half=curve["half"].values.tolist(),
-        largest_share=curve["largest_share"].values.tolist(),
+        mse=columns["mse"],
+        heldout=columns["heldout_mse"] if experiment.facts["test_store"] else None,
+        live=columns["live"],
+        perplexity=columns["perplexity"],
+        half=columns["half"],
+        largest_share=columns["largest_share"],
         elbow=knee,
-        elbow_without_last=elbow(sizes[:-1], mse[:-1]),
         exponent=None if law is None else law[0],
         variance=experiment.nodes[sizes[0]].attrs["variance"],  # of the rows, so the same for all
         kinds=(ends[0].centroids, ends[1].centroids),
@@ -95,6 +95,12 @@ def _findings(
         image=_image_findings(
             split, index, k, image, versions[k], int(np.prod(spec.grid(*image.shape[:2])))
         ),
+        gini=columns["gini"],
+        entropy=columns["entropy"],
+        converged=columns["converged"],
+        chord_elbow=elbow_interval(sizes, mse),
+        lines_elbow=elbow_interval(sizes, mse, method="lines"),
+        bend=two_lines(sizes, mse),
     )
 
 

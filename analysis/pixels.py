@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import xarray
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,18 @@ class PixelScale:
     def range_text(self) -> str:
         """The range in words, as in 0 … 255."""
         return f"0 … {self.largest:g}"
+
+
+def stored_scale(dictionaries: xarray.DataTree | xarray.Dataset) -> PixelScale | None:
+    """The scale of the images that dictionaries were learned from; None where they do not say.
+
+    dictionaries: a tree, a node of it, or a Dataset, which carries it only if it is the tree's own.
+    """
+    tree = isinstance(dictionaries, xarray.DataTree)
+    attributes = dictionaries.root.attrs if tree else dictionaries.attrs
+    return (
+        PixelScale.of(np.dtype(attributes["source"]["dtype"])) if "source" in attributes else None
+    )
 
 
 def shades(pixels: np.ndarray, largest: float) -> np.ndarray:

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 
+SPLIT_NAMES = {"train": "training", "test": "test"}
 # A number and its unit, K and its value, an ellipsis and its ends stay on one line.
 _TOGETHER = re.compile(
     r"(?<=\d) (?=%|dB|s\b|min\b|…)|(?<=…) (?=\d)|(?<=K) (?=[=≤])|(?<=[=≤]) (?=\d)"
@@ -27,10 +28,10 @@ def percent(share: float) -> str:
     return f"{100 * share:.{2 if abs(share) < 0.01 else 1}f} %"
 
 
-def listed(items: Sequence[object]) -> str:
-    """Items in a row, as in "100, 200 and 400"; a long row is cut in the middle."""
+def listed(items: Sequence[object], most: int = 8) -> str:
+    """Items in a row, as in "100, 200 and 400"; one of more than `most` is cut in the middle."""
     words = [f"{item:,}" if isinstance(item, int) else str(item) for item in items]
-    if len(words) > 8:
+    if len(words) > most:
         words = [*words[:3], "…", *words[-2:]]
         return ", ".join(words)
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
@@ -39,6 +40,11 @@ def listed(items: Sequence[object]) -> str:
 def count(n: int, noun: str) -> str:
     """A number with its noun, as in 1 image or 1,500 images."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def signed(value: float) -> str:
+    """A number with three decimals and a true minus sign, as in −0.317."""
+    return f"{value:.3f}".replace("-", "−")
 
 
 def unbroken(text: str) -> str:

@@ -3,7 +3,6 @@ import pytest
 
 from analysis import gallery
 from analysis.galleries import DENSE_COLOUR, grid_shape, tiled
-from analysis.kinds import KINDS, kinds_of, shares_of
 from analysis.sorting import WHOLE_CELLS, neighbour_distance, sort_on_grid
 from storage import InputError
 
@@ -82,26 +81,3 @@ def test_bad_input_is_refused() -> None:
         gallery(np.zeros((3, 25), np.float32))
     with pytest.raises(InputError, match="2x2"):
         gallery(blobs(5), shape=(2, 2))
-
-
-def test_kinds_by_eye() -> None:
-    flat = np.full((5, 5), 130.0)
-    edge = np.tile([0, 0, 128, 255, 255], (5, 1))
-    stroke = np.tile([[0], [0], [255], [0], [0]], (1, 5))
-    spot = np.zeros((5, 5))
-    spot[2, 2] = 255
-    found = kinds_of(np.stack([flat, edge, edge.T, stroke, stroke.T, spot]).astype(np.float32), 255)
-    names = [KINDS[index] for index in found]
-    assert names == ["flat", "edge", "edge", "stroke", "stroke", "other"]
-
-
-def test_kinds_of_a_single_line_of_pixels() -> None:
-    line = np.array([[[0, 0, 255, 255]], [[9, 9, 9, 9]]], np.float32)
-    assert [KINDS[index] for index in kinds_of(line, 255)] == ["edge", "flat"]
-
-
-def test_shares_are_counted_by_centroid_and_by_patch() -> None:
-    centroids = np.array([[[0, 0, 255, 255]], [[9, 9, 9, 9]]], np.float32)
-    shares = shares_of(centroids, np.array([1, 3]), 255)
-    assert shares.centroids == {"flat": 0.5, "edge": 0.5, "stroke": 0, "other": 0}
-    assert shares.patches == {"flat": 0.75, "edge": 0.25, "stroke": 0, "other": 0}
