@@ -22,8 +22,7 @@ class Material:
 
     samples: label -> images. patches: (m, *patch_shape), with their centroids by K.
     rebuilt: one row per split.
-    coverage: what `coverage` returns, by K, of the patches that `Findings.unseen` names.
-    classes: what `by_class` returns, for a few K, over (k, label); None: not known.
+    coverage: by every K. scores: of rebuilt images, by a few K.
     """
 
     samples: dict[str, list[np.ndarray]]
@@ -31,7 +30,7 @@ class Material:
     quantised: dict[int, Quantised]
     rebuilt: list[RebuiltRow]
     coverage: dict[int, xarray.Dataset] = field(default_factory=dict)
-    classes: xarray.Dataset | None = None
+    scores: dict[int, xarray.Dataset] = field(default_factory=dict)
 
 
 def investigate(experiment: Experiment) -> tuple[Findings, Material]:

@@ -18,7 +18,8 @@ from analysis.paper.plots import (
     rate_figure,
 )
 from analysis.paper.shares import kinds_figure, use_figure, within_figure
-from analysis.wording import listed
+from analysis.scoring import by_class
+from analysis.wording import SPLIT_NAMES, listed
 
 MIN_PASSES = 3  # of a fit whose convergence is worth a figure
 MIN_POINTS = 2  # of a curve
@@ -183,20 +184,23 @@ def kinds_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:
     return [entry("kinds-share", "nature", title, caption, figure, long_table(shares))]
 
 
-def classes_charts(found: Findings, material: Material) -> list[ReportFigure]:
-    """Errors of the rebuilt test images by class, where classes are known."""
-    scores = material.classes
-    if scores is None:
+def classes_charts(experiment: Experiment, material: Material) -> list[ReportFigure]:
+    """Errors of the rebuilt images by class, where classes are known."""
+    known = {k: one for k, one in material.scores.items() if "label" in one.coords}
+    if not known:
         return []
+    each = [by_class(one, experiment.class_names) for one in known.values()]
+    scores = xarray.concat(each, xarray.IndexVariable("k", list(known)), combine_attrs="drop")
+    split = SPLIT_NAMES[next(iter(known.values())).attrs["split"]]
     caption = (
-        "The mean squared error over all pixels of the rebuilt test images, by their class, for K ="
-        f" {listed(scores['k'].values.tolist())}."
+        f"The mean squared error over all pixels of the {int(each[0]['images'].sum()):,} rebuilt"
+        f" {split} images, by their class, for K = {listed(list(known))}."
     )
-    unit = with_unit("mse", found.pixels.unit)
-    columns = scores[["images", "mse", "psnr"]].rename({"mse": unit, "psnr": "psnr_db"})
-    figure = classes_figure(scores, found.pixels)
-    title = "Errors by class."
-    return [entry("classes", "composition", title, caption, figure, long_table(columns))]
+    unit = experiment.pixels.unit
+    names = {"mse": with_unit("mse", unit), "psnr": "psnr_db"}
+    csv = long_table(scores[["images", "mse", "psnr"]].rename(names))
+    figure = classes_figure(scores, experiment.pixels)
+    return [entry("classes", "composition", "Errors by class.", caption, figure, csv)]
 
 
 def convergence_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:

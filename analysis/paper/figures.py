@@ -41,6 +41,6 @@ def draw_figures(experiment: Experiment, found: Findings, material: Material) ->
             *kinds_charts(experiment, found),
             *galleries(experiment, found),
             rebuilt_images(found, material),
-            *classes_charts(found, material),
+            *classes_charts(experiment, material),
             *convergence_charts(experiment, found),
         ]
