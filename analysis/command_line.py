@@ -1,4 +1,6 @@
-"""The command line: `report`, alone as `python -m analysis` and beside pipeline's in `patchdict`.
+"""The command line: `report` and `reconstruct`.
+
+Alone as `python -m analysis`, and beside pipeline's commands in `patchdict`.
 
 What is heavy loads when a command runs, so that --help answers at once.
 """
@@ -9,8 +11,15 @@ from typing import NoReturn
 
 import click
 
+from pipeline import MemoryOptions
+from pipeline.command_line import given, json_option, options_of, run, show
 from pipeline.command_line import group as pipeline_group
-from pipeline.command_line import json_option, run, show
+
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder of downloads, if it is another one than the sweep's.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -21,11 +30,7 @@ def group() -> None:
 
 @group.command()
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    help="Folder of downloads, if it is another one than the sweep's.",
-)
+@data_option
 @click.option(
     "--only-stale",
     is_flag=True,
@@ -48,10 +53,57 @@ def report(out: Path, data: Path | None, only_stale: bool, as_json: bool) -> Non
     show({"reports": results}, as_json, "\n".join(lines))
 
 
+@group.command()
+@click.argument("experiment", type=click.Path(path_type=Path))
+@click.option("--k", type=int, required=True, help="Size of the dictionary.")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "test"]),
+    help="Which images: the test images where there are any, else the training images.",
+)
+@click.option("--stride", type=int, help="Step between patches in pixels, if not the dictionary's.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write the rebuilt images there: a name that ends in .zarr or .npy.",
+)
+@data_option
+@options_of(MemoryOptions)
+@json_option
+def reconstruct(
+    experiment: Path,
+    k: int,
+    split: str | None,
+    stride: int | None,
+    out: Path | None,
+    data: Path | None,
+    as_json: bool,
+    **fields: str | None,
+) -> None:
+    """Rebuild all images from one dictionary, and score them.
+
+    EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone.
+    """
+    from analysis.rebuilt_sets import in_words, rebuild_set
+    from pipeline import TerminalProgress
+
+    result = rebuild_set(
+        experiment,
+        k,
+        split=split,
+        stride=stride,
+        out=out,
+        data=data,
+        memory=MemoryOptions.checked(**given(fields)).memory,
+        progress=TerminalProgress(),
+    )
+    show(result, as_json, in_words(result))
+
+
 def combined() -> click.Group:
-    """Pipeline's commands and `report`, in a group of their own."""
+    """Pipeline's commands and those of this package, in a group of their own."""
     everything = copy.copy(pipeline_group)
-    everything.commands = {**pipeline_group.commands, "report": report}
+    everything.commands = {**pipeline_group.commands, **group.commands}
     return everything
 
 

@@ -1,5 +1,6 @@
 """An experiment as the report sees it: dictionaries, data, and the images they came from."""
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +14,20 @@ from analysis.pixels import PixelScale
 from analysis.stored import DICTIONARIES
 from storage import (
     ImageSource,
+    InputError,
     IntegrityError,
     PatchSpec,
     PatchStore,
+    class_names,
     open_dictionaries,
     open_images,
+    open_labels,
     open_patches,
 )
 from storage.patch_store import store_name
+
+LABEL_ROUNDS = 1  # of asking for classes: a report without them is better than a late one
+_log = logging.getLogger(__name__)  # warnings reach standard error by themselves
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,12 @@ class Experiment:
     @property
     def patch_shape(self) -> tuple[int, ...]:
         """(rows, cols), or (rows, cols, channels) for colour."""
-        return (self.spec.rows, self.spec.cols, *self.facts["source"]["image_shape"][2:])
+        return (self.spec.rows, self.spec.cols, *self.image_shape[2:])
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(height, width), or (height, width, channels) for colour."""
+        return tuple(self.facts["source"]["image_shape"])
 
     @property
     def name(self) -> str:
@@ -111,6 +123,46 @@ class Experiment:
                 f" {known['fingerprint'][:10]}… is expected): put the old file back, or sweep again"
             )
         return source
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes of the images, None where there are none."""
+        return class_names(self.facts["dataset"])
+
+    def labels(self, split: str) -> np.ndarray | None:
+        """Class of each image of a split, (images,) int64 in the order of `images(split)`.
+
+        None where they are not known or not to be had: `why_unlabelled` says why. A file of
+        classes that is not there is asked for once, without patience.
+        Raises: InputError where there are not as many classes as images.
+        """
+        return self._labels[split][0]
+
+    def why_unlabelled(self, split: str) -> str | None:
+        """Why `labels(split)` is None, in one line; None where it is not."""
+        return self._labels[split][1]
+
+    @cached_property
+    def _labels(self) -> dict[str, tuple[np.ndarray | None, str | None]]:
+        return {split: self._labelled(split) for split in self.splits}
+
+    def _labelled(self, split: str) -> tuple[np.ndarray | None, str | None]:
+        dataset = self.facts["dataset"]
+        try:
+            labels = open_labels(dataset, split, self.data, rounds=LABEL_ROUNDS)
+        except InputError as error:
+            reason = f"the classes of the {split} images are missing: {error}"
+            _log.warning("%s", reason)
+            return None, reason
+        if labels is None:
+            return None, f"{dataset} is a file of images, of which no classes are known"
+        images = self.facts["source"] if split == "train" else self.store(split).source
+        if len(labels) != images["images"]:
+            raise InputError(
+                f"{dataset} has {len(labels)} classes for the {images['images']} {split} images of"
+                f" {self.folder}: put the data set's own files into {self.data}"
+            )
+        return labels, None
 
 
 def open_experiment(folder: Path, data: Path | None = None) -> Experiment:

@@ -12,8 +12,7 @@ from analysis.kinds import shares_of
 from analysis.paper.plates import Quantised, RebuiltRow
 from analysis.reconstruction import Rebuilt, rebuild
 from analysis.samples import draw_patches, quantise, sample_images, typical_image
-
-SPLIT_NAMES = {"train": "training", "test": "test"}
+from analysis.wording import SPLIT_NAMES
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,16 @@
-"""An image rebuilt from a dictionary: each kept patch becomes its nearest centroid."""
+"""Images rebuilt from a dictionary: each kept patch becomes its nearest centroid."""
 
-from dataclasses import dataclass
+import math
+import operator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xarray
 
-from pipeline import assign, cut_patches, keep_mask
+from analysis.image_stacks import ImageStack, in_order
+from analysis.rebuilding import BLOCK_WINDOWS, Rebuilder
 from storage import InputError, PatchSpec
-from storage.sources import PIXEL_DTYPES
 
 
 @dataclass(frozen=True)
@@ -30,31 +32,40 @@ class Rebuilt:
 
 
 def reconstruct(
-    image: np.ndarray,
+    image: np.ndarray | xarray.DataArray,
     dictionary: xarray.DataTree | xarray.Dataset,
     *,
     spec: PatchSpec | dict[str, Any] | None = None,
-) -> np.ndarray:
-    """Rebuild an image from the centroids nearest to its patches.
+    stride: int | None = None,
+) -> np.ndarray | xarray.DataArray:
+    """Rebuild an image, or a stack of images, from the centroids nearest to their patches.
 
     Each kept patch is replaced by its nearest centroid, overlaps are averaged over the kept
     patches that cover a pixel, and pixels that no kept patch covers stay zero.
 
     Args:
-        image: (height, width) or (height, width, channels), in the data set's own dtype: which
-            patches are kept depends on it.
+        image: (row, col[, channel]) or (image, row, col[, channel]), in the data set's own dtype:
+            which patches are kept depends on it. Which of the two it is follows from the
+            dictionary: one of colour patches takes 3 axes for one image, one of grey patches for a
+            stack. A DataArray with axes of these names may have them in any order.
         dictionary: a node of the tree that `open_dictionaries` returns, or its Dataset.
         spec: the patch geometry; needed only where the dictionary does not carry it, as a Dataset
             taken out of its tree.
+        stride: step between patches in pixels, from 1 on, also beyond the patch; None: the
+            dictionary's own.
 
-    Returns: (height, width[, channels]) float64, pixel levels.
-    Raises: InputError for an image that does not fit the dictionary, an unknown geometry, or one
-        that contradicts the dictionary's own.
+    Returns: of the image's shape, float64, pixel levels; for a DataArray one with its axes,
+        coordinates and name.
+    Raises: InputError for an image that does not fit the dictionary, an unknown geometry, one
+        that contradicts the dictionary's own, or a stride that is no number of pixels.
+    Memory: the result, and the patches of a block of images twice.
     """
-    dataset = dictionary.to_dataset() if isinstance(dictionary, xarray.DataTree) else dictionary
-    root = dictionary.root.attrs if isinstance(dictionary, xarray.DataTree) else dictionary.attrs
-    centroids = dataset["centroids"].values
-    return rebuild(image, centroids, _geometry(root.get("spec"), spec)).image
+    centroids, geometry = open_dictionary(dictionary, spec, stride)
+    if isinstance(image, xarray.DataArray):
+        ordered = in_order(image)
+        rebuilt = ordered.copy(data=_rebuild_any(ordered.values, centroids, geometry))
+        return rebuilt.transpose(*image.dims)
+    return _rebuild_any(image, centroids, geometry)
 
 
 def rebuild(image: np.ndarray, centroids: np.ndarray, spec: PatchSpec) -> Rebuilt:
@@ -63,33 +74,58 @@ def rebuild(image: np.ndarray, centroids: np.ndarray, spec: PatchSpec) -> Rebuil
     Memory: the image's patches twice, and a tile of distances.
     Raises: InputError for an image that does not fit the centroids.
     """
-    _check(image, centroids, spec)
-    images = image[np.newaxis]
-    kept = keep_mask(images, spec)[0]
-    patches = cut_patches(images, spec)
-    flat = centroids.reshape(len(centroids), -1)
-    labels = assign(patches, flat) if len(patches) else np.empty(0, np.int64)
-    total = np.zeros(image.shape)
-    cover = np.zeros(image.shape[:2], np.int64)
-    down, across = kept.shape
-    for row in range(spec.rows):
-        for col in range(spec.cols):
-            window = (
-                slice(row, row + (down - 1) * spec.stride + 1, spec.stride),
-                slice(col, col + (across - 1) * spec.stride + 1, spec.stride),
-            )
-            total[window][kept] += centroids[labels, row, col]
-            cover[window][kept] += 1
-    divisor = np.maximum(cover, 1).reshape(*cover.shape, *(1,) * (image.ndim - 2))
-    result = total / divisor
-    errors = patches.astype(np.float64) - flat[labels]
+    check_fit(image[np.newaxis].shape, centroids)
+    found = Rebuilder(centroids, spec, image.dtype).rebuild(image[np.newaxis])
+    errors = found.patches - centroids.reshape(len(centroids), -1).astype(np.float64)[found.labels]
     return Rebuilt(
-        image=result,
-        labels=labels,
-        cover=cover,
-        patch_mse=float(np.mean(errors**2)) if len(patches) else float("nan"),
-        image_mse=float(np.mean((image - result) ** 2)),
+        image=found.images[0],
+        labels=found.labels,
+        cover=found.cover[0].astype(np.int64),
+        patch_mse=float(np.mean(errors**2)) if len(errors) else float("nan"),
+        image_mse=float(np.mean((image - found.images[0]) ** 2)),
     )
+
+
+def open_dictionary(
+    dictionary: xarray.DataTree | xarray.Dataset,
+    spec: PatchSpec | dict[str, Any] | None = None,
+    stride: int | None = None,
+) -> tuple[np.ndarray, PatchSpec]:
+    """Centroids, (k, *patch_shape) float32, and the geometry to rebuild with; see `reconstruct`."""
+    dataset = dictionary.to_dataset() if isinstance(dictionary, xarray.DataTree) else dictionary
+    root = dictionary.root.attrs if isinstance(dictionary, xarray.DataTree) else dictionary.attrs
+    geometry = _geometry(root.get("spec"), spec)
+    if stride is not None:
+        try:
+            geometry = replace(geometry, stride=operator.index(stride))
+        except TypeError:
+            raise InputError(f"stride {stride!r} is no whole number: give it in pixels") from None
+    return dataset["centroids"].values, geometry
+
+
+def check_fit(shape: tuple[int, ...], centroids: np.ndarray) -> None:
+    """Raise InputError where images of a shape, (n, height, width[, channels]), do not fit."""
+    if len(shape) != centroids.ndim or shape[3:] != centroids.shape[3:]:
+        raise InputError(
+            f"an image of shape {shape[1:]} does not fit centroids of shape"
+            f" {centroids.shape[1:]}: give (height, width), or (height, width, channels) with as"
+            " many channels as the centroids"
+        )
+
+
+def _rebuild_any(image: np.ndarray, centroids: np.ndarray, spec: PatchSpec) -> np.ndarray:
+    """One image, or a stack of them; whichever, it is the centroids' number of axes that tells."""
+    if image.ndim != centroids.ndim:
+        check_fit((1, *image.shape), centroids)
+        return _rebuild_any(image[np.newaxis], centroids, spec)[0]
+    check_fit(image.shape, centroids)
+    stack = ImageStack.of(image, centroids.ndim)
+    rebuilder = Rebuilder(centroids, spec, stack.dtype)
+    result = np.empty(stack.shape)
+    size = max(1, BLOCK_WINDOWS // math.prod(spec.grid(*stack.shape[1:3])))
+    for start, block in stack.blocks(size):
+        result[start : start + len(block)] = rebuilder.rebuild(block).images
+    return result
 
 
 def _geometry(stored: Any, asked: PatchSpec | dict[str, Any] | None) -> PatchSpec:
@@ -106,18 +142,3 @@ def _geometry(stored: Any, asked: PatchSpec | dict[str, Any] | None) -> PatchSpe
     if given is not None and given != own:
         raise InputError(f"spec={given} contradicts the dictionary's own {own}: leave spec out")
     return own
-
-
-def _check(image: np.ndarray, centroids: np.ndarray, spec: PatchSpec) -> None:
-    if image.dtype.name not in PIXEL_DTYPES:
-        raise InputError(
-            f"the image holds {image.dtype.name} where {', '.join(PIXEL_DTYPES)} are expected:"
-            " give it in the dtype of the data set"
-        )
-    expected = (spec.rows, spec.cols, *image.shape[2:])
-    if image.ndim not in (2, 3) or centroids.shape[1:] != expected:
-        raise InputError(
-            f"an image of shape {image.shape} does not fit centroids of shape"
-            f" {centroids.shape[1:]}: give (height, width), or (height, width, channels) with as"
-            " many channels as the centroids"
-        )

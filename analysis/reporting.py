@@ -1,4 +1,7 @@
-"""The report of an experiment: report.html and its figures as PNG files, written atomically."""
+"""The report of an experiment: report.html, and its figures and their data, written atomically.
+
+Each figure is three files: NAME.png, NAME.svg, and what it shows as NAME.csv.
+"""
 
 import os
 import time
@@ -10,6 +13,7 @@ from analysis.stored import digest_of, find_experiments, read_marks
 from storage import PatchDictError
 
 PAGE, FIGURES = "report.html", "figures"
+PICTURE, OTHERS = "png", ("svg", "csv")  # files of a figure
 ORPHANED = 60  # seconds after which a half-written file is nobody's
 
 
@@ -25,7 +29,8 @@ def report(
         data: folder of downloads; None: the one that the sweep used.
         only_stale: leave a report as it is that was made from exactly the present dictionaries.
 
-    Returns: for each experiment plain JSON: report (path), made, seconds, figures (paths).
+    Returns: for each experiment plain JSON: report (path), made, seconds, figures (paths of the
+        PNG files), files (paths of all files beside the page).
     Raises: InputError where there are no dictionaries, or images or patches are gone;
         IntegrityError where they are damaged or others.
     """
@@ -49,39 +54,50 @@ def report_experiment(
     digest = digest_of(folder)
     if only_stale:
         marks = read_marks(page)
-        paths = [_figure_path(folder, name) for name in marks.figures] if marks else []
-        if marks and marks.digest == digest and all(path.is_file() for path in paths):
-            return _result(page, paths, made=False, started=started)
+        if marks and marks.digest == digest:
+            files = _files(folder, marks.figures)
+            if all(path.is_file() for path in files):
+                return _result(page, files, made=False, started=started)
     # Heavy (torch, matplotlib), and not needed where every report is up to date.
     from analysis.answers import answers
     from analysis.experiment import open_experiment
+    from analysis.exploration import choose_images
     from analysis.investigation import investigate
     from analysis.page.document import render
+    from analysis.page.interaction import interactive_parts
     from analysis.paper.figures import draw_figures
 
     experiment = open_experiment(folder, data)
     found, material = investigate(experiment)
     figures = draw_figures(experiment, found, material)
-    text = render(experiment, found, answers(found), figures, digest)
-    paths = [_figure_path(folder, figure.name) for figure in figures]
+    parts = interactive_parts(experiment, found, choose_images(experiment))
+    text = render(experiment, found, answers(found), figures, digest, parts)
     (folder / FIGURES).mkdir(exist_ok=True)
-    for path, figure in zip(paths, figures, strict=True):
-        _write(path, figure.png)
+    for figure in figures:
+        for ending, content in figure.files.items():
+            _write(_file(folder, figure.name, ending), content)
     # Last: it says that the figures are there. Paths may hold bytes that are no text.
     _write(page, text.encode(errors="backslashreplace"))
-    return _result(page, paths, made=True, started=started)
+    files = _files(folder, [figure.name for figure in figures])
+    return _result(page, files, made=True, started=started)
 
 
-def _figure_path(folder: Path, name: str) -> Path:
-    return folder / FIGURES / f"{name}.png"
+def _files(folder: Path, names: list[str]) -> list[Path]:
+    """All files of the figures, the pictures first."""
+    return [_file(folder, name, ending) for ending in (PICTURE, *OTHERS) for name in names]
 
 
-def _result(page: Path, figures: list[Path], *, made: bool, started: float) -> dict[str, Any]:
+def _file(folder: Path, name: str, ending: str) -> Path:
+    return folder / FIGURES / f"{name}.{ending}"
+
+
+def _result(page: Path, files: list[Path], *, made: bool, started: float) -> dict[str, Any]:
     return {
         "report": str(page),
         "made": made,
         "seconds": time.perf_counter() - started,
-        "figures": [str(path) for path in figures],
+        "figures": [str(path) for path in files if path.suffix == f".{PICTURE}"],
+        "files": [str(path) for path in files],
     }
 
 

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 
+SPLIT_NAMES = {"train": "training", "test": "test"}
 # A number and its unit, K and its value, an ellipsis and its ends stay on one line.
 _TOGETHER = re.compile(
     r"(?<=\d) (?=%|dB|s\b|min\b|…)|(?<=…) (?=\d)|(?<=K) (?=[=≤])|(?<=[=≤]) (?=\d)"

@@ -116,7 +116,14 @@ class Options(BaseModel):
             raise InputError(_one_line(error, list(cls.model_fields))) from None
 
 
-class PatchOptions(Options):
+class MemoryOptions(Options):
+    """What every step that takes much memory is told."""
+
+    memory: Annotated[ByteSize, Field(gt=0, lt=1 << 63)] = ByteSize(1 << 30)
+    """Cap on the resident memory of the process tree, as in 1GiB or 800MB."""
+
+
+class PatchOptions(MemoryOptions):
     """Which patches, and where they are kept."""
 
     dataset: str = "digits"
@@ -131,8 +138,6 @@ class PatchOptions(Options):
     """Step between patches in pixels."""
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Keep a patch whose mean is above this share of the largest pixel value; 0: not blank."""
-    memory: Annotated[ByteSize, Field(gt=0, lt=1 << 63)] = ByteSize(1 << 30)
-    """Cap on the resident memory of the process tree, as in 1GiB or 800MB."""
     scheduler: str = ""
     """Where patches are cut and passes run: empty (this process), processes:N, or an address."""
 

@@ -93,7 +93,7 @@ class ArraySource(_WithOrigin):
         dtype = np.dtype(array.dtype)
         if dtype.kind not in "uif":
             raise InputError(f"rows of type {dtype} cannot be clustered: give integers or floats")
-        self.dtype = _row_dtype(dtype)
+        self.dtype = row_dtype(dtype)
         if math.isnan(array.shape[0]):
             raise InputError("the number of rows is unknown: call compute_chunk_sizes() first")
         self.n_rows = int(array.shape[0])
@@ -162,7 +162,8 @@ def prefix(source: Source, n_rows: int) -> Source:
     return Prefix(source, n_rows)
 
 
-def _row_dtype(dtype: np.dtype) -> np.dtype:
+def row_dtype(dtype: np.dtype) -> np.dtype:
+    """Type in which rows of a type are read."""
     if dtype.kind in "ui" and dtype.itemsize <= 2:
         return dtype.newbyteorder("=")
     # Half precision has no kernels of its own; widening it loses nothing.

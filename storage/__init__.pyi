@@ -13,8 +13,9 @@ from .errors import (
     WorkerError,
 )
 from .geometry import PatchSpec
+from .image_writer import write_images
 from .patch_store import PatchStore, open_patches
-from .sources import ImageSource, open_images
+from .sources import ImageSource, class_names, open_images, open_labels
 
 __all__ = [
     "BusyError",
@@ -27,9 +28,12 @@ __all__ = [
     "PatchSpec",
     "PatchStore",
     "WorkerError",
+    "class_names",
     "finished_dictionaries",
     "group_name",
     "open_dictionaries",
     "open_images",
+    "open_labels",
     "open_patches",
+    "write_images",
 ]

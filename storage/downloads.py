@@ -17,7 +17,7 @@ from storage.errors import InputError
 if TYPE_CHECKING:
     from storage.transfer import Transfer
 
-ROUNDS = 4  # times that the mirrors are asked, one after another
+ROUNDS = 4  # times that the mirrors are asked by default
 BACKOFF_SECONDS = 1.0  # before the second round, doubled for each after it
 _log = logging.getLogger(__name__)  # warnings reach standard error by themselves
 
@@ -68,15 +68,37 @@ IMAGE_FILES = {
         "t10k-images-idx3-ubyte.gz", "md5:bef4ecab320f06d8554ea6380940ec79", FASHION_SITES
     ),
 }
+# (data set, split) -> the file of its images' classes
+LABEL_FILES = {
+    ("mnist", "train"): RemoteFile(
+        "train-labels-idx1-ubyte.gz",
+        "sha256:3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        MNIST_SITES,
+        "sha256:65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    ),
+    ("mnist", "test"): RemoteFile(
+        "t10k-labels-idx1-ubyte.gz",
+        "sha256:f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        MNIST_SITES,
+        "sha256:ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+    ("fashion-mnist", "train"): RemoteFile(
+        "train-labels-idx1-ubyte.gz", "md5:25c81989df183df01b3e8a0aad5dffbe", FASHION_SITES
+    ),
+    ("fashion-mnist", "test"): RemoteFile(
+        "t10k-labels-idx1-ubyte.gz", "md5:bb300cfdad3c16e7a12a480ee83cd310", FASHION_SITES
+    ),
+}
 
 
-def find_or_fetch(file: RemoteFile, dataset: str, data_dir: Path) -> Path:
+def find_or_fetch(file: RemoteFile, dataset: str, data_dir: Path, *, rounds: int = ROUNDS) -> Path:
     """Path of the file on disk, downloaded to `data_dir/dataset` if it is not there.
 
     Looked for in `data_dir` and `data_dir/dataset`; a file with another content is passed over
     (MNIST and Fashion-MNIST share their file names), and nothing in `data_dir` itself is touched.
     What was there under the file's name in `data_dir/dataset` gets another name once the right
     file is whole. An unfinished download lies beside it, hidden, and the next call goes on with it.
+    rounds: how often the mirrors are asked, one after another.
     Raises: InputError when no mirror gives the right file, or the disk does not take it.
     """
     target = data_dir / dataset / file.name
@@ -90,7 +112,7 @@ def find_or_fetch(file: RemoteFile, dataset: str, data_dir: Path) -> Path:
         with _sole_fetcher(target):
             # Another process may have fetched it while this one waited.
             if not _has_digest(target, file.digest):
-                _fetch(file, target)
+                _fetch(file, target, rounds)
         return target
     except OSError as error:
         raise InputError(
@@ -99,14 +121,14 @@ def find_or_fetch(file: RemoteFile, dataset: str, data_dir: Path) -> Path:
         ) from error
 
 
-def _fetch(file: RemoteFile, target: Path) -> None:
+def _fetch(file: RemoteFile, target: Path, rounds: int) -> None:
     work = target.with_name(f".{file.name}.unfinished")  # ours alone
     partial = work / "partial"
     work.mkdir(exist_ok=True)
     for left in set(work.iterdir()) - {partial}:  # pooch's, of a process that was killed
         left.unlink()
     try:
-        whole = _from_mirrors(file, work, partial)
+        whole = _from_mirrors(file, work, partial, rounds)
     except OSError:
         shutil.rmtree(work, ignore_errors=True)
         raise
@@ -124,7 +146,7 @@ def _fetch(file: RemoteFile, target: Path) -> None:
     shutil.rmtree(work)
 
 
-def _from_mirrors(file: RemoteFile, work: Path, partial: Path) -> Path:
+def _from_mirrors(file: RemoteFile, work: Path, partial: Path, rounds: int) -> Path:
     """The right file, in `work`. A fault that may pass is met by the next mirror, then by waiting.
 
     Raises: InputError when no mirror gave it; OSError when the disk did not take it.
@@ -134,7 +156,7 @@ def _from_mirrors(file: RemoteFile, work: Path, partial: Path) -> Path:
 
     transfer = Transfer(partial)
     sites, reasons, wait = list(file.sites), dict.fromkeys(file.sites, ""), 0.0
-    for tried in range(ROUNDS):
+    for tried in range(rounds):
         if tried:
             time.sleep(max(wait, BACKOFF_SECONDS * 2 ** (tried - 1)))
         wait = 0.0

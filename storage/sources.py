@@ -1,4 +1,4 @@
-"""Image sources: named data sets and files, opened as one array of images."""
+"""Image sources: named data sets and files, opened as one array of images, and their classes."""
 
 import hashlib
 import mmap
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.downloads import IMAGE_FILES, find_or_fetch
+from storage.downloads import IMAGE_FILES, LABEL_FILES, ROUNDS, find_or_fetch
 from storage.errors import InputError, shortened
 from storage.idx import read_idx
 from storage.npy import map_npy
@@ -18,6 +18,24 @@ from storage.npy import map_npy
 DATASETS = ("digits", "mnist", "fashion-mnist")
 SPLITS = ("train", "test")
 PIXEL_DTYPES = ("uint8", "uint16", "float32", "float64")
+DIGIT_NAMES = tuple("0123456789")
+# data set -> names of its classes, in the order of their numbers
+CLASS_NAMES = {
+    "digits": DIGIT_NAMES,
+    "mnist": DIGIT_NAMES,
+    "fashion-mnist": (
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ),
+}
 DIGITS_TRAIN = 1500  # of 1797 images; the rest is by other writers
 _HASH_BLOCK = 1 << 24  # bytes
 _NAME_LETTERS = 40  # with up to four bytes each, a store's name stays below 255
@@ -78,8 +96,7 @@ def open_images(dataset: str, split: str = "train", data_dir: Path = Path("data"
     Raises: InputError for an unknown data set or split, and for files that are missing, damaged,
         or not images.
     """
-    if split not in splits_of(dataset):
-        raise InputError(f"{dataset} has no {split} split: use {', '.join(splits_of(dataset))}")
+    _check_split(dataset, split)
     if dataset == "digits":
         return ImageSource(dataset, split, _digits(split))
     if dataset in DATASETS:
@@ -99,6 +116,53 @@ def open_images(dataset: str, split: str = "train", data_dir: Path = Path("data"
     return ImageSource(_name_of(path), split, _checked(array, path))
 
 
+def open_labels(
+    dataset: str, split: str = "train", data_dir: Path = Path("data"), *, rounds: int = ROUNDS
+) -> np.ndarray | None:
+    """The class of each image of a data set, in the order of `open_images`.
+
+    Args:
+        dataset: as for `open_images`.
+        split: "train" or "test"; a path has only "train".
+        data_dir: where downloads are kept; right files found there are used.
+        rounds: how often the mirrors are asked for a file that is not there.
+
+    Returns: (images,) int64, numbers into `class_names`; None for a path, whose classes nobody
+        knows.
+    Raises: InputError for an unknown split, and for a file that is neither there nor to be had.
+    """
+    _check_split(dataset, split)
+    if dataset == "digits":
+        from sklearn.datasets import load_digits  # heavy; needed for this data set alone
+
+        return _part(load_digits().target.astype(np.int64), split)
+    if dataset not in DATASETS:
+        return None
+    path = find_or_fetch(LABEL_FILES[dataset, split], dataset, data_dir, rounds=rounds)
+    labels, names = read_idx(path), CLASS_NAMES[dataset]
+    if labels.ndim != 1 or labels.dtype.kind not in "ui":
+        raise InputError(
+            f"{path} holds {labels.dtype.name} of shape {labels.shape} where whole numbers of shape"
+            " (images,) are expected: fetch it again"
+        )
+    if not 0 <= labels.min() <= labels.max() < len(names):
+        raise InputError(
+            f"{path} holds classes from {labels.min()} to {labels.max()} where 0 to"
+            f" {len(names) - 1} are expected: fetch it again"
+        )
+    return labels.astype(np.int64)
+
+
+def class_names(dataset: str) -> tuple[str, ...] | None:
+    """Names of a data set's classes, in the order of their numbers; None for a path."""
+    return CLASS_NAMES.get(dataset)
+
+
+def _check_split(dataset: str, split: str) -> None:
+    if split not in splits_of(dataset):
+        raise InputError(f"{dataset} has no {split} split: use {', '.join(splits_of(dataset))}")
+
+
 def _name_of(path: Path) -> str:
     stem = re.sub(r"[^\w-]+", "_", path.name.lstrip(".").split(".")[0])
     return stem[:_NAME_LETTERS] or "images"
@@ -108,7 +172,11 @@ def _digits(split: str) -> np.ndarray:
     from sklearn.datasets import load_digits  # heavy; needed for this data set alone
 
     levels = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
-    return levels[:DIGITS_TRAIN] if split == "train" else levels[DIGITS_TRAIN:]
+    return _part(levels, split)
+
+
+def _part(digits: np.ndarray, split: str) -> np.ndarray:
+    return digits[:DIGITS_TRAIN] if split == "train" else digits[DIGITS_TRAIN:]
 
 
 def _checked(images: np.ndarray, path: Path) -> np.ndarray:

@@ -34,3 +34,26 @@ def cut_by_loops(images: np.ndarray, rows: int, cols: int, stride: int, level: f
                     kept.append(patch.reshape(-1))
     size = rows * cols * int(np.prod(images.shape[3:]))
     return np.array(kept, images.dtype).reshape(-1, size)
+
+
+def rebuilt_by_loops(
+    image: np.ndarray, centroids: np.ndarray, stride: int, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The image from nearest centroids and how many lie on each pixel, window by window.
+
+    centroids: (k, rows, cols[, channels]). level: that the sum of a kept patch exceeds.
+    """
+    rows, cols = centroids.shape[1:3]
+    wide = centroids.astype(np.float64)
+    total, cover = np.zeros(image.shape), np.zeros(image.shape[:2], np.int64)
+    for top in range(0, image.shape[0] - rows + 1, stride):
+        for left in range(0, image.shape[1] - cols + 1, stride):
+            place = (slice(top, top + rows), slice(left, left + cols))
+            patch = image[place].astype(np.float64)
+            if patch.sum() > level:
+                distances = [((patch - centroid) ** 2).sum() for centroid in wide]
+                total[place] += wide[int(np.argmin(distances))]
+                cover[place] += 1
+    for pixel in np.argwhere(cover > 0):
+        total[tuple(pixel)] /= cover[tuple(pixel)]
+    return total, cover

@@ -11,8 +11,9 @@ from jinja2 import Environment, StrictUndefined
 from analysis.answers import Answer
 from analysis.experiment import Experiment
 from analysis.findings import Findings
+from analysis.page.embedding import Embedded
 from analysis.paper.figures import ReportFigure
-from analysis.wording import listed, number, percent, unbroken
+from analysis.wording import count, listed, number, percent, unbroken
 
 SECTIONS = ("change", "quality", "coverage", "nature", "composition")  # of the answers, in order
 
@@ -23,6 +24,7 @@ def render(
     written: Sequence[Answer],
     figures: Sequence[ReportFigure],
     digest: str,
+    embedded: Embedded,
 ) -> str:
     """The page as HTML text; nothing in it is loaded from elsewhere."""
     environment = Environment(
@@ -40,6 +42,7 @@ def render(
     environment.filters["unbroken"] = unbroken
     return environment.from_string(source).render(
         found=found,
+        embedded=embedded,
         facts=experiment.facts,
         answers=list(zip(SECTIONS, written, strict=True)),
         figures=numbered,
@@ -99,7 +102,7 @@ def _table(experiment: Experiment, found: Findings) -> list[dict[str, Any]]:
 
 
 def _provenance(experiment: Experiment) -> list[tuple[str, str]]:
-    """What the dictionaries were made of and with, as pairs of name and text."""
+    """What the dictionaries were made of, with and on, as pairs of name and text."""
     facts, last = experiment.facts, experiment.nodes[experiment.sizes[-1]].attrs
     source, spec = facts["source"], experiment.spec
     height, width = source["image_shape"][:2]
@@ -116,23 +119,54 @@ def _provenance(experiment: Experiment) -> list[tuple[str, str]]:
             f"{spec.rows}×{spec.cols} pixels, stride {spec.stride}, threshold {spec.threshold:g}"
             f" ({'every patch that is not blank' if spec.threshold == 0 else 'by mean level'});"
             f" {facts['n_rows']:,} rows to learn from,"
-            f" {f'{heldout:,} held out' if heldout else 'none held out'}; store"
-            f" {facts['train_store']}",
+            f" {f'{heldout:,} held out' if heldout else 'none held out'}",
         ),
-        ("Fit", f"{fit}; on {_devices(experiment)}"),
+        ("Stores", listed([facts[f"{split}_store"] for split in experiment.splits])),
+        ("Fit", fit),
+        ("Effort", _effort(experiment)),
+        ("Machine", _machine(experiment)),
         ("Versions", listed([f"{name} {text}" for name, text in last["versions"].items()])),
-        ("Configuration", facts["digest"]),
+        ("Configuration", f"SHA-256 of all that the numbers depend on begins {facts['digest']}"),
     ]
+
+
+def _effort(experiment: Experiment) -> str:
+    """Passes, seconds and memory of all fits together."""
+    curve, nodes = experiment.curve, experiment.nodes.values()
+    text = (
+        f"{int(curve['passes'].sum()):,} passes, {int(curve['rows_seen'].sum()):,} rows seen,"
+        f" {number(float(curve['seconds'].sum()), 3)} s of fitting and scoring; largest resident"
+        f" size of the process {_mebibytes(max(node.attrs['peak_memory'] for node in nodes))}"
+    )
+    caps = sorted({node.attrs["memory"] for node in nodes if "memory" in node.attrs})
+    return f"{text}, allowed {listed([_mebibytes(cap) for cap in caps])}" if caps else text
+
+
+def _machine(experiment: Experiment) -> str:
+    """Where the dictionaries were learned; several where they were learned in several places."""
+    found = []
+    for node in experiment.nodes.values():
+        machine = node.attrs.get("machine")
+        where = f"on {node.attrs['device']}"
+        if machine:
+            where = (
+                f"{machine['processor']}, {count(machine['threads'], 'thread')},"
+                f" {_mebibytes(machine['memory'])}, {machine['system']}; {where}"
+            )
+        if node.attrs.get("scheduler"):
+            where += f", spread by {node.attrs['scheduler']}"
+        found.append(where)
+    return "; ".join(dict.fromkeys(found))
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
 
 
 def _fit_options(experiment: Experiment) -> dict[str, Any]:
     """Options of the fit as the command line names them."""
     fit = experiment.facts["fit"]
     return {name.replace("_", "-"): value for name, value in fit.items() if value is not None}
-
-
-def _devices(experiment: Experiment) -> str:
-    return listed(sorted({str(node.attrs["device"]) for node in experiment.nodes.values()}))
 
 
 def _command(experiment: Experiment) -> str:

@@ -1,4 +1,4 @@
-"""The figures' common look, and a board on which images are laid pixel by pixel."""
+"""The figures' common look, their files, and a board on which images are laid pixel by pixel."""
 
 import io
 from collections.abc import Iterator
@@ -15,10 +15,14 @@ SMALL, NORMAL = 7.0, 8.0  # points
 # Okabe and Ito's colours, told apart by colour-blind readers
 BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b6b6b"
 INK = "#1c1c1c"
+# all of them, but grey for yellow, which is lost on white
+OKABE_ITO = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000", GREY)
 _FRAME = 150  # shade of the hairline around an image
 
 STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
+    "font.family": "sans-serif",
+    # The first comes with matplotlib: the same everywhere. The others are for readers of an SVG.
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
     "font.size": NORMAL,
     "text.color": INK,
     "axes.labelsize": NORMAL,
@@ -42,6 +46,8 @@ STYLE: dict[str, Any] = {
     "figure.dpi": DPI,
     "savefig.dpi": "figure",
     "savefig.facecolor": "white",
+    "svg.fonttype": "none",  # text that can be edited and searched
+    "svg.hashsalt": "patchdict",  # the same ids every time
 }
 
 
@@ -64,6 +70,13 @@ def to_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def to_svg(figure: Figure) -> bytes:
+    """The figure as an SVG file with its text as text, the same bytes every time."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
 class Board:
     """A white figure measured in dots from its top left corner, on which images are not resampled.
 
@@ -71,8 +84,8 @@ class Board:
     """
 
     def __init__(self, width: int, height: int) -> None:
-        self.figure = Figure(figsize=(width / DPI, height / DPI))
-        self._width, self._height = width, height
+        self._figure = Figure(figsize=(width / DPI, height / DPI))
+        self._canvas = np.full((height, width, 3), 255, np.uint8)
 
     def image(self, pixels: np.ndarray, left: int, top: int, *, frame: bool = True) -> None:
         """Lay an image with its top left corner at (left, top); pixels: (height, width, 3) uint8.
@@ -82,13 +95,21 @@ class Board:
         if frame:
             pixels = np.pad(pixels, ((1, 1), (1, 1), (0, 0)), constant_values=_FRAME)
             left, top = left - 1, top - 1
-        bottom = self._height - top - len(pixels)
-        self.figure.figimage(pixels, left, bottom, origin="upper")
+        self._canvas[top : top + len(pixels), left : left + pixels.shape[1]] = pixels
 
     def text(self, left: float, top: float, words: str, **style: Any) -> None:
         """Write words at (left, top); by default at the left, their top at `top`."""
         given: dict[str, Any] = {"va": "top", "ha": "left", "fontsize": NORMAL} | style
-        self.figure.text(left / self._width, 1 - top / self._height, words, **given)
+        height, width = self._canvas.shape[:2]
+        self._figure.text(left / width, 1 - top / height, words, **given)
+
+    def finished(self) -> Figure:
+        """The figure, with all images in one, which has a dot for each dot of the board."""
+        axes = self._figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        # "none": an SVG gets the pixels themselves, and the word that they are not to be blurred.
+        axes.imshow(self._canvas, interpolation="none", aspect="auto")
+        return self._figure
 
 
 def dots(inches: float) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import xarray
 from matplotlib.figure import Figure
 
 from analysis.galleries import grid_shape, tiled
@@ -41,7 +42,7 @@ def sample_plate(rows: Mapping[str, Sequence[np.ndarray]], pixels: PixelScale) -
         for place, image in enumerate(images):
             picture = enlarged(shades(reduced(image, factor), pixels.largest), scale)
             board.image(picture, label + place * pitch, top)
-    return board.figure
+    return board.finished()
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def patch_plate(patches: np.ndarray, by_k: dict[int, Quantised], pixels: PixelSc
     patches: (m, *patch_shape). From COLUMNS_FROM sizes on in two columns, of half the patches.
     """
     columns = 2 if len(by_k) >= COLUMNS_FROM else 1
-    label, gap = dots(0.68), dots(0.06)
+    label, gap = dots(0.66), dots(0.06)
     span = (ALL - MARGIN - (columns - 1) * dots(0.2)) // columns
     rows, cols = patches.shape[1:3]
     scale = scale_to(TILE, max(rows, cols))
@@ -81,14 +82,56 @@ def patch_plate(patches: np.ndarray, by_k: dict[int, Quantised], pixels: PixelSc
             words = str(found.labels[index])
             below = top + 2 * high + PAIR_GAP + dots(0.03)
             board.text(middle, below, words, ha="center", fontsize=SMALL - 1, color=GREY)
-    return board.figure
+    return board.finished()
 
 
-def gallery_plate(centroids: np.ndarray, pixels: PixelScale, seed: int = 0) -> Figure:
+def worst_plate(worst: xarray.Dataset, pixels: PixelScale) -> Figure:
+    """Patches that are rebuilt worst above their nearest centroids, worst first.
+
+    worst: over `worst` the patches worst_patch and centroids worst_centroid (worst, row, col[,
+    channel]), worst_rmse in pixel levels, worst_image, the image that each was cut from.
+    """
+    label, gap = dots(0.66), dots(0.06)
+    patches, centroids = worst["worst_patch"].values, worst["worst_centroid"].values
+    rows, cols = patches.shape[1:3]
+    scale = scale_to(TILE, max(rows, cols))
+    pitch = max(scale * cols + gap, dots(0.36))  # room for an index of five digits
+    across = (ALL - MARGIN - label) // pitch
+    high = scale * rows
+    block = 2 * high + PAIR_GAP + 2 * TEXT_LINE + dots(0.13)
+    board = Board(ALL, MARGIN + -(-len(patches) // across) * block)
+    for top in range(MARGIN, MARGIN + -(-len(patches) // across) * block, block):
+        upper, lower = top + high / 2, top + high + PAIR_GAP + high / 2
+        first = top + 2 * high + PAIR_GAP + dots(0.03)
+        board.text(MARGIN, upper, "patch", va="center", fontsize=SMALL)
+        board.text(MARGIN, lower, "centroid", va="center", fontsize=SMALL)
+        for step, name in enumerate(("RMSE", "image")):
+            board.text(MARGIN, first + step * TEXT_LINE, name, fontsize=SMALL - 1, color=GREY)
+    for place, (patch, centroid) in enumerate(zip(patches, centroids, strict=True)):
+        left, top = label + place % across * pitch, MARGIN + place // across * block
+        for step, tile in enumerate((patch, centroid)):
+            picture = enlarged(shades(tile, pixels.largest), scale)
+            board.image(picture, left, top + step * (high + PAIR_GAP))
+        words = (
+            number(float(worst["worst_rmse"].values[place]), 3),
+            str(int(worst["worst_image"].values[place])),
+        )
+        for step, line in enumerate(words):
+            below = top + 2 * high + PAIR_GAP + dots(0.03) + step * TEXT_LINE
+            middle = left + scale * cols / 2
+            colour = GREY if step else "black"
+            board.text(middle, below, line, ha="center", fontsize=SMALL - 1, color=colour)
+    return board.finished()
+
+
+def gallery_plate(
+    centroids: np.ndarray, pixels: PixelScale, seed: int = 0
+) -> tuple[Figure, np.ndarray]:
     """All centroids, ordered; exactly as large as its tiles and the lines between them need.
 
     Tiles are an even number of dots apart, so that a screen that shows two dots as one shows all
     lines alike.
+    Returns: the figure; (rows, columns) int64, which centroid stands where, -1 for none.
     """
     longer = max(centroids.shape[1:3])
     smallest = longer + 2 - longer % 2
@@ -99,7 +142,7 @@ def gallery_plate(centroids: np.ndarray, pixels: PixelScale, seed: int = 0) -> F
     picture = tiled(centroids, order, largest=pixels.largest, scale=scale, line=line)
     board = Board(picture.shape[1], picture.shape[0])
     board.image(picture, 0, 0, frame=False)
-    return board.figure
+    return board.finished(), order
 
 
 def kinds_plate(rows: Mapping[str, np.ndarray], pixels: PixelScale) -> Figure:
@@ -115,7 +158,7 @@ def kinds_plate(rows: Mapping[str, np.ndarray], pixels: PixelScale) -> Figure:
         for place, tile in enumerate(tiles[: (ALL - MARGIN - label) // (wide + gap)]):
             picture = enlarged(shades(tile, pixels.largest), scale)
             board.image(picture, label + place * (wide + gap), top)
-    return board.figure
+    return board.finished()
 
 
 @dataclass(frozen=True)
@@ -161,7 +204,7 @@ def rebuilt_plate(rows: Sequence[RebuiltRow], pixels: PixelScale) -> Figure:
                 below = upper + high + dots(0.04) + step * (TEXT_LINE - dots(0.02))
                 colour = GREY if step else "black"
                 board.text(left + wide / 2, below, words, ha="center", fontsize=SMALL, color=colour)
-    return board.figure
+    return board.finished()
 
 
 def shown_width(figure: Figure) -> int:

@@ -1,30 +1,41 @@
-"""Figures with axes: MSE against K, use of the centroids, convergence."""
+"""Figures of scores against K: MSE, rate and distortion, classes of images, convergence."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
 
-import matplotlib as mpl
 import numpy as np
 import xarray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
-from analysis.curves import chord, power_law
+from analysis.curves import BIT, chord, decibels_per_bit, power_law
+from analysis.paper.axes import (
+    COUNT_OF_CENTROIDS,
+    THOUSANDS,
+    k_axis,
+    legend_of_k,
+    name_panel,
+    plain_log_ticks,
+    shades_of_k,
+)
 from analysis.paper.drawing import BLUE, GREEN, GREY, NORMAL, SMALL, VERMILION, new_figure
 from analysis.pixels import PixelScale
 from analysis.wording import number
 
 _LONG_RUN = 10  # passes; the first ones move most
-_FEW_CURVES = 8  # named one by one; more are told by a few
-# (at least this many times the smallest, multiples of powers of ten that get a label)
-_LOG_STEPS = ((300, (1.0,)), (12, (1.0, 2.0, 5.0)), (0, (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
-_THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.6g}")
+_BAND = "#e9e9e4"  # behind the curves
 
 
-def mse_figure(curve: xarray.Dataset, elbow: int | None, pixels: PixelScale) -> Figure:
-    """MSE against K, on linear axes with the elbow and on logarithmic ones with a power law."""
+def mse_figure(
+    curve: xarray.Dataset,
+    elbow: int | None,
+    pixels: PixelScale,
+    interval: tuple[float, float] | None = None,
+) -> Figure:
+    """MSE against K, on linear axes with the elbow and on logarithmic ones with a power law.
+
+    interval: of the elbow, lowest and highest K; shown as a band.
+    """
     figure = new_figure(2.9)
     linear, logarithmic = figure.subplots(1, 2)
     k = curve["k"].values.astype(float)
@@ -33,15 +44,17 @@ def mse_figure(curve: xarray.Dataset, elbow: int | None, pixels: PixelScale) -> 
         axes.plot(k, mse, "o-", color=BLUE, label="training")
         if np.isfinite(heldout).any():
             axes.plot(k, heldout, "s--", color=VERMILION, label="held out", markersize=3)
-        axes.set_xlabel("number of centroids K")
+        axes.set_xlabel(COUNT_OF_CENTROIDS)
+        if interval is not None:
+            axes.axvspan(*interval, color=_BAND, linewidth=0, zorder=0, label="elbow's interval")
     linear.set_ylabel(f"MSE ({pixels.unit})")
     linear.set_xlim(0, k[-1] * 1.05)
     linear.set_ylim(0, 1.08 * float(np.nanmax([mse, heldout])))
     linear.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     linear.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     for axis in (linear.xaxis, linear.yaxis):
-        axis.set_major_formatter(_THOUSANDS)
-    linear.set_title("a   linear axes")
+        axis.set_major_formatter(THOUSANDS)
+    name_panel(linear, "a", "linear axes")
     if elbow is not None:
         _mark_elbow(linear, k, mse, elbow)
     linear.legend(loc="upper right")
@@ -70,11 +83,10 @@ def _mark_elbow(axes: Axes, k: np.ndarray, mse: np.ndarray, elbow: int) -> None:
 
 
 def _logarithmic(axes: Axes, k: np.ndarray, mse: np.ndarray) -> None:
-    axes.set_title("b   logarithmic axes")
-    if len(k) > 1:
-        axes.set_xscale("log")
+    name_panel(axes, "b", "logarithmic axes")
+    k_axis(axes, k)
     axes.set_yscale("log")
-    _plain_log_ticks(axes)
+    plain_log_ticks(axes)
     law = power_law(k, mse)
     if law is None:
         return
@@ -93,54 +105,70 @@ def _minus(value: float) -> str:
     return f"{value:.2f}".replace("-", "\u2212")
 
 
-def _plain_log_ticks(axes: Axes) -> None:
-    """Ticks at round numbers, written out; the more, the fewer powers of ten there are."""
-    for axis in (axes.xaxis, axes.yaxis):
-        if axis.get_scale() != "log":
-            continue
-        low, high = axis.get_view_interval()
-        steps = next(steps for span, steps in _LOG_STEPS if high / low > span)
-        axis.set_major_locator(LogLocator(subs=steps))
-        axis.set_minor_locator(LogLocator(subs=tuple(range(2, 10))))
-        axis.set_major_formatter(_THOUSANDS)
-        axis.set_minor_formatter(NullFormatter())
+def rate_figure(curve: xarray.Dataset, dimensions: float | None) -> Figure:
+    """PSNR against the bits of a patch, and its slope.
 
-
-def use_figure(curve: xarray.Dataset, counts: dict[int, np.ndarray]) -> Figure:
-    """How evenly centroids are used: live and perplexity against K, and ranked shares."""
+    curve: as `mse_curve` returns it. dimensions: D of the fitted power law MSE ∝ K^(-2/D), whose
+    slope is drawn; None: not drawn.
+    """
     figure = new_figure(2.7)
     left, right = figure.subplots(1, 2)
-    k = curve["k"].values.astype(float)
-    lines = {
-        "live": ("o-", BLUE, "live"),
-        "perplexity": ("s-", GREEN, "perplexity"),
-        "half": ("^-", VERMILION, "hold half of the patches"),
+    series = {
+        "rate": ("o-", BLUE, "log$_2$ K, codes of one length"),
+        "entropy": ("s--", VERMILION, "entropy of use, ideal codes"),
     }
-    for name, (form, colour, label) in lines.items():
-        left.plot(k, 100 * curve[name].values / k, form, color=colour, label=label)
-    if len(k) > 1:
-        left.set_xscale("log")
-    _plain_log_ticks(left)
-    left.set_ylim(0, 104)
-    left.set_xlabel("number of centroids K")
-    left.set_ylabel("per cent of K")
-    left.set_title("a   centroids in use")
-    left.legend(loc="lower left")
-    for (size, used), colour in zip(counts.items(), _shades_of_k(len(counts)), strict=True):
-        ranked = np.sort(used[used > 0])[::-1] / used.sum()
-        right.plot(np.arange(1, len(ranked) + 1), ranked, color=colour, label=f"{size:,}")
-    right.set_xscale("log")
-    right.set_yscale("log")
-    right.set_xlabel("centroids by use, rank")
-    right.set_ylabel("share of patches")
-    right.set_title("b   ranked use")
-    _legend_of_k(right, list(counts))
-    _plain_log_ticks(right)
+    psnr = curve["psnr"].values
+    for name, (form, colour, label) in series.items():
+        bits = curve[name].values
+        left.plot(bits, np.where(np.isfinite(psnr), psnr, np.nan), form, color=colour, label=label)
+        middles = (bits[:-1] + bits[1:]) / 2
+        right.plot(middles, decibels_per_bit(bits, curve["mse"]), form, color=colour)
+    left.set_ylabel("PSNR (dB)")
+    name_panel(left, "a", "rate and distortion")
+    left.legend(loc="upper left")
+    left.margins(y=0.12)
+    right.set_ylabel("gain (dB per bit)")
+    name_panel(right, "b", "slope")
+    if dimensions is not None:
+        label = f"{BIT:.2f} / D, D = {number(dimensions, 2)}"
+        line = {"color": GREY, "linewidth": 0.8, "linestyle": ":", "zorder": 0}
+        right.axhline(BIT / dimensions, label=label, **line)
+        right.legend(loc="lower right")
+    right.set_ylim(0, right.get_ylim()[1])
+    for axes in (left, right):
+        axes.set_xlabel("rate (bits per patch)")
+        axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    return figure
+
+
+def classes_figure(scores: xarray.Dataset, pixels: PixelScale) -> Figure:
+    """MSE of rebuilt images by their class, a dot for each dictionary.
+
+    scores: `mse` over (k, label), squared pixel levels, for a few K.
+    """
+    labels = [str(label) for label in scores["label"].values]
+    figure = new_figure(0.9 + 0.19 * len(labels))
+    axes = figure.subplots()
+    mse = scores["mse"].transpose("k", "label").values
+    places = np.arange(len(labels))
+    axes.hlines(places, mse.min(axis=0), mse.max(axis=0), color=_BAND, linewidth=3, zorder=0)
+    forms = (("o", BLUE), ("s", GREEN), ("^", VERMILION), ("D", GREY))
+    for place, (k, values) in enumerate(zip(scores["k"].values, mse, strict=True)):
+        marker, colour = forms[place % len(forms)]
+        axes.plot(values, places, marker, color=colour, markersize=5, label=f"K = {k:,}")
+    axes.set_yticks(places, labels)
+    axes.invert_yaxis()
+    axes.set_ylabel("class")
+    axes.set_xlabel(f"MSE of the rebuilt images ({pixels.unit})")
+    if mse.min() > 0:
+        axes.set_xscale("log")
+        plain_log_ticks(axes)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
 def convergence_figure(
-    histories: dict[int, tuple[np.ndarray, np.ndarray]], pixels: PixelScale
+    histories: Mapping[int, tuple[np.ndarray, np.ndarray]], pixels: PixelScale
 ) -> Figure:
     """MSE of the passes over the data, for each K.
 
@@ -149,34 +177,13 @@ def convergence_figure(
     figure = new_figure(2.5)
     axes = figure.subplots()
     marker = "o" if max(len(mse) for _, mse in histories.values()) < 5 else ""
-    for (seen, mse), colour in zip(histories.values(), _shades_of_k(len(histories)), strict=True):
+    for (seen, mse), colour in zip(histories.values(), shades_of_k(len(histories)), strict=True):
         axes.plot(seen, mse, color=colour, marker=marker)
     if max(seen[-1] for seen, _ in histories.values()) > _LONG_RUN:
         axes.set_xscale("log")
     axes.set_yscale("log")
-    _plain_log_ticks(axes)
+    plain_log_ticks(axes)
     axes.set_xlabel("rows seen, in passes over all rows")
     axes.set_ylabel(f"MSE ({pixels.unit})")
-    _legend_of_k(axes, list(histories))
+    legend_of_k(axes, list(histories))
     return figure
-
-
-def _shades_of_k(n: int) -> list[Any]:
-    """Colours from dark (small K) to light; also told apart in grey."""
-    return list(mpl.colormaps["viridis"](np.linspace(0, 0.88, n)))
-
-
-def _legend_of_k(axes: Axes, sizes: Sequence[int]) -> None:
-    """Names each curve by its K, or some of them where they are many."""
-    colours = _shades_of_k(len(sizes))
-    step = -(-len(sizes) // _FEW_CURVES)
-    chosen = sorted({*range(0, len(sizes), step), len(sizes) - 1})
-    handles = [Line2D([], [], color=colours[index], label=f"{sizes[index]:,}") for index in chosen]
-    axes.legend(
-        handles=handles,
-        title="K",
-        title_fontsize=SMALL,
-        handlelength=1.2,
-        loc="center left",
-        bbox_to_anchor=(1.0, 0.5),
-    )

@@ -6,6 +6,7 @@ from analysis import reconstruct
 from analysis.reconstruction import rebuild
 from pipeline import cut_patches
 from storage import InputError, PatchSpec
+from tests.oracles import rebuilt_by_loops
 
 SPECS = [
     PatchSpec(3, 3),
@@ -110,9 +111,88 @@ def test_a_spec_that_contradicts_the_dictionary_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "image", [np.ones((4, 4), np.int64), np.ones((4, 4, 3), np.uint8), np.ones(4, np.uint8)]
+    "image",
+    [
+        np.ones((4, 4), np.int64),
+        np.ones((2, 4, 4), np.int64),
+        np.ones((1, 4, 4, 3), np.uint8),
+        np.ones(4, np.uint8),
+        np.ones((0, 4, 4), np.uint8),
+        np.full((4, 4), np.nan, np.float32),
+    ],
 )
 def test_an_image_that_does_not_fit_is_refused(image: np.ndarray) -> None:
     tree = as_tree(np.ones((1, 2, 2), np.float32), PatchSpec(2, 2))
     with pytest.raises(InputError, match="image"):
         reconstruct(image, tree["k00002"])
+
+
+def some_centroids(spec: PatchSpec, *channels: int) -> np.ndarray:
+    shape = (5, spec.rows, spec.cols, *channels)
+    return np.random.default_rng(1).uniform(0, 200, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+@pytest.mark.parametrize("stride", [1, 2, 4, 7, 100])
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.label)
+def test_a_stack_of_images_with_any_stride_agrees_with_loops(
+    spec: PatchSpec, stride: int, channels: tuple[int, ...]
+) -> None:
+    images = np.stack([digit(*channels, seed=seed) for seed in range(3)])
+    images[1] = 0
+    centroids = some_centroids(spec, *channels)
+    node = as_tree(centroids, spec)["k00002"]
+    found = reconstruct(images, node, stride=stride)
+    assert found.dtype == np.float64
+    level = spec.threshold * 255 * spec.dim(*channels)
+    for image, rebuilt in zip(images, found, strict=True):
+        expected, _ = rebuilt_by_loops(image, centroids, stride, level)
+        np.testing.assert_allclose(rebuilt, expected, rtol=1e-12)
+        np.testing.assert_array_equal(rebuilt, reconstruct(image, node, stride=stride))
+
+
+def test_pixels_between_patches_of_a_large_stride_stay_zero_by_hand() -> None:
+    image = np.array([[9, 9, 9, 9, 9]], np.uint8)
+    tree = as_tree(np.array([[[7, 8]]], np.float32), PatchSpec(1, 2))
+    np.testing.assert_array_equal(reconstruct(image, tree["k00002"], stride=3), [[7, 8, 0, 7, 8]])
+
+
+def test_the_dictionary_tells_a_colour_image_from_a_stack_of_grey_ones() -> None:
+    images = np.stack([digit(seed=seed)[:, :3] + np.uint8(1) for seed in range(4)])  # (4, 11, 3)
+    grey = as_tree(np.ones((1, 2, 2), np.float32), PatchSpec(2, 2))["k00002"]
+    colour = as_tree(np.ones((1, 2, 2, 3), np.float32), PatchSpec(2, 2))["k00002"]
+    as_stack, as_image = reconstruct(images, grey, stride=2), reconstruct(images, colour, stride=2)
+    assert not as_stack[:, :, 2].any()  # columns 0 and 1 alone have a window
+    assert as_image[:, :10].all()
+    assert not as_image[:, 10].any()
+
+
+@pytest.mark.parametrize(
+    "axes", [("image", "row", "col"), ("col", "image", "row"), ("a", "b", "c")]
+)
+def test_a_data_array_keeps_its_axes_and_coordinates(axes: tuple[str, ...]) -> None:
+    images = np.stack([digit(seed=seed) for seed in range(2)])
+    node = as_tree(some_centroids(PatchSpec(2, 3)), PatchSpec(2, 3))["k00002"]
+    named = xarray.DataArray(images, dims=("image", "row", "col"), name="digits")
+    given = (
+        named.transpose(*axes)
+        if axes[0] != "a"
+        else named.rename(dict(zip(named.dims, axes, strict=True)))
+    )
+    given = given.assign_coords({axes[0]: np.arange(given.shape[0]) + 10, "made": "today"})
+    found = reconstruct(given, node)
+    assert isinstance(found, xarray.DataArray)
+    assert found.dims == given.dims
+    assert found.name == "digits"
+    xarray.testing.assert_identical(found.coords.to_dataset(), given.coords.to_dataset())
+    order = axes if axes[0] == "a" else ("image", "row", "col")
+    np.testing.assert_array_equal(found.transpose(*order).values, reconstruct(images, node))
+    one = given.isel({order[0]: 1})
+    np.testing.assert_array_equal(reconstruct(one, node).values, found.isel({order[0]: 1}).values)
+
+
+@pytest.mark.parametrize(("stride", "message"), [(0, "too small"), (-1, "small"), (1.5, "whole")])
+def test_a_stride_that_is_no_number_of_pixels_is_refused(stride: float, message: str) -> None:
+    tree = as_tree(np.ones((1, 2, 2), np.float32), PatchSpec(2, 2))
+    with pytest.raises(InputError, match=message):
+        reconstruct(np.ones((4, 4), np.uint8), tree["k00002"], stride=stride)

@@ -1,6 +1,7 @@
 """The report from end to end, on sweeps of a second."""
 
 import base64
+import csv
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -28,12 +30,16 @@ FIGURES = {
     "use",
     "patches",
     "mse",
+    "rate-distortion",
     "kinds",
+    "kinds-share",
     "gallery-smallest",
     "gallery-largest",
     "rebuilt",
     "convergence",
 }
+ENDINGS = ("png", "svg", "csv")
+ONE_K = FIGURES - {"mse", "rate-distortion", "kinds-share", "gallery-smallest"}
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -88,7 +94,7 @@ def test_the_page_holds_every_figure_and_loads_nothing(
     assert page.scripts == 0
     assert "url(" not in text
     assert "@import" not in text
-    files = {path.stem: path.read_bytes() for path in (folder / "figures").iterdir()}
+    files = {path.stem: path.read_bytes() for path in (folder / "figures").glob("*.png")}
     assert set(files) == FIGURES
     assert all(content.startswith(PNG) for content in files.values())
     embedded = {
@@ -97,6 +103,60 @@ def test_the_page_holds_every_figure_and_loads_nothing(
     assert embedded == set(files.values())
     assert len(page.images) == len(FIGURES)
     assert sorted(result["figures"]) == sorted(str(folder / f"figures/{n}.png") for n in FIGURES)
+
+
+def test_each_figure_has_its_svg_and_its_data_beside_it(
+    reported: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, result = reported
+    expected = {folder / f"figures/{name}.{end}" for name in FIGURES for end in ENDINGS}
+    assert set((folder / "figures").iterdir()) == expected
+    assert {Path(path) for path in result["files"]} == expected
+    for path in expected:
+        content = path.read_bytes()
+        if path.suffix == ".svg":
+            assert ElementTree.fromstring(content).tag == "{http://www.w3.org/2000/svg}svg"
+        if path.suffix == ".csv":
+            names, *lines = list(csv.reader(content.decode().splitlines()))
+            assert all(name.replace("_", "").isalnum() for name in names)
+            assert lines
+            assert {len(line) for line in lines} == {len(names)}
+
+
+def columns(folder: Path, figure: str, *names: str) -> list[tuple[str, ...]]:
+    """These columns of a figure's data, line by line."""
+    with (folder / f"figures/{figure}.csv").open() as file:
+        return [tuple(line[name] for name in names) for line in csv.DictReader(file)]
+
+
+def column(folder: Path, figure: str, name: str) -> list[str]:
+    return [text for (text,) in columns(folder, figure, name)]
+
+
+def test_the_data_are_those_of_the_dictionaries(reported: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = reported
+    tree = open_dictionaries(folder / "dictionaries.zarr")
+    scores = [node.attrs["mse"] for _, node in sorted(tree.children.items())]
+    assert column(folder, "mse", "k") == ["4", "8", "30"]
+    assert [float(text) for text in column(folder, "mse", "mse_squared_grey_levels")] == scores
+    last = tree["k00030"]
+    atoms = [int(text) for text in column(folder, "gallery-largest", "atom")]
+    assert sorted(atoms) == list(range(30))
+    counts = [int(text) for text in column(folder, "gallery-largest", "count")]
+    assert counts == last["count"].values[atoms].tolist()
+    cells = set(columns(folder, "gallery-largest", "row", "col"))
+    assert len(cells) == 30
+    shares = [float(text) for text in column(folder, "kinds-share", "of_patches")]
+    assert sum(shares) == pytest.approx(3)
+    centroids = last["centroids"].values
+    level = "centroid_pixel_grey_levels"
+    for k, label, row, col, text in columns(
+        folder, "patches", "k", "centroid", "row", "col", level
+    ):
+        if k == "30":
+            assert float(text) == pytest.approx(centroids[int(label), int(row), int(col)])
+    assert len(column(folder, "rebuilt", "mse_squared_grey_levels")) == 2 * 3
+    assert column(folder, "use", "measure").count("share_of_patches") == 4 + 8 + 30
 
 
 def test_nothing_is_left_half_written(reported: tuple[Path, dict[str, Any]]) -> None:
@@ -123,8 +183,9 @@ def test_only_stale_makes_again_what_has_changed(copied: Path) -> None:
     assert report(copied, only_stale=True)[0]["made"] is False
 
 
-def test_only_stale_makes_again_what_lacks_a_figure_or_its_marks(copied: Path) -> None:
-    (copied / "figures/mse.png").unlink()
+@pytest.mark.parametrize("file", ["mse.png", "use.svg", "rebuilt.csv"])
+def test_only_stale_makes_again_what_lacks_a_figure_or_its_marks(copied: Path, file: str) -> None:
+    (copied / "figures" / file).unlink()
     assert report(copied, only_stale=True)[0]["made"] is True
     (copied / "report.html").write_text("<p>something else")
     assert report(copied, only_stale=True)[0]["made"] is True
@@ -132,7 +193,9 @@ def test_only_stale_makes_again_what_lacks_a_figure_or_its_marks(copied: Path) -
 
 def test_a_report_is_the_same_every_time(copied: Path) -> None:
     first = (copied / "report.html").read_bytes()
+    files = {path: path.read_bytes() for path in (copied / "figures").iterdir()}
     report(copied)
+    assert files == {path: path.read_bytes() for path in (copied / "figures").iterdir()}
     again = (copied / "report.html").read_bytes()
     # The command that reproduces it names OUT, which was another folder.
     digests = [re.findall(rb"base64,[^\"]+", page) for page in (first, again)]
@@ -147,6 +210,7 @@ def test_command_line_prints_json(copied: Path) -> None:
     assert entry["made"] is False
     assert entry["seconds"] >= 0
     assert len(entry["figures"]) == len(FIGURES)
+    assert len(entry["files"]) == len(FIGURES) * len(ENDINGS)
 
 
 def run_report(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -186,7 +250,7 @@ def test_colour_rectangles_one_k_and_nothing_held_out(tmp_path: Path) -> None:
     folder = learn(tmp_path, (5,), dataset=dataset, patch=(2, 3), stride=2, threshold=0.05)
     (result,) = report(folder)
     names = {Path(path).stem for path in result["figures"]}
-    assert names == FIGURES - {"mse", "gallery-smallest"}
+    assert names == ONE_K
     text = (folder / "report.html").read_text()
     assert "2×3×3" in text
     assert "Nothing was held out" in text
@@ -238,8 +302,8 @@ def test_damaged_patches_are_named(tmp_path: Path) -> None:
 
 
 def test_patchdict_has_all_commands_and_pipeline_keeps_its_own() -> None:
-    assert set(combined().commands) == {*pipeline_group.commands, "report"}
-    assert "report" not in pipeline_group.commands
+    assert set(combined().commands) == {*pipeline_group.commands, "report", "reconstruct"}
+    assert {"report", "reconstruct"}.isdisjoint(pipeline_group.commands)
 
 
 def test_no_module_hides_a_public_name() -> None:

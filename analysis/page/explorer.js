@@ -1,0 +1,146 @@
+// Draws the explorer. cb_obj: a control that changed, or an event of the pointer on a picture.
+const {sizes, grid, rows, cols, stride, largest} = data
+const [height, width, channels = 1] = data.shape
+const [splits, shown] = data.images
+const area = height * width * channels
+const windows = grid[0] * grid[1]
+
+const size = controls.size ? controls.size.categories.indexOf(controls.size.value) : 0
+const image = controls.split.active * shown + controls.shown.active
+const version = size * splits * shown + image
+const original = part(data.original, image * area, area)
+const rebuilt = part(data.rebuilt, version * area, area)
+const atoms = part(data.atom, version * windows, windows)
+const centroids = dictionaries.data.centroids[size]
+const kind = dictionaries.data.kind[size]
+
+// Which pixel is meant: under the pointer, or kept by a click. `this` is what changed, so it
+// lies with the tiles.
+const state = tiles.state ??= {pixel: null, kept: false}
+const moved = cb_obj?.event_name
+const typed = cb_obj == controls.row || cb_obj == controls.col
+if (typed) {
+  const [row, col] = [controls.row.value, controls.col.value]
+  state.kept = row != null && col != null
+  state.pixel = state.kept ? {row, col} : null
+}
+if (moved == "mouseleave" && !state.kept) state.pixel = null
+if (moved == "mousemove" && state.kept) return
+if (moved == "mousemove" || moved == "tap") {
+  const [row, col] = [Math.floor(cb_obj.y), Math.floor(cb_obj.x)]
+  const inside = row >= 0 && row < height && col >= 0 && col < width
+  const again = state.pixel?.row == row && state.pixel?.col == col
+  if (moved == "mousemove" && again) return
+  if (moved == "tap") state.kept = inside && !(state.kept && again)
+  state.pixel = inside ? {row, col} : null
+}
+
+const errors = new Float32Array(height * width)
+for (let i = 0; i < area; i++) {
+  errors[Math.floor(i / channels)] += (rebuilt[i] - original[i]) / channels
+}
+if (!moved && !typed) {
+  const NDArray = dictionaries.data.blank[0].constructor
+  pictures.original.data = {image: [new NDArray(shade(original, channels, largest), [height, width])]}
+  pictures.rebuilt.data = {
+    image: [new NDArray(shade(rebuilt, channels, largest), [height, width])],
+    levels: [rebuilt],
+  }
+  pictures.error.data.image[0].set(errors)
+  // One scale for all K of an image, so that its colours can be compared.
+  let most = 0
+  for (let k = 0; k < sizes.length; k++) {
+    const start = (k * splits * shown + image) * area
+    for (let i = 0; i < area; i++) {
+      most = Math.max(most, Math.abs(data.rebuilt[start + i] - original[i]))
+    }
+  }
+  scale.setv({low: -most || -1, high: most || 1})
+  pictures.error.change.emit()
+  words["error-words"].text = `<span style="display:flex;align-items:center;gap:.5em">−${number(most, 3)}
+    <span style="flex:1;height:.5em;border-radius:9px;background:linear-gradient(90deg,
+    ${scale.palette[0]},${scale.palette[127]},${scale.palette[254]})"></span>+${number(most, 3)}</span>`
+  const mse = data.mse[version]
+  const psnr = mse > 0 ? `${number(10 * Math.log10(largest ** 2 / mse), 3)} dB` : "∞"
+  words.score.text = `<b>K = ${number(sizes[size], 9)}</b> · MSE <b>${number(mse)}</b> ${data.unit} · ` +
+    `PSNR <b>${psnr}</b> · ${data.patches[version]} patches from ${data.distinct[version]} centroids`
+}
+
+// The centroids that lie on the pixel, or on any: how often, and the level each puts there.
+const weights = new Map()
+const {pixel} = state
+let total = 0
+const extent = {top: height, left: width, bottom: 0, right: 0}
+for (let down = 0; down < grid[0]; down++) {
+  for (let across = 0; across < grid[1]; across++) {
+    const atom = atoms[down * grid[1] + across]
+    const [top, left] = [down * stride, across * stride]
+    if (atom < 0) continue
+    let level = null
+    if (pixel) {
+      const [row, col] = [pixel.row - top, pixel.col - left]
+      if (row < 0 || row >= rows || col < 0 || col >= cols) continue
+      level = 0
+      for (let channel = 0; channel < channels; channel++) {
+        level += centroids[((atom * rows + row) * cols + col) * channels + channel] / channels
+      }
+      level *= largest / 255
+      extent.top = Math.min(extent.top, top)
+      extent.left = Math.min(extent.left, left)
+      extent.bottom = Math.max(extent.bottom, top + rows)
+      extent.right = Math.max(extent.right, left + cols)
+    }
+    const entry = weights.get(atom) ?? {atom, times: 0, levels: 0}
+    entry.times += 1
+    entry.levels += level
+    weights.set(atom, entry)
+    total += 1
+  }
+}
+const ranked = [...weights.values()].sort((a, b) => b.times - a.times || a.atom - b.atom)
+const listed = ranked.slice(0, places.across ** 2)
+const NDArray = dictionaries.data.blank[0].constructor
+const patch = rows * cols * channels
+const tall = rows / cols
+const across = Math.min(places.across, Math.max(2, Math.ceil(Math.sqrt(listed.length))))
+const x = listed.map((_, i) => (i % across) * (1 + places.gap))
+const y = listed.map((_, i) => Math.floor(i / across) * (tall + places.caption + places.gap))
+tiles.data = {
+  image: listed.map(({atom}) => new NDArray(
+    shade(part(centroids, atom * patch, patch), channels, 255), [rows, cols])),
+  x, y,
+  bottom: y.map((top) => top + tall),
+  weight: listed.map(({times}) => times / total),
+  words: listed.map(({times}) => number(100 * times / total, 2)),
+  atom: listed.map(({atom}) => atom),
+  kind: listed.map(({atom}) => kinds[kind[atom]]),
+  level: listed.map(({times, levels}) => pixel ? number(levels / times, 3) : "–"),
+}
+
+const edge = 0.02
+board.x_range.setv({start: -edge, end: across * (1 + places.gap) - places.gap + edge})
+board.y_range.setv({start: across * (tall + places.caption + places.gap) - places.gap + edge, end: -edge})
+
+const more = ranked.length > listed.length ? ` The ${listed.length} most used are shown.` : ""
+if (pixel) {
+  const at = (pixel.row * width + pixel.col)
+  let [was, is] = [0, 0]
+  for (let channel = 0; channel < channels; channel++) {
+    was += original[at * channels + channel] / channels
+    is += rebuilt[at * channels + channel] / channels
+  }
+  words["made-words"].text = `Row ${pixel.row}, column ${pixel.col}: ` + (total
+    ? `the mean of ${total} patches from ${ranked.length} centroids gives <b>${number(is)}</b> for ${number(was)}.`
+    : `no kept patch lies here, so it stays 0 (${number(was)} in the original).`) +
+    (state.kept ? " Click again to let go." : " Click to keep it.") + more
+  marks.data = {
+    x: [pixel.col + 0.5, (extent.left + extent.right) / 2],
+    y: [pixel.row + 0.5, (extent.top + extent.bottom) / 2],
+    width: [1, Math.max(0, extent.right - extent.left)],
+    height: [1, Math.max(0, extent.bottom - extent.top)],
+  }
+} else {
+  words["made-words"].text = "The whole image, by how often each centroid is used. Point at a pixel," +
+    " or give its row and column, to see what makes it." + more
+  marks.data = {x: [], y: [], width: [], height: []}
+}

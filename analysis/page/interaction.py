@@ -1,0 +1,37 @@
+"""All interactive parts of the page, made from an experiment."""
+
+from collections.abc import Mapping
+
+import xarray
+
+from analysis.experiment import Experiment
+from analysis.exploration import Chosen, atlases, explored_sizes, rebuilt_images
+from analysis.findings import Findings
+from analysis.page.atlas import atlas_source, atlas_view
+from analysis.page.embedding import Embedded, embed
+from analysis.page.explorer import explorer
+from analysis.page.panels import panels
+
+
+def interactive_parts(
+    experiment: Experiment,
+    found: Findings,
+    chosen: Chosen,
+    coverage: Mapping[int, xarray.Dataset],
+) -> Embedded:
+    """The explorer, the atlas and the charts, embedded.
+
+    coverage: K -> as `coverage` returns it, of every K.
+    """
+    sizes = explored_sizes(experiment, chosen)
+    first = found.elbow if found.elbow in sizes else sizes[-1]
+    source = atlas_source(atlases(experiment, sizes), experiment.pixels)
+    seen = rebuilt_images(experiment, chosen, sizes)
+    explored, draw = explorer(seen, source, experiment.spec, experiment.pixels, first)
+    board, draw_board = atlas_view(source, experiment.patch_shape, experiment.pixels, first)
+    charts = {
+        f"{name}-{at}": chart
+        for name, several in panels(experiment, found, coverage).items()
+        for at, chart in enumerate(several)
+    }
+    return embed(explored | board | charts, [draw, draw_board])

@@ -1,0 +1,143 @@
+"""Which interactive charts stand in for which figure of the paper, panel by panel."""
+
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+import xarray
+from bokeh.plotting import figure
+
+from analysis.curves import decibels_per_bit
+from analysis.elbows import ElbowInterval
+from analysis.experiment import Experiment
+from analysis.exploration import evenly
+from analysis.findings import Findings
+from analysis.kinds import centroid_kinds
+from analysis.page.charts import Axis, by_size, mark_elbow, over_k, points
+
+RANKS = 150  # of a curve of ranked use
+LEVELS = 5  # errors whose shares are drawn against K
+
+
+def panels(
+    experiment: Experiment, found: Findings, coverage: Mapping[int, xarray.Dataset]
+) -> Mapping[str, list[figure]]:
+    """Charts by the name of the figure that shows the same; none where there is one K alone.
+
+    coverage: K -> as `coverage` returns it, of every K.
+    """
+    if len(found.sizes) == 1:
+        return {}
+    return {
+        "use": _use(experiment),
+        "mse": _mse(experiment, found),
+        "rate-distortion": _rate(experiment),
+        "within": _within(coverage, found),
+        "kinds-share": _kinds(experiment),
+    }
+
+
+def _mse(experiment: Experiment, found: Findings) -> list[figure]:
+    curve = experiment.curve
+    lines = {"training": curve["mse"].values}
+    if found.heldout is not None:
+        lines["held out"] = curve["heldout_mse"].values
+    largest = max(float(np.max(values)) for values in lines.values())
+    smallest = min(float(np.min(values)) for values in lines.values())
+    label, k, form = f"MSE ({found.pixels.unit})", curve["k"].values, "0,0.[0000]"
+    span = (0, 1.05 * largest) if largest else None
+    linear = over_k("mse", lines, k, Axis(label, span=span), form, log=False)
+    logarithmic = over_k("mse-log", lines, k, Axis(label, log=smallest > 0), form)
+    if found.elbow is not None:
+        for plot in (linear, logarithmic):
+            mark_elbow(plot, found.elbow, _between(found.chord_elbow))
+    return [linear, logarithmic]
+
+
+def _between(interval: ElbowInterval | None) -> tuple[int, int] | None:
+    return None if interval is None else (interval.low, interval.high)
+
+
+def _use(experiment: Experiment) -> list[figure]:
+    curve = experiment.curve
+    k = curve["k"].values
+    shares = {
+        "live": curve["live"].values / k,
+        "perplexity": curve["perplexity"].values / k,
+        "hold half of the patches": curve["half"].values / k,
+        "Gini": curve["gini"].values,
+    }
+    ranked = {}
+    for size, node in experiment.nodes.items():
+        counts = np.sort(node["count"].values)[::-1]
+        counts = counts[counts > 0]
+        # Evenly spread on a logarithmic axis.
+        ranks = np.unique(np.geomspace(1, len(counts), RANKS).round().astype(int))
+        ranked[size] = (ranks, 100 * counts[ranks - 1] / counts.sum())
+    return [
+        over_k("use", shares, k, Axis("share of K; Gini coefficient", span=(0, 1.04)), "0.000"),
+        by_size(
+            "ranked-use",
+            ranked,
+            Axis("centroids by use, rank", log=True),
+            Axis("share of patches (%)", log=True),
+            "0.0000",
+        ),
+    ]
+
+
+def _rate(experiment: Experiment) -> list[figure]:
+    curve = experiment.curve
+    k, psnr = curve["k"].values, np.where(np.isfinite(curve["psnr"]), curve["psnr"], np.nan)
+    bits = {"log₂ K": curve["rate"].values, "entropy of use": curve["entropy"].values}
+    slopes = {name: decibels_per_bit(rate, curve["mse"]) for name, rate in bits.items()}
+    return [
+        points(
+            "rate",
+            {name: (rate, psnr) for name, rate in bits.items()},
+            k,
+            Axis("rate (bits per patch)"),
+            Axis("PSNR (dB)"),
+            "0.00",
+        ),
+        points(
+            "slope",
+            {
+                name: ((bits[name][1:] + bits[name][:-1]) / 2, slope)
+                for name, slope in slopes.items()
+            },
+            k[:-1],
+            Axis("rate (bits per patch)"),
+            Axis("gain (dB per bit)"),
+            "0.000",
+        ),
+    ]
+
+
+def _within(coverage: Mapping[int, xarray.Dataset], found: Findings) -> list[figure]:
+    sizes = list(coverage)
+    epsilon = coverage[sizes[0]]["epsilon"].values
+    shares = 100 * np.stack([coverage[k]["within"].values for k in sizes])  # (K, epsilon)
+    told = np.flatnonzero(shares.min(axis=0) < 99.5)
+    stop = int(told[-1]) + 2 if len(told) else len(epsilon)
+    level = f"ε ({found.pixels.level}, RMSE per pixel)"
+    share = Axis("patches within ε (%)", span=(0, 104))
+    curves = {k: (epsilon[:stop], row[:stop]) for k, row in zip(sizes, shares, strict=True)}
+    chosen = evenly(list(range(stop)), LEVELS + 2)[1:-1]
+    lines = {f"ε = {epsilon[at]:.3g}": shares[:, at] for at in chosen}
+    return [
+        by_size("within", curves, Axis(level), share, "0.0"),
+        over_k("within-k", lines, np.array(sizes), share, "0.0"),
+    ]
+
+
+def _kinds(experiment: Experiment) -> list[figure]:
+    shares = cast(xarray.Dataset, centroid_kinds(experiment.tree))
+    k, names = shares["k"].values, [str(kind) for kind in shares["kind"].values]
+    charts = []
+    for what, variable in (("centroids", "of_centroids"), ("patches", "of_patches")):
+        values = 100 * shares[variable].transpose("kind", "k").values
+        lines = {name: line for name, line in zip(names, values, strict=True) if line.any()}
+        axis = Axis(f"share of the {what} (%)", span=(0, 1.05 * float(values.max())))
+        charts.append(over_k(f"kinds-of-{what}", lines, k, axis, "0.0"))
+    return charts
