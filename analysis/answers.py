@@ -205,9 +205,9 @@ def _composition(found: Findings) -> list[str]:
         second += " No pixel is covered twice, so each patch stands alone."
     elif image.covered_mse < image.patch_mse:
         second += (
-            " The mean of overlapping patches is that much better, by a factor of"
-            f" {number(image.patch_mse / max(image.covered_mse, 1e-300), 3)}, because the errors"
-            " of different patches at one pixel partly cancel."
+            " Over the covered pixels the MSE is"
+            f" {number(image.patch_mse / max(image.covered_mse, 1e-300), 3)} times smaller than"
+            " patch by patch: the errors of different patches at one pixel partly cancel."
         )
     return [first, second, *_test_images(found)]
 

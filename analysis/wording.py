@@ -28,6 +28,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.{2 if abs(share) < 0.01 else 1}f} %"
 
 
+def round_percent(share: float) -> str:
+    """A limit in per cent, as it was chosen: 90 %, not 90.0 %."""
+    return f"{100 * share:g} %"
+
+
 def listed(items: Sequence[object], most: int = 8) -> str:
     """Items in a row, as in "100, 200 and 400"; one of more than `most` is cut in the middle."""
     words = [f"{item:,}" if isinstance(item, int) else str(item) for item in items]
