@@ -26,8 +26,8 @@ def _reach(found: Findings) -> str:
     enough = [k for k, share in zip(sizes, within, strict=True) if share >= COVERED]
     near = (
         "if a patch counts as covered when a centroid is near (with a root mean squared error of at"
-        f" most {round_percent(found.epsilon)} of the largest level, or"
-        f" {number(found.epsilon * found.pixels.largest, 3)} {found.pixels.level})"
+        f" most {number(found.epsilon * found.pixels.largest, 3)} {found.pixels.level},"
+        f" {percent(found.epsilon)} of the largest)"
     )
     text = (
         f"About {enough[0]:,}, {near}: K = {enough[0]:,} is the first of those tried to cover"
