@@ -71,6 +71,7 @@ def with_coverage(found: Findings, coverage: Mapping[int, xarray.Dataset]) -> Fi
     return replace(
         found,
         within=[float(coverage[k]["within"].values[at]) for k in found.sizes],
+        within_rows=int(coverage[found.sizes[0]]["rows"]),
         epsilon=float(levels[at]) / found.pixels.largest,
     )
 

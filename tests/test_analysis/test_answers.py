@@ -198,7 +198,9 @@ def test_answers_change_with_the_numbers(
 def test_coverage_is_told_at_a_tenth_of_the_largest_level(largest: float, told: str) -> None:
     levels = np.linspace(0, largest, 256)
     coverage = {
-        k: xarray.Dataset({"within": ("epsilon", levels / largest * k / 600)}, {"epsilon": levels})
+        k: xarray.Dataset(
+            {"within": ("epsilon", levels / largest * k / 600), "rows": 4321}, {"epsilon": levels}
+        )
         for k in FOUND.sizes
     }
     found = with_coverage(
@@ -207,6 +209,7 @@ def test_coverage_is_told_at_a_tenth_of_the_largest_level(largest: float, told: 
     assert found.epsilon == pytest.approx(25 / 255)
     assert found.within == pytest.approx([25 / 255 * k / 600 for k in FOUND.sizes])
     assert told in text(found, COVERAGE)
+    assert "of 4,321 held-out patches" in text(found, COVERAGE)
 
 
 @pytest.mark.parametrize("names", [("zero", "one", "two"), None])
@@ -259,7 +262,12 @@ def test_a_good_run_has_few_caveats() -> None:
         ),
         (CHANGE, {"converged": [True] * 4 + [False] * 2}, "The fits of K = 500 and 600 stopped"),
         (CHANGE, {"converged": [True] * 5 + [False]}, "The fit of K = 600 stopped"),
-        (CHANGE, {"live": [100, 200, 300, 400, 500, 590]}, "At K = 600 10 centroids (1.7 %)"),
+        (
+            CHANGE,
+            {"live": [100, 200, 300, 400, 500, 590]},
+            "At K = 600 10 centroids (1.7 %) stand ",
+        ),
+        (CHANGE, {"live": [100, 200, 300, 400, 500, 599]}, "At K = 600 1 centroid (0.17 %) stands"),
         (CHANGE, {"live": [80, 200, 300, 400, 500, 570]}, "At K = 100 20 centroids (20.0 %)"),
         (QUALITY, {"heldout": None}, "Nothing was held out"),
         (QUALITY, {"heldout": [2000.0] * 6}, "held-out patches is 25.0 % larger"),
@@ -346,6 +354,7 @@ def test_numbers_in_sentences() -> None:
         "20,000,000",
     ]
     assert [percent(share) for share in (0.5, 0.0051, 0, 1)] == ["50.0 %", "0.51 %", "0 %", "100 %"]
+    assert percent(float("nan")) == "–"
     assert [round_percent(share) for share in (0.9, 0.05, 0.025)] == ["90 %", "5 %", "2.5 %"]
     assert signed(-0.3171) == "−0.317"
     assert listed([1000]) == "1,000"
