@@ -11,13 +11,12 @@ from bokeh.models import (
     GlyphRenderer,
     HoverTool,
     LogTicker,
-    Span,
 )
 from bokeh.palettes import Viridis256
 from bokeh.plotting import figure
 
 from analysis.exploration import evenly
-from analysis.page.widgets import MARK
+from analysis.page.widgets import MARK, SOFT
 
 # After Okabe and Ito, told apart by colour-blind readers, on light and on dark
 COLOURS = ("#1a86c7", "#e0641b", "#0ea37a", "#c66fa3", "#b8860b", "#6aaede", "#8c8f94", "#8067c9")
@@ -106,13 +105,17 @@ def by_size(
     return plot
 
 
-def mark_elbow(plot: figure, elbow: int, between: tuple[int, int] | None) -> None:
-    """A line at the elbow, and a band from the lowest to the highest K that it may be."""
+def mark_elbow(plot: figure, place: tuple[int, float], between: tuple[int, int] | None) -> None:
+    """A circle at the elbow, (K, MSE), and a band from the lowest to the highest K it may be."""
     if between:
         left, right = between
         plot.add_layout(BoxAnnotation(left=left, right=right, fill_color=MARK, fill_alpha=0.14))
-    line = Span(location=elbow, dimension="height", line_color=MARK, line_width=1.5)
-    plot.add_layout(line)
+    plot.scatter(*place, size=15, fill_color=None, line_color=MARK, line_width=2.5)
+
+
+def guide(plot: figure, x: np.ndarray, y: np.ndarray, dash: str) -> None:
+    """A thin line to compare curves with."""
+    plot.line(x, y, line_color=SOFT, line_dash=dash, line_width=1.2, level="underlay")
 
 
 def _plot(name: str, x: Axis, y: Axis) -> figure:

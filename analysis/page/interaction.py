@@ -1,6 +1,6 @@
 """All interactive parts of the page, made from an experiment."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import xarray
 
@@ -18,10 +18,12 @@ def interactive_parts(
     found: Findings,
     chosen: Chosen,
     coverage: Mapping[int, xarray.Dataset],
+    figures: Collection[str],
 ) -> Embedded:
     """The explorer, the atlas and the charts, embedded.
 
-    coverage: K -> as `coverage` returns it, of every K.
+    coverage: K -> as `coverage` returns it, of every K. figures: names of those on the page, in
+    whose places the charts stand.
     """
     sizes = explored_sizes(experiment, chosen)
     first = found.elbow if found.elbow in sizes else sizes[-1]
@@ -33,5 +35,6 @@ def interactive_parts(
         f"{name}-{at}": chart
         for name, several in panels(experiment, found, coverage).items()
         for at, chart in enumerate(several)
+        if name in figures
     }
     return embed(explored | board | charts, [draw, draw_board])

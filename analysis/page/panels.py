@@ -7,13 +7,12 @@ import numpy as np
 import xarray
 from bokeh.plotting import figure
 
-from analysis.curves import decibels_per_bit
-from analysis.elbows import ElbowInterval
+from analysis.curves import BIT, decibels_per_bit, power_law
 from analysis.experiment import Experiment
 from analysis.exploration import evenly
 from analysis.findings import Findings
 from analysis.kinds import centroid_kinds
-from analysis.page.charts import Axis, by_size, mark_elbow, over_k, points
+from analysis.page.charts import Axis, by_size, guide, mark_elbow, over_k, points
 
 RANKS = 150  # of a curve of ranked use
 LEVELS = 5  # errors whose shares are drawn against K
@@ -31,7 +30,7 @@ def panels(
     return {
         "use": _use(experiment),
         "mse": _mse(experiment, found),
-        "rate-distortion": _rate(experiment),
+        "rate-distortion": _rate(experiment, found),
         "within": _within(coverage, found),
         "kinds-share": _kinds(experiment),
     }
@@ -48,14 +47,16 @@ def _mse(experiment: Experiment, found: Findings) -> list[figure]:
     span = (0, 1.05 * largest) if largest else None
     linear = over_k("mse", lines, k, Axis(label, span=span), form, log=False)
     logarithmic = over_k("mse-log", lines, k, Axis(label, log=smallest > 0), form)
+    mse = curve["mse"].values
     if found.elbow is not None:
-        for plot in (linear, logarithmic):
-            mark_elbow(plot, found.elbow, _between(found.chord_elbow))
+        place = found.elbow, float(curve["mse"].sel(k=found.elbow))
+        interval = found.chord_elbow
+        mark_elbow(linear, place, (interval.low, interval.high) if interval else None)
+        guide(linear, k[[0, -1]], mse[[0, -1]], "dashed")
+    if law := power_law(k, mse):
+        exponent, factor = law
+        guide(logarithmic, k, factor * k**exponent, "dotted")
     return [linear, logarithmic]
-
-
-def _between(interval: ElbowInterval | None) -> tuple[int, int] | None:
-    return None if interval is None else (interval.low, interval.high)
 
 
 def _use(experiment: Experiment) -> list[figure]:
@@ -86,32 +87,26 @@ def _use(experiment: Experiment) -> list[figure]:
     ]
 
 
-def _rate(experiment: Experiment) -> list[figure]:
+def _rate(experiment: Experiment, found: Findings) -> list[figure]:
     curve = experiment.curve
     k, psnr = curve["k"].values, np.where(np.isfinite(curve["psnr"]), curve["psnr"], np.nan)
     bits = {"log₂ K": curve["rate"].values, "entropy of use": curve["entropy"].values}
     slopes = {name: decibels_per_bit(rate, curve["mse"]) for name, rate in bits.items()}
-    return [
-        points(
-            "rate",
-            {name: (rate, psnr) for name, rate in bits.items()},
-            k,
-            Axis("rate (bits per patch)"),
-            Axis("PSNR (dB)"),
-            "0.00",
-        ),
-        points(
-            "slope",
-            {
-                name: ((bits[name][1:] + bits[name][:-1]) / 2, slope)
-                for name, slope in slopes.items()
-            },
-            k[:-1],
-            Axis("rate (bits per patch)"),
-            Axis("gain (dB per bit)"),
-            "0.000",
-        ),
+    middles = {
+        name: ((bits[name][1:] + bits[name][:-1]) / 2, slope) for name, slope in slopes.items()
+    }
+    highest = max((float(np.nanmax(slope)) for slope in slopes.values()), default=1.0)
+    bits_axis = Axis("rate (bits per patch)")
+    rate = {name: (values, psnr) for name, values in bits.items()}
+    gain = Axis("gain (dB per bit)", span=(0, 1.1 * highest))
+    charts = [
+        points("rate", rate, k, bits_axis, Axis("PSNR (dB)"), "0.00"),
+        points("slope", middles, k[:-1], bits_axis, gain, "0.000"),
     ]
+    if found.exponent is not None and found.exponent < 0:
+        ends = bits["log₂ K"][[0, -1]]
+        guide(charts[1], ends, np.full(2, BIT * -found.exponent / 2), "dotted")
+    return charts
 
 
 def _within(coverage: Mapping[int, xarray.Dataset], found: Findings) -> list[figure]:

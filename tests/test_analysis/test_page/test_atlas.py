@@ -1,6 +1,7 @@
 """The atlas as its readers use it: orders, and what the pointer says of a centroid."""
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_a_tile_pointed_at_says_what_is_stored(browser: "Browser", digits: Repor
             for tile in (placed[0], placed[k // 2], placed[-1]):
                 x, y = tile["x"] + 0.4 * tile["width"], tile["y"] + 0.6 * tile["height"]
                 page.point("atlas-board", x, y)
-                until(lambda atom=tile["atom"]: assert_tells(page, stored, atom))
+                until(partial(assert_tells, page, stored, tile["atom"]))
         assert page.failures == page.complaints == []
 
 

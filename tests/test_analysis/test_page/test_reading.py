@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def counting_server() -> Iterator[tuple[str, list[str]]]:
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the protocol's name
+        def do_GET(self) -> None:
             asked.append(self.path)
             self.send_error(404)
 
@@ -252,7 +253,7 @@ def test_a_screen_reader_is_told_of_everything(browser: "Browser", reported: Rep
         levels = [int(one["level"]) for one in told if one["role"] == "heading"]
         assert levels[0] == 1
         assert levels.count(1) == 1
-        assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+        assert all(after <= before + 1 for before, after in pairwise(levels))
         assert page.page.locator("html").get_attribute("lang") == "en"
         alts = page.run("return Array.from(document.images, (image) => image.alt)")
         assert all(len(alt) > 10 for alt in alts)
