@@ -36,7 +36,7 @@ $(BIN)/.installed-dev: $(BIN)/.installed
 
 sweep: $(BIN)/.installed ## learn a dictionary for every K and write report.html
 	@$(BIN)/python -m pipeline sweep $(OPTIONS)
-	@$(BIN)/python -m analysis report --only-stale "$(OUT)"
+	@$(BIN)/python -m analysis report --only-stale $(if $(MEMORY),--memory "$(MEMORY)") "$(OUT)"
 
 test: $(BIN)/.installed-dev ## run the tests, a few minutes
 	@$(BIN)/python -m pytest

@@ -36,15 +36,19 @@ def group() -> None:
     is_flag=True,
     help="Skip an experiment whose report was made from exactly its present dictionaries.",
 )
+@options_of(MemoryOptions)
 @json_option
-def report(out: Path, data: Path | None, only_stale: bool, as_json: bool) -> None:
+def report(
+    out: Path, data: Path | None, only_stale: bool, as_json: bool, **fields: str | None
+) -> None:
     """Write report.html and its figures.
 
     OUT is a sweep's OUT, all of whose experiments are reported, or the folder of one experiment.
     """
     from analysis.reporting import report as write_reports
 
-    results = write_reports(out, data=data, only_stale=only_stale)
+    memory = MemoryOptions.checked(**given(fields)).memory
+    results = write_reports(out, data=data, only_stale=only_stale, memory=memory)
     lines = [
         f"{result['report']}: "
         + (f"written in {result['seconds']:.1f} s" if result["made"] else "up to date")

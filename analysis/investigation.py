@@ -11,6 +11,7 @@ from analysis.elbows import elbow, elbow_interval, two_lines
 from analysis.experiment import Experiment
 from analysis.findings import Findings, ImageFindings
 from analysis.kinds import shares_of
+from analysis.measuring import measure_coverage, measure_scores
 from analysis.paper.plates import Quantised, RebuiltRow
 from analysis.reconstruction import Rebuilt, rebuild
 from analysis.samples import draw_patches, quantise, sample_images, typical_image
@@ -25,19 +26,25 @@ class Material:
     """What the figures show.
 
     samples: label -> images. patches: (m, *patch_shape), with their centroids by K.
-    rebuilt: one row per split.
+    rebuilt: one row per split. coverage: by every K, of held-out patches where there are any.
+    scores: of rebuilt images, test images where there are any, at the smallest, the elbow's and
+    the largest K; see `analysis.measuring`.
     """
 
     samples: dict[str, list[np.ndarray]]
     patches: np.ndarray
     quantised: dict[int, Quantised]
     rebuilt: list[RebuiltRow]
+    coverage: dict[int, xarray.Dataset]
+    scores: dict[int, xarray.Dataset]
 
 
-def investigate(experiment: Experiment) -> tuple[Findings, Material]:
-    """Read what the report needs: one chunk of patches, the images, every dictionary.
+def investigate(experiment: Experiment, memory: int = 1 << 30) -> tuple[Findings, Material]:
+    """Read what the report needs: some patches, the images, every dictionary.
 
-    Raises: InputError where images or patches are gone; IntegrityError where they are others.
+    memory: cap in bytes on what is resident while images and patches are streamed.
+    Raises: InputError where images or patches are gone; IntegrityError where they are others;
+        MemoryBudgetError where one image does not fit under the cap.
     """
     stores = {split: experiment.store(split) for split in experiment.splits}
     patches = draw_patches(stores["train"])
@@ -56,7 +63,12 @@ def investigate(experiment: Experiment) -> tuple[Findings, Material]:
         images[name] = (index, image, versions)
     found = _findings(experiment, images)
     quantised = {k: quantise(patches, experiment.centroids(k)) for k in experiment.sizes}
-    return found, Material(samples, patches, quantised, rebuilt)
+    coverage = measure_coverage(experiment, memory)
+    sizes = experiment.sizes
+    scores = measure_scores(
+        experiment, sorted({sizes[0], found.elbow or sizes[0], sizes[-1]}), memory
+    )
+    return found, Material(samples, patches, quantised, rebuilt, coverage, scores)
 
 
 def with_coverage(found: Findings, coverage: Mapping[int, xarray.Dataset]) -> Findings:

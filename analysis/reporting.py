@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.stored import digest_of, find_experiments, read_marks
+from pipeline import MemoryOptions
 from storage import PatchDictError
 
 PAGE, FIGURES = "report.html", "figures"
@@ -18,7 +19,11 @@ ORPHANED = 60  # seconds after which a half-written file is nobody's
 
 
 def report(
-    out: str | Path, *, data: Path | None = None, only_stale: bool = False
+    out: str | Path,
+    *,
+    data: Path | None = None,
+    only_stale: bool = False,
+    memory: int | str = "1GiB",
 ) -> list[dict[str, Any]]:
     """Write the reports of all experiments under a sweep's OUT, or of one experiment's folder.
 
@@ -28,16 +33,20 @@ def report(
         out: a sweep's OUT, or an experiment's folder.
         data: folder of downloads; None: the one that the sweep used.
         only_stale: leave a report as it is that was made from exactly the present dictionaries.
+        memory: cap on the resident memory of the process, as in "1GiB".
 
     Returns: for each experiment plain JSON: report (path), made, seconds, figures (paths of the
         PNG files), files (paths of all files beside the page).
     Raises: InputError where there are no dictionaries, or images or patches are gone;
-        IntegrityError where they are damaged or others.
+        IntegrityError where they are damaged or others; MemoryBudgetError, with both numbers,
+        where a step does not fit under the cap.
     """
+    cap = MemoryOptions.checked(memory=memory).memory
     results, failures = [], []
     for folder in find_experiments(Path(out)):
         try:
-            results.append(report_experiment(folder, data=data, only_stale=only_stale))
+            one = report_experiment(folder, data=data, only_stale=only_stale, memory=cap)
+            results.append(one)
         except PatchDictError as error:
             failures.append(error)
     if failures:
@@ -46,9 +55,9 @@ def report(
 
 
 def report_experiment(
-    folder: Path, *, data: Path | None = None, only_stale: bool = False
+    folder: Path, *, data: Path | None = None, only_stale: bool = False, memory: int = 1 << 30
 ) -> dict[str, Any]:
-    """Write the report of one experiment; see `report`."""
+    """Write the report of one experiment; see `report`. memory: in bytes."""
     started = time.perf_counter()
     page = folder / PAGE
     digest = digest_of(folder)
@@ -68,7 +77,7 @@ def report_experiment(
     from analysis.paper.figures import draw_figures
 
     experiment = open_experiment(folder, data)
-    found, material = investigate(experiment)
+    found, material = investigate(experiment, memory)
     figures = draw_figures(experiment, found, material)
     names = [figure.name for figure in figures]
     chosen = choose_images(experiment)
