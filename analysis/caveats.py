@@ -31,8 +31,9 @@ def of_change(found: Findings) -> list[str]:
         worst = max(range(n), key=lambda place: dead[place] / found.sizes[place])
         caveats.append(
             f"At K = {found.sizes[worst]:,} {count(dead[worst], 'centroid')}"
-            f" ({percent(dead[worst] / found.sizes[worst])}) stand for no patch, so the dictionary"
-            " is in truth smaller than its K."
+            f" ({percent(dead[worst] / found.sizes[worst])})"
+            f" {'stands' if dead[worst] == 1 else 'stand'} for no patch, so the dictionary is"
+            " in truth smaller than its K."
         )
     return caveats
 

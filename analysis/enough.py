@@ -23,18 +23,19 @@ def _reach(found: Findings) -> str:
     assert found.within is not None
     assert found.epsilon is not None  # which says what within means
     sizes, within = found.sizes, found.within
+    asked = "the" if found.within_rows is None else f"{found.within_rows:,}"
     enough = [k for k, share in zip(sizes, within, strict=True) if share >= COVERED]
     near = (
         "if a patch counts as covered when a centroid is near (with a root mean squared error of at"
-        f" most {round_percent(found.epsilon)} of the largest level, or"
-        f" {number(found.epsilon * found.pixels.largest, 3)} {found.pixels.level})"
+        f" most {number(found.epsilon * found.pixels.largest, 3)} {found.pixels.level},"
+        f" {percent(found.epsilon)} of the largest)"
     )
     text = (
         f"About {enough[0]:,}, {near}: K = {enough[0]:,} is the first of those tried to cover"
-        f" {round_percent(COVERED)} of the {found.unseen} patches."
+        f" {round_percent(COVERED)} of {asked} {found.unseen} patches."
         if enough
-        else f"More than were tried, {near}: K = {sizes[-1]:,} covers {percent(within[-1])} of the"
-        f" {found.unseen} patches, and {round_percent(COVERED)} are wanted."
+        else f"More than were tried, {near}: K = {sizes[-1]:,} covers {percent(within[-1])} of"
+        f" {asked} {found.unseen} patches, and {round_percent(COVERED)} are wanted."
     )
     if len(sizes) > 1:
         text += (
@@ -64,7 +65,7 @@ def _elbow(found: Findings) -> str:
         return text
     text += " A second method, two straight lines on logarithmic axes (Salvador and Chan 2004),"
     if found.bend is None:
-        return text + (" finds no place where the curve flattens on those axes.")
+        return f"{text} finds no place where the curve flattens on those axes."
     text += (
         f" has them part at K = {found.bend.k:,}, with the slope {signed(found.bend.before)} before"
         f" and {signed(found.bend.after)} after."

@@ -47,7 +47,8 @@ class Findings:
     gini, entropy (bits): see `Usage`. converged: whether each fit ended by itself.
     chord_elbow, lines_elbow: the elbow by either method, with its uncertainty. bend: the two lines.
     within: share of the held-out patches (of the training patches where nothing was held out) whose
-    root mean squared error is at most `epsilon` of the largest level.
+    root mean squared error is at most `epsilon` of the largest level; within_rows: how many patches
+    were asked.
     classes: class of image -> MSE of its rebuilt test images over all pixels, and test_mse,
     test_psnr (dB) of all of them; all at the K of `place`.
     """
@@ -78,6 +79,7 @@ class Findings:
     lines_elbow: ElbowInterval | None = None
     bend: Bend | None = None
     within: list[float] | None = None
+    within_rows: int | None = None
     epsilon: float | None = None
     classes: dict[str, float] | None = None
     test_mse: float | None = None

@@ -1,11 +1,14 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+import xarray
 
 from analysis.answers import Answer, answers
 from analysis.elbows import Bend, ElbowInterval
 from analysis.findings import Findings, ImageFindings
+from analysis.investigation import with_coverage, with_test_images
 from analysis.kinds import KINDS
 from analysis.pixels import PixelScale
 from analysis.wording import listed, number, percent, round_percent, signed, unbroken
@@ -105,7 +108,7 @@ def test_answers_are_short_and_begin_with_a_number() -> None:
             "at K = 600 is 1,625, 1.6 % above that of the training patches: what was learned",
         ),
         (COVERAGE, "About 500, if a patch counts as covered when a centroid is near"),
-        (COVERAGE, "at most 10 % of the largest level, or 25.5 grey levels"),
+        (COVERAGE, "at most 25.5 grey levels, 10.0 % of the largest"),
         (COVERAGE, "goes from 50.0 % at K = 100 to 95.0 % at K = 600"),
         (COVERAGE, "By the elbow, where the curve of the training MSE bends most, about 200"),
         (COVERAGE, "at K = 200 the MSE is 2,000"),
@@ -158,7 +161,7 @@ def test_answers_give_the_numbers(question: int, words: str) -> None:
             {"within": [0.1] * 6},
             "K = 600 covers 10.0 % of the held-out patches, and 90 % are wanted",
         ),
-        (COVERAGE, {"epsilon": 0.2}, "or 51.0 grey levels"),
+        (COVERAGE, {"epsilon": 0.2}, "at most 51.0 grey levels, 20.0 % of the largest"),
         (COVERAGE, {"heldout": None}, "cover 90 % of the training patches"),
         (COVERAGE, {"heldout": None}, "still takes away 11.0 % of the training MSE"),
         (COVERAGE, {"heldout": [3.0, 2.0, 1.9, 1.89, 1.88, 1.87]}, "From K = 300 on a doubling"),
@@ -189,6 +192,43 @@ def test_answers_change_with_the_numbers(
 ) -> None:
     assert words not in text(FOUND, question)
     assert words in text(replace(FOUND, **changed), question)
+
+
+@pytest.mark.parametrize(("largest", "told"), [(255, "25.0 grey"), (1.0, "0.0980 grey")])
+def test_coverage_is_told_at_a_tenth_of_the_largest_level(largest: float, told: str) -> None:
+    levels = np.linspace(0, largest, 256)
+    coverage = {
+        k: xarray.Dataset(
+            {"within": ("epsilon", levels / largest * k / 600), "rows": 4321}, {"epsilon": levels}
+        )
+        for k in FOUND.sizes
+    }
+    found = with_coverage(
+        replace(BARE, pixels=PixelScale(largest, "grey levels")), dict(reversed(coverage.items()))
+    )
+    assert found.epsilon == pytest.approx(25 / 255)
+    assert found.within == pytest.approx([25 / 255 * k / 600 for k in FOUND.sizes])
+    assert told in text(found, COVERAGE)
+    assert "of 4,321 held-out patches" in text(found, COVERAGE)
+
+
+@pytest.mark.parametrize("names", [("zero", "one", "two"), None])
+def test_test_images_are_told_by_class(names: tuple[str, ...] | None) -> None:
+    scores = xarray.Dataset(
+        {
+            "mse": ("image", [10.0, 30.0, 80.0]),
+            "psnr": ("image", [30.0, 25.0, 20.0]),
+            "covered_mse": ("image", [20.0, 60.0, 160.0]),
+            "covered": ("image", [0.5, 0.5, 0.5]),
+        },
+        {"label": ("image", [0, 0, 2])},
+        {"peak": 255.0},
+    )
+    found = with_test_images(BARE, scores, names)
+    assert found.test_mse == 40
+    assert found.classes == ({"zero": 20, "two": 80} if names else {"0": 20, "2": 80})
+    assert "an MSE of 40.00, a PSNR of 32.1 dB" in text(found, COMPOSITION)
+    assert with_test_images(BARE, scores.drop_vars("label")).classes is None
 
 
 def test_what_is_not_known_is_not_told() -> None:
@@ -222,7 +262,12 @@ def test_a_good_run_has_few_caveats() -> None:
         ),
         (CHANGE, {"converged": [True] * 4 + [False] * 2}, "The fits of K = 500 and 600 stopped"),
         (CHANGE, {"converged": [True] * 5 + [False]}, "The fit of K = 600 stopped"),
-        (CHANGE, {"live": [100, 200, 300, 400, 500, 590]}, "At K = 600 10 centroids (1.7 %)"),
+        (
+            CHANGE,
+            {"live": [100, 200, 300, 400, 500, 590]},
+            "At K = 600 10 centroids (1.7 %) stand ",
+        ),
+        (CHANGE, {"live": [100, 200, 300, 400, 500, 599]}, "At K = 600 1 centroid (0.17 %) stands"),
         (CHANGE, {"live": [80, 200, 300, 400, 500, 570]}, "At K = 100 20 centroids (20.0 %)"),
         (QUALITY, {"heldout": None}, "Nothing was held out"),
         (QUALITY, {"heldout": [2000.0] * 6}, "held-out patches is 25.0 % larger"),
@@ -309,6 +354,7 @@ def test_numbers_in_sentences() -> None:
         "20,000,000",
     ]
     assert [percent(share) for share in (0.5, 0.0051, 0, 1)] == ["50.0 %", "0.51 %", "0 %", "100 %"]
+    assert percent(float("nan")) == "–"
     assert [round_percent(share) for share in (0.9, 0.05, 0.025)] == ["90 %", "5 %", "2.5 %"]
     assert signed(-0.3171) == "−0.317"
     assert listed([1000]) == "1,000"
