@@ -34,7 +34,7 @@ def facts(reported: Reported, k: int) -> dict[str, np.ndarray]:
         "share": count / count.sum(),
         "sse_share": sse / sse.sum(),
         "kind": np.array(KINDS)[kinds_of(centroids, reported.largest)],
-        "near": distance.argsort(axis=1, kind="stable")[:, :NEAREST],
+        "near": distance.argsort(axis=1, kind="stable")[:, : min(NEAREST, k - 1)],
     }
 
 
