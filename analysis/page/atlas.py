@@ -114,6 +114,7 @@ def _board(board: ColumnDataSource, tiles: ColumnDataSource) -> figure:
     plot = picture("atlas-board", 2, 3, tools="pan,wheel_zoom,reset", toolbar_location="below")
     plot.toolbar.active_drag = plot.toolbar.active_scroll = None  # they would hold the page
     plot.toolbar.logo = None
+    plot.aspect_ratio = None  # the script sets the height
     plot.image_rgba("image", 0, 0, "width", "height", source=board)
     frames = plot.block("x", "y", "width", "height", source=tiles, fill_alpha=0, line_alpha=0)
     frames.hover_glyph = frames.glyph.clone(line_color=MARK, line_alpha=1, line_width=2)

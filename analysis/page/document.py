@@ -208,7 +208,7 @@ def _command(experiment: Experiment) -> str:
         "out": experiment.folder.parent,
         "patch": f"{spec.rows}x{spec.cols}",
         "stride": spec.stride,
-        "threshold": spec.threshold,
+        "threshold": f"{spec.threshold:g}",
         "k": ",".join(map(str, experiment.sizes)),
     } | _fit_options(experiment)
     words = [f"--{name} {shlex.quote(str(value))}" for name, value in options.items()]

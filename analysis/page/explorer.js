@@ -61,7 +61,7 @@ if (!moved && !typed) {
     <span style="flex:1;height:.5em;border-radius:9px;background:linear-gradient(90deg,
     ${scale.palette[0]},${scale.palette[127]},${scale.palette[254]})"></span>+${number(most, 3)}</span>`
   const mse = data.mse[version]
-  const psnr = mse > 0 ? `${number(10 * Math.log10(largest ** 2 / mse), 3)} dB` : "∞"
+  const psnr = mse > 0 ? `${(10 * Math.log10(largest ** 2 / mse)).toFixed(1)} dB` : "∞"
   words.score.text = `<b>K = ${number(sizes[size], 9)}</b> · MSE <b>${number(mse)}</b> ${data.unit} · ` +
     `PSNR <b>${psnr}</b> · ${data.patches[version]} patches from ${data.distinct[version]} centroids`
 }

@@ -63,10 +63,10 @@ def _use(experiment: Experiment) -> list[figure]:
     curve = experiment.curve
     k = curve["k"].values
     shares = {
-        "live": curve["live"].values / k,
-        "perplexity": curve["perplexity"].values / k,
-        "hold half of the patches": curve["half"].values / k,
-        "Gini": curve["gini"].values,
+        "live": 100 * curve["live"].values / k,
+        "perplexity": 100 * curve["perplexity"].values / k,
+        "half": 100 * curve["half"].values / k,
+        "Gini coefficient": 100 * curve["gini"].values,
     }
     ranked = {}
     for size, node in experiment.nodes.items():
@@ -76,7 +76,7 @@ def _use(experiment: Experiment) -> list[figure]:
         ranks = np.unique(np.geomspace(1, len(counts), RANKS).round().astype(int))
         ranked[size] = (ranks, 100 * counts[ranks - 1] / counts.sum())
     return [
-        over_k("use", shares, k, Axis("share of K; Gini coefficient", span=(0, 1.04)), "0.000"),
+        over_k("use", shares, k, Axis("per cent", span=(0, 104)), "0.0"),
         by_size(
             "ranked-use",
             ranked,
