@@ -144,17 +144,14 @@ def rate_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:
     return [entry("rate-distortion", "coverage", title, caption, figure, csv)]
 
 
-def within_charts(found: Findings, material: Material) -> list[ReportFigure]:
-    """Shares of the patches that are rebuilt within an error, where they are known."""
+def within_chart(found: Findings, material: Material) -> ReportFigure:
+    """Shares of the patches that are rebuilt within an error."""
     coverage = material.coverage
-    if not coverage:
-        return []
-    rows = int(next(iter(coverage.values()))["rows"])
-    caption = (
-        f"The share of {rows:,} {found.unseen} patches whose root mean squared error (RMSE) per"
-        " pixel is at most ε: a, against ε; b, against K."
-    )
     one = next(iter(coverage.values()))
+    caption = (
+        f"The share of {int(one['rows']):,} {found.unseen} patches whose root mean squared error"
+        " (RMSE) per pixel is at most ε: a, against ε; b, against K."
+    )
     level = with_unit("epsilon", found.pixels.level)
     shares = xarray.Dataset(
         {
@@ -167,7 +164,7 @@ def within_charts(found: Findings, material: Material) -> list[ReportFigure]:
     )
     figure = within_figure(coverage, found.pixels)
     title = "Patches rebuilt within an error."
-    return [entry("within", "coverage", title, caption, figure, long_table(shares))]
+    return entry("within", "coverage", title, caption, figure, long_table(shares))
 
 
 def kinds_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:

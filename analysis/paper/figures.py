@@ -10,7 +10,7 @@ from analysis.paper.charts import (
     mse_charts,
     rate_charts,
     use_chart,
-    within_charts,
+    within_chart,
 )
 from analysis.paper.drawing import styled
 from analysis.paper.entry import ReportFigure
@@ -35,8 +35,8 @@ def draw_figures(experiment: Experiment, found: Findings, material: Material) ->
             patches_and_centroids(found, material),
             *mse_charts(experiment, found),
             *rate_charts(experiment, found),
-            *within_charts(found, material),
-            *worst_patches(found, material),
+            within_chart(found, material),
+            worst_patches(found, material),
             kinds_examples(experiment, found),
             *kinds_charts(experiment, found),
             *galleries(experiment, found),

@@ -70,11 +70,9 @@ def patches_and_centroids(found: Findings, material: Material) -> ReportFigure:
     return entry("patches", "quality", title, caption, figure, long_table(values))
 
 
-def worst_patches(found: Findings, material: Material) -> list[ReportFigure]:
-    """The patches that are rebuilt worst at the elbow, where they are known."""
+def worst_patches(found: Findings, material: Material) -> ReportFigure:
+    """The patches that are rebuilt worst at the elbow, or at the largest K where there is none."""
     k = found.sizes[found.place]
-    if k not in material.coverage:
-        return []
     coverage = material.coverage[k]
     level = found.pixels.level
     caption = (
@@ -97,7 +95,7 @@ def worst_patches(found: Findings, material: Material) -> list[ReportFigure]:
     )
     title = f"The patches that K = {k:,} rebuilds worst."
     figure = worst_plate(coverage, found.pixels)
-    return [entry("worst", "coverage", title, caption, figure, long_table(values))]
+    return entry("worst", "coverage", title, caption, figure, long_table(values))
 
 
 def kinds_examples(experiment: Experiment, found: Findings) -> ReportFigure:

@@ -85,7 +85,8 @@ def _mark_elbow(axes: Axes, k: np.ndarray, mse: np.ndarray, elbow: int) -> None:
 def _logarithmic(axes: Axes, k: np.ndarray, mse: np.ndarray) -> None:
     name_panel(axes, "b", "logarithmic axes")
     k_axis(axes, k)
-    axes.set_yscale("log")
+    if mse.max() > 0:
+        axes.set_yscale("log")
     plain_log_ticks(axes)
     law = power_law(k, mse)
     if law is None:
