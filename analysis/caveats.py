@@ -125,7 +125,7 @@ def of_nature(found: Findings) -> list[str]:
 def of_composition(found: Findings) -> list[str]:
     """Numbers of a single image, or of one that was learned from."""
     caveats = []
-    if found.test_mse is None:
+    if found.rebuilt is None:
         caveats.append("These are the numbers of a single image.")
     if found.heldout is None:
         caveats.append("Its patches are among those that the dictionary was learned from.")

@@ -9,7 +9,7 @@ import xarray
 from analysis.curves import power_law
 from analysis.elbows import elbow, elbow_interval, two_lines
 from analysis.experiment import Experiment
-from analysis.findings import Findings, ImageFindings
+from analysis.findings import Findings, ImageFindings, RebuiltFindings
 from analysis.kinds import shares_of
 from analysis.measuring import measure_coverage, measure_scores
 from analysis.paper.plates import Quantised, RebuiltRow
@@ -68,6 +68,8 @@ def investigate(experiment: Experiment, memory: int = 1 << 30) -> tuple[Findings
     scores = measure_scores(
         experiment, sorted({sizes[0], found.elbow or sizes[0], sizes[-1]}), memory
     )
+    found = with_coverage(found, coverage)
+    found = with_scores(found, scores[sizes[found.place]], experiment.class_names)
     return found, Material(samples, patches, quantised, rebuilt, coverage, scores)
 
 
@@ -88,13 +90,13 @@ def with_coverage(found: Findings, coverage: Mapping[int, xarray.Dataset]) -> Fi
     )
 
 
-def with_test_images(
+def with_scores(
     found: Findings, scores: xarray.Dataset, names: tuple[str, ...] | None = None
 ) -> Findings:
-    """The findings with how well all test images are rebuilt.
+    """The findings with how well many images are rebuilt.
 
-    scores: as `reconstruction_scores` returns them, of the dictionary at `place`. names: of the
-        classes, in the order of their numbers, if known.
+    scores: as `measure_scores` returns them, of the dictionary at `place`. names: of the classes,
+        in the order of their numbers, if known.
     """
     total = overall(scores)
     classes = None
@@ -102,7 +104,14 @@ def with_test_images(
         each = by_class(scores, names)
         keys = each["name" if names else "label"].values
         classes = {str(key): float(mse) for key, mse in zip(keys, each["mse"].values, strict=True)}
-    return replace(found, classes=classes, test_mse=total["mse"], test_psnr=total["psnr"])
+    rebuilt = RebuiltFindings(
+        split=SPLIT_NAMES[scores.attrs["split"]],
+        images=scores.sizes["image"],
+        mse=total["mse"],
+        psnr=total["psnr"],
+        classes=classes,
+    )
+    return replace(found, rebuilt=rebuilt)
 
 
 def _findings(

@@ -39,6 +39,11 @@ class Axis:
     log: bool = False
     span: tuple[float, float] | None = None
 
+    @property
+    def spoken(self) -> str:
+        """What a screen reader says of it."""
+        return f"{self.label}, logarithmic" if self.log else self.label
+
 
 def over_k(
     name: str, lines: Mapping[str, np.ndarray], k: np.ndarray, y: Axis, form: str, log: bool = True
@@ -135,6 +140,7 @@ def _plot(name: str, x: Axis, y: Axis) -> figure:
         background_fill_color=None,
         border_fill_color=None,
         stylesheets=[_STYLE],
+        html_attributes={"role": "img", "aria-label": f"{y.spoken} against {x.spoken}"},
         margin=0,
         **spans,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 
 import xarray
+from bokeh.models import CustomJS
 
 from analysis.experiment import Experiment
 from analysis.exploration import Chosen, atlases, explored_sizes, rebuilt_images
@@ -11,6 +12,7 @@ from analysis.page.atlas import atlas_source, atlas_view
 from analysis.page.embedding import Embedded, embed
 from analysis.page.explorer import explorer
 from analysis.page.panels import panels
+from analysis.page.widgets import code
 
 
 def interactive_parts(
@@ -37,4 +39,5 @@ def interactive_parts(
         for at, chart in enumerate(several)
         if name in figures
     }
-    return embed(explored | board | charts, [draw, draw_board])
+    name = CustomJS(code=code("naming.js"), name="naming")
+    return embed(explored | board | charts, [draw, draw_board, name])

@@ -7,8 +7,8 @@ import xarray
 
 from analysis.answers import Answer, answers
 from analysis.elbows import Bend, ElbowInterval
-from analysis.findings import Findings, ImageFindings
-from analysis.investigation import with_coverage, with_test_images
+from analysis.findings import Findings, ImageFindings, RebuiltFindings
+from analysis.investigation import with_coverage, with_scores
 from analysis.kinds import KINDS
 from analysis.pixels import PixelScale
 from analysis.wording import listed, number, percent, round_percent, signed, unbroken
@@ -17,6 +17,7 @@ EVEN = dict.fromkeys(KINDS, 1 / len(KINDS))
 EDGES = dict.fromkeys(KINDS, 0.0) | {"flat": 0.1, "edge": 0.625, "stroke": 0.2, "other": 0.075}
 CHORD = ElbowInterval("chord", 200, 200, 300, 0.9, 204, {300: 200, 400: 200, 600: 200})
 LINES = ElbowInterval("lines", 300, 200, 400, 0.5, 150, {600: 300})
+REBUILT = RebuiltFindings("test", 1500, 65.0, 30.0, {"0": 70.0, "1": 20.0, "8": 90.0})
 FOUND = Findings(
     dataset="digits",
     image_shape=(8, 8),
@@ -45,13 +46,9 @@ FOUND = Findings(
     bend=Bend(300, -0.4, -0.15),
     within=[0.5, 0.6, 0.7, 0.8, 0.905, 0.95],
     epsilon=0.1,
-    classes={"0": 70.0, "1": 20.0, "8": 90.0},
-    test_mse=65.0,
-    test_psnr=30.0,
+    rebuilt=REBUILT,
 )
-OPTIONAL = (
-    "gini entropy converged chord_elbow lines_elbow bend within epsilon classes test_mse test_psnr"
-)
+OPTIONAL = "gini entropy converged chord_elbow lines_elbow bend within epsilon rebuilt"
 BARE = replace(FOUND, **dict.fromkeys(OPTIONAL.split()))
 CHANGE, QUALITY, COVERAGE, NATURE, COMPOSITION = range(5)
 
@@ -129,7 +126,7 @@ def test_answers_are_short_and_begin_with_a_number() -> None:
         (COMPOSITION, "the MSE is 2.50 times smaller than patch by patch"),
         (
             COMPOSITION,
-            "All test images together, rebuilt with K = 200, have an MSE of 65.00, a PSNR",
+            "1,500 test images together, rebuilt with K = 200, have an MSE of 65.00, a PSNR",
         ),
         (COMPOSITION, "of class 1 are rebuilt best (MSE 20.00), those of class 8 worst (90.00)"),
     ],
@@ -182,9 +179,15 @@ def test_answers_give_the_numbers(question: int, words: str) -> None:
             "No pixel is covered twice",
         ),
         (COMPOSITION, {"image": replace(FOUND.image, patches=16)}, "16 windows, all of them"),
-        (COMPOSITION, {"classes": {"0": 10.0, "1": 20.0}}, "class 0 are rebuilt best"),
-        (COMPOSITION, {"test_mse": 70.0}, "an MSE of 70.00"),
-        (COMPOSITION, {"test_psnr": 31.0}, "a PSNR of 31.0 dB"),
+        (
+            COMPOSITION,
+            {"rebuilt": replace(REBUILT, classes={"0": 10.0, "1": 20.0})},
+            "class 0 are rebuilt best",
+        ),
+        (COMPOSITION, {"rebuilt": replace(REBUILT, mse=70.0)}, "an MSE of 70.00"),
+        (COMPOSITION, {"rebuilt": replace(REBUILT, psnr=31.0)}, "a PSNR of 31.0 dB"),
+        (COMPOSITION, {"rebuilt": replace(REBUILT, images=7)}, "7 test images together"),
+        (COMPOSITION, {"rebuilt": replace(REBUILT, split="training")}, "1,500 training images"),
     ],
 )
 def test_answers_change_with_the_numbers(
@@ -213,7 +216,7 @@ def test_coverage_is_told_at_a_tenth_of_the_largest_level(largest: float, told: 
 
 
 @pytest.mark.parametrize("names", [("zero", "one", "two"), None])
-def test_test_images_are_told_by_class(names: tuple[str, ...] | None) -> None:
+def test_rebuilt_images_are_told_by_class(names: tuple[str, ...] | None) -> None:
     scores = xarray.Dataset(
         {
             "mse": ("image", [10.0, 30.0, 80.0]),
@@ -222,24 +225,26 @@ def test_test_images_are_told_by_class(names: tuple[str, ...] | None) -> None:
             "covered": ("image", [0.5, 0.5, 0.5]),
         },
         {"label": ("image", [0, 0, 2])},
-        {"peak": 255.0},
+        {"peak": 255.0, "split": "test"},
     )
-    found = with_test_images(BARE, scores, names)
-    assert found.test_mse == 40
-    assert found.classes == ({"zero": 20, "two": 80} if names else {"0": 20, "2": 80})
+    found = with_scores(BARE, scores, names)
+    assert found.rebuilt is not None
+    assert found.rebuilt.classes == ({"zero": 20, "two": 80} if names else {"0": 20, "2": 80})
+    assert "3 test images together" in text(found, COMPOSITION)
     assert "an MSE of 40.00, a PSNR of 32.1 dB" in text(found, COMPOSITION)
-    assert with_test_images(BARE, scores.drop_vars("label")).classes is None
+    without = with_scores(BARE, scores.drop_vars("label")).rebuilt
+    assert without == replace(found.rebuilt, classes=None)
 
 
 def test_what_is_not_known_is_not_told() -> None:
     told = " ".join(text(BARE, question) for question in range(5))
-    for words in ("Gini", "bits", "trials", "covered when", "All test images", "None", "nan"):
+    for words in ("Gini", "bits", "trials", "covered when", "together", "None", "nan"):
         assert words not in told
 
 
 def test_without_classes_only_their_sentence_is_missing() -> None:
-    found = replace(FOUND, classes=None, test_psnr=None)
-    assert "have an MSE of 65.00." in text(found, COMPOSITION)
+    found = replace(FOUND, rebuilt=replace(REBUILT, classes=None))
+    assert "have an MSE of 65.00, a PSNR of 30.0 dB." in text(found, COMPOSITION)
     assert "class" not in text(found, COMPOSITION)
 
 
@@ -288,7 +293,7 @@ def test_a_good_run_has_few_caveats() -> None:
         (COVERAGE, {"lines_elbow": replace(LINES, estimate=500)}, "disagree: K = 200"),
         (NATURE, {"kinds": (EVEN, EDGES | {"other": 0.3})}, "no name for 30.0 %"),
         (NATURE, {"patch": "2×3×3"}, "A patch of 2×3×3 pixels has no inside"),
-        (COMPOSITION, {"test_mse": None}, "a single image"),
+        (COMPOSITION, {"rebuilt": None}, "a single image"),
         (COMPOSITION, {"heldout": None}, "among those that the dictionary was learned from"),
     ],
 )

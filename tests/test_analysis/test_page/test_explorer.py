@@ -1,6 +1,7 @@
 """The explorer as its readers use it: by keyboard, mouse and finger."""
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -213,7 +214,7 @@ def test_the_pixel_pointed_at_is_made_of_the_centroids_that_cover_it(
             ("rebuilt", (height - 1, width - 1)),
         ]:
             page.point(f"explorer-{picture}-picture", pixel[1] + 0.3, pixel[0] + 0.7)
-            until(lambda pixel=pixel: assert_pixel_made_of(page, reported, k, pixel))
+            until(partial(assert_pixel_made_of, page, reported, k, pixel))
         page.away()
         until(lambda: assert_made_of(page, whole))
 
