@@ -59,9 +59,9 @@ def test_a_png_holds_a_dot_for_each_dot_of_the_board() -> None:
 
 
 def test_what_reaches_beyond_a_board_is_cut_off() -> None:
-    board = Board(20, 10)
-    board.image(np.zeros((5, 40, 3), np.uint8), 4, 7, frame=False)
     with styled():
+        board = Board(20, 10)
+        board.image(np.zeros((5, 40, 3), np.uint8), 4, 7, frame=False)
         figure = entry("a", "data", "A.", "B.", board.finished(), b"")
     dark = imread(io.BytesIO(figure.png))[..., 0] < 0.5
     assert dark[7:, 4:].all()
