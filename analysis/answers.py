@@ -205,26 +205,28 @@ def _composition(found: Findings) -> list[str]:
         second += " No pixel is covered twice, so each patch stands alone."
     elif image.covered_mse < image.patch_mse:
         second += (
-            " The mean of overlapping patches is that much better, by a factor of"
-            f" {number(image.patch_mse / max(image.covered_mse, 1e-300), 3)}, because the errors"
-            " of different patches at one pixel partly cancel."
+            " Over the covered pixels the MSE is"
+            f" {number(image.patch_mse / max(image.covered_mse, 1e-300), 3)} times smaller than"
+            " patch by patch: the errors of different patches at one pixel partly cancel."
         )
-    return [first, second, *_test_images(found)]
+    return [first, second, *_many_images(found)]
 
 
-def _test_images(found: Findings) -> list[str]:
-    """How well all test images are rebuilt, and which classes best and worst."""
-    if found.test_mse is None:
+def _many_images(found: Findings) -> list[str]:
+    """How well all test images, or many others, are rebuilt, and which classes best and worst."""
+    rebuilt = found.rebuilt
+    if rebuilt is None:
         return []
     text = (
-        f"All test images together, rebuilt with K = {found.sizes[found.place]:,}, have an MSE of"
-        f" {number(found.test_mse)}"
+        f"{count(rebuilt.images, f'{rebuilt.split} image')} together, rebuilt with"
+        f" K = {found.sizes[found.place]:,}, have an MSE of {number(rebuilt.mse)}, a PSNR of"
+        f" {number(rebuilt.psnr, 3)} dB."
     )
-    text += "." if found.test_psnr is None else f", a PSNR of {number(found.test_psnr, 3)} dB."
-    if found.classes and len(found.classes) > 1:
-        best, worst = (f(found.classes, key=found.classes.__getitem__) for f in (min, max))
+    classes = rebuilt.classes
+    if classes and len(classes) > 1:
+        best, worst = (choose(classes, key=classes.__getitem__) for choose in (min, max))
         text += (
-            f" Images of class {best} are rebuilt best (MSE {number(found.classes[best])}), those"
-            f" of class {worst} worst ({number(found.classes[worst])})."
+            f" Images of class {best} are rebuilt best (MSE {number(classes[best])}), those of"
+            f" class {worst} worst ({number(classes[worst])})."
         )
     return [text]

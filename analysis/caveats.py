@@ -30,9 +30,10 @@ def of_change(found: Findings) -> list[str]:
     if any(dead):
         worst = max(range(n), key=lambda place: dead[place] / found.sizes[place])
         caveats.append(
-            f"At K = {found.sizes[worst]:,}, {count(dead[worst], 'centroid')} no patch is nearest"
-            f" to ({percent(dead[worst] / found.sizes[worst])}), so the dictionary is in truth"
-            " smaller than its K."
+            f"At K = {found.sizes[worst]:,} {count(dead[worst], 'centroid')}"
+            f" ({percent(dead[worst] / found.sizes[worst])})"
+            f" {'stands' if dead[worst] == 1 else 'stand'} for no patch, so the dictionary is"
+            " in truth smaller than its K."
         )
     return caveats
 
@@ -124,7 +125,7 @@ def of_nature(found: Findings) -> list[str]:
 def of_composition(found: Findings) -> list[str]:
     """Numbers of a single image, or of one that was learned from."""
     caveats = []
-    if found.test_mse is None:
+    if found.rebuilt is None:
         caveats.append("These are the numbers of a single image.")
     if found.heldout is None:
         caveats.append("Its patches are among those that the dictionary was learned from.")

@@ -4,7 +4,7 @@ from analysis.caveats import SMALL_GAIN
 from analysis.curves import gains_per_doubling
 from analysis.elbows import MIN_POINTS, ElbowInterval
 from analysis.findings import Findings
-from analysis.wording import count, number, percent, signed
+from analysis.wording import count, number, percent, round_percent, signed
 
 COVERED = 0.9  # share of the patches that a dictionary is to reach
 
@@ -23,19 +23,20 @@ def _reach(found: Findings) -> str:
     assert found.within is not None
     assert found.epsilon is not None  # which says what within means
     sizes, within = found.sizes, found.within
+    asked = "the" if found.within_rows is None else f"{found.within_rows:,}"
     enough = [k for k, share in zip(sizes, within, strict=True) if share >= COVERED]
     near = (
-        f"a root mean squared error of at most {percent(found.epsilon)} of the largest level, or"
-        f" {number(found.epsilon * found.pixels.largest, 3)} {found.pixels.level}"
+        "if a patch counts as covered when a centroid is near (with a root mean squared error of at"
+        f" most {number(found.epsilon * found.pixels.largest, 3)} {found.pixels.level},"
+        f" {percent(found.epsilon)} of the largest)"
     )
-    start = (
-        f"K = {enough[0]:,} {'are' if enough[0] > 1 else 'is'} the first to cover"
-        f" {percent(COVERED)} of the {found.unseen} patches"
+    text = (
+        f"About {enough[0]:,}, {near}: K = {enough[0]:,} is the first of those tried to cover"
+        f" {round_percent(COVERED)} of {asked} {found.unseen} patches."
         if enough
-        else f"More than were tried: K = {sizes[-1]:,} cover {percent(within[-1])} of the"
-        f" {found.unseen} patches, and {percent(COVERED)} are wanted"
+        else f"More than were tried, {near}: K = {sizes[-1]:,} covers {percent(within[-1])} of"
+        f" {asked} {found.unseen} patches, and {round_percent(COVERED)} are wanted."
     )
-    text = f"{start}, if a patch counts as covered when a centroid is near, with {near}."
     if len(sizes) > 1:
         text += (
             f" The share covered goes from {percent(within[0])} at K = {sizes[0]:,} to"
@@ -53,9 +54,10 @@ def _elbow(found: Findings) -> str:
             f" straight line between its ends; this run has {dictionaries}."
         )
     text = (
-        f"About {found.elbow:,} by the elbow, where the curve of the training MSE bends most: at"
-        f" K = {found.elbow:,} it is {number(found.mse[found.place])}, farthest below the straight"
-        " line between the curve's ends, both axes scaled to 0 … 1 (Kneedle, Satopää et al. 2011)."
+        "By the elbow, where the curve of the training MSE bends most, about"
+        f" {found.elbow:,}: at K = {found.elbow:,} the MSE is {number(found.mse[found.place])},"
+        " farthest below the straight line between the curve's ends, both axes scaled to 0 … 1"
+        " (Kneedle, Satopää et al. 2011)."
     )
     if found.chord_elbow is not None and found.chord_elbow.resamples:
         text += f" {_sureness(found.chord_elbow)}"
@@ -63,7 +65,7 @@ def _elbow(found: Findings) -> str:
         return text
     text += " A second method, two straight lines on logarithmic axes (Salvador and Chan 2004),"
     if found.bend is None:
-        return text + (" finds no place where the curve flattens on those axes.")
+        return f"{text} finds no place where the curve flattens on those axes."
     text += (
         f" has them part at K = {found.bend.k:,}, with the slope {signed(found.bend.before)} before"
         f" and {signed(found.bend.after)} after."
@@ -94,15 +96,20 @@ def _gains(found: Findings) -> str:
     gains = gains_per_doubling(found.sizes, curve)
     # From here on all gains are small, not only one of them.
     small = max((place + 1 for place, gain in enumerate(gains) if gain >= SMALL_GAIN), default=0)
+    limit = round_percent(SMALL_GAIN)
     if small == len(gains):
         return (
             "But no number that was tried is enough in the sense that more would hardly help. At"
             f" the end of the range a doubling of K still takes away {percent(gains[-1])} of the"
-            f" {name} MSE, more than {percent(SMALL_GAIN)}: an elbow marks where returns diminish,"
-            " not where they end."
+            f" {name} MSE, more than {limit}: an elbow marks where returns diminish, not where they"
+            " end."
         )
+    end = (
+        "and at the end of the range it adds to it: more centroids do harm there."
+        if gains[-1] < 0
+        else f"{percent(gains[-1])} at the end of the range: more centroids hardly help there."
+    )
     return (
-        f"From K = {found.sizes[small]:,} on a doubling of K takes away less than"
-        f" {percent(SMALL_GAIN)} of the {name} MSE, {percent(gains[-1])} at the end of the range:"
-        " more centroids hardly help there."
+        f"From K = {found.sizes[small]:,} on a doubling of K takes away less than {limit} of the"
+        f" {name} MSE, {end}"
     )

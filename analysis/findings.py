@@ -31,6 +31,22 @@ class ImageFindings:
 
 
 @dataclass(frozen=True)
+class RebuiltFindings:
+    """Many images rebuilt with one dictionary.
+
+    split: "training" or "test". images: how many. mse: over all their pixels, squared pixel levels.
+    psnr: of that, dB. classes: class -> MSE over all pixels of its images; None where classes are
+    not known.
+    """
+
+    split: str
+    images: int
+    mse: float
+    psnr: float
+    classes: dict[str, float] | None
+
+
+@dataclass(frozen=True)
 class Findings:
     """Numbers of a run; lists run over K, ascending. What is None is not known, and not told.
 
@@ -47,9 +63,9 @@ class Findings:
     gini, entropy (bits): see `Usage`. converged: whether each fit ended by itself.
     chord_elbow, lines_elbow: the elbow by either method, with its uncertainty. bend: the two lines.
     within: share of the held-out patches (of the training patches where nothing was held out) whose
-    root mean squared error is at most `epsilon` of the largest level.
-    classes: class of image -> MSE of its rebuilt test images over all pixels, and test_mse,
-    test_psnr (dB) of all of them; all at the K of `place`.
+    root mean squared error is at most `epsilon` of the largest level; within_rows: how many patches
+    were asked.
+    rebuilt: many images, with the dictionary at `place`.
     """
 
     dataset: str
@@ -78,10 +94,9 @@ class Findings:
     lines_elbow: ElbowInterval | None = None
     bend: Bend | None = None
     within: list[float] | None = None
+    within_rows: int | None = None
     epsilon: float | None = None
-    classes: dict[str, float] | None = None
-    test_mse: float | None = None
-    test_psnr: float | None = None
+    rebuilt: RebuiltFindings | None = None
 
     @property
     def place(self) -> int:

@@ -1,6 +1,7 @@
 """From an experiment on disk to its findings: the numbers behind the answers and the figures."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray
@@ -8,13 +9,16 @@ import xarray
 from analysis.curves import power_law
 from analysis.elbows import elbow, elbow_interval, two_lines
 from analysis.experiment import Experiment
-from analysis.findings import Findings, ImageFindings
+from analysis.findings import Findings, ImageFindings, RebuiltFindings
 from analysis.kinds import shares_of
 from analysis.measuring import measure_coverage, measure_scores
 from analysis.paper.plates import Quantised, RebuiltRow
 from analysis.reconstruction import Rebuilt, rebuild
 from analysis.samples import draw_patches, quantise, sample_images, typical_image
+from analysis.scoring import by_class, overall
 from analysis.wording import SPLIT_NAMES
+
+EPSILON = 0.1  # of the largest level: the root mean squared error up to which a patch is covered
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,50 @@ def investigate(experiment: Experiment, memory: int = 1 << 30) -> tuple[Findings
     scores = measure_scores(
         experiment, sorted({sizes[0], found.elbow or sizes[0], sizes[-1]}), memory
     )
+    found = with_coverage(found, coverage)
+    found = with_scores(found, scores[sizes[found.place]], experiment.class_names)
     return found, Material(samples, patches, quantised, rebuilt, coverage, scores)
+
+
+def with_coverage(found: Findings, coverage: Mapping[int, xarray.Dataset]) -> Findings:
+    """The findings with the share of patches that have a centroid near.
+
+    coverage: K -> as `coverage` returns it, of every K: of held-out patches where there are any. Of
+        its levels the last up to EPSILON is told.
+    """
+    levels = coverage[found.sizes[0]]["epsilon"].values
+    limit = EPSILON * found.pixels.largest
+    at = int(np.searchsorted(levels, limit, side="right")) - 1
+    return replace(
+        found,
+        within=[float(coverage[k]["within"].values[at]) for k in found.sizes],
+        within_rows=int(coverage[found.sizes[0]]["rows"]),
+        epsilon=float(levels[at]) / found.pixels.largest,
+    )
+
+
+def with_scores(
+    found: Findings, scores: xarray.Dataset, names: tuple[str, ...] | None = None
+) -> Findings:
+    """The findings with how well many images are rebuilt.
+
+    scores: as `measure_scores` returns them, of the dictionary at `place`. names: of the classes,
+        in the order of their numbers, if known.
+    """
+    total = overall(scores)
+    classes = None
+    if "label" in scores.coords:
+        each = by_class(scores, names)
+        keys = each["name" if names else "label"].values
+        classes = {str(key): float(mse) for key, mse in zip(keys, each["mse"].values, strict=True)}
+    rebuilt = RebuiltFindings(
+        split=SPLIT_NAMES[scores.attrs["split"]],
+        images=scores.sizes["image"],
+        mse=total["mse"],
+        psnr=total["psnr"],
+        classes=classes,
+    )
+    return replace(found, rebuilt=rebuilt)
 
 
 def _findings(

@@ -83,7 +83,9 @@ def report_experiment(
     found, material = investigate(experiment, memory)
     check_budget("drawing the figures", drawing_bytes(len(experiment.sizes)), memory)
     figures = draw_figures(experiment, found, material)
-    parts = interactive_parts(experiment, found, choose_images(experiment))
+    names = [figure.name for figure in figures]
+    chosen = choose_images(experiment)
+    parts = interactive_parts(experiment, found, chosen, material.coverage, names)
     text = render(experiment, found, answers(found), figures, digest, parts)
     (folder / FIGURES).mkdir(exist_ok=True)
     for figure in figures:
@@ -91,7 +93,7 @@ def report_experiment(
             _write(_file(folder, figure.name, ending), content)
     # Last: it says that the figures are there. Paths may hold bytes that are no text.
     _write(page, text.encode(errors="backslashreplace"))
-    files = _files(folder, [figure.name for figure in figures])
+    files = _files(folder, names)
     return _result(page, files, made=True, started=started)
 
 

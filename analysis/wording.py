@@ -23,9 +23,16 @@ def number(value: float, digits: int = 4) -> str:
 
 def percent(share: float) -> str:
     """A share in per cent: one decimal, two below one per cent, none for 0 and 100."""
+    if not math.isfinite(share):
+        return "–"
     if share in (0, 1):
         return f"{100 * share:.0f} %"
     return f"{100 * share:.{2 if abs(share) < 0.01 else 1}f} %"
+
+
+def round_percent(share: float) -> str:
+    """A limit in per cent, as it was chosen: 90 %, not 90.0 %."""
+    return f"{100 * share:g} %"
 
 
 def listed(items: Sequence[object], most: int = 8) -> str:

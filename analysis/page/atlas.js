@@ -9,9 +9,10 @@ const across = one.order.shape[1]
 const down = one.order.shape[0]
 // A whole number of the screen's dots to a pixel of a centroid, so that all are alike.
 const dot = devicePixelRatio
-const line = Math.max(1, Math.round(dot))
 const room = plot.inner_width > 0 ? plot.inner_width * dot : 800
-const scale = Math.max(1, Math.floor((((room - line) / across) - line) / cols))
+const fitting = (line) => Math.max(1, Math.floor((((room - line) / across) - line) / cols))
+const line = fitting(1) > 4 ? 2 : 1
+const scale = fitting(line)
 const [high, wide] = [rows * scale + line, cols * scale + line]
 const NDArray = one.blank.constructor
 const moved = cb_obj?.event_name
@@ -104,7 +105,10 @@ tiles.data = {
 }
 const shown = Math.max(room, width)
 plot.x_range.setv({start: 0, end: shown, reset_start: 0, reset_end: shown})
-plot.y_range.setv({start: height, end: 0, reset_start: height, reset_end: 0})
-plot.aspect_ratio = shown / height
+// As high as the picture and what stands below it; a dot of the picture is a dot of the screen.
+const [bar, wanted] = [plot.outer_height - plot.inner_height, height * plot.inner_width / shown]
+if (plot.inner_width > 0) plot.height = Math.ceil(wanted) + bar
+const seen = plot.inner_width > 0 ? Math.ceil(wanted) * shown / plot.inner_width : height
+plot.y_range.setv({start: seen, end: 0, reset_start: seen, reset_end: 0})
 controls.atom.high = k - 1
 show(placed[0])

@@ -111,9 +111,18 @@ def atlas_view(
 
 def _board(board: ColumnDataSource, tiles: ColumnDataSource) -> figure:
     """The picture of all centroids, and their frames that answer the pointer."""
-    plot = picture("atlas-board", 2, 3, tools="pan,wheel_zoom,reset", toolbar_location="below")
+    plot = picture(
+        "atlas-board",
+        "All centroids",
+        2,
+        3,
+        tools="pan,wheel_zoom,reset",
+        toolbar_location="below",
+    )
+    plot.html_attributes["role"] = "group"  # there are buttons in it
     plot.toolbar.active_drag = plot.toolbar.active_scroll = None  # they would hold the page
     plot.toolbar.logo = None
+    plot.aspect_ratio = None  # the script sets the height
     plot.image_rgba("image", 0, 0, "width", "height", source=board)
     frames = plot.block("x", "y", "width", "height", source=tiles, fill_alpha=0, line_alpha=0)
     frames.hover_glyph = frames.glyph.clone(line_color=MARK, line_alpha=1, line_width=2)
@@ -135,7 +144,12 @@ def _board(board: ColumnDataSource, tiles: ColumnDataSource) -> figure:
 def _near(near: ColumnDataSource, patch: tuple[int, ...]) -> figure:
     """The centroid that is pointed at, and its nearest neighbours."""
     tall = patch[0] / patch[1]
-    plot = picture("atlas-near", 2 * (tall + NEAR_CAPTION) + NEAR_GAP, 3 + 2 * NEAR_GAP)
+    plot = picture(
+        "atlas-near-picture",
+        "The centroid and its nearest neighbours",
+        2 * (tall + NEAR_CAPTION) + NEAR_GAP,
+        3 + 2 * NEAR_GAP,
+    )
     plot.image_rgba("image", "x", "y", 1, tall, source=near)
     plot.block("x", "y", 1, tall, source=near, fill_alpha=0, line_color=SOFT)
     plot.text(

@@ -8,15 +8,15 @@ from bokeh.models import (
     BoxAnnotation,
     ColumnDataSource,
     CustomJSTickFormatter,
+    GlyphRenderer,
     HoverTool,
     LogTicker,
-    Span,
 )
 from bokeh.palettes import Viridis256
 from bokeh.plotting import figure
 
 from analysis.exploration import evenly
-from analysis.page.widgets import MARK
+from analysis.page.widgets import MARK, SOFT
 
 # After Okabe and Ito, told apart by colour-blind readers, on light and on dark
 COLOURS = ("#1a86c7", "#e0641b", "#0ea37a", "#c66fa3", "#b8860b", "#6aaede", "#8c8f94", "#8067c9")
@@ -39,6 +39,11 @@ class Axis:
     log: bool = False
     span: tuple[float, float] | None = None
 
+    @property
+    def spoken(self) -> str:
+        """What a screen reader says of it."""
+        return f"{self.label}, logarithmic" if self.log else self.label
+
 
 def over_k(
     name: str, lines: Mapping[str, np.ndarray], k: np.ndarray, y: Axis, form: str, log: bool = True
@@ -47,36 +52,45 @@ def over_k(
 
     lines: name -> value at each K. form: of the values, in numeral.js' notation.
     """
-    return points(name, lines, k.astype(float), Axis("centroids K", log), y, form, k)
+    plot = _plot(name, Axis("centroids K", log), y)
+    columns = {"k": k, "x": k.astype(float)}
+    columns |= {f"y{at}": values for at, values in enumerate(lines.values())}
+    source = ColumnDataSource(columns, name=name)
+    first, *_ = [_line(plot, at, label, "x", f"y{at}", source) for at, label in enumerate(lines)]
+    tips = [("K", "@k{0,0}")]
+    tips += [(label, f"@y{at}{{{form}}}") for at, label in enumerate(lines)]
+    plot.add_tools(HoverTool(renderers=[first], tooltips=tips, mode="vline"))
+    _name_curves(plot, len(lines))
+    return plot
 
 
 def points(
     name: str,
-    lines: Mapping[str, np.ndarray],
-    x: np.ndarray,
-    x_axis: Axis,
+    lines: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    k: np.ndarray,
+    x: Axis,
     y: Axis,
     form: str,
-    k: np.ndarray,
 ) -> figure:
-    """The same over another quantity; x: its value for each K."""
-    plot = _plot(name, x_axis, y)
-    columns = {"k": k, "x": x} | {f"y{at}": values for at, values in enumerate(lines.values())}
-    source = ColumnDataSource(columns, name=name)
-    for at, label in enumerate(lines):
-        colour, style = COLOURS[at % len(COLOURS)], {"source": source, "legend_label": label}
-        dash = DASHES[at % len(DASHES)]
-        plot.line("x", f"y{at}", line_color=colour, line_dash=dash, line_width=2, **style)
-        marker = MARKERS[at % len(MARKERS)]
-        dots = plot.scatter("x", f"y{at}", marker=marker, size=7, color=colour, **style)
-        if at == 0:
-            tips = [("K", "@k{0,0}")]
-            if x_axis.label != "centroids K":
-                tips.append((x_axis.label, "@x{0.00}"))
-            tips += [(name, f"@y{place}{{{form}}}") for place, name in enumerate(lines)]
-            plot.add_tools(HoverTool(renderers=[dots], tooltips=tips, mode="vline"))
+    """Curves through a point for each K; lines: name -> (x, y)."""
+    plot = _plot(name, x, y)
+    for at, (label, (across, up)) in enumerate(lines.items()):
+        source = ColumnDataSource({"k": k, "x": across, "y": up}, name=f"{name}-{at}")
+        dots = _line(plot, at, label, "x", "y", source)
+        tips = [("K", "@k{0,0}"), (x.label, "@x{0.00}"), (y.label, f"@y{{{form}}}")]
+        plot.add_tools(HoverTool(renderers=[dots], tooltips=tips))
     _name_curves(plot, len(lines))
     return plot
+
+
+def _line(
+    plot: figure, at: int, label: str, x: str, y: str, source: ColumnDataSource
+) -> GlyphRenderer:
+    """One of several curves, told apart by colour, dashes and markers; returns its markers."""
+    style = {"source": source, "legend_label": label, "line_color": COLOURS[at % len(COLOURS)]}
+    plot.line(x, y, line_dash=DASHES[at % len(DASHES)], line_width=2, **style)
+    marker = MARKERS[at % len(MARKERS)]
+    return plot.scatter(x, y, marker=marker, size=7, fill_color=COLOURS[at % len(COLOURS)], **style)
 
 
 def by_size(
@@ -96,13 +110,17 @@ def by_size(
     return plot
 
 
-def mark_elbow(plot: figure, elbow: int, between: tuple[int, int] | None) -> None:
-    """A line at the elbow, and a band from the lowest to the highest K that it may be."""
+def mark_elbow(plot: figure, place: tuple[int, float], between: tuple[int, int] | None) -> None:
+    """A circle at the elbow, (K, MSE), and a band from the lowest to the highest K it may be."""
     if between:
         left, right = between
         plot.add_layout(BoxAnnotation(left=left, right=right, fill_color=MARK, fill_alpha=0.14))
-    line = Span(location=elbow, dimension="height", line_color=MARK, line_width=1.5)
-    plot.add_layout(line)
+    plot.scatter(*place, size=15, fill_color=None, line_color=MARK, line_width=2.5)
+
+
+def guide(plot: figure, x: np.ndarray, y: np.ndarray, dash: str) -> None:
+    """A thin line to compare curves with."""
+    plot.line(x, y, line_color=SOFT, line_dash=dash, line_width=1.2, level="underlay")
 
 
 def _plot(name: str, x: Axis, y: Axis) -> figure:
@@ -122,6 +140,7 @@ def _plot(name: str, x: Axis, y: Axis) -> figure:
         background_fill_color=None,
         border_fill_color=None,
         stylesheets=[_STYLE],
+        html_attributes={"role": "img", "aria-label": f"{y.spoken} against {x.spoken}"},
         margin=0,
         **spans,
     )
@@ -139,7 +158,7 @@ def _name_curves(plot: figure, n: int) -> None:
     """The legend, above the curves so that it hides none of them."""
     legend = plot.legend[0]
     legend.orientation = "horizontal"
-    legend.ncols = min(n, 3)
+    legend.ncols = min(n, 4)
     legend.background_fill_alpha = 0
     legend.border_line_color = None
     legend.padding = legend.margin = 0

@@ -15,7 +15,13 @@ from analysis.page.embedding import Embedded
 from analysis.paper.figures import ReportFigure
 from analysis.wording import count, listed, number, percent, unbroken
 
-SECTIONS = ("change", "quality", "coverage", "nature", "composition")  # of the answers, in order
+SHORT = {
+    "change": "Change with K",
+    "quality": "Quality",
+    "coverage": "Coverage",
+    "nature": "Kinds",
+    "composition": "Composition",
+}  # section of each answer, in order, and its name in the contents
 
 
 def render(
@@ -30,7 +36,10 @@ def render(
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    source = files("analysis.page").joinpath("page.html").read_text(encoding="utf-8")
+    source, style = (
+        files("analysis.page").joinpath(name).read_text(encoding="utf-8")
+        for name in ("page.html", "page.css")
+    )
     numbered = [
         {
             "number": place,
@@ -43,8 +52,12 @@ def render(
     return environment.from_string(source).render(
         found=found,
         embedded=embedded,
+        style=style,
+        short=SHORT,
+        endings=("png", "svg", "csv"),
+        explained=_explained(experiment),
         facts=experiment.facts,
-        answers=list(zip(SECTIONS, written, strict=True)),
+        answers=list(zip(SHORT, written, strict=True)),
         figures=numbered,
         digest=digest,
         names=" ".join(figure.name for figure in figures),
@@ -61,6 +74,23 @@ def _lead(experiment: Experiment, found: Findings) -> str:
     return (
         f"{found.patches:,} patches of {images:,} images, summed up by"
         f" {listed(found.sizes)} centroid{'' if found.sizes == [1] else 's'}."
+    )
+
+
+def _explained(experiment: Experiment) -> str:
+    """What the images of the explorer are."""
+    why = [experiment.why_unlabelled(split) for split in experiment.splits]
+    if any(why):
+        reason = next(reason for reason in why if reason)
+        chosen = f"The images were drawn at random, because {reason}."
+    else:
+        chosen = (
+            "Of each class it is the image whose number of kept patches is the median of its class."
+        )
+    return (
+        f"{chosen} Each kept patch is replaced by its nearest centroid; where patches overlap their"
+        " mean is taken. In the error map blue is too dark and orange too bright, on one scale for"
+        " all K of an image."
     )
 
 
@@ -178,7 +208,7 @@ def _command(experiment: Experiment) -> str:
         "out": experiment.folder.parent,
         "patch": f"{spec.rows}x{spec.cols}",
         "stride": spec.stride,
-        "threshold": spec.threshold,
+        "threshold": f"{spec.threshold:g}",
         "k": ",".join(map(str, experiment.sizes)),
     } | _fit_options(experiment)
     words = [f"--{name} {shlex.quote(str(value))}" for name, value in options.items()]

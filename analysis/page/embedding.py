@@ -33,5 +33,5 @@ def embed(models: Mapping[str, Model], ready: Sequence[CustomJS]) -> Embedded:
         document.add_root(model)
     document.js_on_event("document_ready", *ready)
     script, places = components(dict(models))
-    library = Resources(mode="inline", components=["bokeh", "bokeh-widgets"])
+    library = Resources("inline", components=["bokeh", "bokeh-widgets"], log_level="warn")
     return Embedded(library.render_js(), script, places)

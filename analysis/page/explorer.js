@@ -14,8 +14,9 @@ const atoms = part(data.atom, version * windows, windows)
 const centroids = dictionaries.data.centroids[size]
 const kind = dictionaries.data.kind[size]
 
-// Which pixel is meant: under the pointer, or kept by a click.
-const state = this.state ??= {pixel: null, kept: false}
+// Which pixel is meant: under the pointer, or kept by a click. `this` is what changed, so it
+// lies with the tiles.
+const state = tiles.state ??= {pixel: null, kept: false}
 const moved = cb_obj?.event_name
 const typed = cb_obj == controls.row || cb_obj == controls.col
 if (typed) {
@@ -60,7 +61,7 @@ if (!moved && !typed) {
     <span style="flex:1;height:.5em;border-radius:9px;background:linear-gradient(90deg,
     ${scale.palette[0]},${scale.palette[127]},${scale.palette[254]})"></span>+${number(most, 3)}</span>`
   const mse = data.mse[version]
-  const psnr = mse > 0 ? `${number(10 * Math.log10(largest ** 2 / mse), 3)} dB` : "∞"
+  const psnr = mse > 0 ? `${(10 * Math.log10(largest ** 2 / mse)).toFixed(1)} dB` : "∞"
   words.score.text = `<b>K = ${number(sizes[size], 9)}</b> · MSE <b>${number(mse)}</b> ${data.unit} · ` +
     `PSNR <b>${psnr}</b> · ${data.patches[version]} patches from ${data.distinct[version]} centroids`
 }

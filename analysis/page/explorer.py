@@ -27,6 +27,12 @@ from storage import PatchSpec
 ACROSS = 5  # centroids of a pixel or an image in a row, at most, and rows
 GAP, CAPTION = 0.12, 0.3  # between tiles and of the words below one, in widths of a tile
 TOO_DARK, EXACT, TOO_BRIGHT = "#0072B2", "#f4f4f2", "#D55E00"  # also for colour-blind readers
+# What a screen reader says of the pictures.
+LABELS = {
+    "original": "Original image",
+    "rebuilt": "Rebuilt image",
+    "error": "Error, rebuilt minus original",
+}
 _EVENTS = ("mousemove", "tap", "mouseleave")
 
 
@@ -133,7 +139,7 @@ def _picture(
 ) -> figure:
     """One of the three pictures, with the pixel that is pointed at and its patches marked."""
     height, width = shape
-    plot = picture(f"explorer-{name}-picture", height, width)
+    plot = picture(f"explorer-{name}-picture", LABELS[name], height, width)
     place = {"x": 0, "y": 0, "dw": width, "dh": height, "source": source}
     if name == "error":
         plot.image("image", color_mapper=scale, **place)
@@ -150,6 +156,7 @@ def _made_of(tiles: ColumnDataSource, spec: PatchSpec) -> figure:
     tall = spec.rows / spec.cols
     plot = picture(
         "explorer-made-picture",
+        "Centroids that it is made of",
         ACROSS * (tall + CAPTION + GAP) - GAP,
         ACROSS * (1 + GAP) - GAP,
     )

@@ -1,5 +1,10 @@
 """All interactive parts of the page, made from an experiment."""
 
+from collections.abc import Collection, Mapping
+
+import xarray
+from bokeh.models import CustomJS
+
 from analysis.experiment import Experiment
 from analysis.exploration import Chosen, atlases, explored_sizes, rebuilt_images
 from analysis.findings import Findings
@@ -7,10 +12,21 @@ from analysis.page.atlas import atlas_source, atlas_view
 from analysis.page.embedding import Embedded, embed
 from analysis.page.explorer import explorer
 from analysis.page.panels import panels
+from analysis.page.widgets import code
 
 
-def interactive_parts(experiment: Experiment, found: Findings, chosen: Chosen) -> Embedded:
-    """The explorer and the atlas, embedded."""
+def interactive_parts(
+    experiment: Experiment,
+    found: Findings,
+    chosen: Chosen,
+    coverage: Mapping[int, xarray.Dataset],
+    figures: Collection[str],
+) -> Embedded:
+    """The explorer, the atlas and the charts, embedded.
+
+    coverage: K -> as `coverage` returns it, of every K. figures: names of those on the page, in
+    whose places the charts stand.
+    """
     sizes = explored_sizes(experiment, chosen)
     first = found.elbow if found.elbow in sizes else sizes[-1]
     source = atlas_source(atlases(experiment, sizes), experiment.pixels)
@@ -19,7 +35,9 @@ def interactive_parts(experiment: Experiment, found: Findings, chosen: Chosen) -
     board, draw_board = atlas_view(source, experiment.patch_shape, experiment.pixels, first)
     charts = {
         f"{name}-{at}": chart
-        for name, several in panels(experiment, found).items()
+        for name, several in panels(experiment, found, coverage).items()
         for at, chart in enumerate(several)
+        if name in figures
     }
-    return embed(explored | board | charts, [draw, draw_board])
+    name = CustomJS(code=code("naming.js"), name="naming")
+    return embed(explored | board | charts, [draw, draw_board, name])

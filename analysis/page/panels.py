@@ -1,20 +1,39 @@
-"""Which interactive charts stand in for which figure of the paper."""
+"""Which interactive charts stand in for which figure of the paper, panel by panel."""
 
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
+import xarray
 from bokeh.plotting import figure
 
+from analysis.curves import BIT, decibels_per_bit, power_law
 from analysis.experiment import Experiment
+from analysis.exploration import evenly
 from analysis.findings import Findings
-from analysis.page.charts import Axis, by_size, mark_elbow, over_k
+from analysis.kinds import centroid_kinds
+from analysis.page.charts import Axis, by_size, guide, mark_elbow, over_k, points
+
+RANKS = 150  # of a curve of ranked use
+LEVELS = 5  # errors whose shares are drawn against K
 
 
-def panels(experiment: Experiment, found: Findings) -> Mapping[str, list[figure]]:
-    """Charts by the name of the figure that shows the same; none where there is one K alone."""
+def panels(
+    experiment: Experiment, found: Findings, coverage: Mapping[int, xarray.Dataset]
+) -> Mapping[str, list[figure]]:
+    """Charts by the name of the figure that shows the same; none where there is one K alone.
+
+    coverage: K -> as `coverage` returns it, of every K.
+    """
     if len(found.sizes) == 1:
         return {}
-    return {"use": _use(experiment), "mse": _mse(experiment, found)}
+    return {
+        "use": _use(experiment),
+        "mse": _mse(experiment, found),
+        "rate-distortion": _rate(experiment, found),
+        "within": _within(coverage, found),
+        "kinds-share": _kinds(experiment),
+    }
 
 
 def _mse(experiment: Experiment, found: Findings) -> list[figure]:
@@ -23,11 +42,20 @@ def _mse(experiment: Experiment, found: Findings) -> list[figure]:
     if found.heldout is not None:
         lines["held out"] = curve["heldout_mse"].values
     largest = max(float(np.max(values)) for values in lines.values())
-    label, k = f"MSE ({found.pixels.unit})", curve["k"].values
-    linear = over_k("mse", lines, k, Axis(label, span=(0, 1.05 * largest)), "0,0.[00]", log=False)
-    logarithmic = over_k("mse-log", lines, k, Axis(label, log=True), "0,0.[00]")
+    smallest = min(float(np.min(values)) for values in lines.values())
+    label, k, form = f"MSE ({found.pixels.unit})", curve["k"].values, "0,0.[0000]"
+    span = (0, 1.05 * largest) if largest else None
+    linear = over_k("mse", lines, k, Axis(label, span=span), form, log=False)
+    logarithmic = over_k("mse-log", lines, k, Axis(label, log=smallest > 0), form)
+    mse = curve["mse"].values
     if found.elbow is not None:
-        mark_elbow(linear, found.elbow, None)
+        place = found.elbow, float(curve["mse"].sel(k=found.elbow))
+        interval = found.chord_elbow
+        mark_elbow(linear, place, (interval.low, interval.high) if interval else None)
+        guide(linear, k[[0, -1]], mse[[0, -1]], "dashed")
+    if law := power_law(k, mse):
+        exponent, factor = law
+        guide(logarithmic, k, factor * k**exponent, "dotted")
     return [linear, logarithmic]
 
 
@@ -37,17 +65,18 @@ def _use(experiment: Experiment) -> list[figure]:
     shares = {
         "live": 100 * curve["live"].values / k,
         "perplexity": 100 * curve["perplexity"].values / k,
-        "hold half of the patches": 100 * curve["half"].values / k,
+        "half": 100 * curve["half"].values / k,
+        "Gini coefficient": 100 * curve["gini"].values,
     }
     ranked = {}
     for size, node in experiment.nodes.items():
         counts = np.sort(node["count"].values)[::-1]
         counts = counts[counts > 0]
         # Evenly spread on a logarithmic axis.
-        ranks = np.unique(np.geomspace(1, len(counts), 150).round().astype(int))
+        ranks = np.unique(np.geomspace(1, len(counts), RANKS).round().astype(int))
         ranked[size] = (ranks, 100 * counts[ranks - 1] / counts.sum())
     return [
-        over_k("use", shares, k, Axis("per cent of K", span=(0, 104)), "0.0"),
+        over_k("use", shares, k, Axis("per cent", span=(0, 104)), "0.0"),
         by_size(
             "ranked-use",
             ranked,
@@ -56,3 +85,54 @@ def _use(experiment: Experiment) -> list[figure]:
             "0.0000",
         ),
     ]
+
+
+def _rate(experiment: Experiment, found: Findings) -> list[figure]:
+    curve = experiment.curve
+    k, psnr = curve["k"].values, np.where(np.isfinite(curve["psnr"]), curve["psnr"], np.nan)
+    bits = {"log₂ K": curve["rate"].values, "entropy of use": curve["entropy"].values}
+    slopes = {name: decibels_per_bit(rate, curve["mse"]) for name, rate in bits.items()}
+    middles = {
+        name: ((bits[name][1:] + bits[name][:-1]) / 2, slope) for name, slope in slopes.items()
+    }
+    highest = max((float(np.nanmax(slope)) for slope in slopes.values()), default=1.0)
+    bits_axis = Axis("rate (bits per patch)")
+    rate = {name: (values, psnr) for name, values in bits.items()}
+    gain = Axis("gain (dB per bit)", span=(0, 1.1 * highest))
+    charts = [
+        points("rate", rate, k, bits_axis, Axis("PSNR (dB)"), "0.00"),
+        points("slope", middles, k[:-1], bits_axis, gain, "0.000"),
+    ]
+    if found.exponent is not None and found.exponent < 0:
+        ends = bits["log₂ K"][[0, -1]]
+        guide(charts[1], ends, np.full(2, BIT * -found.exponent / 2), "dotted")
+    return charts
+
+
+def _within(coverage: Mapping[int, xarray.Dataset], found: Findings) -> list[figure]:
+    sizes = list(coverage)
+    epsilon = coverage[sizes[0]]["epsilon"].values
+    shares = 100 * np.stack([coverage[k]["within"].values for k in sizes])  # (K, epsilon)
+    told = np.flatnonzero(shares.min(axis=0) < 99.5)
+    stop = int(told[-1]) + 2 if len(told) else len(epsilon)
+    level = f"ε ({found.pixels.level}, RMSE per pixel)"
+    share = Axis("patches within ε (%)", span=(0, 104))
+    curves = {k: (epsilon[:stop], row[:stop]) for k, row in zip(sizes, shares, strict=True)}
+    chosen = evenly(list(range(stop)), LEVELS + 2)[1:-1]
+    lines = {f"ε = {epsilon[at]:.3g}": shares[:, at] for at in chosen}
+    return [
+        by_size("within", curves, Axis(level), share, "0.0"),
+        over_k("within-k", lines, np.array(sizes), share, "0.0"),
+    ]
+
+
+def _kinds(experiment: Experiment) -> list[figure]:
+    shares = cast(xarray.Dataset, centroid_kinds(experiment.tree))
+    k, names = shares["k"].values, [str(kind) for kind in shares["kind"].values]
+    charts = []
+    for what, variable in (("centroids", "of_centroids"), ("patches", "of_patches")):
+        values = 100 * shares[variable].transpose("kind", "k").values
+        lines = {name: line for name, line in zip(names, values, strict=True) if line.any()}
+        axis = Axis(f"share of the {what} (%)", span=(0, 1.05 * float(values.max())))
+        charts.append(over_k(f"kinds-of-{what}", lines, k, axis, "0.0"))
+    return charts

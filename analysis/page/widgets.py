@@ -95,10 +95,10 @@ def size_slider(name: str, sizes: list[int], first: int) -> CategoricalSlider:
     )
 
 
-def picture(name: str, height: float, width: float, **options: Any) -> figure:
+def picture(name: str, label: str, height: float, width: float, **options: Any) -> figure:
     """A figure without axes that shows an image of height × width pixels, as wide as its room.
 
-    Its y axis grows downwards: (x, y) is (column, row).
+    label: what a screen reader says of it. Its y axis grows downwards: (x, y) is (column, row).
     """
     plot = figure(
         name=name,
@@ -112,6 +112,7 @@ def picture(name: str, height: float, width: float, **options: Any) -> figure:
         background_fill_color=None,
         border_fill_color=None,
         stylesheets=[_PICTURE],
+        html_attributes={"role": "img", "aria-label": label},
         margin=0,
         **({"toolbar_location": None, "tools": ""} | options),
     )

@@ -8,14 +8,18 @@ import xarray
 from analysis.curves import chord, decibels_per_bit, power_law
 from analysis.experiment import Experiment
 from analysis.findings import Findings
+from analysis.investigation import Material
 from analysis.kinds import centroid_kinds
 from analysis.paper.entry import ReportFigure, entry, long_table, table, with_unit
 from analysis.paper.plots import (
+    classes_figure,
     convergence_figure,
     mse_figure,
     rate_figure,
 )
-from analysis.paper.shares import kinds_figure, use_figure
+from analysis.paper.shares import kinds_figure, use_figure, within_figure
+from analysis.scoring import by_class
+from analysis.wording import SPLIT_NAMES, listed
 
 MIN_PASSES = 3  # of a fit whose convergence is worth a figure
 MIN_POINTS = 2  # of a curve
@@ -71,17 +75,30 @@ def mse_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:
             f" The circle marks the elbow, K = {found.elbow:,}: the point farthest below the chord"
             " (dashed), measured along the grey line with both axes scaled to 0 … 1."
         )
+    interval = _interval(found)
+    if interval is not None:
+        caption += (
+            f" The band, K = {interval[0]:,} to {interval[1]:,}, holds 95 % of the elbows that"
+            " other choices from these K would give."
+        )
     caption += " b, logarithmic axes, on which a power law is a straight line"
     caption += "." if found.exponent is None else " (dotted: fitted to the training curve)."
-    figure = mse_figure(experiment.curve, found.elbow, found.pixels)
+    figure = mse_figure(experiment.curve, found.elbow, found.pixels, interval)
     title = "MSE against the number of centroids."
     return [entry("mse", "coverage", title, caption, figure, _mse_table(experiment, found))]
+
+
+def _interval(found: Findings) -> tuple[int, int] | None:
+    """Of the elbow, where it is wider than a point."""
+    elbow = found.chord_elbow
+    return None if elbow is None or elbow.low == elbow.high else (elbow.low, elbow.high)
 
 
 def _mse_table(experiment: Experiment, found: Findings) -> bytes:
     k, mse = np.array(found.sizes, float), np.array(found.mse)
     unit = found.pixels.unit
     law = power_law(k, mse)
+    low, high = _interval(found) or (found.elbow or 0,) * 2
     return table(
         {
             "k": found.sizes,
@@ -92,6 +109,7 @@ def _mse_table(experiment: Experiment, found: Findings) -> bytes:
                 np.full(len(k), np.nan) if law is None else law[1] * k ** law[0]
             ),
             "elbow": [size == found.elbow for size in found.sizes],
+            "in_elbow_interval": [low <= size <= high for size in found.sizes],
         }
     )
 
@@ -126,6 +144,29 @@ def rate_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:
     return [entry("rate-distortion", "coverage", title, caption, figure, csv)]
 
 
+def within_chart(found: Findings, material: Material) -> ReportFigure:
+    """Shares of the patches that are rebuilt within an error."""
+    coverage = material.coverage
+    one = next(iter(coverage.values()))
+    caption = (
+        f"The share of {int(one['rows']):,} {found.unseen} patches whose root mean squared error"
+        " (RMSE) per pixel is at most ε: a, against ε; b, against K."
+    )
+    level = with_unit("epsilon", found.pixels.level)
+    shares = xarray.Dataset(
+        {
+            "share_of_patches": (
+                ("k", level),
+                np.stack([known["within"].values for known in coverage.values()]),
+            )
+        },
+        {"k": list(coverage), level: one["epsilon"].values},
+    )
+    figure = within_figure(coverage, found.pixels)
+    title = "Patches rebuilt within an error."
+    return entry("within", "coverage", title, caption, figure, long_table(shares))
+
+
 def kinds_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:
     """Shares of each kind against K, where there are several."""
     if len(found.sizes) < MIN_POINTS:
@@ -138,6 +179,25 @@ def kinds_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:
     figure = kinds_figure(shares)
     title = "Kinds of centroids against K."
     return [entry("kinds-share", "nature", title, caption, figure, long_table(shares))]
+
+
+def classes_charts(experiment: Experiment, material: Material) -> list[ReportFigure]:
+    """Errors of the rebuilt images by class, where classes are known."""
+    known = {k: one for k, one in material.scores.items() if "label" in one.coords}
+    if not known:
+        return []
+    each = [by_class(one, experiment.class_names) for one in known.values()]
+    scores = xarray.concat(each, xarray.IndexVariable("k", list(known)), combine_attrs="drop")
+    split = SPLIT_NAMES[next(iter(known.values())).attrs["split"]]
+    caption = (
+        f"The mean squared error over all pixels of the {int(each[0]['images'].sum()):,} rebuilt"
+        f" {split} images, by their class, for K = {listed(list(known))}."
+    )
+    unit = experiment.pixels.unit
+    names = {"mse": with_unit("mse", unit), "psnr": "psnr_db"}
+    csv = long_table(scores[["images", "mse", "psnr"]].rename(names))
+    figure = classes_figure(scores, experiment.pixels)
+    return [entry("classes", "composition", "Errors by class.", caption, figure, csv)]
 
 
 def convergence_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:

@@ -90,12 +90,13 @@ class Board:
     def image(self, pixels: np.ndarray, left: int, top: int, *, frame: bool = True) -> None:
         """Lay an image with its top left corner at (left, top); pixels: (height, width, 3) uint8.
 
-        frame: a hairline around it, outside its pixels.
+        What reaches beyond the board is cut off. frame: a hairline around it, outside its pixels.
         """
         if frame:
             pixels = np.pad(pixels, ((1, 1), (1, 1), (0, 0)), constant_values=_FRAME)
             left, top = left - 1, top - 1
-        self._canvas[top : top + len(pixels), left : left + pixels.shape[1]] = pixels
+        room = self._canvas[top : top + len(pixels), left : left + pixels.shape[1]]
+        room[:] = pixels[: len(room), : room.shape[1]]
 
     def text(self, left: float, top: float, words: str, **style: Any) -> None:
         """Write words at (left, top); by default at the left, their top at `top`."""

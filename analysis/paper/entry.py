@@ -45,12 +45,14 @@ def entry(
 ) -> ReportFigure:
     """The figure drawn; see ReportFigure."""
     has_axes = any(axes.axison for axes in figure.axes)
+    png = to_png(figure)
+    figure.set_layout_engine("none")  # laid out once, alike in both files
     return ReportFigure(
         name,
         section,
         title,
         caption,
-        to_png(figure),
+        png,
         to_svg(figure),
         csv,
         shown_width(figure),

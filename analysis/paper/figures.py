@@ -4,11 +4,13 @@ from analysis.experiment import Experiment
 from analysis.findings import Findings
 from analysis.investigation import Material
 from analysis.paper.charts import (
+    classes_charts,
     convergence_charts,
     kinds_charts,
     mse_charts,
     rate_charts,
     use_chart,
+    within_chart,
 )
 from analysis.paper.drawing import styled
 from analysis.paper.entry import ReportFigure
@@ -18,6 +20,7 @@ from analysis.paper.illustrations import (
     patches_and_centroids,
     rebuilt_images,
     sample_images,
+    worst_patches,
 )
 
 __all__ = ["ReportFigure", "draw_figures"]
@@ -32,9 +35,12 @@ def draw_figures(experiment: Experiment, found: Findings, material: Material) ->
             patches_and_centroids(found, material),
             *mse_charts(experiment, found),
             *rate_charts(experiment, found),
+            within_chart(found, material),
+            worst_patches(found, material),
             kinds_examples(experiment, found),
             *kinds_charts(experiment, found),
             *galleries(experiment, found),
             rebuilt_images(found, material),
+            *classes_charts(experiment, material),
             *convergence_charts(experiment, found),
         ]

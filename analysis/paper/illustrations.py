@@ -14,6 +14,7 @@ from analysis.paper.plates import (
     patch_plate,
     rebuilt_plate,
     sample_plate,
+    worst_plate,
 )
 from analysis.use import usage
 from analysis.wording import count, listed, percent
@@ -67,6 +68,34 @@ def patches_and_centroids(found: Findings, material: Material) -> ReportFigure:
     )
     title = "Patches and their centroids."
     return entry("patches", "quality", title, caption, figure, long_table(values))
+
+
+def worst_patches(found: Findings, material: Material) -> ReportFigure:
+    """The patches that are rebuilt worst at the elbow, or at the largest K where there is none."""
+    k = found.sizes[found.place]
+    coverage = material.coverage[k]
+    level = found.pixels.level
+    caption = (
+        f"Of {int(coverage['rows']):,} {found.unseen} patches those farthest from any of the"
+        f" {k:,} centroids, the worst first and at most one of an image: the patch, its nearest"
+        f" centroid, the root mean squared error per pixel (RMSE, {level}), and the number of the"
+        " image."
+    )
+    values = coverage[
+        ["worst_image", "worst_rmse", "worst_index", "worst_patch", "worst_centroid"]
+    ].rename(
+        {
+            "worst": "place",
+            "worst_image": "image",
+            "worst_rmse": with_unit("rmse", level),
+            "worst_index": "centroid",
+            "worst_patch": with_unit("patch_pixel", level),
+            "worst_centroid": with_unit("centroid_pixel", level),
+        }
+    )
+    title = f"The patches that K = {k:,} rebuilds worst."
+    figure = worst_plate(coverage, found.pixels)
+    return entry("worst", "coverage", title, caption, figure, long_table(values))
 
 
 def kinds_examples(experiment: Experiment, found: Findings) -> ReportFigure:

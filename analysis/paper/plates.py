@@ -64,7 +64,7 @@ def patch_plate(patches: np.ndarray, by_k: dict[int, Quantised], pixels: PixelSc
     rows, cols = patches.shape[1:3]
     scale = scale_to(TILE, max(rows, cols))
     pitch = max(scale * cols + gap, dots(0.36))  # room for an index of five digits
-    shown = min(len(patches), (span - label) // pitch)
+    shown = min(len(patches), max(1, (span - label) // pitch))
     high = scale * rows
     block = 2 * high + PAIR_GAP + TEXT_LINE + dots(0.13)
     lines = -(-len(by_k) // columns)
@@ -96,7 +96,7 @@ def worst_plate(worst: xarray.Dataset, pixels: PixelScale) -> Figure:
     rows, cols = patches.shape[1:3]
     scale = scale_to(TILE, max(rows, cols))
     pitch = max(scale * cols + gap, dots(0.36))  # room for an index of five digits
-    across = (ALL - MARGIN - label) // pitch
+    across = max(1, (ALL - MARGIN - label) // pitch)
     high = scale * rows
     block = 2 * high + PAIR_GAP + 2 * TEXT_LINE + dots(0.13)
     board = Board(ALL, MARGIN + -(-len(patches) // across) * block)
@@ -155,7 +155,7 @@ def kinds_plate(rows: Mapping[str, np.ndarray], pixels: PixelScale) -> Figure:
     for line, (name, tiles) in enumerate(rows.items()):
         top = MARGIN + line * (high + gap)
         board.text(MARGIN, top + high / 2, name, va="center")
-        for place, tile in enumerate(tiles[: (ALL - MARGIN - label) // (wide + gap)]):
+        for place, tile in enumerate(tiles[: max(1, (ALL - MARGIN - label) // (wide + gap))]):
             picture = enlarged(shades(tile, pixels.largest), scale)
             board.image(picture, label + place * (wide + gap), top)
     return board.finished()

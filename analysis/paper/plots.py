@@ -49,7 +49,7 @@ def mse_figure(
             axes.axvspan(*interval, color=_BAND, linewidth=0, zorder=0, label="elbow's interval")
     linear.set_ylabel(f"MSE ({pixels.unit})")
     linear.set_xlim(0, k[-1] * 1.05)
-    linear.set_ylim(0, 1.08 * float(np.nanmax([mse, heldout])))
+    linear.set_ylim(0, 1.08 * float(np.nanmax([mse, heldout])) or 1.0)
     linear.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     linear.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     for axis in (linear.xaxis, linear.yaxis):
@@ -85,7 +85,8 @@ def _mark_elbow(axes: Axes, k: np.ndarray, mse: np.ndarray, elbow: int) -> None:
 def _logarithmic(axes: Axes, k: np.ndarray, mse: np.ndarray) -> None:
     name_panel(axes, "b", "logarithmic axes")
     k_axis(axes, k)
-    axes.set_yscale("log")
+    if mse.max() > 0:
+        axes.set_yscale("log")
     plain_log_ticks(axes)
     law = power_law(k, mse)
     if law is None:
@@ -114,7 +115,7 @@ def rate_figure(curve: xarray.Dataset, dimensions: float | None) -> Figure:
     figure = new_figure(2.7)
     left, right = figure.subplots(1, 2)
     series = {
-        "rate": ("o-", BLUE, "log$_2$ K, codes of one length"),
+        "rate": ("o-", BLUE, "log₂ K, codes of one length"),
         "entropy": ("s--", VERMILION, "entropy of use, ideal codes"),
     }
     psnr = curve["psnr"].values
@@ -144,9 +145,9 @@ def rate_figure(curve: xarray.Dataset, dimensions: float | None) -> Figure:
 def classes_figure(scores: xarray.Dataset, pixels: PixelScale) -> Figure:
     """MSE of rebuilt images by their class, a dot for each dictionary.
 
-    scores: `mse` over (k, label), squared pixel levels, for a few K.
+    scores: `mse` over (k, label), squared pixel levels, for a few K; perhaps `name` of each label.
     """
-    labels = [str(label) for label in scores["label"].values]
+    labels = [str(label) for label in scores["name" if "name" in scores.coords else "label"].values]
     figure = new_figure(0.9 + 0.19 * len(labels))
     axes = figure.subplots()
     mse = scores["mse"].transpose("k", "label").values

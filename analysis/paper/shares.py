@@ -106,10 +106,10 @@ def within_figure(coverage: Mapping[int, xarray.Dataset], pixels: PixelScale) ->
     chosen = _a_few(np.log(sizes))
     for place, colour in zip(chosen, shades_of_k(len(chosen)), strict=True):
         left.plot(epsilon, shares[place], color=colour)
-    told = epsilon[shares.min(axis=0) < 100 * _ALL]
-    left.set_xlim(0, told[-1] if len(told) else epsilon[-1])
+    reached = epsilon[(shares.min(axis=0) >= 100 * _ALL) & (epsilon > 0)]
+    left.set_xlim(0, reached[0] if len(reached) else epsilon[-1])
     left.set_ylim(0, 104)
-    left.set_xlabel(f"ε, root mean squared error per pixel ({pixels.level})")
+    left.set_xlabel(f"ε, RMSE per pixel ({pixels.level})")
     left.set_ylabel("per cent of the patches within ε")
     name_panel(left, "a", "within an error, by K")
     legend_of_k(left, [sizes[place] for place in chosen])

@@ -58,7 +58,7 @@ def test_images_of_any_size_lie_side_by_side(size: int, placed: Places) -> None:
     check(placed)
 
 
-@pytest.mark.parametrize("shape", [(5, 5), (2, 9), (7, 3, 3), (40, 40)])
+@pytest.mark.parametrize("shape", [(5, 5), (2, 9), (7, 3, 3), (40, 40), (3, 700)])
 @pytest.mark.parametrize("count", [1, 20])
 def test_the_worst_patches_stand_above_their_centroids_with_their_errors(
     shape: tuple[int, ...], count: int, placed: Places

@@ -75,6 +75,16 @@ def test_mse_without_elbow_interval_and_held_out_images_has_one_curve() -> None:
     assert len(logarithmic.lines) == 2  # and the power law
 
 
+@pytest.mark.parametrize("mse", [[9.0, 3.0, 0.0], [0.0, 0.0]])
+def test_no_error_at_all_is_drawn_too(mse: list[float]) -> None:
+    figure = mse_figure(scores(mse), None, GREY_LEVELS)
+    to_png(figure)
+    linear, logarithmic = figure.axes
+    np.testing.assert_array_equal(line(linear, "training")[1], mse)
+    assert linear.get_ylim()[1] > 0
+    assert logarithmic.get_yscale() == ("log" if any(mse) else "linear")
+
+
 def test_rate_is_drawn_with_its_slope_between_the_sizes() -> None:
     # A fourth of the MSE is 6.02 dB; log2 K grows by 2 bits, the entropy of K/2 by as much.
     left, right = rate_figure(scores([255.0**2, 255.0**2 / 4, 255.0**2 / 16]), 2.0).axes
@@ -111,6 +121,13 @@ def test_classes_are_rows_and_dictionaries_dots() -> None:
     assert axes.get_xscale() == "log"
     forms = {(one.get_marker(), one.get_color()) for one in axes.lines}
     assert len(forms) == 2
+
+
+def test_classes_have_their_names_where_they_are_known() -> None:
+    mse = (("k", "label"), [[8.0, 4.0]])
+    by_class = xarray.Dataset({"mse": mse}, {"k": [4], "name": ("label", ["shoe", "bag"])})
+    (axes,) = classes_figure(by_class, GREY_LEVELS).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["shoe", "bag"]
 
 
 def test_classes_without_error_are_drawn_on_a_linear_axis() -> None:
@@ -153,7 +170,7 @@ def test_share_within_an_error_against_the_error_and_against_k() -> None:
     left, right = within_figure(coverage, GREY_LEVELS).axes
     assert len(left.lines) == 3
     np.testing.assert_allclose(left.lines[1].get_data(), [[1, 2, 4, 8], [10, 50, 95, 100]])
-    assert left.get_xlim() == (0, 4)  # from there on all are within
+    assert left.get_xlim() == (0, 8)  # from there on all are within
     assert names(left) == ["4", "16", "64"]
     assert "grey levels" in left.get_xlabel()
     assert [text.get_text() for text in right.texts] == ["ε = 1", "ε = 2", "ε = 4"]
@@ -162,8 +179,10 @@ def test_share_within_an_error_against_the_error_and_against_k() -> None:
 
 def test_one_dictionary_that_leaves_no_error_is_drawn_too() -> None:
     left, right = within_figure({1: within(1, 1, 1, 1)}, GREY_LEVELS).axes
-    assert left.get_xlim() == (0, 8)
+    assert left.get_xlim() == (0, 1)
     assert len(right.lines) == 1
+    low = within(0.3, 0.5, 0.7, 0.9)  # not all within the largest error
+    assert within_figure({1: low}, GREY_LEVELS).axes[0].get_xlim() == (0, 8)
 
 
 def test_many_dictionaries_are_shown_by_a_few_that_are_spread_on_a_logarithmic_scale() -> None:

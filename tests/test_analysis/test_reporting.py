@@ -31,15 +31,18 @@ FIGURES = {
     "patches",
     "mse",
     "rate-distortion",
+    "within",
+    "worst",
     "kinds",
     "kinds-share",
     "gallery-smallest",
     "gallery-largest",
     "rebuilt",
+    "classes",
     "convergence",
 }
 ENDINGS = ("png", "svg", "csv")
-ONE_K = FIGURES - {"mse", "rate-distortion", "kinds-share", "gallery-smallest"}
+CURVES = {"mse", "rate-distortion", "kinds-share", "gallery-smallest"}  # not for one K
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -167,7 +170,15 @@ def test_nothing_is_left_half_written(reported: tuple[Path, dict[str, Any]]) -> 
 def test_the_page_gives_the_runs_numbers(reported: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = reported
     text = re.sub("<[^>]+>", " ", (folder / "report.html").read_text())
-    for words in ("24,000", "4,752 held out", "--k 4,8,30", "--seed 0", "How is an image made"):
+    for words in (
+        "24,000",
+        "297 test images together",
+        "4,752 held-out patches",
+        "4,752 held out",
+        "--k 4,8,30",
+        "--seed 0",
+        "How is an image made",
+    ):
         assert words in text
     assert "batch-size" not in text  # not used by full
 
@@ -250,10 +261,11 @@ def test_colour_rectangles_one_k_and_nothing_held_out(tmp_path: Path) -> None:
     folder = learn(tmp_path, (5,), dataset=dataset, patch=(2, 3), stride=2, threshold=0.05)
     (result,) = report(folder)
     names = {Path(path).stem for path in result["figures"]}
-    assert names == ONE_K
+    assert names == FIGURES - CURVES - {"classes"}
     text = (folder / "report.html").read_text()
     assert "2×3×3" in text
     assert "Nothing was held out" in text
+    assert "12 training images together" in text
 
 
 def test_images_that_are_gone_or_others_are_named_and_damage_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,15 @@
+// Names for screen readers that Bokeh gives to none of its parts, and no stops of the Tab key
+// where nothing can be done by keyboard.
+const parts = (root) => Array.from(root.querySelectorAll("*")).flatMap(
+  (element) => [element, ...(element.shadowRoot ? parts(element.shadowRoot) : [])])
+for (const view of cb_context.index.roots) {
+  for (const element of view.el?.shadowRoot ? parts(view.el.shadowRoot) : []) {
+    if (element.matches("[role=slider]")) element.setAttribute("aria-label", view.model.title)
+    if (element.matches(".bk-events")) element.removeAttribute("tabindex")
+    if (element.matches(".bk-OnOffButton, .bk-ClickButton")) element.setAttribute("role", "button")
+    if (element.matches(".bk-spin-btn")) {  // the arrow keys do the same in the field
+      element.tabIndex = -1
+      element.ariaHidden = true
+    }
+  }
+}
