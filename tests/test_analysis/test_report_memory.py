@@ -12,7 +12,7 @@ from storage import InputError, MemoryBudgetError
 from tests.process_trees import run_measured
 
 MIB = 1 << 20
-CAP = 800 * MIB
+CAP = 780 * MIB
 
 
 def large_images(path: Path, nbytes: int) -> str:
