@@ -13,3 +13,14 @@ for (const view of cb_context.index.roots) {
     }
   }
 }
+
+// Words below tiles, whose colours know no variables of CSS.
+const dark = matchMedia("screen and (prefers-color-scheme: dark)")
+const soften = () => {
+  const soft = getComputedStyle(document.documentElement).getPropertyValue("--soft").trim()
+  for (const {model} of cb_context.index.roots) for (const {glyph} of model.renderers ?? []) {
+    if (glyph?.type == "Text") glyph.text_color = {value: soft}
+  }
+}
+dark.addEventListener("change", soften)
+soften()

@@ -71,17 +71,18 @@ def copied(reported: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
 
 
 class References(HTMLParser):
-    """What a page loads, and its images."""
+    """What a page loads, its images, and where its links lead."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.loaded, self.images, self.scripts = [], [], 0
+        self.loaded, self.images, self.links = [], [], []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
-        self.scripts += tag == "script"
         if tag == "img":
             self.images.append(given["src"])
+        elif tag == "a":
+            self.links.append(given["href"])
         else:
             self.loaded += [given[name] for name in ("src", "href", "data") if name in given]
 
@@ -94,9 +95,9 @@ def test_the_page_holds_every_figure_and_loads_nothing(
     page = References()
     page.feed(text)
     assert page.loaded == []
-    assert page.scripts == 0
-    assert "url(" not in text
     assert "@import" not in text
+    linked = {link for link in page.links if not link.startswith("#")}
+    assert linked == {f"figures/{name}.{end}" for name in FIGURES for end in ENDINGS}
     files = {path.stem: path.read_bytes() for path in (folder / "figures").glob("*.png")}
     assert set(files) == FIGURES
     assert all(content.startswith(PNG) for content in files.values())

@@ -146,7 +146,7 @@ def test_a_centroid_is_chosen_by_its_number(browser: "Browser", digits: Reported
     k = digits.sizes[-1]
     with opened(browser, digits.path) as page:
         choose(page, digits, k, "likeness")
-        page.page.locator("#atlas").get_by_label("Centroid").fill("17")
+        page.page.locator("#atlas").get_by_role("textbox", name="Centroid").fill("17")
         page.page.keyboard.press("Enter")
         stored = facts(digits, k)
         until(lambda: assert_near(page, [17, *stored["near"][17].tolist()]))
