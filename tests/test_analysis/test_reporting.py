@@ -153,7 +153,7 @@ def test_the_data_are_those_of_the_dictionaries(reported: tuple[Path, dict[str, 
     shares = [float(text) for text in column(folder, "kinds-share", "of_patches")]
     assert sum(shares) == pytest.approx(3)
     centroids = last["centroids"].values
-    level = "centroid_pixel_grey_levels"
+    level = "centroid_value_grey_levels"
     for k, label, row, col, text in columns(
         folder, "patches", "k", "centroid", "row", "col", level
     ):
