@@ -58,6 +58,16 @@ def test_a_png_holds_a_dot_for_each_dot_of_the_board() -> None:
     assert not figure.small_print
 
 
+def test_what_reaches_beyond_a_board_is_cut_off() -> None:
+    board = Board(20, 10)
+    board.image(np.zeros((5, 40, 3), np.uint8), 4, 7, frame=False)
+    with styled():
+        figure = entry("a", "data", "A.", "B.", board.finished(), b"")
+    dark = imread(io.BytesIO(figure.png))[..., 0] < 0.5
+    assert dark[7:, 4:].all()
+    assert dark.sum() == 3 * 16
+
+
 def test_an_svg_has_its_text_as_text_and_is_the_same_every_time() -> None:
     def drawn() -> bytes:
         with styled():
