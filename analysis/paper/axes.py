@@ -42,9 +42,11 @@ THOUSANDS = FuncFormatter(lambda value, _: written_out(value))
 
 
 def k_axis(axes: Axes, k: Sequence[int] | np.ndarray) -> None:
-    """K from left to right, logarithmic where there are several."""
+    """K from left to right, logarithmic where there are several; one alone is the only tick."""
     if len(k) > 1:
         axes.set_xscale("log")
+    else:
+        axes.set_xticks([k[0]], [f"{k[0]:,.0f}"])
     axes.set_xlabel(COUNT_OF_CENTROIDS)
 
 

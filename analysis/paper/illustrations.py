@@ -40,7 +40,7 @@ def sample_images(experiment: Experiment, found: Findings, material: Material) -
         )
     ]
     level = found.pixels.level
-    levels = [with_unit(f"{name}_pixel", level) for name in ("lowest", "mean", "highest")]
+    levels = [with_unit(f"{name}_value", level) for name in ("lowest", "mean", "highest")]
     names = ["split", "place", "image", *levels]
     csv = table_of_lines(names, lines)
     return entry("samples", "data", "Sample images.", caption, figure, csv)
@@ -58,8 +58,8 @@ def patches_and_centroids(found: Findings, material: Material) -> ReportFigure:
     values = xarray.Dataset(
         {
             "centroid": (("k", "patch"), [one.labels for one in shown.values()]),
-            with_unit("patch_pixel", found.pixels.level): (("patch", *axes), material.patches),
-            with_unit("centroid_pixel", found.pixels.level): (
+            with_unit("patch_value", found.pixels.level): (("patch", *axes), material.patches),
+            with_unit("centroid_value", found.pixels.level): (
                 ("k", "patch", *axes),
                 np.stack([one.tiles for one in shown.values()]),
             ),
@@ -89,8 +89,8 @@ def worst_patches(found: Findings, material: Material) -> ReportFigure:
             "worst_image": "image",
             "worst_rmse": with_unit("rmse", level),
             "worst_index": "centroid",
-            "worst_patch": with_unit("patch_pixel", level),
-            "worst_centroid": with_unit("centroid_pixel", level),
+            "worst_patch": with_unit("patch_value", level),
+            "worst_centroid": with_unit("centroid_value", level),
         }
     )
     title = f"The patches that K = {k:,} rebuilds worst."

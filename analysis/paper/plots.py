@@ -118,12 +118,14 @@ def rate_figure(curve: xarray.Dataset, dimensions: float | None) -> Figure:
         "rate": ("o-", BLUE, "log₂ K, codes of one length"),
         "entropy": ("s--", VERMILION, "entropy of use, ideal codes"),
     }
-    psnr = curve["psnr"].values
+    psnr, extremes = curve["psnr"].values, [0.0]
     for name, (form, colour, label) in series.items():
         bits = curve[name].values
         left.plot(bits, np.where(np.isfinite(psnr), psnr, np.nan), form, color=colour, label=label)
         middles = (bits[:-1] + bits[1:]) / 2
-        right.plot(middles, decibels_per_bit(bits, curve["mse"]), form, color=colour)
+        slopes = decibels_per_bit(bits, curve["mse"])
+        right.plot(middles, slopes, form, color=colour)
+        extremes += slopes[np.isfinite(slopes)].tolist()
     left.set_ylabel("PSNR (dB)")
     name_panel(left, "a", "rate and distortion")
     left.legend(loc="upper left")
@@ -134,8 +136,9 @@ def rate_figure(curve: xarray.Dataset, dimensions: float | None) -> Figure:
         label = f"{BIT:.2f} / D, D = {number(dimensions, 2)}"
         line = {"color": GREY, "linewidth": 0.8, "linestyle": ":", "zorder": 0}
         right.axhline(BIT / dimensions, label=label, **line)
+        extremes.append(BIT / dimensions)
         right.legend(loc="lower right")
-    right.set_ylim(0, right.get_ylim()[1])
+    right.set_ylim(1.08 * min(extremes), 1.08 * max(extremes) or 1.0)
     for axes in (left, right):
         axes.set_xlabel("rate (bits per patch)")
         axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))

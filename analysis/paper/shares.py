@@ -52,7 +52,8 @@ def use_figure(curve: xarray.Dataset, counts: Mapping[int, np.ndarray]) -> Figur
     _name_lines(left, list(lines), values, styles, height)
     for (size, used), colour in zip(counts.items(), shades_of_k(len(counts)), strict=True):
         ranked = np.sort(used[used > 0])[::-1] / used.sum()
-        right.plot(np.arange(1, len(ranked) + 1), ranked, color=colour, label=f"{size:,}")
+        places, marker = np.arange(1, len(ranked) + 1), "o" if len(ranked) == 1 else ""
+        right.plot(places, ranked, color=colour, marker=marker, label=f"{size:,}")
     right.set_xscale("log")
     right.set_yscale("log")
     right.set_xlabel("centroids by use, rank")

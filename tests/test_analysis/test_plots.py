@@ -192,6 +192,24 @@ def test_many_dictionaries_are_shown_by_a_few_that_are_spread_on_a_logarithmic_s
     assert all(len(one.get_xdata()) == len(sizes) for one in right.lines)
 
 
+def test_one_dictionary_of_one_centroid_is_a_point_at_its_k() -> None:
+    curve = scores([9.0]).assign_coords(k=[1])
+    left, right = use_figure(curve, {1: np.array([7])}).axes
+    for axes in (left, within_figure({1: within(0, 0.2, 0.9, 1)}, GREY_LEVELS).axes[1]):
+        assert [text.get_text() for text in axes.get_xticklabels()] == ["1"]
+    np.testing.assert_array_equal(line(right, "1"), [[1], [1]])
+    assert right.lines[0].get_marker() == "o"
+
+
+def test_a_rising_error_is_a_slope_below_zero() -> None:
+    right = rate_figure(scores([64.0, 256.0, 16.0]), None).axes[1]
+    slopes = right.lines[0].get_ydata()
+    assert slopes[0] < 0 < slopes[1]
+    low, high = right.get_ylim()
+    assert low < min(slopes)
+    assert max(slopes) < high
+
+
 def test_use_is_drawn_in_per_cent_of_k_and_by_rank() -> None:
     counts = {4: np.array([1, 5, 0, 2]), 16: np.arange(16)}
     left, right = use_figure(scores([9.0, 3.0]), counts).axes

@@ -71,17 +71,18 @@ def copied(reported: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
 
 
 class References(HTMLParser):
-    """What a page loads, and its images."""
+    """What a page loads, its images, and where its links lead."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.loaded, self.images, self.scripts = [], [], 0
+        self.loaded, self.images, self.links = [], [], []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
-        self.scripts += tag == "script"
         if tag == "img":
             self.images.append(given["src"])
+        elif tag == "a":
+            self.links.append(given["href"])
         else:
             self.loaded += [given[name] for name in ("src", "href", "data") if name in given]
 
@@ -94,9 +95,9 @@ def test_the_page_holds_every_figure_and_loads_nothing(
     page = References()
     page.feed(text)
     assert page.loaded == []
-    assert page.scripts == 0
-    assert "url(" not in text
     assert "@import" not in text
+    linked = {link for link in page.links if not link.startswith("#")}
+    assert linked == {f"figures/{name}.{end}" for name in FIGURES for end in ENDINGS}
     files = {path.stem: path.read_bytes() for path in (folder / "figures").glob("*.png")}
     assert set(files) == FIGURES
     assert all(content.startswith(PNG) for content in files.values())
@@ -152,7 +153,7 @@ def test_the_data_are_those_of_the_dictionaries(reported: tuple[Path, dict[str, 
     shares = [float(text) for text in column(folder, "kinds-share", "of_patches")]
     assert sum(shares) == pytest.approx(3)
     centroids = last["centroids"].values
-    level = "centroid_pixel_grey_levels"
+    level = "centroid_value_grey_levels"
     for k, label, row, col, text in columns(
         folder, "patches", "k", "centroid", "row", "col", level
     ):
