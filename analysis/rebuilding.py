@@ -13,7 +13,7 @@ from pipeline import NearestCentroids, check_budget, cut_patches, fits, keep_mas
 from storage import InputError, PatchSpec
 from storage.sources import PIXEL_DTYPES
 
-BLOCK_WINDOWS = 1 << 19  # of images that are labelled together: more gains nothing
+BLOCK_VALUES = 1 << 19  # windows or pixel values of images in work together: more gains nothing
 PLACED_WINDOWS = 1 << 15  # whose centroids are added up at a time, in a core's cache
 
 
@@ -95,6 +95,11 @@ class Rebuilder:
         rebuilt /= np.maximum(cover, 1).reshape(*cover.shape, *(1,) * len(self.channels))
 
 
+def block_images(shape: tuple[int, ...], spec: PatchSpec) -> int:
+    """How many images of a shape, (height, width[, channels]), are best rebuilt together."""
+    return max(1, BLOCK_VALUES // max(math.prod(spec.grid(*shape[:2])), math.prod(shape)))
+
+
 def images_at_once(
     shape: tuple[int, ...],
     dtype: np.dtype,
@@ -113,13 +118,13 @@ def images_at_once(
     height, width, *channels = shape
     windows, dim = math.prod(spec.grid(height, width)), spec.dim(math.prod(channels))
     read = math.prod(shape) * dtype.itemsize
-    # Sums to tell which are kept and the rebuilt image with its errors; patches twice, as they are
+    # Sums to tell which are kept, or the rebuilt image and its errors; patches twice, as they are
     # put into the engine's order; of each window its mark, its label in three forms.
-    one = read + math.prod(shape) * 4 * 8 + height * width * 8
+    one = read + math.prod(shape) * 4 * 8 + height * width * 16
     one += windows * (2 * dim * dtype.itemsize + 4 * 8)
     placed = 8 * math.prod(channels) * max(PLACED_WINDOWS, windows)
     dictionary = (k + 1) * dim * 3 * 8
-    images = max(1, BLOCK_WINDOWS // windows)
+    images = block_images(shape, spec)
     while True:
         engine = NearestCentroids.projected_bytes(k, dim, images * windows)
         needed = chunk * read + images * one + placed + dictionary + engine

@@ -1,6 +1,5 @@
 """Images rebuilt from a dictionary: each kept patch becomes its nearest centroid."""
 
-import math
 import operator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 import xarray
 
 from analysis.image_stacks import ImageStack, in_order
-from analysis.rebuilding import BLOCK_WINDOWS, Rebuilder
+from analysis.rebuilding import Rebuilder, block_images
 from storage import InputError, PatchSpec
 
 
@@ -122,8 +121,7 @@ def _rebuild_any(image: np.ndarray, centroids: np.ndarray, spec: PatchSpec) -> n
     stack = ImageStack.of(image, centroids.ndim)
     rebuilder = Rebuilder(centroids, spec, stack.dtype)
     result = np.empty(stack.shape)
-    size = max(1, BLOCK_WINDOWS // math.prod(spec.grid(*stack.shape[1:3])))
-    for start, block in stack.blocks(size):
+    for start, block in stack.blocks(block_images(stack.shape[1:], spec)):
         result[start : start + len(block)] = rebuilder.rebuild(block).images
     return result
 

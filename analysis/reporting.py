@@ -15,6 +15,8 @@ from storage import PatchDictError
 
 PAGE, FIGURES = "report.html", "figures"
 PICTURE, OTHERS = "png", ("svg", "csv")  # files of a figure
+DRAWING_BYTES = 160 << 20  # of the largest figure but the next while it is drawn, as measured
+DRAWING_BYTES_OF_SIZE = 16 << 20  # of each line of patches above their centroids, one for each K
 ORPHANED = 60  # seconds after which a half-written file is nobody's
 
 
@@ -75,9 +77,11 @@ def report_experiment(
     from analysis.page.document import render
     from analysis.page.interaction import interactive_parts
     from analysis.paper.figures import draw_figures
+    from pipeline import check_budget
 
     experiment = open_experiment(folder, data)
     found, material = investigate(experiment, memory)
+    check_budget("drawing the figures", drawing_bytes(len(experiment.sizes)), memory)
     figures = draw_figures(experiment, found, material)
     names = [figure.name for figure in figures]
     chosen = choose_images(experiment)
@@ -91,6 +95,11 @@ def report_experiment(
     _write(page, text.encode(errors="backslashreplace"))
     files = _files(folder, names)
     return _result(page, files, made=True, started=started)
+
+
+def drawing_bytes(sizes: int) -> int:
+    """What drawing the figures of so many dictionaries takes at most, in bytes."""
+    return max(DRAWING_BYTES, DRAWING_BYTES_OF_SIZE * sizes)
 
 
 def _files(folder: Path, names: list[str]) -> list[Path]:

@@ -76,6 +76,7 @@ def reconstruction_scores(
             if on_block is not None:
                 on_block(start, rebuilt)
             progress.advance(len(block))
+            del rebuilt  # before the next takes as much
     finally:
         progress.finish()
     scores = xarray.Dataset(
@@ -145,7 +146,10 @@ def psnr(mse: np.ndarray | np.float64, peak: float) -> np.ndarray:
 
 def _scores(images: np.ndarray, rebuilt: RebuiltBlock, peak: float) -> dict[str, np.ndarray]:
     """The scores of SCORES for each image of a block."""
-    errors = np.square(images - rebuilt.images).reshape(*images.shape[:3], -1).mean(axis=3)
+    errors = images - rebuilt.images
+    np.square(errors, out=errors)
+    if errors.ndim == 4:
+        errors = errors.mean(axis=3)
     covered = rebuilt.cover > 0
     pixels = np.count_nonzero(covered, axis=(1, 2))
     mse = errors.mean(axis=(1, 2))

@@ -38,6 +38,7 @@ CLASS_NAMES = {
 }
 DIGITS_TRAIN = 1500  # of 1797 images; the rest is by other writers
 _HASH_BLOCK = 1 << 24  # bytes
+_PICKED_TOGETHER = 8  # images that lie apart
 _NAME_LETTERS = 40  # with up to four bytes each, a store's name stays below 255
 
 
@@ -58,13 +59,29 @@ class ImageSource:
     def read(self, which: slice | np.ndarray) -> np.ndarray:
         """A copy of some images, in native byte order.
 
-        Pages of a mapped file are let go at once: they would count as resident memory.
+        Pages of a mapped file are let go at once: they would count as resident memory. Each image
+        that is picked alone may bring some MB of its neighbourhood with it.
         """
-        copy = self.images[which].astype(self.images.dtype.newbyteorder("="))
-        mapping = getattr(self.images, "_mmap", None)
-        if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):  # absent on Windows
-            mapping.madvise(mmap.MADV_DONTNEED)
-        return np.asarray(copy)
+        dtype = self.images.dtype.newbyteorder("=")
+        if isinstance(which, slice):
+            copy = np.asarray(self.images[which].astype(dtype))
+            self._let_go()
+            return copy
+        copy = np.empty((len(which), *self.images.shape[1:]), dtype)
+        step = max(1, len(which)) if self._mapping is None else _PICKED_TOGETHER
+        for first in range(0, len(which), step):
+            part = slice(first, first + step)
+            copy[part] = self.images[which[part]]
+            self._let_go()
+        return copy
+
+    @property
+    def _mapping(self) -> mmap.mmap | None:
+        return getattr(self.images, "_mmap", None)
+
+    def _let_go(self) -> None:
+        if self._mapping is not None and hasattr(mmap, "MADV_DONTNEED"):  # absent on Windows
+            self._mapping.madvise(mmap.MADV_DONTNEED)
 
     @cached_property
     def fingerprint(self) -> str:

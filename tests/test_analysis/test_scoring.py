@@ -92,8 +92,8 @@ def test_scores_do_not_depend_on_where_images_lie_nor_on_the_block(
     node = node_of(some_centroids(SPEC), SPEC)
     expected = reconstruction_scores(strokes, node)
     ways = lazily(strokes)
-    for windows in (1, 7 * 25, 1 << 19):
-        monkeypatch.setattr(rebuilding, "BLOCK_WINDOWS", windows)
+    for values in (1, 7 * 120, 1 << 19):
+        monkeypatch.setattr(rebuilding, "BLOCK_VALUES", values)
         for way, images in ways.items():
             found = reconstruction_scores(images, node)
             xarray.testing.assert_identical(found, expected)
@@ -103,7 +103,7 @@ def test_scores_do_not_depend_on_where_images_lie_nor_on_the_block(
 def test_lazy_chunks_are_read_once_each(
     strokes: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rebuilding, "BLOCK_WINDOWS", 7 * 25)
+    monkeypatch.setattr(rebuilding, "BLOCK_VALUES", 7 * 120)
     read = []
 
     def chunk(block_info: Any = None) -> np.ndarray:
@@ -121,7 +121,7 @@ def test_lazy_chunks_are_read_once_each(
 def test_blocks_are_those_that_reconstruct_gives_in_order(
     strokes: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rebuilding, "BLOCK_WINDOWS", 7 * 25)
+    monkeypatch.setattr(rebuilding, "BLOCK_VALUES", 7 * 120)
     node, blocks = node_of(some_centroids(SPEC), SPEC), []
     reconstruction_scores(
         strokes, node, stride=3, on_block=lambda at, one: blocks.append((at, one.images))
@@ -206,4 +206,4 @@ def test_blocks_grow_with_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
         rebuilding.images_at_once(shape, dtype, PatchSpec(5, 5), 100, cap << 20)
         for cap in (180, 4000)
     ]
-    assert 1 <= sizes[0] < sizes[1] == rebuilding.BLOCK_WINDOWS // 196**2
+    assert 1 <= sizes[0] < sizes[1] == rebuilding.BLOCK_VALUES // 200**2

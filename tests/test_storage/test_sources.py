@@ -54,6 +54,20 @@ def test_mapped_images_do_not_count_as_resident(tmp_path: Path) -> None:
     assert int(done.stdout) < 100_000  # kilobytes, of 300,000
 
 
+@pytest.mark.parametrize("name", ["mapped.npy", "unpacked.gz"])
+def test_picked_images_are_those_of_their_numbers(
+    strokes: np.ndarray, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    np.save(path, strokes) if path.suffix == ".npy" else write_idx(path, strokes)
+    source = open_images(str(path))
+    for which in (np.random.default_rng(0).permutation(60), np.array([59, 0, 0]), np.arange(0)):
+        picked = source.read(which)
+        np.testing.assert_array_equal(picked, strokes[which])
+        picked[:] = 1  # a copy
+    np.testing.assert_array_equal(source.images, strokes)
+
+
 def test_colour_images_are_taken(tmp_path: Path) -> None:
     np.save(tmp_path / "colour.npy", np.ones((2, 8, 9, 3), np.float32))
     assert open_images(str(tmp_path / "colour.npy")).images.shape == (2, 8, 9, 3)
