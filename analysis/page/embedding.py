@@ -29,8 +29,9 @@ class Embedded:
 def embed(models: Mapping[str, Model], ready: Sequence[CustomJS]) -> Embedded:
     """Models in one document; ready: scripts that run when all of them are on the page."""
     document = Document()
-    for model in models.values():
-        document.add_root(model)
+    with document.models.freeze():  # else each new root walks through all models again
+        for model in models.values():
+            document.add_root(model)
     document.js_on_event("document_ready", *ready)
     script, places = components(dict(models))
     library = Resources("inline", components=["bokeh", "bokeh-widgets"], log_level="warn")
