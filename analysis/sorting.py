@@ -13,7 +13,7 @@ WHOLE_CELLS = 256  # up to so many are assigned at once
 # of 49 cells took 2.5 s, and of 100 cells 6 s, for neighbours that were 1.3 % more alike.
 BLOCK_CELLS = 49
 SHRINK = 0.93  # of the filter's radius, from one round to the next
-LARGE = 1500  # vectors: above that fewer rounds, half the time for neighbours 3 % less alike
+LARGE = 1500  # vectors: above that fewer rounds, half the time for neighbours 4 % less alike
 LARGE_SHRINK = 0.85
 FIRST_RADIUS = 0.5  # of the grid's longer side
 
