@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from analysis import coverage, measuring, reconstruction_scores
+from analysis import experiment as experiments
 from analysis.experiment import Experiment, open_experiment
 from analysis.investigation import investigate
 from pipeline import SweepOptions, sweep
-from storage import MemoryBudgetError, open_labels
+from storage import InputError, MemoryBudgetError, open_labels
 
 CAP = 1 << 30
 
@@ -68,6 +69,20 @@ def test_without_test_images_training_images_are_drawn(
     expected = reconstruction_scores(strokes, strokes_experiment.tree["k00001"])
     np.testing.assert_array_equal(scores["mse"], expected["mse"].values[drawn])
     assert "label" not in scores.coords
+
+
+def test_images_whose_classes_are_not_to_be_had_are_scored_all_the_same(
+    digits: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise InputError("cannot download the classes")
+
+    monkeypatch.setattr(experiments, "open_labels", gone)
+    fresh = open_experiment(digits.folder)
+    scores = measuring.measure_scores(fresh, [2], CAP)[2]
+    assert "label" not in scores.coords
+    assert scores.sizes["image"] == 297
+    assert "cannot download the classes" in str(fresh.why_unlabelled("test"))
 
 
 def test_the_material_holds_both(digits: Experiment, strokes_experiment: Experiment) -> None:
