@@ -32,6 +32,6 @@ def test_every_variable_of_make_is_explained() -> None:
 
 def test_pictures_are_there() -> None:
     pictures = re.findall(r'(?:src="|\]\()(\.pictures/[^")]+)', README)
-    assert len(pictures) == 4
+    assert len(pictures) == 3
     for picture in pictures:
         assert (Path(__file__).parents[1] / picture).is_file()

@@ -85,7 +85,8 @@ class Board:
 
     def __init__(self, width: int, height: int) -> None:
         self._figure = Figure(figsize=(width / DPI, height / DPI))
-        self._canvas = np.full((height, width, 3), 255, np.uint8)
+        # With opacity: matplotlib takes twice the memory and the time to add it.
+        self._canvas = np.full((height, width, 4), 255, np.uint8)
 
     def image(self, pixels: np.ndarray, left: int, top: int, *, frame: bool = True) -> None:
         """Lay an image with its top left corner at (left, top); pixels: (height, width, 3) uint8.
@@ -96,7 +97,7 @@ class Board:
             pixels = np.pad(pixels, ((1, 1), (1, 1), (0, 0)), constant_values=_FRAME)
             left, top = left - 1, top - 1
         room = self._canvas[top : top + len(pixels), left : left + pixels.shape[1]]
-        room[:] = pixels[: len(room), : room.shape[1]]
+        room[..., :3] = pixels[: len(room), : room.shape[1]]
 
     def text(self, left: float, top: float, words: str, **style: Any) -> None:
         """Write words at (left, top); by default at the left, their top at `top`."""
