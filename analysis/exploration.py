@@ -109,17 +109,26 @@ def rebuilt_images(experiment: Experiment, chosen: Chosen, sizes: Sequence[int])
 def atlases(experiment: Experiment, sizes: Sequence[int]) -> dict[int, xarray.Dataset]:
     """The atlas of each dictionary by K; sorting takes all threads that there are."""
     with ThreadPoolExecutor() as threads:
-        return dict(zip(sizes, threads.map(lambda k: atlas(experiment, k), sizes), strict=True))
+        orders = threads.map(lambda k: _order(experiment, k), sizes)
+        found = {k: atlas(experiment, k) for k in sizes}
+        return {
+            k: one.assign(order=(("down", "across"), order))
+            for (k, one), order in zip(found.items(), orders, strict=True)
+        }
+
+
+def _order(experiment: Experiment, k: int) -> np.ndarray:
+    return sort_on_grid(experiment.centroids(k), *grid_shape(k))
 
 
 def atlas(experiment: Experiment, k: int) -> xarray.Dataset:
-    """One dictionary, ordered so that neighbours look alike, with what is known of each centroid.
+    """What is known of each centroid of a dictionary.
 
     Returns: a Dataset over `atom`: centroids (atom, row, col[, channel]) float32; count int64;
         share of the rows, sse_share of the SSE, float64; kind int64, an index into KINDS; near
         (atom, nearest) int64, the nearest other centroids, nearest first, and their distance, L2
-        in pixel levels. Beside it `order` (down, across) int64, the atom in each cell of the
-        grid, −1 for none.
+        in pixel levels. `atlases` adds `order` (down, across) int64, the atom in each cell of a
+        grid on which neighbours look alike, −1 for none.
     """
     node = experiment.nodes[k]
     centroids, counts, sse = (node[name].values for name in ("centroids", "count", "sse"))
@@ -133,7 +142,6 @@ def atlas(experiment: Experiment, k: int) -> xarray.Dataset:
             "kind": ("atom", kinds_of(centroids, experiment.pixels.largest)),
             "near": (("atom", "nearest"), near),
             "distance": (("atom", "nearest"), distance),
-            "order": (("down", "across"), sort_on_grid(centroids, *grid_shape(k))),
         }
     )
 

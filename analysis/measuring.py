@@ -11,7 +11,7 @@ from analysis.experiment import Experiment
 from analysis.scoring import reconstruction_scores
 from storage import group_name
 
-COVERED_ROWS = 1 << 16  # of a store, whose first rows are a sample of its images
+COVERED_ROWS = 1 << 15  # of a store, whose first rows are a sample of its images
 SCORED_VALUES = 1 << 23  # of training images, where there are no others; 10,699 of 28×28 pixels
 
 
