@@ -16,7 +16,7 @@ from storage import PatchDictError
 PAGE, FIGURES = "report.html", "figures"
 PICTURE, OTHERS = "png", ("svg", "csv")  # files of a figure
 DRAWING_BYTES = 160 << 20  # of the largest figure but the next while it is drawn, as measured
-DRAWING_BYTES_OF_SIZE = 16 << 20  # of each line of patches above their centroids, one for each K
+DRAWING_BYTES_OF_SIZE = 12 << 20  # of each line of patches above their centroids, one for each K
 ORPHANED = 60  # seconds after which a half-written file is nobody's
 
 
