@@ -69,8 +69,9 @@ def rebuilt_images(experiment: Experiment, chosen: Chosen, sizes: Sequence[int])
         original (split, shown, row, col[, channel]) of the images' dtype;
         rebuilt (k, split, shown, row, col[, channel]) float32, pixel levels;
         atom (k, split, shown, down, across) int32, the centroid of each window, −1 where the
-        patch was not kept; mse (k, split, shown) float64, squared pixel levels; patches, distinct
-        (k, split, shown) int64, kept patches and centroids among them.
+        patch was not kept; index (split, shown) int64, the image's place in its split;
+        mse (k, split, shown) float64, squared pixel levels; patches, distinct (k, split, shown)
+        int64, kept patches and centroids among them.
     """
     originals = np.stack(list(chosen.images.values()))
     splits, shown, *shape = originals.shape
@@ -98,6 +99,7 @@ def rebuilt_images(experiment: Experiment, chosen: Chosen, sizes: Sequence[int])
             "original": (("split", "shown", *pixel), originals),
             "rebuilt": ((*images, *pixel), parted(rebuilt)),
             "atom": ((*images, "down", "across"), parted(atoms)),
+            "index": (("split", "shown"), np.array([*chosen.indices.values()])),
             "mse": (images, parted(mse)),
             "patches": (images, parted(patches)),
             "distinct": (images, parted(distinct.astype(np.int64))),
@@ -191,6 +193,7 @@ def choose_images(experiment: Experiment) -> Chosen:
     }
     if names is None:
         names = tuple(str(place) for place in range(1, shown + 1))
+    indices = {split: found[:shown] for split, found in indices.items()}
     return Chosen(names[:shown], indices, images)
 
 

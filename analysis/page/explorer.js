@@ -62,8 +62,10 @@ if (!moved && !typed) {
     ${scale.palette[0]},${scale.palette[127]},${scale.palette[254]})"></span>+${number(most, 3)}</span>`
   const mse = data.mse[version]
   const psnr = mse > 0 ? `${(10 * Math.log10(largest ** 2 / mse)).toFixed(1)} dB` : "∞"
+  const name = controls.split.labels[controls.split.active]
   words.score.text = `<b>K = ${number(sizes[size], 9)}</b> · MSE <b>${number(mse)}</b> ${data.unit} · ` +
-    `PSNR <b>${psnr}</b> · ${data.patches[version]} patches from ${data.distinct[version]} centroids`
+    `PSNR <b>${psnr}</b> · ${name} ${number(data.index[image], 9)}, ` +
+    `${number(data.patches[version], 9)} patches from ${number(data.distinct[version], 9)} centroids`
 }
 
 // The centroids that lie on the pixel, or on any: how often, and the level each puts there.

@@ -118,6 +118,7 @@ def _data(seen: xarray.Dataset, spec: PatchSpec, pixels: PixelScale) -> dict[str
         "original": np.ascontiguousarray(seen["original"].values, np.float32),
         "rebuilt": seen["rebuilt"].values,
         "atom": atoms.astype(np.int16) if few else atoms,
+        "index": seen["index"].values.ravel().tolist(),
         "mse": seen["mse"].values.ravel().tolist(),
         "patches": seen["patches"].values.ravel().tolist(),
         "distinct": seen["distinct"].values.ravel().tolist(),

@@ -14,12 +14,15 @@ for (const view of cb_context.index.roots) {
   }
 }
 
-// Words below tiles, whose colours know no variables of CSS.
+// Words below tiles, whose colours know no variables of CSS; axes read theirs when they are painted.
 const dark = matchMedia("screen and (prefers-color-scheme: dark)")
 const soften = () => {
   const soft = getComputedStyle(document.documentElement).getPropertyValue("--soft").trim()
-  for (const {model} of cb_context.index.roots) for (const {glyph} of model.renderers ?? []) {
-    if (glyph?.type == "Text") glyph.text_color = {value: soft}
+  for (const view of cb_context.index.roots) {
+    for (const {glyph} of view.model.renderers ?? []) {
+      if (glyph?.type == "Text") glyph.text_color = {value: soft}
+    }
+    view.request_repaint?.()
   }
 }
 dark.addEventListener("change", soften)

@@ -4,6 +4,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from tests.browser import HEIGHT, Opened, opened, until
@@ -31,6 +32,20 @@ def assert_readable(page: Opened, width: int) -> None:
     assert page.run(_OUTSIDE, ["explorer", "atlas"]) == []
     for figure in ("explorer-made-picture", "atlas-near-picture"):
         assert page.run(_WIDER_THAN_THEIR_TILES, figure) == []
+
+
+def test_charts_follow_when_the_light_changes(browser: "Browser", digits: Reported) -> None:
+    with opened(browser, digits.path) as page:
+        ((left, top), (right, bottom)) = page.places("use-chart", [(4, 95), (60, 5)])
+        inside = (slice(int(top), int(bottom)), slice(int(left), int(right)))
+        page.page.emulate_media(color_scheme="dark")
+        # Lines of the grid would be light grey still; no curve is bright in all three colours.
+        until(lambda: _assert_dim(page.painted()[inside]))
+
+
+def _assert_dim(picture: np.ndarray) -> None:
+    assert picture.size > 0
+    assert picture.min(axis=2).max() < 160
 
 
 # Texts of which a part lies outside a box that hides what does not fit.
