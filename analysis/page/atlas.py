@@ -11,9 +11,9 @@ from analysis.galleries import LINE_COLOUR
 from analysis.kinds import KINDS
 from analysis.page.widgets import (
     MARK,
-    SOFT,
     choice,
     code,
+    framed_tiles,
     image_source,
     number_field,
     picture,
@@ -150,16 +150,5 @@ def _near(near: ColumnDataSource, patch: tuple[int, ...]) -> figure:
         2 * (tall + NEAR_CAPTION) + NEAR_GAP,
         3 + 2 * NEAR_GAP,
     )
-    plot.image_rgba("image", "x", "y", 1, tall, source=near)
-    plot.block("x", "y", 1, tall, source=near, fill_alpha=0, line_color=SOFT)
-    plot.text(
-        "x",
-        "bottom",
-        "words",
-        source=near,
-        text_font_size="0.75rem",
-        text_color=SOFT,
-        text_baseline="top",
-        y_offset=4,
-    )
+    framed_tiles(plot, near, tall, "0.75rem")
     return plot

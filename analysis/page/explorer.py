@@ -11,9 +11,9 @@ from bokeh.plotting import figure
 from analysis.kinds import KINDS
 from analysis.page.widgets import (
     MARK,
-    SOFT,
     choice,
     code,
+    framed_tiles,
     image_source,
     number_field,
     picture,
@@ -161,19 +161,8 @@ def _made_of(tiles: ColumnDataSource, spec: PatchSpec) -> figure:
         ACROSS * (tall + CAPTION + GAP) - GAP,
         ACROSS * (1 + GAP) - GAP,
     )
-    plot.image_rgba("image", "x", "y", 1, tall, source=tiles)
-    frame = plot.block("x", "y", 1, tall, source=tiles, fill_alpha=0, line_color=SOFT)
+    frame = framed_tiles(plot, tiles, tall, "0.7rem")
     frame.hover_glyph = frame.glyph.clone(line_color=MARK, line_width=2)
-    plot.text(
-        "x",
-        "bottom",
-        "words",
-        source=tiles,
-        text_font_size="0.7rem",
-        text_color=SOFT,
-        text_baseline="top",
-        y_offset=4,
-    )
     plot.add_tools(
         HoverTool(
             renderers=[frame],

@@ -7,7 +7,14 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from bokeh.models import CategoricalSlider, ColumnDataSource, Div, RadioGroup, Spinner
+from bokeh.models import (
+    CategoricalSlider,
+    ColumnDataSource,
+    Div,
+    GlyphRenderer,
+    RadioGroup,
+    Spinner,
+)
 from bokeh.plotting import figure
 
 EDGE = 0.006
@@ -119,6 +126,18 @@ def picture(name: str, label: str, height: float, width: float, **options: Any) 
     plot.axis.visible = False
     plot.grid.visible = False
     return plot
+
+
+def framed_tiles(plot: figure, source: ColumnDataSource, tall: float, size: str) -> GlyphRenderer:
+    """Images in frames with words below each, on a `picture` measured in widths of a tile.
+
+    source: columns image, x, y, bottom and words. tall: height of a tile. size: of the words.
+    Returns: the frames.
+    """
+    plot.image_rgba("image", "x", "y", 1, tall, source=source)
+    words = {"text_font_size": size, "text_color": SOFT, "text_baseline": "top", "y_offset": 4}
+    plot.text("x", "bottom", "words", source=source, **words)
+    return plot.block("x", "y", 1, tall, source=source, fill_alpha=0, line_color=SOFT)
 
 
 def text(name: str) -> Div:
