@@ -17,8 +17,10 @@ import pytest
 from click.testing import CliRunner
 
 import analysis
-from analysis import reconstruct, report
+from analysis import investigation, reconstruct, report
 from analysis.command_line import combined, group
+from analysis.experiment import open_experiment
+from analysis.paper.figures import draw_figures
 from analysis.stored import digest_of, read_marks
 from pipeline import SweepOptions, sweep
 from pipeline.command_line import group as pipeline_group
@@ -334,3 +336,19 @@ def test_paths_that_are_no_text_stand_in_the_page(tmp_path: Path) -> None:
     page = Path(result["report"]).read_text()
     assert r"o\udcff" in page
     assert "<b>.npy" not in page
+
+
+def test_of_many_dictionaries_some_are_shown_and_the_captions_say_so(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(investigation, "SHOWN_SIZES", 2)
+    experiment = open_experiment(copied)
+    found, material = investigation.investigate(experiment)
+    assert found.image.k == found.elbow == 8  # told of, though not shown
+    assert list(material.quantised) == [4, 30]
+    assert [list(row.versions) for row in material.rebuilt] == [[4, 30]] * 2
+    captions = {one.name: one.caption for one in draw_figures(experiment, found, material)}
+    for name in ("patches", "rebuilt"):
+        assert "Of the 3 K 2, in even steps, are shown." in captions[name]
+    (result,) = report(copied)
+    assert "are shown" in Path(result["report"]).read_text()
