@@ -81,7 +81,9 @@ def report_experiment(
 
     experiment = open_experiment(folder, data)
     found, material = investigate(experiment, memory)
-    check_budget("drawing the figures", drawing_bytes(min(SHOWN_SIZES, len(experiment.sizes))), memory)
+    check_budget(
+        "drawing the figures", drawing_bytes(min(SHOWN_SIZES, len(experiment.sizes))), memory
+    )
     figures = draw_figures(experiment, found, material)
     names = [figure.name for figure in figures]
     chosen = choose_images(experiment)
