@@ -145,8 +145,13 @@ def _quality(found: Findings) -> list[str]:
         excess = caveats.heldout_excess(found)
         second += (
             "On held-out patches, of images that were not learned from, the MSE at"
-            f" K = {found.sizes[-1]:,} is {number(found.heldout[-1])}, {percent(abs(excess))}"
-            f" {'above' if excess >= 0 else 'below'} that of the training patches"
+            f" K = {found.sizes[-1]:,} is {number(found.heldout[-1])}, "
+            + (
+                f"{percent(abs(excess))} {'above' if excess >= 0 else 'below'} that"
+                if math.isfinite(excess)
+                else "not 0 as that"
+            )
+            + " of the training patches"
             + (
                 "."
                 if excess > SMALL_GAIN
@@ -161,7 +166,9 @@ def _nature(found: Findings) -> list[str]:
     first, second = sorted(shares, key=lambda kind: -shares[kind])[:2]
     size = found.sizes[-1]
     text = (
-        f"Most of the {size:,} centroids are {MEANINGS[first]} ({percent(shares[first])})."
+        f"The 1 centroid is of the kind {first}."
+        if size == 1
+        else f"Most of the {size:,} centroids are {MEANINGS[first]} ({percent(shares[first])})."
         if shares[first] > 0.5
         else f"The two largest groups of the {count(size, 'centroid')} are {MEANINGS[first]}"
         f" ({percent(shares[first])}), and {MEANINGS[second]} ({percent(shares[second])})."

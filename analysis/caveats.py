@@ -1,5 +1,7 @@
 """Where the evidence of each answer is weak. Pure functions of plain numbers, a sentence each."""
 
+import math
+
 from analysis.curves import gains_per_doubling
 from analysis.elbows import ElbowInterval
 from analysis.findings import Findings
@@ -50,6 +52,9 @@ def of_quality(found: Findings) -> list[str]:
         caveats.append(
             f"At K = {found.sizes[-1]:,} the error on held-out patches is {percent(excess)} larger:"
             " the dictionary has begun to learn its training patches by heart."
+            if math.isfinite(excess)
+            else f"At K = {found.sizes[-1]:,} held-out patches have an error and training patches"
+            " none: the dictionary holds its training patches by heart."
         )
     rows = found.patches / found.sizes[-1]
     if rows < FEW_ROWS:
@@ -133,9 +138,14 @@ def of_composition(found: Findings) -> list[str]:
 
 
 def heldout_excess(found: Findings) -> float:
-    """How much larger the held-out MSE is than the training MSE at the largest K, as a share."""
-    if found.heldout is None or not found.mse[-1]:
+    """How much larger the held-out MSE is than the training MSE at the largest K, as a share.
+
+    inf where only the training patches have no error.
+    """
+    if found.heldout is None or found.heldout[-1] == found.mse[-1]:
         return 0.0
+    if found.mse[-1] == 0:
+        return math.inf
     return found.heldout[-1] / found.mse[-1] - 1
 
 

@@ -75,7 +75,7 @@ def coverage(
     tally, hall, start = _Tally(PixelScale.of(dtype).largest), _Worst(worst, offsets), 0
     for block in blocks:
         labels = nearest.label(block)
-        squares = _squared_distances(block, wide, labels)
+        squares = squared_distances(block, wide, labels)
         tally.add(squares, blocks.dim)
         hall.add(start, block, labels, np.sqrt(squares / blocks.dim))
         start += len(block)
@@ -106,8 +106,11 @@ def _projected_bytes(k: int, blocks: RowBlocks) -> int:
     )
 
 
-def _squared_distances(rows: np.ndarray, centroids: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Squared distance of each row to its centroid, by differences; (n,) float64."""
+def squared_distances(rows: np.ndarray, centroids: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Squared distance of each row to its centroid, by differences; (n,) float64.
+
+    rows: (n, d). centroids: (k, d) float64. labels: (n,). Memory: the result, and a piece of rows.
+    """
     found = np.empty(len(rows))
     for first in range(0, len(rows), PIECE_ROWS):
         piece = slice(first, first + PIECE_ROWS)

@@ -4,8 +4,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import xarray
 
-from analysis.pixels import enlarged, shades
+from analysis.pixels import enlarged, shades, stored_scale
 from analysis.sorting import sort_on_grid
 from storage import InputError
 
@@ -19,18 +20,19 @@ MAX_HOLES = 0.01  # share of empty cells worth avoiding by another shape
 class Gallery(NamedTuple):
     """A picture of all centroids.
 
-    image: (height, width, 3) uint8.
-    order: (rows, columns) int64, which centroid stands in each cell; -1 for an empty cell.
+    image: (row, col, channel) uint8, the channels red, green and blue.
+    order: (down, across) int64, which centroid stands in each cell; -1 for an empty cell.
+    Both are DataArrays with dimensions of these names, or plain arrays for plain centroids.
     """
 
-    image: np.ndarray
-    order: np.ndarray
+    image: np.ndarray | xarray.DataArray
+    order: np.ndarray | xarray.DataArray
 
 
 def gallery(
-    centroids: np.ndarray,
+    dictionary: xarray.DataTree | xarray.Dataset | xarray.DataArray | np.ndarray,
     *,
-    largest: float = 255,
+    largest: float | None = None,
     scale: int = 4,
     line: int = 1,
     shape: tuple[int, int] | None = None,
@@ -39,8 +41,9 @@ def gallery(
     """Lay out all centroids on a grid so that neighbours look alike, parted by thin light lines.
 
     Args:
-        centroids: (k, rows, cols[, channels]), pixel levels.
-        largest: level shown as white; 0 is black.
+        dictionary: a node of the tree that `open_dictionaries` returns, or its Dataset; or
+            centroids, (atom, row, col[, channel]), pixel levels.
+        largest: level shown as white; 0 is black. None: that of the node, else 255.
         scale: image pixels per centroid pixel.
         line: width of the lines in image pixels.
         shape: rows and columns of the grid; by default a little wider than high.
@@ -48,6 +51,13 @@ def gallery(
 
     Raises: InputError for centroids that are no images, or a grid with too few cells.
     """
+    stored = None
+    if isinstance(dictionary, xarray.DataTree | xarray.Dataset):
+        stored = stored_scale(dictionary)
+        dictionary = dictionary["centroids"]
+    if largest is None:
+        largest = stored.largest if stored else 255
+    centroids = np.asarray(dictionary)
     if centroids.ndim not in (3, 4) or len(centroids) == 0:
         raise InputError(
             f"centroids of shape {centroids.shape} are no images: give (k, rows, cols[, channels])"
@@ -59,7 +69,13 @@ def gallery(
             " give more rows or columns"
         )
     order = sort_on_grid(centroids, rows, cols, seed)
-    return Gallery(tiled(centroids, order, largest=largest, scale=scale, line=line), order)
+    image = tiled(centroids, order, largest=largest, scale=scale, line=line)
+    if isinstance(dictionary, np.ndarray):
+        return Gallery(image, order)
+    return Gallery(
+        xarray.DataArray(image, dims=("row", "col", "channel")),
+        xarray.DataArray(order, dims=("down", "across")),
+    )
 
 
 def grid_shape(k: int, most_cols: int | None = None) -> tuple[int, int]:

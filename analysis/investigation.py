@@ -1,5 +1,6 @@
 """From an experiment on disk to its findings: the numbers behind the answers and the figures."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -9,16 +10,20 @@ import xarray
 from analysis.curves import power_law
 from analysis.elbows import elbow, elbow_interval, two_lines
 from analysis.experiment import Experiment
+from analysis.exploration import evenly
 from analysis.findings import Findings, ImageFindings, RebuiltFindings
 from analysis.kinds import shares_of
 from analysis.measuring import measure_coverage, measure_scores
 from analysis.paper.plates import Quantised, RebuiltRow
+from analysis.rebuilding import images_at_once
 from analysis.reconstruction import Rebuilt, rebuild
 from analysis.samples import draw_patches, quantise, sample_images, typical_image
 from analysis.scoring import by_class, overall
 from analysis.wording import SPLIT_NAMES
+from storage import PatchSpec
 
 EPSILON = 0.1  # of the largest level: the root mean squared error up to which a patch is covered
+SHOWN_SIZES = 24  # K whose patches and images are shown: a figure has no room for hundreds
 
 
 @dataclass(frozen=True)
@@ -26,9 +31,9 @@ class Material:
     """What the figures show.
 
     samples: label -> images. patches: (m, *patch_shape), with their centroids by K.
-    rebuilt: one row per split. coverage: by every K, of held-out patches where there are any.
-    scores: of rebuilt images, test images where there are any, at the smallest, the elbow's and
-    the largest K; see `analysis.measuring`.
+    rebuilt: one row per split. Both by SHOWN_SIZES of the K at most. coverage: by every K, of
+    held-out patches where there are any. scores: of rebuilt images, test images where there are
+    any, at the smallest, the elbow's and the largest K; see `analysis.measuring`.
     """
 
     samples: dict[str, list[np.ndarray]]
@@ -48,23 +53,28 @@ def investigate(experiment: Experiment, memory: int = 1 << 30) -> tuple[Findings
     """
     stores = {split: experiment.store(split) for split in experiment.splits}
     patches = draw_patches(stores["train"])
-    samples, rebuilt, images = {}, [], {}
+    sizes = experiment.sizes
+    shown = evenly(sizes, SHOWN_SIZES)
+    knee = elbow(sizes, experiment.curve["mse"].values)
+    samples, rebuilt = {}, []
     for split, store in stores.items():
-        source = experiment.images(split).images
+        source = experiment.images(split)
         name = SPLIT_NAMES[split]
         samples[name] = sample_images(source, store)
         index = typical_image(store)
-        image = np.ascontiguousarray(source[index], source.dtype.newbyteorder("="))
-        versions = {
-            k: rebuild(image, experiment.centroids(k), experiment.spec) for k in experiment.sizes
-        }
-        shown = {k: (version.image, version.image_mse) for k, version in versions.items()}
-        rebuilt.append(RebuiltRow(f"{name} image {index:,}", image, shown))
-        images[name] = (index, image, versions)
-    found = _findings(experiment, images)
-    quantised = {k: quantise(patches, experiment.centroids(k)) for k in experiment.sizes}
+        image = source.read(slice(index, index + 1))[0]
+        images_at_once(image.shape, image.dtype, experiment.spec, sizes[-1], memory)
+        versions: dict[int, tuple[np.ndarray, float]] = {}
+        for k in sorted({*shown, knee or sizes[-1]}):
+            version = rebuild(image, experiment.centroids(k), experiment.spec)
+            if k == (knee or sizes[-1]):  # of the last split: unseen images if there are any
+                composed = _image_findings(name, index, k, image, version, experiment.spec)
+            if k in shown:
+                versions[k] = version.image.astype(np.float32), version.image_mse
+        rebuilt.append(RebuiltRow(f"{name} image {index:,}", image, versions))
+    found = _findings(experiment, composed)
+    quantised = {k: quantise(patches, experiment.centroids(k)) for k in shown}
     coverage = measure_coverage(experiment, memory)
-    sizes = experiment.sizes
     scores = measure_scores(
         experiment, sorted({sizes[0], found.elbow or sizes[0], sizes[-1]}), memory
     )
@@ -114,10 +124,7 @@ def with_scores(
     return replace(found, rebuilt=rebuilt)
 
 
-def _findings(
-    experiment: Experiment,
-    images: dict[str, tuple[int, np.ndarray, dict[int, Rebuilt]]],
-) -> Findings:
+def _findings(experiment: Experiment, image: ImageFindings) -> Findings:
     curve, sizes = experiment.curve, experiment.sizes
     mse = curve["mse"].values
     ends = [
@@ -127,15 +134,10 @@ def _findings(
         for k in (sizes[0], sizes[-1])
     ]
     law = power_law(np.array(sizes, float), mse)
-    split = list(images)[-1]  # unseen if there is a test split
-    index, image, versions = images[split]
-    knee = elbow(sizes, mse)
     columns = {name: curve[name].values.tolist() for name in curve.data_vars}
-    k = sizes[-1] if knee is None else knee
-    spec = experiment.spec
     return Findings(
         dataset=experiment.name,
-        image_shape=image.shape,
+        image_shape=experiment.image_shape,
         patch="×".join(map(str, experiment.patch_shape)),
         dim=experiment.facts["dim"],
         patches=experiment.facts["n_rows"],
@@ -147,14 +149,12 @@ def _findings(
         perplexity=columns["perplexity"],
         half=columns["half"],
         largest_share=columns["largest_share"],
-        elbow=knee,
+        elbow=elbow(sizes, mse),
         exponent=None if law is None else law[0],
         variance=experiment.nodes[sizes[0]].attrs["variance"],  # of the rows, so the same for all
         kinds=(ends[0].centroids, ends[1].centroids),
         kinds_by_use=(ends[0].patches, ends[1].patches),
-        image=_image_findings(
-            split, index, k, image, versions[k], int(np.prod(spec.grid(*image.shape[:2])))
-        ),
+        image=image,
         gini=columns["gini"],
         entropy=columns["entropy"],
         converged=columns["converged"],
@@ -165,7 +165,7 @@ def _findings(
 
 
 def _image_findings(
-    split: str, index: int, k: int, image: np.ndarray, version: Rebuilt, windows: int
+    split: str, index: int, k: int, image: np.ndarray, version: Rebuilt, spec: PatchSpec
 ) -> ImageFindings:
     covered = version.cover > 0
     errors = (image - version.image)[covered]
@@ -173,7 +173,7 @@ def _image_findings(
         split=split,
         index=index,
         k=k,
-        windows=windows,
+        windows=math.prod(spec.grid(*image.shape[:2])),
         patches=len(version.labels),
         distinct=len(np.unique(version.labels)),
         overlap=float(version.cover[covered].mean()),

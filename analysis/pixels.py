@@ -75,12 +75,14 @@ def scale_to(size: float, length: int) -> int:
 def reduced(image: np.ndarray, factor: int) -> np.ndarray:
     """Means of blocks of factor × factor pixels; what does not fill a block is left out.
 
-    image: (h, w) or (h, w, channels). Returns: float64, or the image itself for factor 1.
+    image: (h, w) or (h, w, channels); along an axis shorter than factor blocks are as long as it.
+    Returns: float64, or the image itself for factor 1.
     """
     if factor == 1:
         return image
-    height, width = image.shape[0] // factor, image.shape[1] // factor
-    whole = image[: height * factor, : width * factor]
-    blocks = whole.reshape(height, factor, width, factor, *image.shape[2:])
+    down, across = (min(factor, length) for length in image.shape[:2])
+    height, width = image.shape[0] // down, image.shape[1] // across
+    whole = image[: height * down, : width * across]
+    blocks = whole.reshape(height, down, width, across, *image.shape[2:])
     means: np.ndarray = blocks.mean(axis=(1, 3), dtype=np.float64)
     return means

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray
 
+from analysis.covering import squared_distances
 from analysis.image_stacks import ImageStack, in_order
 from analysis.rebuilding import Rebuilder, block_images
 from storage import InputError, PatchSpec
@@ -75,12 +76,13 @@ def rebuild(image: np.ndarray, centroids: np.ndarray, spec: PatchSpec) -> Rebuil
     """
     check_fit(image[np.newaxis].shape, centroids)
     found = Rebuilder(centroids, spec, image.dtype).rebuild(image[np.newaxis])
-    errors = found.patches - centroids.reshape(len(centroids), -1).astype(np.float64)[found.labels]
+    flat = centroids.reshape(len(centroids), -1).astype(np.float64)
+    squares = squared_distances(found.patches, flat, found.labels)
     return Rebuilt(
         image=found.images[0],
         labels=found.labels,
         cover=found.cover[0].astype(np.int64),
-        patch_mse=float(np.mean(errors**2)) if len(errors) else float("nan"),
+        patch_mse=float(squares.mean()) / flat.shape[1] if len(squares) else float("nan"),
         image_mse=float(np.mean((image - found.images[0]) ** 2)),
     )
 

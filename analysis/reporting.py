@@ -16,7 +16,7 @@ from storage import PatchDictError
 PAGE, FIGURES = "report.html", "figures"
 PICTURE, OTHERS = "png", ("svg", "csv")  # files of a figure
 DRAWING_BYTES = 160 << 20  # of the largest figure but the next while it is drawn, as measured
-DRAWING_BYTES_OF_SIZE = 12 << 20  # of each line of patches above their centroids, one for each K
+DRAWING_BYTES_OF_SIZE = 12 << 20  # of each line of patches above their centroids, one for a K
 ORPHANED = 60  # seconds after which a half-written file is nobody's
 
 
@@ -73,7 +73,7 @@ def report_experiment(
     from analysis.answers import answers
     from analysis.experiment import open_experiment
     from analysis.exploration import choose_images
-    from analysis.investigation import investigate
+    from analysis.investigation import SHOWN_SIZES, investigate
     from analysis.page.document import render
     from analysis.page.interaction import interactive_parts
     from analysis.paper.figures import draw_figures
@@ -81,7 +81,9 @@ def report_experiment(
 
     experiment = open_experiment(folder, data)
     found, material = investigate(experiment, memory)
-    check_budget("drawing the figures", drawing_bytes(len(experiment.sizes)), memory)
+    check_budget(
+        "drawing the figures", drawing_bytes(min(SHOWN_SIZES, len(experiment.sizes))), memory
+    )
     figures = draw_figures(experiment, found, material)
     names = [figure.name for figure in figures]
     chosen = choose_images(experiment)
@@ -98,7 +100,7 @@ def report_experiment(
 
 
 def drawing_bytes(sizes: int) -> int:
-    """What drawing the figures of so many dictionaries takes at most, in bytes."""
+    """What drawing the figures takes at most that show so many dictionaries, in bytes."""
     return max(DRAWING_BYTES, DRAWING_BYTES_OF_SIZE * sizes)
 
 

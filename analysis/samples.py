@@ -4,7 +4,7 @@ import numpy as np
 
 from analysis.paper.plates import Quantised
 from pipeline import assign
-from storage import PatchStore
+from storage import ImageSource, PatchStore
 
 SHOWN_PATCHES = 16
 SHOWN_IMAGES = 10
@@ -40,6 +40,6 @@ def typical_image(store: PatchStore) -> int:
     return int(order[counts == kept[(len(kept) - 1) // 2]].min())
 
 
-def sample_images(images: np.ndarray, store: PatchStore) -> list[np.ndarray]:
+def sample_images(source: ImageSource, store: PatchStore) -> list[np.ndarray]:
     """The first images in the store's own random order."""
-    return [images[index] for index in store.order[:SHOWN_IMAGES]]
+    return list(source.read(store.order[:SHOWN_IMAGES]))

@@ -145,9 +145,7 @@ def _plot(name: str, x: Axis, y: Axis) -> figure:
         **spans,
     )
     for axis, values in ((plot.xaxis, x), (plot.yaxis, y)):
-        axis.formatter = CustomJSTickFormatter(
-            code="return Number(tick.toPrecision(6)).toLocaleString('en')"
-        )
+        axis.formatter = CustomJSTickFormatter(code=_THOUSANDS)
         axis.axis_label_text_font_style = "normal"
         if values.log:
             axis.ticker = LogTicker(mantissas=[1, 2, 5], num_minor_ticks=0)

@@ -95,7 +95,8 @@ def _rate(experiment: Experiment, found: Findings) -> list[figure]:
     middles = {
         name: ((bits[name][1:] + bits[name][:-1]) / 2, slope) for name, slope in slopes.items()
     }
-    highest = max((float(np.nanmax(slope)) for slope in slopes.values()), default=1.0)
+    known = np.concatenate(list(slopes.values()))
+    highest = float(known[np.isfinite(known)].max(initial=0)) or 1.0
     bits_axis = Axis("rate (bits per patch)")
     rate = {name: (values, psnr) for name, values in bits.items()}
     gain = Axis("gain (dB per bit)", span=(0, 1.1 * highest))
@@ -114,7 +115,7 @@ def _within(coverage: Mapping[int, xarray.Dataset], found: Findings) -> list[fig
     epsilon = coverage[sizes[0]]["epsilon"].values
     shares = 100 * np.stack([coverage[k]["within"].values for k in sizes])  # (K, epsilon)
     told = np.flatnonzero(shares.min(axis=0) < 99.5)
-    stop = int(told[-1]) + 2 if len(told) else len(epsilon)
+    stop = max(int(told[-1]) + 2, LEVELS + 2) if len(told) else len(epsilon)
     level = f"ε ({found.pixels.level}, RMSE per pixel)"
     share = Axis("patches within ε (%)", span=(0, 104))
     curves = {k: (epsilon[:stop], row[:stop]) for k, row in zip(sizes, shares, strict=True)}

@@ -51,6 +51,7 @@ def patches_and_centroids(found: Findings, material: Material) -> ReportFigure:
     caption = (
         f"The same random training patches ({found.patch} pixels) for each K in the upper row, and"
         " below each its nearest centroid with the centroid's index in its dictionary."
+        f"{_some(found, material)}"
     )
     figure = patch_plate(material.patches, material.quantised, found.pixels)
     axes = AXES[: material.patches.ndim - 1]
@@ -170,16 +171,23 @@ def rebuilt_images(found: Findings, material: Material) -> ReportFigure:
         "Each kept patch is replaced by its nearest centroid; where patches overlap, their mean is"
         " taken; pixels that no kept patch covers stay zero. Of each split the first image with the"
         f" median number of kept patches. The MSE is over all pixels, in {found.pixels.unit}."
+        f"{_some(found, material)}"
     )
     splits = " and ".join(f"a {name}" for name in material.samples)
     figure = rebuilt_plate(material.rebuilt, found.pixels)
-    title = f"{splits.capitalize()} image rebuilt at every K."
+    title = f"{splits.capitalize()} image rebuilt at each K."
     lines = [
         (row.title, k, mse) for row in material.rebuilt for k, (_, mse) in row.versions.items()
     ]
     names = ("image", "k", with_unit("mse", found.pixels.unit))
     csv = table_of_lines(names, lines)
     return entry("rebuilt", "composition", title, caption, figure, csv)
+
+
+def _some(found: Findings, material: Material) -> str:
+    """Which K are shown, where not all are."""
+    shown, known = len(material.quantised), len(found.sizes)
+    return "" if shown == known else f" Of the {known:,} K {shown}, in even steps, are shown."
 
 
 def _scale_note(found: Findings) -> str:

@@ -22,6 +22,7 @@ MIN_GALLERY_TILE = 12
 GALLERY_TILE = dots(0.42)  # of a centroid at most
 COLUMNS_FROM = 9  # so many K and more are set in two columns
 MOST_IN_A_ROW = 8  # rebuilt images
+TALL = 2  # widths of its room that an image may be high
 
 
 def sample_plate(rows: Mapping[str, Sequence[np.ndarray]], pixels: PixelScale) -> Figure:
@@ -31,9 +32,8 @@ def sample_plate(rows: Mapping[str, Sequence[np.ndarray]], pixels: PixelScale) -
     gap = dots(0.07)
     height, width = next(iter(rows.values()))[0].shape[:2]
     room = (ALL - label - MARGIN) // per_row - gap
-    factor = -(-width // room)
-    height, width = height // factor, width // factor
-    scale = scale_to(room, width)
+    factor, scale = _fitting(height, width, room)
+    height, width = max(1, height // factor), max(1, width // factor)
     pitch, high = scale * width + gap, scale * height
     board = Board(ALL, 2 * MARGIN + len(rows) * (high + gap) - gap)
     for line, (name, images) in enumerate(rows.items()):
@@ -43,6 +43,18 @@ def sample_plate(rows: Mapping[str, Sequence[np.ndarray]], pixels: PixelScale) -
             picture = enlarged(shades(reduced(image, factor), pixels.largest), scale)
             board.image(picture, label + place * pitch, top)
     return board.finished()
+
+
+def _fitting(height: int, width: int, room: int) -> tuple[int, int]:
+    """Factors by which an image is reduced, then enlarged, to be at most so wide and TALL so high.
+
+    room: in dots.
+    """
+    factor = max(-(-width // room), -(-height // (TALL * room)))
+    scale = min(
+        scale_to(room, max(1, width // factor)), scale_to(TALL * room, max(1, height // factor))
+    )
+    return factor, scale
 
 
 @dataclass(frozen=True)
@@ -181,9 +193,8 @@ def rebuilt_plate(rows: Sequence[RebuiltRow], pixels: PixelScale) -> Figure:
     height, width = rows[0].original.shape[:2]
     gap = dots(0.09)
     pitch = min((ALL - 2 * MARGIN + gap) // across, dots(1.38))
-    factor = -(-width // (pitch - gap))
-    height, width = height // factor, width // factor
-    scale = scale_to(pitch - gap, width)
+    factor, scale = _fitting(height, width, pitch - gap)
+    height, width = max(1, height // factor), max(1, width // factor)
     high, wide = scale * height, scale * width
     cell_high = high + 2 * TEXT_LINE + dots(0.1)
     block = dots(0.24) + lines * cell_high

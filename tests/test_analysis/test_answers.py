@@ -340,13 +340,20 @@ def test_one_dictionary_is_told_without_a_curve() -> None:
 def test_one_centroid_is_the_mean_patch() -> None:
     one = replace(BARE, sizes=[1], mse=[3000.0], live=[1], elbow=None, exponent=None)
     assert "Its one centroid is the mean patch" in text(one, CHANGE)
-    assert "1 centroid" in text(one, NATURE)
+    assert text(one, NATURE).startswith("The 1 centroid is of the kind ")
 
 
 def test_no_error_at_all_is_told() -> None:
     exact = replace(FOUND, mse=[0.0] * 6, heldout=[0.0] * 6, exponent=None, elbow=None)
     assert "every patch is a centroid" in text(exact, COVERAGE)
     assert "off by 0 grey levels" in text(exact, QUALITY)
+
+
+def test_no_training_error_alone_is_learning_by_heart() -> None:
+    learned = replace(FOUND, mse=[*FOUND.mse[:-1], 0.0], exponent=None)
+    assert "is 1,625, not 0 as that of the training patches." in text(learned, QUALITY)
+    assert "what was learned holds" not in text(learned, QUALITY)
+    assert "holds its training patches by heart" in caveats(learned, QUALITY)
 
 
 def test_numbers_in_sentences() -> None:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import xarray
 
 from analysis import gallery
 from analysis.galleries import DENSE_COLOUR, grid_shape, tiled
@@ -65,6 +66,23 @@ def test_colour_is_kept() -> None:
     red = np.zeros((1, 2, 2, 3), np.float32)
     red[..., 0] = 255
     assert gallery(red, scale=1, line=1).image[1, 1].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_a_dictionary_brings_its_level_of_white_and_gets_names(dtype: str) -> None:
+    levels = blobs(7) / (255 if dtype == "float32" else 1)
+    dataset = xarray.Dataset({"centroids": (("atom", "row", "col"), levels)})
+    tree = xarray.DataTree.from_dict({"k00007": dataset})
+    tree.attrs["source"] = {"dtype": dtype}
+    plain = gallery(blobs(7))
+    named = gallery(tree["k00007"])
+    assert named.image.dims == ("row", "col", "channel")
+    assert named.order.dims == ("down", "across")
+    np.testing.assert_array_equal(named.image, plain.image)
+    np.testing.assert_array_equal(named.order, plain.order)
+    white = 1.0 if dtype == "float32" else 255
+    for same in (dataset, dataset["centroids"]):
+        np.testing.assert_array_equal(gallery(same, largest=white).image, plain.image)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 10, 97, 100, 1000, 9999, 10000])

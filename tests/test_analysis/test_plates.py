@@ -22,6 +22,7 @@ def test_reduced_images_are_block_means() -> None:
     image = np.arange(5 * 4, dtype=np.uint8).reshape(5, 4)
     assert reduced(image, 1) is image
     assert reduced(image, 2).tolist() == [[2.5, 4.5], [10.5, 12.5]]
+    assert reduced(image[:1], 2).tolist() == [[0.5, 2.5]]  # a line of two blocks, one pixel high
     colour = np.stack([image, image + 1], axis=2)
     assert reduced(colour, 2)[..., 1].tolist() == [[3.5, 5.5], [11.5, 13.5]]
 
@@ -46,16 +47,20 @@ def placed(monkeypatch: pytest.MonkeyPatch) -> Places:
 PIXELS = PixelScale.of(np.dtype(np.uint8))
 
 
-@pytest.mark.parametrize("size", [8, 28, 256, 1000])
-def test_images_of_any_size_lie_side_by_side(size: int, placed: Places) -> None:
-    image = np.zeros((size, size), np.uint8)
+@pytest.mark.parametrize(
+    "shape", [(8, 8), (28, 28), (256, 256), (1000, 1000), (3000, 4), (4, 3000), (1, 1)]
+)
+def test_images_of_any_size_lie_side_by_side(shape: tuple[int, int], placed: Places) -> None:
+    image = np.zeros(shape, np.uint8)
     sample_plate({"training": [image] * 10, "test": [image] * 10}, PIXELS)
     assert len(placed) == 20
     check(placed)
+    assert all(0 < bottom - top < 1000 for _, top, _, bottom in placed)
     placed.clear()
     rebuilt_plate([RebuiltRow("a", image, dict.fromkeys(range(1, 8), (image, 1.0)))] * 2, PIXELS)
     assert len(placed) == 16
     check(placed)
+    assert all(0 < bottom - top < 1000 for _, top, _, bottom in placed)
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (2, 9), (7, 3, 3), (40, 40), (3, 700)])

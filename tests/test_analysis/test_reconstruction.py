@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import xarray
@@ -196,3 +198,16 @@ def test_a_stride_that_is_no_number_of_pixels_is_refused(stride: float, message:
     tree = as_tree(np.ones((1, 2, 2), np.float32), PatchSpec(2, 2))
     with pytest.raises(InputError, match=message):
         reconstruct(np.ones((4, 4), np.uint8), tree["k00002"], stride=stride)
+
+
+def test_a_large_image_takes_no_more_than_a_few_times_its_patches() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    centroids = np.random.default_rng(1).uniform(0, 255, (4, 5, 5, 3)).astype(np.float32)
+    rebuild(image[:20], centroids, PatchSpec(5, 5))  # compiles
+    tracemalloc.start()
+    rebuilt = rebuild(image, centroids, PatchSpec(5, 5))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    patches = 75 * len(rebuilt.labels)
+    print(f"{peak / patches:.1f} times the patches' {patches:,} bytes")
+    assert peak < 8 * patches

@@ -1,5 +1,6 @@
 """The charts of the page hold the numbers that they stand for, before any browser draws them."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,34 @@ def test_charts_hold_the_scores_of_all_k(
     np.testing.assert_allclose(rate["y"], curve["psnr"])
     slope = column(charts["rate-distortion"][1], "slope-0")
     np.testing.assert_allclose(slope["y"], decibels_per_bit(curve["rate"], curve["mse"]))
+
+
+def test_small_errors_are_drawn_too(reports: dict[str, Reported]) -> None:
+    experiment = reports["digits"].experiment
+    found, material = investigate(experiment)
+    covered = {}
+    for k, known in material.coverage.items():
+        within = np.ones_like(known["within"])
+        within[0] = 0.5  # all others are within the first level, as in 16 bits of which few vary
+        covered[k] = known.assign(within=("epsilon", within))
+    _, over = panels(experiment, found, covered)["within"]
+    data = column(over, "within-k")
+    assert data["k"] == experiment.sizes
+    assert data["y0"] == [100.0] * len(experiment.sizes)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_second_k_without_an_error_has_no_gain(reports: dict[str, Reported]) -> None:
+    experiment = reports["digits"].experiment
+    found, material = investigate(experiment)
+    pair = experiment.sizes[:2]
+    experiment = replace(experiment)  # with nothing cached
+    experiment.__dict__["curve"] = experiment.curve.sel(k=pair).assign(
+        mse=("k", [4.0, 0.0]), psnr=("k", [42.1, np.inf])
+    )
+    found = replace(found, sizes=pair, mse=[4.0, 0.0], exponent=None)
+    _, gain = panels(experiment, found, material.coverage)["rate-distortion"]
+    assert (gain.y_range.start, gain.y_range.end) == (0, pytest.approx(1.1))
 
 
 def test_shares_of_kinds_are_told_but_for_kinds_that_are_nowhere(
