@@ -152,7 +152,7 @@ def nearest_centroids(centroids: np.ndarray, most: int) -> tuple[np.ndarray, np.
     """The nearest other centroids of each, of equally near ones the lowest index first.
 
     centroids: (k, …). Returns: indices and L2 distances, (k, min(most, k − 1)), nearest first.
-    Memory: a block of distances, not k · k.
+    Memory: the centroids three times in float64, and a block of distances, not k · k.
     """
     flat = centroids.reshape(len(centroids), -1).astype(np.float64)
     most = min(most, len(flat) - 1)
@@ -161,7 +161,7 @@ def nearest_centroids(centroids: np.ndarray, most: int) -> tuple[np.ndarray, np.
     search = NearestNeighbors(n_neighbors=most, algorithm="brute").fit(flat)
     near = np.sort(search.kneighbors(return_distance=False), axis=1)
     # By |x|² − 2 xy + |y|² two that are very near may change places.
-    distance = np.linalg.norm(flat[:, None] - flat[near], axis=2)
+    distance = np.stack([np.linalg.norm(flat - flat[other], axis=1) for other in near.T], axis=1)
     order = np.argsort(distance, axis=1, kind="stable")
     return np.take_along_axis(near, order, axis=1), np.take_along_axis(distance, order, axis=1)
 

@@ -88,7 +88,7 @@ def report_experiment(
     names = [figure.name for figure in figures]
     chosen = choose_images(experiment)
     parts = interactive_parts(experiment, found, chosen, material.coverage, names)
-    text = render(experiment, found, answers(found), figures, digest, parts)
+    text = render(experiment, found, answers(found), figures, digest, parts, chosen)
     (folder / FIGURES).mkdir(exist_ok=True)
     for figure in figures:
         for ending, content in figure.files.items():

@@ -10,6 +10,7 @@ from jinja2 import Environment, StrictUndefined
 
 from analysis.answers import Answer
 from analysis.experiment import Experiment
+from analysis.exploration import Chosen, explored_sizes
 from analysis.findings import Findings
 from analysis.page.embedding import Embedded
 from analysis.paper.figures import ReportFigure
@@ -31,8 +32,12 @@ def render(
     figures: Sequence[ReportFigure],
     digest: str,
     embedded: Embedded,
+    chosen: Chosen,
 ) -> str:
-    """The page as HTML text; nothing in it is loaded from elsewhere."""
+    """The page as HTML text; nothing in it is loaded from elsewhere.
+
+    embedded: the interactive parts, made of the `chosen` images.
+    """
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -55,8 +60,7 @@ def render(
         style=style,
         short=SHORT,
         endings=("png", "svg", "csv"),
-        explained=_explained(experiment),
-        facts=experiment.facts,
+        explained=_explained(experiment, chosen),
         answers=list(zip(SHORT, written, strict=True)),
         figures=numbered,
         digest=digest,
@@ -77,18 +81,24 @@ def _lead(experiment: Experiment, found: Findings) -> str:
     )
 
 
-def _explained(experiment: Experiment) -> str:
-    """What the images of the explorer are."""
+def _explained(experiment: Experiment, chosen: Chosen) -> str:
+    """What the images of the explorer are, and what of them is shown."""
     why = [experiment.why_unlabelled(split) for split in experiment.splits]
     if any(why):
         reason = next(reason for reason in why if reason)
-        chosen = f"The images were drawn at random, because {reason}."
+        origin = f"The images were drawn at random, because {reason}."
     else:
-        chosen = (
+        origin = (
             "Of each class it is the image whose number of kept patches is the median of its class."
         )
+    height, width = next(iter(chosen.images.values())).shape[1:3]
+    if (height, width) != experiment.image_shape[:2]:
+        origin += f" Of each the middle {height}×{width} pixels are shown, and told of, alone."
+    known, shown = len(experiment.sizes), len(explored_sizes(experiment, chosen))
+    if shown < known:
+        origin += f" Of the {known:,} K {shown:,} are here, in even steps."
     return (
-        f"{chosen} Each kept patch is replaced by its nearest centroid; where patches overlap their"
+        f"{origin} Each kept patch is replaced by its nearest centroid; where patches overlap their"
         " mean is taken. In the error map blue is too dark and orange too bright, on one scale for"
         " all K of an image."
     )

@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -152,3 +153,13 @@ def test_neighbours_are_those_of_a_plain_loop() -> None:
 def test_there_are_no_more_neighbours_than_others(k: int, most: int) -> None:
     near, distance = nearest_centroids(np.arange(k, dtype=np.float32)[:, None], 5)
     assert near.shape == distance.shape == (k, most)
+
+
+def test_neighbours_take_a_few_times_the_centroids() -> None:
+    centroids = np.random.default_rng(0).random((60, 100, 100), np.float32)
+    nearest_centroids(centroids, 5)  # loads what it needs
+    tracemalloc.start()
+    nearest_centroids(centroids, 5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * centroids.size * 8

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 import analysis
-from analysis import investigation, reconstruct, report
+from analysis import exploration, investigation, reconstruct, report
 from analysis.command_line import combined, group
 from analysis.experiment import open_experiment
 from analysis.paper.figures import draw_figures
@@ -356,3 +356,16 @@ def test_of_many_dictionaries_some_are_shown_and_the_captions_say_so(
         assert "Of the 3 K 2, in even steps, are shown." in captions[name]
     (result,) = report(copied)
     assert "are shown" in Path(result["report"]).read_text()
+
+
+def test_the_page_says_where_a_part_alone_is_explored(
+    copied: Path, reported: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = (reported[0] / "report.html").read_text()
+    monkeypatch.setattr(exploration, "CROPPED_VALUES", 36)
+    monkeypatch.setattr(exploration, "EXPLORED_BYTES", 3000)
+    report(copied)
+    part = (copied / "report.html").read_text()
+    for words in ("the middle 6×6 pixels are shown", "Of the 3 K 2 are here"):
+        assert words in part
+        assert words not in whole
