@@ -15,9 +15,11 @@ from analysis.measuring import measure_coverage, measure_scores
 from analysis.paper.plates import Quantised, RebuiltRow
 from analysis.reconstruction import Rebuilt, rebuild
 from analysis.samples import draw_patches, quantise, sample_images, typical_image
+from analysis.sampling import evenly
 from analysis.scoring import by_class, overall
 from analysis.wording import SPLIT_NAMES
 
+SHOWN_SIZES = 20  # of which patches and rebuilt images are drawn, at most; the study has 19
 EPSILON = 0.1  # of the largest level: the root mean squared error up to which a patch is covered
 
 
@@ -26,7 +28,8 @@ class Material:
     """What the figures show.
 
     samples: label -> images. patches: (m, *patch_shape), with their centroids by K.
-    rebuilt: one row per split. coverage: by every K, of held-out patches where there are any.
+    rebuilt: one row per split. Of more than SHOWN_SIZES K both have so many, in even steps.
+    coverage: by every K, of held-out patches where there are any.
     scores: of rebuilt images, test images where there are any, at the smallest, the elbow's and
     the largest K; see `analysis.measuring`.
     """
@@ -49,6 +52,7 @@ def investigate(experiment: Experiment, memory: int = 1 << 30) -> tuple[Findings
     stores = {split: experiment.store(split) for split in experiment.splits}
     patches = draw_patches(stores["train"])
     samples, rebuilt, images = {}, [], {}
+    drawn = evenly(experiment.sizes, SHOWN_SIZES)
     for split, store in stores.items():
         source = experiment.images(split).images
         name = SPLIT_NAMES[split]
@@ -58,11 +62,11 @@ def investigate(experiment: Experiment, memory: int = 1 << 30) -> tuple[Findings
         versions = {
             k: rebuild(image, experiment.centroids(k), experiment.spec) for k in experiment.sizes
         }
-        shown = {k: (version.image, version.image_mse) for k, version in versions.items()}
+        shown = {k: (versions[k].image, versions[k].image_mse) for k in drawn}
         rebuilt.append(RebuiltRow(f"{name} image {index:,}", image, shown))
         images[name] = (index, image, versions)
     found = _findings(experiment, images)
-    quantised = {k: quantise(patches, experiment.centroids(k)) for k in experiment.sizes}
+    quantised = {k: quantise(patches, experiment.centroids(k)) for k in drawn}
     coverage = measure_coverage(experiment, memory)
     sizes = experiment.sizes
     scores = measure_scores(

@@ -81,7 +81,7 @@ def report_experiment(
 
     experiment = open_experiment(folder, data)
     found, material = investigate(experiment, memory)
-    check_budget("drawing the figures", drawing_bytes(len(experiment.sizes)), memory)
+    check_budget("drawing the figures", drawing_bytes(len(material.quantised)), memory)
     figures = draw_figures(experiment, found, material)
     names = [figure.name for figure in figures]
     chosen = choose_images(experiment)
@@ -98,7 +98,7 @@ def report_experiment(
 
 
 def drawing_bytes(sizes: int) -> int:
-    """What drawing the figures of so many dictionaries takes at most, in bytes."""
+    """What drawing the figures takes at most, with patches for so many K, in bytes."""
     return max(DRAWING_BYTES, DRAWING_BYTES_OF_SIZE * sizes)
 
 

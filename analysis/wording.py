@@ -45,8 +45,14 @@ def listed(items: Sequence[object], most: int = 8) -> str:
 
 
 def count(n: int, noun: str) -> str:
-    """A number with its noun, as in 1 image or 1,500 images."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+    """A number with its noun, as in 1 image or 1,500 images, 2 patches, 2 dictionaries."""
+    if n != 1:
+        noun = (
+            f"{noun[:-1]}ies"
+            if noun.endswith("y")
+            else noun + ("es" if noun.endswith("ch") else "s")
+        )
+    return f"{n:,} {noun}"
 
 
 def signed(value: float) -> str:

@@ -10,6 +10,7 @@ from jinja2 import Environment, StrictUndefined
 
 from analysis.answers import Answer
 from analysis.experiment import Experiment
+from analysis.exploration import middle_shape
 from analysis.findings import Findings
 from analysis.page.embedding import Embedded
 from analysis.paper.figures import ReportFigure
@@ -72,7 +73,7 @@ def render(
 def _lead(experiment: Experiment, found: Findings) -> str:
     images = experiment.facts["source"]["images"]
     return (
-        f"{found.patches:,} patches of {images:,} images, summed up by"
+        f"{count(found.patches, 'patch')} of {count(images, 'image')}, summed up by"
         f" {listed(found.sizes)} centroid{'' if found.sizes == [1] else 's'}."
     )
 
@@ -86,6 +87,11 @@ def _explained(experiment: Experiment) -> str:
     else:
         chosen = (
             "Of each class it is the image whose number of kept patches is the median of its class."
+        )
+    shown, whole = middle_shape(experiment), experiment.image_shape[:2]
+    if shown != whole:
+        chosen += (
+            f" Of each the middle is shown, {shown[0]}×{shown[1]} of {whole[0]}×{whole[1]} pixels."
         )
     return (
         f"{chosen} Each kept patch is replaced by its nearest centroid; where patches overlap their"

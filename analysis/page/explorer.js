@@ -63,7 +63,8 @@ if (!moved && !typed) {
   const mse = data.mse[version]
   const psnr = mse > 0 ? `${(10 * Math.log10(largest ** 2 / mse)).toFixed(1)} dB` : "∞"
   words.score.text = `<b>K = ${number(sizes[size], 9)}</b> · MSE <b>${number(mse)}</b> ${data.unit} · ` +
-    `PSNR <b>${psnr}</b> · ${data.patches[version]} patches from ${data.distinct[version]} centroids`
+    `PSNR <b>${psnr}</b> · ${counted(data.patches[version], "patch")}` +
+    ` from ${counted(data.distinct[version], "centroid")}`
 }
 
 // The centroids that lie on the pixel, or on any: how often, and the level each puts there.
@@ -130,7 +131,7 @@ if (pixel) {
     is += rebuilt[at * channels + channel] / channels
   }
   words["made-words"].text = `Row ${pixel.row}, column ${pixel.col}: ` + (total
-    ? `the mean of ${total} patches from ${ranked.length} centroids gives <b>${number(is)}</b> for ${number(was)}.`
+    ? `the mean of ${counted(total, "patch")} from ${counted(ranked.length, "centroid")} gives <b>${number(is)}</b> for ${number(was)}.`
     : `no kept patch lies here, so it stays 0 (${number(was)} in the original).`) +
     (state.kept ? " Click again to let go." : " Click to keep it.") + more
   marks.data = {
