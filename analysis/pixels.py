@@ -32,7 +32,7 @@ class PixelScale:
     @classmethod
     def of_source(cls, source: Mapping[str, Any]) -> "PixelScale":
         """The scale of an image source as stores describe it, with its dtype and image_shape."""
-        return cls.of(np.dtype(source["dtype"]), colour=len(source["image_shape"]) > 2)
+        return cls.of(np.dtype(source["dtype"]), colour=len(source.get("image_shape", ())) > 2)
 
     @property
     def unit(self) -> str:

@@ -9,6 +9,7 @@ from bokeh.models import (
     BoxAnnotation,
     ColumnDataSource,
     CustomJSTickFormatter,
+    FixedTicker,
     GlyphRenderer,
     HoverTool,
     LogTicker,
@@ -54,6 +55,8 @@ def over_k(
     lines: name -> value at each K. form: of the values, in numeral.js' notation.
     """
     plot = _plot(name, Axis("centroids K", log), y)
+    if log:
+        _mark_steps(plot, k)
     columns = {"k": k, "x": k.astype(float)}
     columns |= {f"y{at}": values for at, values in enumerate(lines.values())}
     source = ColumnDataSource(columns, name=name)
@@ -93,6 +96,18 @@ def digits_form(value: float, digits: int = 4) -> str:
     return f"0,0.[{'0' * max(2, decimals)}]"
 
 
+def _mark_steps(plot: figure, x: np.ndarray) -> None:
+    """Ticks on a logarithmic axis where there is room: at 1, 2 and 5, over long ranges 1 alone."""
+    lowest, highest = float(np.min(x)), float(np.max(x))
+    decades = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
+    mantissas = (1, 2, 5) if highest < 1000 * lowest else (1,)
+    steps = [10.0**decade * mantissa for decade in decades for mantissa in mantissas]
+    within = [step for step in steps if lowest <= step <= highest]
+    plot.xaxis.ticker = plot.xgrid.ticker = FixedTicker(
+        ticks=within if len(within) > 1 else sorted({lowest, highest})
+    )
+
+
 def _line(
     plot: figure, at: int, label: str, x: str, y: str, source: ColumnDataSource
 ) -> GlyphRenderer:
@@ -109,6 +124,8 @@ def by_size(
     """A curve for each K, or for some where they are many; curves: K -> (x, y)."""
     plot = _plot(name, x, y)
     chosen = evenly(list(curves), MOST_CURVES)
+    if x.log:
+        _mark_steps(plot, np.concatenate([across for across, _ in curves.values()]))
     x_form = digits_form(max(float(np.max(across)) for across, _ in curves.values()))
     for k, shade in zip(chosen, evenly(SHADES, len(chosen)), strict=True):
         across, up = (np.array(evenly(list(values), MOST_POINTS)) for values in curves[k])

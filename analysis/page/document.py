@@ -82,7 +82,12 @@ def _explained(experiment: Experiment) -> str:
     """What the images of the explorer are."""
     why = [experiment.why_unlabelled(split) for split in experiment.splits]
     if any(why):
-        reason = next(reason for reason in why if reason)
+        # The line on classes that could not be fetched is for who can mend it, not for readers.
+        reason = (
+            next(filter(None, why))
+            if experiment.class_names is None
+            else "their classes were not at hand"
+        )
         chosen = f"The images were drawn at random, because {reason}."
     else:
         chosen = (

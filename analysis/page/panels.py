@@ -13,7 +13,7 @@ from analysis.findings import Findings
 from analysis.kinds import centroid_kinds
 from analysis.page.charts import Axis, by_size, digits_form, guide, mark_elbow, over_k, points
 from analysis.sampling import evenly
-from analysis.wording import number
+from analysis.wording import compact
 
 RANKS = 150  # of a curve of ranked use
 LEVELS = 5  # errors whose shares are drawn against K
@@ -120,7 +120,7 @@ def _within(coverage: Mapping[int, xarray.Dataset], found: Findings) -> list[fig
     share = Axis("patches within ε (%)", span=(0, 104))
     curves = {k: (epsilon[:stop], row[:stop]) for k, row in zip(sizes, shares, strict=True)}
     chosen = evenly(list(range(stop)), LEVELS + 2)[1:-1]
-    lines = {f"ε = {number(epsilon[at], 3)}": shares[:, at] for at in chosen}
+    lines = {f"ε = {compact(epsilon[at])}": shares[:, at] for at in chosen}
     return [
         by_size("within", curves, Axis(level), share, "0.0"),
         over_k("within-k", lines, np.array(sizes), share, "0.0"),

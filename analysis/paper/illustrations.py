@@ -49,8 +49,8 @@ def sample_images(experiment: Experiment, found: Findings, material: Material) -
 def patches_and_centroids(found: Findings, material: Material) -> ReportFigure:
     """Some patches, each above its nearest centroid, for every K."""
     caption = (
-        f"The same random training patches ({found.patch} pixels) for each"
-        f" {_drawn(found, len(material.quantised))} in the upper row, and"
+        f"The same random training patches ({found.patch} pixels) for"
+        f" {_drawn(found, len(material.quantised), 'each K')} in the upper row, and"
         " below each its nearest centroid with the centroid's index in its dictionary."
     )
     figure = patch_plate(material.patches, material.quantised, found.pixels)
@@ -177,8 +177,8 @@ def rebuilt_images(found: Findings, material: Material) -> ReportFigure:
     )
     splits = " and ".join(f"a {name}" for name in material.samples)
     figure = rebuilt_plate(material.rebuilt, found.pixels)
-    title = f"{splits.capitalize()} image rebuilt at every"
-    title += f" {_drawn(found, len(material.rebuilt[0].versions))}."
+    title = f"{splits.capitalize()} image rebuilt at"
+    title += f" {_drawn(found, len(material.rebuilt[0].versions), 'every K')}."
     lines = [
         (row.title, k, mse) for row in material.rebuilt for k, (_, mse) in row.versions.items()
     ]
@@ -187,9 +187,9 @@ def rebuilt_images(found: Findings, material: Material) -> ReportFigure:
     return entry("rebuilt", "composition", title, caption, figure, csv)
 
 
-def _drawn(found: Findings, sizes: int) -> str:
-    """K, or that there are more than are drawn: in a figure that has a part for each."""
-    return "K" if sizes == len(found.sizes) else f"of {sizes} of the {len(found.sizes)} K"
+def _drawn(found: Findings, sizes: int, every: str) -> str:
+    """For how many K a figure has a part; every: the words for all of them."""
+    return every if sizes == len(found.sizes) else f"{sizes} of the {len(found.sizes)} K"
 
 
 def _scale_note(found: Findings) -> str:

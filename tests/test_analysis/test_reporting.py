@@ -269,6 +269,33 @@ def test_colour_rectangles_one_k_and_nothing_held_out(tmp_path: Path) -> None:
     assert "12 training images together" in text
 
 
+def test_of_many_k_and_of_large_images_a_part_is_shown_and_the_page_says_so(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.investigation.SHOWN_SIZES", 2)
+    monkeypatch.setattr("analysis.exploration.CROPPED_VALUES", 36)
+    report(copied)
+    text = (copied / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+    assert "for 2 of the 3 K in the upper row" in text
+    assert "image rebuilt at 2 of the 3 K." in text
+    assert "Of each the middle is shown, 6×6 of 8×8 pixels." in text
+    rows = list(csv.DictReader((copied / "figures" / "rebuilt.csv").read_text().splitlines()))
+    assert {row["k"] for row in rows} == {"4", "30"}
+
+
+def test_readers_need_not_know_how_classes_could_be_had(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise InputError("cannot download the classes from an address that is long")
+
+    monkeypatch.setattr("analysis.experiment.open_labels", gone)
+    report(copied)
+    text = (copied / "report.html").read_text()
+    assert "drawn at random, because their classes were not at hand." in text
+    assert "an address" not in text
+
+
 def test_images_that_are_gone_or_others_are_named_and_damage_nothing(tmp_path: Path) -> None:
     path = tmp_path / "images.npy"
     folder = learn(tmp_path, (3,), dataset=small_images(path))
