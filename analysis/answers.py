@@ -48,9 +48,9 @@ def _change(found: Findings) -> list[str]:
     sizes, last = found.sizes, len(found.sizes) - 1
     if last == 0:
         return [
-            f"This run has one dictionary, of K = {sizes[0]:,} centroids, with a mean squared error"
-            f" (MSE) of {number(found.mse[0])} {found.pixels.unit}; how it changes with K takes at"
-            " least two.",
+            f"This run has one dictionary, of K = {count(sizes[0], 'centroid')}, with a mean"
+            f" squared error (MSE) of {number(found.mse[0])} {found.pixels.unit}; how it changes"
+            " with K takes at least two.",
             _use(found, 0),
         ]
     fall = 1 - found.mse[last] / found.mse[0] if found.mse[0] else 0.0
@@ -125,7 +125,11 @@ def _quality(found: Findings) -> list[str]:
     place, last = found.place, len(found.sizes) - 1
     where = "" if found.elbow is None else ", the elbow of the curve,"
     first = (
-        f"At K = {found.sizes[place]:,}{where} a rebuilt patch is off by"
+        f"At K = {found.sizes[place]:,}{where} every patch is one of the centroids, so it is"
+        f" rebuilt exactly; the mean patch as only centroid would have an MSE of"
+        f" {number(found.variance)}."
+        if found.mse[place] == 0
+        else f"At K = {found.sizes[place]:,}{where} a rebuilt patch is off by"
         f" {number(found.rmse(place), 3)} {found.pixels.level} on the scale"
         f" {found.pixels.range_text} (root mean squared error), and the centroids explain"
         f" {percent(found.explained(place))} of the patches' variance. That is an MSE of"
@@ -165,19 +169,22 @@ def _nature(found: Findings) -> list[str]:
     shares, used = found.kinds[-1], found.kinds_by_use[-1]
     first, second = sorted(shares, key=lambda kind: -shares[kind])[:2]
     size = found.sizes[-1]
+    rule = f"How they were told apart: {RULE} The limits were chosen by eye."
+    if size == 1:
+        return [f"The only centroid, the mean patch, is of the kind “{first}”.", rule]
     text = (
         f"The 1 centroid is of the kind {first}."
         if size == 1
         else f"Most of the {size:,} centroids are {MEANINGS[first]} ({percent(shares[first])})."
         if shares[first] > 0.5
-        else f"The two largest groups of the {count(size, 'centroid')} are {MEANINGS[first]}"
+        else f"The two largest groups of the {size:,} centroids are {MEANINGS[first]}"
         f" ({percent(shares[first])}), and {MEANINGS[second]} ({percent(shares[second])})."
     )
     text += f" All kinds at K = {size:,}: {_listed_kinds(shares)}."
     if len(found.sizes) > 1:
         text += f" At K = {found.sizes[0]:,}: {_listed_kinds(found.kinds[0])}."
     text += f" By the patches nearest to them, at K = {size:,}: {_listed_kinds(used)}."
-    return [text, f"How they were told apart: {RULE} The limits were chosen by eye."]
+    return [text, rule]
 
 
 def _listed_kinds(shares: dict[str, float]) -> str:
@@ -226,8 +233,8 @@ def _many_images(found: Findings) -> list[str]:
         return []
     text = (
         f"{count(rebuilt.images, f'{rebuilt.split} image')} together, rebuilt with"
-        f" K = {found.sizes[found.place]:,}, have an MSE of {number(rebuilt.mse)}, a PSNR of"
-        f" {number(rebuilt.psnr, 3)} dB."
+        f" K = {found.sizes[found.place]:,}, have an MSE of {number(rebuilt.mse)}"
+        + (f", a PSNR of {number(rebuilt.psnr, 3)} dB." if rebuilt.mse else ".")
     )
     classes = rebuilt.classes
     if classes and len(classes) > 1:

@@ -17,7 +17,11 @@ NAMELESS = 0.2  # share of the kind "other"
 def of_change(found: Findings) -> list[str]:
     """Few dictionaries, unfinished fits, centroids that nothing uses."""
     caveats, n = [], len(found.sizes)
-    if 1 < n < FEW_SIZES:
+    if n == 2 and found.exponent is not None:
+        caveats.append(
+            "There are only 2 dictionaries, so what a doubling brings is taken from a single step."
+        )
+    elif 2 < n < FEW_SIZES and found.exponent is not None:
         caveats.append(
             f"There are only {n} dictionaries, so the slope is that of a line through {n} points."
         )

@@ -7,6 +7,7 @@ import numpy as np
 import xarray
 
 from analysis.pixels import PixelScale
+from analysis.sampling import PatchSample
 from pipeline import MemoryOptions, NearestCentroids, RowBlocks, check_budget
 from storage import InputError, PatchStore
 from storage.sources import PIXEL_DTYPES
@@ -33,10 +34,10 @@ def coverage(
     Args:
         dictionary: a node of the tree that `open_dictionaries` returns, its Dataset, or centroids,
             (k, row, col[, channel]) or (k, d).
-        patches: a PatchStore, or an array of numpy, dask, zarr or xarray, (n, d) or (n, row, col
-            [, channel]), in the data set's own dtype.
+        patches: a PatchStore, a PatchSample, or an array of numpy, dask, zarr or xarray, (n, d) or
+            (n, row, col[, channel]), in the data set's own dtype.
         rows: the first so many alone; None: all. Rows of a store follow a permutation of the
-            images, so its first ones are a sample of them all.
+            images, so the first ones of many small images are a sample of them all.
         worst: how many of the patches that are farthest from any centroid to give.
         memory: cap on the resident memory of the process, as in "1GiB".
 
@@ -57,7 +58,9 @@ def coverage(
         raise InputError(f"the worst {worst} patches cannot be given: ask for 0 or more")
     centroids = _centroids_of(dictionary)
     flat = centroids.reshape(len(centroids), -1)
-    blocks = RowBlocks(patches, rows)
+    sample = patches if isinstance(patches, PatchSample) else None
+    known = patches if isinstance(patches, PatchStore) else sample
+    blocks = RowBlocks(patches if sample is None else sample.values, rows)
     dtype = np.dtype(patches.dtype)
     if dtype.name not in PIXEL_DTYPES:
         raise InputError(
@@ -70,8 +73,8 @@ def coverage(
         )
     cap = MemoryOptions.checked(memory=memory).memory
     check_budget(f"covering by K = {len(flat)}", _projected_bytes(len(flat), blocks), cap)
-    offsets = patches.offsets if isinstance(patches, PatchStore) else None
     nearest, wide = NearestCentroids(flat, blocks.dtype), flat.astype(np.float64)
+    offsets, order = (None, None) if known is None else (known.offsets, known.order)
     tally, hall, start = _Tally(PixelScale.of(dtype).largest), _Worst(worst, offsets), 0
     for block in blocks:
         labels = nearest.label(block)
@@ -80,9 +83,11 @@ def coverage(
         hall.add(start, block, labels, np.sqrt(squares / blocks.dim))
         start += len(block)
     found = tally.to_dataset(blocks.dim)
-    shape = patches.patch_shape if isinstance(patches, PatchStore) else centroids.shape[1:]
-    order = patches.order if isinstance(patches, PatchStore) else None
-    return found.assign(hall.variables(centroids, shape, blocks.dtype, order))
+    shape = centroids.shape[1:] if known is None else known.patch_shape
+    found = found.assign(hall.variables(centroids, shape, blocks.dtype, order))
+    if sample is not None:
+        found["worst_row"] = ("worst", sample.numbers[found["worst_row"].values])
+    return found
 
 
 def _centroids_of(dictionary: xarray.DataTree | xarray.Dataset | np.ndarray) -> np.ndarray:

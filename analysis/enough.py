@@ -48,10 +48,10 @@ def _reach(found: Findings) -> str:
 def _elbow(found: Findings) -> str:
     """Where the curve bends, by two methods, with their intervals."""
     if found.elbow is None:
-        dictionaries = count(len(found.sizes), "dictionary").replace("dictionarys", "dictionaries")
         return (
             "No elbow can be given: it takes at least three K, and a curve that sags below the"
-            f" straight line between its ends; this run has {dictionaries}."
+            " straight line between its ends; this run has"
+            f" {count(len(found.sizes), 'dictionary')}."
         )
     text = (
         "By the elbow, where the curve of the training MSE bends most, about"
@@ -101,8 +101,12 @@ def _gains(found: Findings) -> str:
         return (
             "But no number that was tried is enough in the sense that more would hardly help. At"
             f" the end of the range a doubling of K still takes away {percent(gains[-1])} of the"
-            f" {name} MSE, more than {limit}: an elbow marks where returns diminish, not where they"
-            " end."
+            f" {name} MSE, more than {limit}"
+            + (
+                "."
+                if found.elbow is None
+                else ": an elbow marks where returns diminish, not where they end."
+            )
         )
     end = (
         "and at the end of the range it adds to it: more centroids do harm there."

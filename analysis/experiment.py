@@ -87,7 +87,7 @@ class Experiment:
     @property
     def pixels(self) -> PixelScale:
         """Range and unit of the pixels."""
-        return PixelScale.of(np.dtype(self.facts["source"]["dtype"]))
+        return PixelScale.of_source(self.facts["source"])
 
     @property
     def splits(self) -> list[str]:

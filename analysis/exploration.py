@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import xarray
@@ -13,6 +12,7 @@ from analysis.experiment import Experiment
 from analysis.galleries import grid_shape
 from analysis.kinds import kinds_of
 from analysis.rebuilding import Rebuilder
+from analysis.sampling import evenly
 from analysis.sorting import sort_on_grid
 from storage import PatchStore
 
@@ -20,9 +20,6 @@ EXPLORED_BYTES = 8 << 20  # of arrays on the page; as text they take a third mor
 UNLABELLED = 10  # images shown of a split whose classes are unknown
 CROPPED_VALUES = 1 << 16  # of an image that is explored, at most
 NEAREST = 5  # neighbours of a centroid that are named
-
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -37,12 +34,6 @@ class Chosen:
     names: tuple[str, ...]
     indices: Mapping[str, Sequence[int]]
     images: Mapping[str, np.ndarray]
-
-
-def evenly(items: Sequence[Item], most: int) -> list[Item]:
-    """So many of the items at most, in even steps, the first and the last among them."""
-    places = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)
-    return [items[place] for place in places]
 
 
 def explored_sizes(experiment: Experiment, chosen: Chosen) -> list[int]:

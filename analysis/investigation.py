@@ -10,7 +10,6 @@ import xarray
 from analysis.curves import power_law
 from analysis.elbows import elbow, elbow_interval, two_lines
 from analysis.experiment import Experiment
-from analysis.exploration import evenly
 from analysis.findings import Findings, ImageFindings, RebuiltFindings
 from analysis.kinds import shares_of
 from analysis.measuring import measure_coverage, measure_scores
@@ -18,6 +17,7 @@ from analysis.paper.plates import Quantised, RebuiltRow
 from analysis.rebuilding import images_at_once
 from analysis.reconstruction import Rebuilt, rebuild
 from analysis.samples import draw_patches, quantise, sample_images, typical_image
+from analysis.sampling import evenly
 from analysis.scoring import by_class, overall
 from analysis.wording import SPLIT_NAMES
 from storage import PatchSpec

@@ -8,24 +8,28 @@ import xarray
 
 from analysis.covering import coverage
 from analysis.experiment import Experiment
+from analysis.sampling import sample_patches
 from analysis.scoring import reconstruction_scores
 from storage import group_name
 
-COVERED_ROWS = 1 << 15  # of a store, whose first rows are a sample of its images
+COVERED_ROWS = 1 << 15  # of a store, at most
+COVERED_VALUES = 1 << 23  # of these rows together, at most
 SCORED_VALUES = 1 << 23  # of training images, where there are no others; 10,699 of 28×28 pixels
 
 
 def measure_coverage(experiment: Experiment, memory: int) -> dict[int, xarray.Dataset]:
-    """`coverage` of the first COVERED_ROWS held-out patches by each dictionary, by K ascending.
+    """`coverage` of COVERED_ROWS random held-out patches by each dictionary, by K ascending.
 
-    Of training patches where nothing is held out; `split` among the attributes says which.
+    Of fewer where these are more than COVERED_VALUES together; of training patches where nothing
+    is held out; `split` among the attributes says which.
     memory: cap in bytes.
     """
     split = experiment.splits[-1]
     store = experiment.store(split)
+    sample = sample_patches(store, max(1, min(COVERED_ROWS, COVERED_VALUES // store.dim)))
     found = {}
     for k in experiment.sizes:
-        by_k = coverage(experiment.centroids(k), store, rows=COVERED_ROWS, memory=memory)
+        by_k = coverage(experiment.centroids(k), sample, memory=memory)
         found[k] = by_k.assign_attrs(split=split, k=k)
     return found
 

@@ -1,6 +1,8 @@
 """Pixel levels as people see them: grey or colour on a fixed scale, and the words for it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray
@@ -18,11 +20,19 @@ class PixelScale:
     level: str
 
     @classmethod
-    def of(cls, dtype: np.dtype) -> "PixelScale":
-        """Integers reach from 0 to the largest of their type, floats from 0 to 1."""
+    def of(cls, dtype: np.dtype, *, colour: bool = False) -> "PixelScale":
+        """Integers reach from 0 to the largest of their type, floats from 0 to 1.
+
+        Only whole levels of a single channel are called grey.
+        """
         if dtype.kind == "f":
             return cls(1.0, "pixel levels")
-        return cls(float(np.iinfo(dtype).max), "grey levels")
+        return cls(float(np.iinfo(dtype).max), "pixel levels" if colour else "grey levels")
+
+    @classmethod
+    def of_source(cls, source: Mapping[str, Any]) -> "PixelScale":
+        """The scale of an image source as stores describe it, with its dtype and image_shape."""
+        return cls.of(np.dtype(source["dtype"]), colour=len(source.get("image_shape", ())) > 2)
 
     @property
     def unit(self) -> str:
@@ -42,9 +52,7 @@ def stored_scale(dictionaries: xarray.DataTree | xarray.Dataset) -> PixelScale |
     """
     tree = isinstance(dictionaries, xarray.DataTree)
     attributes = dictionaries.root.attrs if tree else dictionaries.attrs
-    return (
-        PixelScale.of(np.dtype(attributes["source"]["dtype"])) if "source" in attributes else None
-    )
+    return PixelScale.of_source(attributes["source"]) if "source" in attributes else None
 
 
 def shades(pixels: np.ndarray, largest: float) -> np.ndarray:

@@ -73,7 +73,7 @@ def report_experiment(
     from analysis.answers import answers
     from analysis.experiment import open_experiment
     from analysis.exploration import choose_images
-    from analysis.investigation import SHOWN_SIZES, investigate
+    from analysis.investigation import investigate
     from analysis.page.document import render
     from analysis.page.interaction import interactive_parts
     from analysis.paper.figures import draw_figures
@@ -81,9 +81,7 @@ def report_experiment(
 
     experiment = open_experiment(folder, data)
     found, material = investigate(experiment, memory)
-    check_budget(
-        "drawing the figures", drawing_bytes(min(SHOWN_SIZES, len(experiment.sizes))), memory
-    )
+    check_budget("drawing the figures", drawing_bytes(len(material.quantised)), memory)
     figures = draw_figures(experiment, found, material)
     names = [figure.name for figure in figures]
     chosen = choose_images(experiment)
@@ -100,7 +98,7 @@ def report_experiment(
 
 
 def drawing_bytes(sizes: int) -> int:
-    """What drawing the figures takes at most that show so many dictionaries, in bytes."""
+    """What drawing the figures takes at most, with patches for so many K, in bytes."""
     return max(DRAWING_BYTES, DRAWING_BYTES_OF_SIZE * sizes)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from analysis.paper.plates import Quantised
+from analysis.sampling import sample_patches
 from pipeline import assign
 from storage import ImageSource, PatchStore
 
@@ -11,17 +12,13 @@ SHOWN_IMAGES = 10
 
 
 def draw_patches(store: PatchStore, seed: int = 0) -> np.ndarray:
-    """Random patches of the store's first chunk.
+    """Random patches of a store, in random order.
 
-    The rows follow a permutation of the images, so the first chunk is a sample of them all.
     Returns: (SHOWN_PATCHES, *patch_shape) of the store's dtype, fewer where there are fewer.
     Memory: one chunk.
     """
-    rows = store.read_chunk(0)
-    chosen = np.random.default_rng(seed).choice(
-        len(rows), min(SHOWN_PATCHES, len(rows)), replace=False
-    )
-    return rows[chosen].reshape(-1, *store.patch_shape)
+    values = sample_patches(store, SHOWN_PATCHES, seed).values
+    return np.random.default_rng(seed).permutation(values).reshape(-1, *store.patch_shape)
 
 
 def quantise(patches: np.ndarray, centroids: np.ndarray) -> Quantised:

@@ -21,12 +21,18 @@ def number(value: float, digits: int = 4) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def compact(value: float, digits: int = 3) -> str:
+    """A number that names a curve: as `number`, without zeros at the end of its decimals."""
+    text = number(value, digits)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def percent(share: float) -> str:
     """A share in per cent: one decimal, two below one per cent, none for 0 and 100."""
     if not math.isfinite(share):
         return "–"
-    if share in (0, 1):
-        return f"{100 * share:.0f} %"
+    if share == 1 or abs(share) < 0.00005:  # which may be less than nothing by rounding
+        return f"{100 * abs(share):.0f} %"
     return f"{100 * share:.{2 if abs(share) < 0.01 else 1}f} %"
 
 
@@ -45,8 +51,14 @@ def listed(items: Sequence[object], most: int = 8) -> str:
 
 
 def count(n: int, noun: str) -> str:
-    """A number with its noun, as in 1 image or 1,500 images."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+    """A number with its noun, as in 1 image or 1,500 images, 2 patches, 2 dictionaries."""
+    if n != 1:
+        noun = (
+            f"{noun[:-1]}ies"
+            if noun.endswith("y")
+            else noun + ("es" if noun.endswith("ch") else "s")
+        )
+    return f"{n:,} {noun}"
 
 
 def signed(value: float) -> str:

@@ -149,6 +149,7 @@ def _room_on(out: Path) -> Iterator[None]:
 def status(out: Path, as_json: bool) -> None:
     """List the patch stores and experiments under OUT."""
     from pipeline.inventory import take_inventory
+    from pipeline.progress import rounded
 
     result = take_inventory(out)
     lines = [f"{s['rows']:>12,} rows  {s['store']}" for s in result["stores"]]
@@ -158,8 +159,8 @@ def status(out: Path, as_json: bool) -> None:
         sizes = ", ".join(str(entry["k"]) for entry in experiment["dictionaries"])
         lines.append(f"{experiment['experiment']}: K = {sizes or 'none yet'}")
         lines += [
-            f"   unfinished  K = {fit['k']} after {fit['passes']} passes, MSE {fit['mse']:.2f}:"
-            " the same sweep goes on"
+            f"   unfinished  K = {fit['k']} after {fit['passes']} passes,"
+            f" MSE {rounded(fit['mse'])}: the same sweep goes on"
             for fit in experiment["unfinished"]
         ]
     show(result, as_json, "\n".join(lines) or f"nothing under {out} yet: run sweep")
@@ -189,11 +190,13 @@ def show(result: dict[str, Any], as_json: bool, text: str) -> None:
 
 
 def _table(entries: list[dict[str, Any]]) -> str:
+    from pipeline.progress import rounded
+
     lines = [f"{'K':>6} {'MSE':>10} {'held-out':>10} {'live':>6} {'passes':>7} {'seconds':>9}"]
     for entry in entries:
-        heldout = "–" if entry["heldout_mse"] is None else f"{entry['heldout_mse']:.2f}"
+        heldout = "–" if entry["heldout_mse"] is None else rounded(entry["heldout_mse"])
         lines.append(
-            f"{entry['k']:>6} {entry['mse']:>10.2f} {heldout:>10} {entry['live']:>6}"
+            f"{entry['k']:>6} {rounded(entry['mse']):>10} {heldout:>10} {entry['live']:>6}"
             f" {entry['passes']:>7} {entry['seconds']:>9.1f}" + ("  reused" * entry["reused"])
         )
     return "\n".join(lines)

@@ -248,7 +248,8 @@ class _Work:
             windows = len(images) * math.prod(spec.grid(*images.shape[1:3]))
             raise InputError(
                 f"threshold {spec.threshold} keeps none of the {windows} patches of"
-                f" {self.source['name']} {name}: use a lower one"
+                f" {self.source['name']} {name}: use "
+                + ("a lower one" if spec.threshold else "other images, for all patches are blank")
             )
         order = np.random.default_rng(spec.seed).permutation(len(images)).astype(np.int64)
         offsets = np.zeros(len(images) + 1, np.int64)

@@ -11,6 +11,11 @@ from tqdm import tqdm
 LINE_INTERVAL = 5.0  # seconds between plain lines
 
 
+def rounded(mse: float) -> str:
+    """An MSE for people: two decimals, and where they are not enough four significant digits."""
+    return f"{mse:.2f}" if mse >= 100 or mse == 0 else f"{mse:.4g}"
+
+
 class Progress(Protocol):
     """What a long step reports to."""
 

@@ -17,7 +17,7 @@ from pipeline.locking import sole
 from pipeline.machine import device_name, machine, versions
 from pipeline.memory import in_words, peak_resident
 from pipeline.passes import Fit, mean_squared_error
-from pipeline.progress import Progress, SilentProgress
+from pipeline.progress import Progress, SilentProgress, rounded
 from pipeline.scheduling import Scheduler
 from pipeline.seeding import require_distinct
 from pipeline.streaming import StoreSource
@@ -207,8 +207,8 @@ def _learn(
         progress.finish()
         heldout_mse = mean_squared_error(sums.sse(fit.centroids), sums)
     progress.note(
-        f"K={k}: MSE {fit.mse:.2f}"
-        + ("" if heldout_mse is None else f", held-out {heldout_mse:.2f}")
+        f"K={k}: MSE {rounded(fit.mse)}"
+        + ("" if heldout_mse is None else f", held-out {rounded(heldout_mse)}")
         + f", {len(fit.history.rows)} passes, {seconds:.1f} s"
         + ("" if fit.converged else " (stopped at max-iter)")
     )

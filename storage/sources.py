@@ -99,7 +99,7 @@ def splits_of(dataset: str) -> tuple[str, ...]:
     return SPLITS if dataset in DATASETS else SPLITS[:1]
 
 
-def open_images(dataset: str, split: str = "train", data_dir: Path = Path("data")) -> ImageSource:
+def open_images(dataset: str, split: str = "train", data_dir: str | Path = "data") -> ImageSource:
     """Open the images of a data set, downloading them to `data_dir` if need be.
 
     Args:
@@ -117,7 +117,7 @@ def open_images(dataset: str, split: str = "train", data_dir: Path = Path("data"
     if dataset == "digits":
         return ImageSource(dataset, split, _digits(split))
     if dataset in DATASETS:
-        path = find_or_fetch(IMAGE_FILES[dataset, split], dataset, data_dir)
+        path = find_or_fetch(IMAGE_FILES[dataset, split], dataset, Path(data_dir))
         return ImageSource(dataset, split, _checked(read_idx(path), path))
     path = Path(dataset)
     try:
@@ -134,7 +134,7 @@ def open_images(dataset: str, split: str = "train", data_dir: Path = Path("data"
 
 
 def open_labels(
-    dataset: str, split: str = "train", data_dir: Path = Path("data"), *, rounds: int = ROUNDS
+    dataset: str, split: str = "train", data_dir: str | Path = "data", *, rounds: int = ROUNDS
 ) -> np.ndarray | None:
     """The class of each image of a data set, in the order of `open_images`.
 
@@ -155,7 +155,7 @@ def open_labels(
         return _part(load_digits().target.astype(np.int64), split)
     if dataset not in DATASETS:
         return None
-    path = find_or_fetch(LABEL_FILES[dataset, split], dataset, data_dir, rounds=rounds)
+    path = find_or_fetch(LABEL_FILES[dataset, split], dataset, Path(data_dir), rounds=rounds)
     labels, names = read_idx(path), CLASS_NAMES[dataset]
     if labels.ndim != 1 or labels.dtype.kind not in "ui":
         raise InputError(

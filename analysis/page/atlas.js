@@ -40,9 +40,12 @@ function show(atom) {
   const total = one.count.reduce((sum, count) => sum + count, 0)
   const distances = Array.from(part(one.distance, atom * nearest, nearest))
   words.text = `Centroid <b>${atom}</b>, ${kinds[one.kind[atom]]}: nearest to ` +
-    `<b>${number(one.count[atom], 9)}</b> patches (${percent(one.count[atom] / total)}), ` +
+    `<b>${counted(one.count[atom], "patch")}</b> (${percent(one.count[atom] / total)}), ` +
     `${percent(one.sse_share[atom])} of the SSE.` +
-    (nearest ? ` Its nearest neighbours are ${distances.map((d) => number(d, 3)).join(", ")} ${level} away.` : "")
+    (nearest
+      ? ` Euclidean distance to its neighbours, over all values of a patch: ` +
+        `${distances.map((d) => number(d, 3)).join(", ")} ${level}.`
+      : "")
 }
 
 if (cb_obj == controls.atom) {

@@ -1,5 +1,6 @@
 """Curves that answer the pointer with their numbers; each panel as in the paper's figure."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from bokeh.models import (
     BoxAnnotation,
     ColumnDataSource,
     CustomJSTickFormatter,
+    FixedTicker,
     GlyphRenderer,
     HoverTool,
     LogTicker,
@@ -15,18 +17,18 @@ from bokeh.models import (
 from bokeh.palettes import Viridis256
 from bokeh.plotting import figure
 
-from analysis.exploration import evenly
 from analysis.page.widgets import MARK, SOFT
+from analysis.sampling import evenly
 
 # After Okabe and Ito, told apart by colour-blind readers, on light and on dark
 COLOURS = ("#1a86c7", "#e0641b", "#0ea37a", "#c66fa3", "#b8860b", "#6aaede", "#8c8f94", "#8067c9")
-SHADES = Viridis256[30:230]  # seen on light and on dark
+SHADES = Viridis256[80:215]  # the darkest are not seen on dark, the lightest not on light
 DASHES = ("solid", "dashed", "dotdash", "dotted")
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star", "plus")
 HEIGHT = 300
 MOST_CURVES = 6  # that are told apart by shades
 MOST_POINTS = 120  # of a curve that is not over K
-_THOUSANDS = "return Number(tick.toPrecision(6)).toLocaleString('en')"
+_PLAIN = "return tick.toLocaleString('en', {maximumSignificantDigits: 6})"
 _NAMES = ".bk-label { color: var(--ink) !important; }"
 _STYLE = ":host { touch-action: pan-y pinch-zoom; }"
 
@@ -53,6 +55,8 @@ def over_k(
     lines: name -> value at each K. form: of the values, in numeral.js' notation.
     """
     plot = _plot(name, Axis("centroids K", log), y)
+    if log:
+        _mark_steps(plot, k)
     columns = {"k": k, "x": k.astype(float)}
     columns |= {f"y{at}": values for at, values in enumerate(lines.values())}
     source = ColumnDataSource(columns, name=name)
@@ -83,6 +87,27 @@ def points(
     return plot
 
 
+def digits_form(value: float, digits: int = 4) -> str:
+    """numeral.js' notation that shows so many significant digits of a number, as in 0,0.[00].
+
+    At least two decimals: in brackets they are shown only where they are not zero.
+    """
+    decimals = digits - 1 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"0,0.[{'0' * max(2, decimals)}]"
+
+
+def _mark_steps(plot: figure, x: np.ndarray) -> None:
+    """Ticks on a logarithmic axis where there is room: at 1, 2 and 5, over long ranges 1 alone."""
+    lowest, highest = float(np.min(x)), float(np.max(x))
+    decades = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
+    mantissas = (1, 2, 5) if highest < 1000 * lowest else (1,)
+    steps = [10.0**decade * mantissa for decade in decades for mantissa in mantissas]
+    within = [step for step in steps if lowest <= step <= highest]
+    plot.xaxis.ticker = plot.xgrid.ticker = FixedTicker(
+        ticks=within if len(within) > 1 else sorted({lowest, highest})
+    )
+
+
 def _line(
     plot: figure, at: int, label: str, x: str, y: str, source: ColumnDataSource
 ) -> GlyphRenderer:
@@ -99,12 +124,15 @@ def by_size(
     """A curve for each K, or for some where they are many; curves: K -> (x, y)."""
     plot = _plot(name, x, y)
     chosen = evenly(list(curves), MOST_CURVES)
+    if x.log:
+        _mark_steps(plot, np.concatenate([across for across, _ in curves.values()]))
+    x_form = digits_form(max(float(np.max(across)) for across, _ in curves.values()))
     for k, shade in zip(chosen, evenly(SHADES, len(chosen)), strict=True):
         across, up = (np.array(evenly(list(values), MOST_POINTS)) for values in curves[k])
         source = ColumnDataSource({"x": across, "y": up, "k": np.full(len(up), k)})
         style = {"line_color": shade, "line_width": 2, "legend_label": f"K = {k:,}"}
         line = plot.line("x", "y", source=source, **style)
-        tips = [("K", "@k{0,0}"), (x.label, "@x{0,0.[00]}"), (y.label, f"@y{{{form}}}")]
+        tips = [("K", "@k{0,0}"), (x.label, f"@x{{{x_form}}}"), (y.label, f"@y{{{form}}}")]
         plot.add_tools(HoverTool(renderers=[line], tooltips=tips, line_policy="nearest"))
     _name_curves(plot, len(chosen))
     return plot
@@ -145,7 +173,7 @@ def _plot(name: str, x: Axis, y: Axis) -> figure:
         **spans,
     )
     for axis, values in ((plot.xaxis, x), (plot.yaxis, y)):
-        axis.formatter = CustomJSTickFormatter(code=_THOUSANDS)
+        axis.formatter = CustomJSTickFormatter(code=_PLAIN)
         axis.axis_label_text_font_style = "normal"
         if values.log:
             axis.ticker = LogTicker(mantissas=[1, 2, 5], num_minor_ticks=0)

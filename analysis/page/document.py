@@ -76,7 +76,7 @@ def render(
 def _lead(experiment: Experiment, found: Findings) -> str:
     images = experiment.facts["source"]["images"]
     return (
-        f"{found.patches:,} patches of {images:,} images, summed up by"
+        f"{count(found.patches, 'patch')} of {count(images, 'image')}, summed up by"
         f" {listed(found.sizes)} centroid{'' if found.sizes == [1] else 's'}."
     )
 
@@ -85,18 +85,26 @@ def _explained(experiment: Experiment, chosen: Chosen) -> str:
     """What the images of the explorer are, and what of them is shown."""
     why = [experiment.why_unlabelled(split) for split in experiment.splits]
     if any(why):
-        reason = next(reason for reason in why if reason)
+        # The line on classes that could not be fetched is for who can mend it, not for readers.
+        reason = (
+            next(filter(None, why))
+            if experiment.class_names is None
+            else "their classes were not at hand"
+        )
         origin = f"The images were drawn at random, because {reason}."
     else:
         origin = (
             "Of each class it is the image whose number of kept patches is the median of its class."
         )
-    height, width = next(iter(chosen.images.values())).shape[1:3]
-    if (height, width) != experiment.image_shape[:2]:
-        origin += f" Of each the middle {height}×{width} pixels are shown, and told of, alone."
-    known, shown = len(experiment.sizes), len(explored_sizes(experiment, chosen))
-    if shown < known:
-        origin += f" Of the {known:,} K {shown:,} are here, in even steps."
+    shown, whole = next(iter(chosen.images.values())).shape[1:3], experiment.image_shape[:2]
+    if shown != whole:
+        origin += (
+            f" Of each the middle is shown, and told of alone: {shown[0]}×{shown[1]} of"
+            f" {whole[0]}×{whole[1]} pixels."
+        )
+    known, here = len(experiment.sizes), len(explored_sizes(experiment, chosen))
+    if here < known:
+        origin += f" Of the {known:,} K {here:,} are here, in even steps."
     return (
         f"{origin} Each kept patch is replaced by its nearest centroid; where patches overlap their"
         " mean is taken. In the error map blue is too dark and orange too bright, on one scale for"

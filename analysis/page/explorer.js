@@ -65,7 +65,7 @@ if (!moved && !typed) {
   const name = controls.split.labels[controls.split.active]
   words.score.text = `<b>K = ${number(sizes[size], 9)}</b> · MSE <b>${number(mse)}</b> ${data.unit} · ` +
     `PSNR <b>${psnr}</b> · ${name} ${number(data.index[image], 9)}, ` +
-    `${number(data.patches[version], 9)} patches from ${number(data.distinct[version], 9)} centroids`
+    `${counted(data.patches[version], "patch")} from ${counted(data.distinct[version], "centroid")}`
 }
 
 // The centroids that lie on the pixel, or on any: how often, and the level each puts there.
@@ -132,7 +132,7 @@ if (pixel) {
     is += rebuilt[at * channels + channel] / channels
   }
   words["made-words"].text = `Row ${pixel.row}, column ${pixel.col}: ` + (total
-    ? `the mean of ${total} patches from ${ranked.length} centroids gives <b>${number(is)}</b> for ${number(was)}.`
+    ? `the mean of ${counted(total, "patch")} from ${counted(ranked.length, "centroid")} gives <b>${number(is)}</b> for ${number(was)}.`
     : `no kept patch lies here, so it stays 0 (${number(was)} in the original).`) +
     (state.kept ? " Click again to let go." : " Click to keep it.") + more
   marks.data = {

@@ -9,10 +9,11 @@ from bokeh.plotting import figure
 
 from analysis.curves import BIT, decibels_per_bit, power_law
 from analysis.experiment import Experiment
-from analysis.exploration import evenly
 from analysis.findings import Findings
 from analysis.kinds import centroid_kinds
-from analysis.page.charts import Axis, by_size, guide, mark_elbow, over_k, points
+from analysis.page.charts import Axis, by_size, digits_form, guide, mark_elbow, over_k, points
+from analysis.sampling import evenly
+from analysis.wording import compact
 
 RANKS = 150  # of a curve of ranked use
 LEVELS = 5  # errors whose shares are drawn against K
@@ -43,7 +44,7 @@ def _mse(experiment: Experiment, found: Findings) -> list[figure]:
         lines["held out"] = curve["heldout_mse"].values
     largest = max(float(np.max(values)) for values in lines.values())
     smallest = min(float(np.min(values)) for values in lines.values())
-    label, k, form = f"MSE ({found.pixels.unit})", curve["k"].values, "0,0.[0000]"
+    label, k, form = f"MSE ({found.pixels.unit})", curve["k"].values, digits_form(smallest, 5)
     span = (0, 1.05 * largest) if largest else None
     linear = over_k("mse", lines, k, Axis(label, span=span), form, log=False)
     logarithmic = over_k("mse-log", lines, k, Axis(label, log=smallest > 0), form)
@@ -120,7 +121,7 @@ def _within(coverage: Mapping[int, xarray.Dataset], found: Findings) -> list[fig
     share = Axis("patches within ε (%)", span=(0, 104))
     curves = {k: (epsilon[:stop], row[:stop]) for k, row in zip(sizes, shares, strict=True)}
     chosen = evenly(list(range(stop)), LEVELS + 2)[1:-1]
-    lines = {f"ε = {epsilon[at]:.3g}": shares[:, at] for at in chosen}
+    lines = {f"ε = {compact(epsilon[at])}": shares[:, at] for at in chosen}
     return [
         by_size("within", curves, Axis(level), share, "0.0"),
         over_k("within-k", lines, np.array(sizes), share, "0.0"),

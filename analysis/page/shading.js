@@ -29,6 +29,11 @@ function number(value, digits = 4) {
   return value.toLocaleString("en", {maximumSignificantDigits: digits})
 }
 
+function counted(n, noun) {
+  const ending = n == 1 ? "" : noun.endsWith("ch") ? "es" : "s"
+  return `${number(n, 15)} ${noun}${ending}`
+}
+
 function percent(share) {
   return `${number(100 * share, share < 0.0995 ? 2 : 3)}\u00a0%`
 }

@@ -49,9 +49,9 @@ def sample_images(experiment: Experiment, found: Findings, material: Material) -
 def patches_and_centroids(found: Findings, material: Material) -> ReportFigure:
     """Some patches, each above its nearest centroid, for every K."""
     caption = (
-        f"The same random training patches ({found.patch} pixels) for each K in the upper row, and"
+        f"The same random training patches ({found.patch} pixels) for"
+        f" {_drawn(found, len(material.quantised), 'each K')} in the upper row, and"
         " below each its nearest centroid with the centroid's index in its dictionary."
-        f"{_some(found, material)}"
     )
     figure = patch_plate(material.patches, material.quantised, found.pixels)
     axes = AXES[: material.patches.ndim - 1]
@@ -76,11 +76,11 @@ def worst_patches(found: Findings, material: Material) -> ReportFigure:
     k = found.sizes[found.place]
     coverage = material.coverage[k]
     level = found.pixels.level
+    centroids = "the only centroid" if k == 1 else f"any of the {k:,} centroids"
     caption = (
-        f"Of {int(coverage['rows']):,} {found.unseen} patches those farthest from any of the"
-        f" {k:,} centroids, the worst first and at most one of an image: the patch, its nearest"
-        f" centroid, the root mean squared error per pixel (RMSE, {level}), and the number of the"
-        " image."
+        f"Of {int(coverage['rows']):,} {found.unseen} patches those farthest from {centroids}, the"
+        " worst first and at most one of an image: the patch, its nearest centroid, the root mean"
+        f" squared error per pixel (RMSE, {level}), and the number of the image."
     )
     values = coverage[
         ["worst_image", "worst_rmse", "worst_index", "worst_patch", "worst_centroid"]
@@ -133,10 +133,13 @@ def galleries(experiment: Experiment, found: Findings) -> list[ReportFigure]:
         sizes.pop("smallest")
     figures = []
     for word, k in sizes.items():
+        which = word if len(sizes) > 1 else "only"
         caption = (
-            f"The {count(k, 'centroid')} of the {word if len(sizes) > 1 else 'only'} dictionary,"
-            f" {found.patch} pixels each, placed so that neighbours look alike (linear assignment"
-            " sorting, Barthel et al. 2023). The thin blue lines only part them."
+            f"The {count(k, 'centroid')} of the {which} dictionary, {found.patch} pixels each,"
+            " placed so that neighbours look alike (linear assignment sorting, Barthel et al."
+            " 2023). The thin blue lines only part them."
+            if k > 1
+            else f"The only centroid of the {which} dictionary, {found.patch} pixels."
         )
         figure, order = gallery_plate(experiment.centroids(k), found.pixels)
         title = f"All centroids of K = {k:,}."
@@ -171,11 +174,11 @@ def rebuilt_images(found: Findings, material: Material) -> ReportFigure:
         "Each kept patch is replaced by its nearest centroid; where patches overlap, their mean is"
         " taken; pixels that no kept patch covers stay zero. Of each split the first image with the"
         f" median number of kept patches. The MSE is over all pixels, in {found.pixels.unit}."
-        f"{_some(found, material)}"
     )
     splits = " and ".join(f"a {name}" for name in material.samples)
     figure = rebuilt_plate(material.rebuilt, found.pixels)
-    title = f"{splits.capitalize()} image rebuilt at each K."
+    title = f"{splits.capitalize()} image rebuilt at"
+    title += f" {_drawn(found, len(material.rebuilt[0].versions), 'every K')}."
     lines = [
         (row.title, k, mse) for row in material.rebuilt for k, (_, mse) in row.versions.items()
     ]
@@ -184,10 +187,9 @@ def rebuilt_images(found: Findings, material: Material) -> ReportFigure:
     return entry("rebuilt", "composition", title, caption, figure, csv)
 
 
-def _some(found: Findings, material: Material) -> str:
-    """Which K are shown, where not all are."""
-    shown, known = len(material.quantised), len(found.sizes)
-    return "" if shown == known else f" Of the {known:,} K {shown}, in even steps, are shown."
+def _drawn(found: Findings, sizes: int, every: str) -> str:
+    """For how many K a figure has a part; every: the words for all of them."""
+    return every if sizes == len(found.sizes) else f"{sizes} of the {len(found.sizes)} K"
 
 
 def _scale_note(found: Findings) -> str:

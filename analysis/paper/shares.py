@@ -18,6 +18,7 @@ from analysis.paper.axes import (
 )
 from analysis.paper.drawing import OKABE_ITO, new_figure
 from analysis.pixels import PixelScale
+from analysis.wording import compact
 
 _MARKERS, _DASHES = "osD^vPX*", ("-", "--", "-.", ":")
 _CURVES = 6  # of the shares within an error: as many K
@@ -123,7 +124,7 @@ def within_figure(coverage: Mapping[int, xarray.Dataset], pixels: PixelScale) ->
     right.set_ylim(0, 104)
     right.set_ylabel("per cent of the patches within ε")
     name_panel(right, "b", "within an error, against K")
-    names = [f"ε = {epsilon[level]:.3g}" for level in levels]
+    names = [f"ε = {compact(epsilon[level])}" for level in levels]
     _name_lines(right, names, shares[:, levels].T, styles, height)
     return figure
 

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,16 @@ from analysis.findings import Findings, ImageFindings, RebuiltFindings
 from analysis.investigation import with_coverage, with_scores
 from analysis.kinds import KINDS
 from analysis.pixels import PixelScale
-from analysis.wording import listed, number, percent, round_percent, signed, unbroken
+from analysis.wording import (
+    compact,
+    count,
+    listed,
+    number,
+    percent,
+    round_percent,
+    signed,
+    unbroken,
+)
 
 EVEN = dict.fromkeys(KINDS, 1 / len(KINDS))
 EDGES = dict.fromkeys(KINDS, 0.0) | {"flat": 0.1, "edge": 0.625, "stroke": 0.2, "other": 0.075}
@@ -340,13 +350,66 @@ def test_one_dictionary_is_told_without_a_curve() -> None:
 def test_one_centroid_is_the_mean_patch() -> None:
     one = replace(BARE, sizes=[1], mse=[3000.0], live=[1], elbow=None, exponent=None)
     assert "Its one centroid is the mean patch" in text(one, CHANGE)
-    assert text(one, NATURE).startswith("The 1 centroid is of the kind ")
+    assert "of K = 1 centroid, with" in text(one, CHANGE)
+    assert text(one, NATURE).startswith("The only centroid, the mean patch, is of the kind “")
+
+
+def test_patches_that_are_all_alike_are_rebuilt_exactly() -> None:
+    """No variance and no error, so neither a share explained nor a PSNR."""
+    alike = replace(
+        BARE,
+        sizes=[1],
+        mse=[0.0],
+        heldout=None,
+        live=[1],
+        elbow=None,
+        exponent=None,
+        variance=0.0,
+        rebuilt=replace(REBUILT, mse=0.0, psnr=math.inf, classes=None),
+    )
+    assert "K = 1 every patch is one of the centroids, so it is rebuilt" in text(alike, QUALITY)
+    assert text(alike, COMPOSITION).endswith("rebuilt with K = 1, have an MSE of 0.")
+    assert not any("–" in text(alike, question) for question in range(5))
+
+
+def test_two_dictionaries_are_one_step() -> None:
+    two = replace(BARE, sizes=[10, 50], mse=[300.0, 200.0], heldout=None, live=[10, 50], elbow=None)
+    assert "slope" not in text(two, CHANGE) + caveats(two, CHANGE)
+    assert "taken from a single step" in caveats(two, CHANGE)
+    three = replace(two, sizes=[10, 20, 50], mse=[300.0, 250.0, 200.0], live=[10, 20, 50])
+    assert "slope" in caveats(three, CHANGE)
+    assert "an elbow marks" not in text(two, COVERAGE)
 
 
 def test_no_error_at_all_is_told() -> None:
     exact = replace(FOUND, mse=[0.0] * 6, heldout=[0.0] * 6, exponent=None, elbow=None)
     assert "every patch is a centroid" in text(exact, COVERAGE)
-    assert "off by 0 grey levels" in text(exact, QUALITY)
+    assert "every patch is one of the centroids" in text(exact, QUALITY)
+
+
+def test_nouns_follow_their_numbers() -> None:
+    told = [count(n, noun) for noun in ("image", "patch", "dictionary") for n in (1, 1200)]
+    assert told == [
+        "1 image",
+        "1,200 images",
+        "1 patch",
+        "1,200 patches",
+        "1 dictionary",
+        "1,200 dictionaries",
+    ]
+
+
+def test_names_of_curves_are_short() -> None:
+    levels = (16.0, 47.25, 6425.3, 2060.0, 0.0980, 0)
+    assert [compact(level) for level in levels] == ["16", "47.2", "6,425", "2,060", "0.098", "0"]
+
+
+def test_only_whole_levels_of_one_channel_are_grey() -> None:
+    def level(dtype: str, *shape: int) -> str:
+        return PixelScale.of_source({"dtype": dtype, "image_shape": shape}).level
+
+    assert level("uint16", 9, 9) == "grey levels"
+    assert level("uint8", 9, 9, 3) == level("float32", 9, 9) == "pixel levels"
 
 
 def test_no_training_error_alone_is_learning_by_heart() -> None:
@@ -367,6 +430,7 @@ def test_numbers_in_sentences() -> None:
     ]
     assert [percent(share) for share in (0.5, 0.0051, 0, 1)] == ["50.0 %", "0.51 %", "0 %", "100 %"]
     assert percent(float("nan")) == "–"
+    assert percent(-1e-9) == "0 %"
     assert [round_percent(share) for share in (0.9, 0.05, 0.025)] == ["90 %", "5 %", "2.5 %"]
     assert signed(-0.3171) == "−0.317"
     assert listed([1000]) == "1,000"

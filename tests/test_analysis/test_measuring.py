@@ -9,6 +9,7 @@ from analysis import coverage, measuring, reconstruction_scores
 from analysis import experiment as experiments
 from analysis.experiment import Experiment, open_experiment
 from analysis.investigation import investigate
+from analysis.sampling import sample_patches
 from pipeline import SweepOptions, sweep
 from storage import InputError, MemoryBudgetError, open_labels
 
@@ -29,16 +30,18 @@ def strokes_experiment(strokes_file: Path, tmp_path: Path) -> Experiment:
     return open_experiment(Path(sweep(options)["experiment"]))
 
 
-def test_every_dictionary_covers_the_first_held_out_patches(
-    digits: Experiment, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("rows", "values"), [(1000, 10**9), (10**9, 25_024)])
+def test_every_dictionary_covers_the_same_held_out_patches(
+    digits: Experiment, rows: int, values: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measuring, "COVERED_ROWS", 1000)
+    monkeypatch.setattr(measuring, "COVERED_ROWS", rows)
+    monkeypatch.setattr(measuring, "COVERED_VALUES", values)
     found = measuring.measure_coverage(digits, CAP)
     assert list(found) == [2, 4, 8, 30]
     store = digits.store("test")
     for k, one in found.items():
         assert (one.attrs["split"], one.attrs["k"], int(one["rows"])) == ("test", k, 1000)
-        expected = coverage(digits.nodes[k], store, rows=1000)
+        expected = coverage(digits.nodes[k], sample_patches(store, 1000))
         np.testing.assert_array_equal(one["within"], expected["within"])
 
 

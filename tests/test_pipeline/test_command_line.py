@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from pipeline import SweepOptions
+from pipeline.progress import rounded
 from storage import open_patches
 
 SWEEP = ["sweep", "--k", "2,4", "--max-iter", "2"]
@@ -207,6 +208,14 @@ def test_a_signal_ends_with_one_line_and_the_same_command_goes_on(
     again = run(*arguments, cwd=tmp_path)
     assert "K=900 goes on after pass" in again.stderr
     assert "reused" in again.stdout.splitlines()[-2]
+
+
+@pytest.mark.parametrize(
+    ("mse", "told"),
+    [(6537247.17, "6537247.17"), (1703.987, "1703.99"), (0.00125123, "0.001251"), (0, "0.00")],
+)
+def test_an_mse_of_any_size_is_told(mse: float, told: str) -> None:
+    assert rounded(mse) == told
 
 
 def test_plain_progress_has_rate_and_time_left() -> None:

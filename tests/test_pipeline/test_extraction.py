@@ -222,6 +222,13 @@ def test_nothing_is_written_when_nothing_is_kept(strokes_file: Path, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
+def test_blank_images_are_called_so(tmp_path: Path) -> None:
+    np.save(tmp_path / "blank.npy", np.zeros((3, 12, 10), np.uint8))
+    extraction = Extraction(str(tmp_path / "blank.npy"), "train", tmp_path, PatchSpec(5, 5))
+    with pytest.raises(InputError, match="use other images, for all patches are blank"):
+        extract(extraction, tmp_path / "out")
+
+
 def test_patch_larger_than_the_image_is_refused(strokes_file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"patch 13x3 is larger than the images \(12x10\)"):
         extract(Extraction(str(strokes_file), "train", tmp_path, PatchSpec(13, 3)), tmp_path / "o")

@@ -50,8 +50,8 @@ def test_labels_are_fetched_once_and_read_as_int64(
     server: FaultyServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     serve(server, monkeypatch, LABELS)
-    for _ in range(2):
-        labels = open_labels("mnist", "test", tmp_path)
+    for folder in (tmp_path, str(tmp_path)):
+        labels = open_labels("mnist", "test", folder)
         assert labels is not None
         assert labels.dtype == np.int64
         np.testing.assert_array_equal(labels, LABELS)

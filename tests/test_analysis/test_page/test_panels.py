@@ -12,7 +12,7 @@ from analysis import centroid_kinds
 from analysis.curves import decibels_per_bit
 from analysis.elbows import ElbowInterval
 from analysis.investigation import investigate
-from analysis.page.charts import MOST_CURVES, Axis, by_size, mark_elbow, over_k
+from analysis.page.charts import MOST_CURVES, Axis, by_size, digits_form, mark_elbow, over_k
 from analysis.page.panels import panels
 from tests.test_analysis.test_page.conftest import Reported
 
@@ -135,3 +135,38 @@ def test_the_marked_interval_is_the_elbows(
     (band,) = panels(experiment, found, material.coverage)["mse"][0].select(BoxAnnotation)
     assert isinstance(found.chord_elbow, ElbowInterval)
     assert (band.left, band.right) == (found.chord_elbow.low, found.chord_elbow.high)
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [
+        (6_537_247.0, "0,0.[00]"),
+        (389.46, "0,0.[00]"),
+        (35.4, "0,0.[00]"),
+        (0.0012512, "0,0.[000000]"),
+        (0, "0,0.[00]"),
+    ],
+)
+def test_small_numbers_are_told_with_all_their_digits(value: float, form: str) -> None:
+    assert digits_form(value) == form
+
+
+@pytest.mark.parametrize(
+    ("sizes", "ticks"),
+    [
+        ([20, 600], [20, 50, 100, 200, 500]),
+        ([16, 64, 256], [20, 50, 100, 200]),
+        ([10, 50], [10, 20, 50]),
+        ([100, 10_000], [100, 200, 500, 1000, 2000, 5000, 10_000]),
+        ([1, 10_000], [1, 10, 100, 1000, 10_000]),
+        ([60, 90], [60, 90]),
+    ],
+)
+def test_ticks_of_k_have_room(sizes: list[int], ticks: list[int]) -> None:
+    k = np.array(sizes)
+    chart = over_k("some", {"one": k}, k, Axis("y"), "0")
+    assert chart.xaxis[0].ticker.ticks == chart.xgrid[0].ticker.ticks == ticks
+    ranked = {9: (k, k)}
+    assert by_size("more", ranked, Axis("x", log=True), Axis("y"), "0").xaxis[0].ticker.ticks == (
+        ticks
+    )
