@@ -390,3 +390,13 @@ def test_the_page_says_where_a_part_alone_is_explored(
     for words in ("6×6 of 8×8 pixels", "Of the 3 K 2 are here"):
         assert words in part
         assert words not in whole
+
+
+def test_charts_have_the_letters_that_their_captions_name(
+    reported: tuple[Path, dict[str, Any]],
+) -> None:
+    page = (reported[0] / "report.html").read_text()
+    for name in ("use", "mse", "rate-distortion", "within", "kinds-share"):
+        (shown,) = re.findall(rf'<figure id="{name}" class="broad">(.*?)</figure>', page, re.DOTALL)
+        assert re.findall("<div><b>(.)</b>", shown) == ["a", "b"]
+        assert re.search(r"\ba[,:] .* b[,:] |: a, .*; b, ", re.sub("<[^>]+>|\u00a0", " ", shown))
