@@ -12,6 +12,8 @@ from pipeline import MemoryOptions, NearestCentroids, RowBlocks, check_budget
 from storage import InputError, PatchStore
 from storage.sources import PIXEL_DTYPES
 
+LEVELS = 5  # errors that are told of, of all
+ALL = 0.995  # of the patches: where all K have reached it, larger errors tell nothing new
 STEPS = 256  # of epsilon; for bytes every level
 BINS = 1 << 16  # of the histogram that quantiles are read from
 QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
@@ -172,6 +174,22 @@ class _Tally:
             },
             coords={"epsilon": self.epsilon, "quantile": np.array(QUANTILES)},
         )
+
+
+def levels_to_tell(within: np.ndarray) -> list[int]:
+    """Places of LEVELS errors at most, whose shares at the middle K are spread evenly over 0 … 1.
+
+    within: (K, epsilon) shares.
+    """
+    middle = within[len(within) // 2]
+    wanted = (np.arange(LEVELS) + 0.5) / LEVELS
+    return sorted({int(np.abs(middle - share).argmin()) for share in wanted})
+
+
+def levels_that_tell(within: np.ndarray) -> int:
+    """How many errors, from 0 on, tell the K apart; at least two. within: (K, epsilon) shares."""
+    reached = np.flatnonzero(within.min(axis=0) >= ALL)
+    return max(2, int(reached[0]) + 1) if len(reached) else within.shape[1]
 
 
 @dataclass(frozen=True)

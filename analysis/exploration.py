@@ -158,22 +158,27 @@ def nearest_centroids(centroids: np.ndarray, most: int) -> tuple[np.ndarray, np.
 
 
 def choose_images(experiment: Experiment) -> Chosen:
-    """The images that are explored: of each split one of each class, the most typical.
+    """The images that are explored: of each split one of each class that all splits have.
 
-    Typical: with the median number of kept patches in its class; of several the first. Where the
+    It is the one with the median number of kept patches in its class; of several the first. Where
     classes are not known the first UNLABELLED images of the store's random order. Of images that
     are large fewer are taken, and of each the middle.
     """
     labels = {split: experiment.labels(split) for split in experiment.splits}
-    names = experiment.class_names
-    indices: dict[str, list[int]] = {}
-    for split, classes in labels.items():
-        store = experiment.store(split)
-        if names is None or classes is None:
-            names = None
-            indices[split] = store.order[:UNLABELLED].tolist()
-        else:
-            indices[split] = _typical(store, classes, len(names))
+    classes = [found for found in labels.values() if found is not None]
+    names: tuple[str, ...] | None = None
+    stores = {split: experiment.store(split) for split in experiment.splits}
+    present: list[int] = []
+    if len(classes) == len(labels):
+        present = sorted(set.intersection(*(set(found.tolist()) for found in classes)))
+    if experiment.class_names is not None and present:
+        names = tuple(experiment.class_names[label] for label in present)
+        indices = {
+            split: _typical(store, found, present)
+            for (split, store), found in zip(stores.items(), classes, strict=True)
+        }
+    else:
+        indices = {split: store.order[:UNLABELLED].tolist() for split, store in stores.items()}
     middle = _middle(experiment)
     values = int(np.prod([part.stop - part.start for part in middle]))
     most = max(1, EXPLORED_BYTES // 8 // (8 * values * len(indices)))
@@ -201,12 +206,12 @@ def _middle(experiment: Experiment) -> tuple[slice, ...]:
     return (*parts, *(slice(0, channels) for channels in shape[2:]))
 
 
-def _typical(store: PatchStore, labels: np.ndarray, classes: int) -> list[int]:
-    """Of each class the first image with the median number of kept patches."""
+def _typical(store: PatchStore, labels: np.ndarray, classes: Sequence[int]) -> list[int]:
+    """Of each of these classes the first image with the median number of kept patches."""
     counts = np.empty(len(labels), np.int64)
     counts[store.order] = np.diff(store.offsets)
     found = []
-    for label in range(classes):
+    for label in classes:
         members = np.flatnonzero(labels == label)
         ranked = members[np.argsort(counts[members], kind="stable")]
         found.append(int(ranked[(len(ranked) - 1) // 2]))

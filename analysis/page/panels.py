@@ -7,16 +7,15 @@ import numpy as np
 import xarray
 from bokeh.plotting import figure
 
-from analysis.curves import BIT, decibels_per_bit, power_law
+from analysis.covering import levels_that_tell, levels_to_tell
+from analysis.curves import BIT, chord, decibels_per_bit, power_law
 from analysis.experiment import Experiment
 from analysis.findings import Findings
 from analysis.kinds import centroid_kinds
 from analysis.page.charts import Axis, by_size, digits_form, guide, mark_elbow, over_k, points
-from analysis.sampling import evenly
 from analysis.wording import compact
 
 RANKS = 150  # of a curve of ranked use
-LEVELS = 5  # errors whose shares are drawn against K
 
 
 def panels(
@@ -54,6 +53,8 @@ def _mse(experiment: Experiment, found: Findings) -> list[figure]:
         interval = found.chord_elbow
         mark_elbow(linear, place, (interval.low, interval.high) if interval else None)
         guide(linear, k[[0, -1]], mse[[0, -1]], "dashed")
+        depth = np.array([place[1], chord(k.astype(float), mse)[found.sizes.index(found.elbow)]])
+        guide(linear, np.full(2, found.elbow), depth, "solid")
     if law := power_law(k, mse):
         exponent, factor = law
         guide(logarithmic, k, factor * k**exponent, "dotted")
@@ -100,7 +101,8 @@ def _rate(experiment: Experiment, found: Findings) -> list[figure]:
     highest = float(known[np.isfinite(known)].max(initial=0)) or 1.0
     bits_axis = Axis("rate (bits per patch)")
     rate = {name: (values, psnr) for name, values in bits.items()}
-    gain = Axis("gain (dB per bit)", span=(0, 1.1 * highest))
+    lowest = min(0.0, float(known[np.isfinite(known)].min(initial=0)))
+    gain = Axis("gain (dB per bit)", span=(1.1 * lowest, 1.1 * highest))
     charts = [
         points("rate", rate, k, bits_axis, Axis("PSNR (dB)"), "0.00"),
         points("slope", middles, k[:-1], bits_axis, gain, "0.000"),
@@ -114,14 +116,12 @@ def _rate(experiment: Experiment, found: Findings) -> list[figure]:
 def _within(coverage: Mapping[int, xarray.Dataset], found: Findings) -> list[figure]:
     sizes = list(coverage)
     epsilon = coverage[sizes[0]]["epsilon"].values
-    shares = 100 * np.stack([coverage[k]["within"].values for k in sizes])  # (K, epsilon)
-    told = np.flatnonzero(shares.min(axis=0) < 99.5)
-    stop = max(int(told[-1]) + 2, LEVELS + 2) if len(told) else len(epsilon)
+    within = np.stack([coverage[k]["within"].values for k in sizes])  # (K, epsilon)
+    stop = levels_that_tell(within)
     level = f"ε ({found.pixels.level}, RMSE per pixel)"
     share = Axis("patches within ε (%)", span=(0, 104))
-    curves = {k: (epsilon[:stop], row[:stop]) for k, row in zip(sizes, shares, strict=True)}
-    chosen = evenly(list(range(stop)), LEVELS + 2)[1:-1]
-    lines = {f"ε = {compact(epsilon[at])}": shares[:, at] for at in chosen}
+    curves = {k: (epsilon[:stop], 100 * row[:stop]) for k, row in zip(sizes, within, strict=True)}
+    lines = {f"ε = {compact(epsilon[at])}": 100 * within[:, at] for at in levels_to_tell(within)}
     return [
         by_size("within", curves, Axis(level), share, "0.0"),
         over_k("within-k", lines, np.array(sizes), share, "0.0"),

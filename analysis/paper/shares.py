@@ -8,6 +8,7 @@ import xarray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.covering import levels_that_tell, levels_to_tell
 from analysis.paper.axes import (
     k_axis,
     legend_of_k,
@@ -22,8 +23,6 @@ from analysis.wording import compact
 
 _MARKERS, _DASHES = "osD^vPX*", ("-", "--", "-.", ":")
 _CURVES = 6  # of the shares within an error: as many K
-_LEVELS = 5  # as many errors
-_ALL = 0.995  # of the patches: from here on a curve tells nothing new
 
 
 def use_figure(curve: xarray.Dataset, counts: Mapping[int, np.ndarray]) -> Figure:
@@ -104,18 +103,18 @@ def within_figure(coverage: Mapping[int, xarray.Dataset], pixels: PixelScale) ->
     left, right = figure.subplots(1, 2)
     sizes = list(coverage)
     epsilon = coverage[sizes[0]]["epsilon"].values
-    shares = 100 * np.stack([coverage[k]["within"].values for k in sizes])  # (K, epsilon)
+    within = np.stack([coverage[k]["within"].values for k in sizes])  # (K, epsilon)
+    shares = 100 * within
     chosen = _a_few(np.log(sizes))
     for place, colour in zip(chosen, shades_of_k(len(chosen)), strict=True):
         left.plot(epsilon, shares[place], color=colour)
-    reached = epsilon[(shares.min(axis=0) >= 100 * _ALL) & (epsilon > 0)]
-    left.set_xlim(0, reached[0] if len(reached) else epsilon[-1])
+    left.set_xlim(0, epsilon[levels_that_tell(within) - 1])
     left.set_ylim(0, 104)
     left.set_xlabel(f"ε, RMSE per pixel ({pixels.level})")
     left.set_ylabel("per cent of the patches within ε")
     name_panel(left, "a", "within an error, by K")
     legend_of_k(left, [sizes[place] for place in chosen])
-    levels = _levels(shares)
+    levels = levels_to_tell(within)
     styles = [_style(place) for place in range(len(levels))]
     for level, style in zip(levels, styles, strict=True):
         right.plot(sizes, shares[:, level], **style)
@@ -133,13 +132,6 @@ def _a_few(values: np.ndarray) -> list[int]:
     """Places of a few values (ascending) that are spread evenly, the ends among them."""
     wanted = np.linspace(values[0], values[-1], _CURVES)
     return sorted({int(np.abs(values - value).argmin()) for value in wanted})
-
-
-def _levels(shares: np.ndarray) -> list[int]:
-    """Places of a few errors whose shares at the middle K are spread evenly over 0 … 100."""
-    middle = shares[len(shares) // 2]
-    wanted = 100 * (np.arange(_LEVELS) + 0.5) / _LEVELS
-    return sorted({int(np.abs(middle - share).argmin()) for share in wanted})
 
 
 def _style(place: int) -> dict[str, Any]:

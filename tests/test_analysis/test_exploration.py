@@ -55,6 +55,19 @@ def test_of_each_class_the_image_with_the_median_number_of_patches(digits: Exper
         np.testing.assert_array_equal(chosen.images[split], images[list(chosen.indices[split])])
 
 
+def test_a_class_that_one_split_has_not_is_left_out(
+    digits: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {split: digits.labels(split) for split in digits.splits}
+    test = known["test"]
+    assert test is not None
+    fewer = {**known, "test": np.where(test == 4, 9, test)}
+    monkeypatch.setattr(Experiment, "labels", lambda _, split: fewer[split])
+    chosen = choose_images(digits)
+    assert chosen.names == tuple("012356789")
+    assert [len(found) for found in chosen.indices.values()] == [9, 9]
+
+
 def test_without_classes_the_first_of_the_random_order(sparse: Experiment) -> None:
     chosen = choose_images(sparse)
     assert chosen.names == tuple(str(place) for place in range(1, 11))

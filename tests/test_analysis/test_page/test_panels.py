@@ -69,7 +69,8 @@ def test_small_errors_are_drawn_too(reports: dict[str, Reported]) -> None:
     _, over = panels(experiment, found, covered)["within"]
     data = column(over, "within-k")
     assert data["k"] == experiment.sizes
-    assert data["y0"] == [100.0] * len(experiment.sizes)
+    assert data["y0"] == [50.0] * len(experiment.sizes)
+    assert data["y1"] == [100.0] * len(experiment.sizes)
 
 
 @pytest.mark.filterwarnings("error")
