@@ -199,22 +199,22 @@ def test_only_stale_makes_again_what_has_changed(copied: Path) -> None:
 def test_only_stale_makes_again_what_lacks_a_figure_or_its_marks(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Begun(Exception):
+    class BegunError(Exception):
         """Making it again has begun, which is enough here."""
 
     def begin(*_: object) -> None:
-        raise Begun
+        raise BegunError
 
     monkeypatch.setattr("analysis.investigation.investigate", begin)
     assert report(copied, only_stale=True)[0]["made"] is False
     for name in ("figures/mse.png", "figures/use.svg", "figures/rebuilt.csv", "report.html"):
         whole = (copied / name).read_bytes()
         (copied / name).unlink()
-        with pytest.raises(Begun):
+        with pytest.raises(BegunError):
             report(copied, only_stale=True)
         (copied / name).write_bytes(whole)
     (copied / "report.html").write_text("<p>something else")
-    with pytest.raises(Begun):
+    with pytest.raises(BegunError):
         report(copied, only_stale=True)
 
 
