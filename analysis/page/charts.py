@@ -97,10 +97,11 @@ def digits_form(value: float, digits: int = 4) -> str:
 
 
 def _mark_steps(plot: figure, x: np.ndarray) -> None:
-    """Ticks on a logarithmic axis where there is room: at 1, 2 and 5, over long ranges 1 alone."""
+    """Ticks of a logarithmic axis, with room on a telephone: the longer the range, the fewer."""
     lowest, highest = float(np.min(x)), float(np.max(x))
     decades = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
-    mantissas = (1, 2, 5) if highest < 1000 * lowest else (1,)
+    span = highest / lowest
+    mantissas = (1, 2, 5) if span < 50 else (1, 3) if span < 1000 else (1,)
     steps = [10.0**decade * mantissa for decade in decades for mantissa in mantissas]
     within = [step for step in steps if lowest <= step <= highest]
     plot.xaxis.ticker = plot.xgrid.ticker = FixedTicker(

@@ -48,7 +48,6 @@ def explorer(
     seen: as `rebuilt_images` returns it. dictionaries: see `atlas_source`, of the same K.
     first: the K that is shown at first.
     """
-    sizes = [int(k) for k in seen["k"].values]
     height, width = seen["original"].shape[2:4]
     pictures = {
         "original": image_source("explorer-original", height, width),
@@ -65,15 +64,7 @@ def explorer(
         name="explorer-tiles",
     )
     scale = LinearColorMapper(interp_palette([TOO_DARK, EXACT, TOO_BRIGHT], 255), low=-1, high=1)
-    splits = [f"{SPLIT_NAMES[split]} image" for split in seen["split"].values]
-    controls = {
-        "split": choice("explorer-split", splits, "Split"),
-        "shown": choice("explorer-shown", list(seen["shown"].values), "Image"),
-    }
-    controls["row"] = number_field("explorer-row", "Row", height - 1)
-    controls["col"] = number_field("explorer-col", "Column", width - 1)
-    if len(sizes) > 1:
-        controls["size"] = size_slider("explorer-k", sizes, first)
+    controls = _controls(seen, first)
     words = {name: text(f"explorer-{name}") for name in ("score", "error-words", "made-words")}
     board = _made_of(tiles, spec)
     draw = CustomJS(
@@ -105,6 +96,22 @@ def explorer(
         control.js_on_change("active" if name in ("split", "shown") else "value", draw)
     models = {**controls, **plots, "made": board, **words}
     return {f"explorer_{name.replace('-', '_')}": model for name, model in models.items()}, draw
+
+
+def _controls(seen: xarray.Dataset, first: int) -> dict[str, Any]:
+    """Choices of split, image, pixel and, where there are several, K."""
+    height, width = seen["original"].shape[2:4]
+    splits = [f"{SPLIT_NAMES[split]} image" for split in seen["split"].values]
+    controls = {
+        "split": choice("explorer-split", splits, "Split"),
+        "shown": choice("explorer-shown", list(seen["shown"].values), "Image"),
+        "row": number_field("explorer-row", "Row", height - 1),
+        "col": number_field("explorer-col", "Column", width - 1),
+    }
+    sizes = [int(k) for k in seen["k"].values]
+    if len(sizes) > 1:
+        controls["size"] = size_slider("explorer-k", sizes, first)
+    return controls
 
 
 def _data(seen: xarray.Dataset, spec: PatchSpec, pixels: PixelScale) -> dict[str, Any]:
