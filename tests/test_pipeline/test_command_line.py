@@ -193,7 +193,7 @@ def test_a_signal_ends_with_one_line_and_the_same_command_goes_on(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        deadline, state = time.monotonic() + 90, "runs/*/k00900*.unfinished.npz"
+        deadline, state = time.monotonic() + 240, "runs/*/k00900*.unfinished.npz"
         while not list(tmp_path.glob(state)) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(number)
