@@ -73,15 +73,17 @@ def report_experiment(
     from analysis.answers import answers
     from analysis.experiment import open_experiment
     from analysis.exploration import choose_images
-    from analysis.investigation import investigate
+    from analysis.investigation import SHOWN_SIZES, investigate
     from analysis.page.document import render
     from analysis.page.interaction import interactive_parts
     from analysis.paper.figures import draw_figures
     from pipeline import check_budget
 
     experiment = open_experiment(folder, data)
+    drawn = drawing_bytes(min(SHOWN_SIZES, len(experiment.sizes)))
+    check_budget("a report", drawn, memory)  # before seconds of work that would be for nothing
     found, material = investigate(experiment, memory)
-    check_budget("drawing the figures", drawing_bytes(len(material.quantised)), memory)
+    check_budget("drawing the figures", drawn, memory)
     figures = draw_figures(experiment, found, material)
     names = [figure.name for figure in figures]
     chosen = choose_images(experiment)

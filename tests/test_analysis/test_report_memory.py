@@ -45,3 +45,16 @@ def test_a_cap_that_is_too_small_is_refused_and_leaves_nothing(tmp_path: Path) -
     assert not (folder / "report.html").exists()
     with pytest.raises(InputError, match="memory 'much' is not valid: use a size"):
         report(folder, memory="much")
+
+
+def test_a_cap_below_what_figures_take_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "some.npy", np.random.default_rng(0).integers(0, 256, (9, 8, 8), np.uint8))
+    dataset = str(tmp_path / "some.npy")
+    sweep(SweepOptions(dataset=dataset, out=tmp_path, k=(3,), max_iter=2, moves=0))
+    worked: list[object] = []
+    monkeypatch.setattr("analysis.investigation.investigate", lambda *given: worked.append(given))
+    with pytest.raises(MemoryBudgetError, match="a report needs"):
+        report(tmp_path, memory=500 * MIB)
+    assert worked == []
