@@ -14,6 +14,7 @@ from analysis.kinds import kinds_of
 from analysis.rebuilding import Rebuilder
 from analysis.sampling import evenly
 from analysis.sorting import sort_on_grid
+from analysis.use import usage
 from storage import PatchStore
 
 EXPLORED_BYTES = 8 << 20  # of arrays on the page; as text they take a third more
@@ -123,15 +124,15 @@ def atlas(experiment: Experiment, k: int) -> xarray.Dataset:
         in pixel levels. `atlases` adds `order` (down, across) int64, the atom in each cell of a
         grid on which neighbours look alike, −1 for none.
     """
-    node = experiment.nodes[k]
-    centroids, counts, sse = (node[name].values for name in ("centroids", "count", "sse"))
+    node, use = experiment.nodes[k], usage(experiment.nodes[k])
+    centroids = node["centroids"].values
     near, distance = nearest_centroids(centroids, NEAREST)
     return xarray.Dataset(
         {
             "centroids": (node["centroids"].dims, centroids),
-            "count": ("atom", counts),
-            "share": ("atom", counts / counts.sum()),
-            "sse_share": ("atom", sse / sse.sum() if sse.sum() else np.zeros(k)),
+            "count": use["count"],
+            "share": use["share"],
+            "sse_share": use["sse_share"].fillna(0),  # no error at all has no shares
             "kind": ("atom", kinds_of(centroids, experiment.pixels.largest)),
             "near": (("atom", "nearest"), near),
             "distance": (("atom", "nearest"), distance),
@@ -160,9 +161,9 @@ def nearest_centroids(centroids: np.ndarray, most: int) -> tuple[np.ndarray, np.
 def choose_images(experiment: Experiment) -> Chosen:
     """The images that are explored: of each split one of each class that all splits have.
 
-    It is the one with the median number of kept patches in its class; of several the first. Where
-    classes are not known the first UNLABELLED images of the store's random order. Of images that
-    are large fewer are taken, and of each the middle.
+    It is one with the median number of kept patches in its class. Where classes are not known the
+    first UNLABELLED images of the store's random order. Of images that are large fewer are taken,
+    and of each the middle.
     """
     labels = {split: experiment.labels(split) for split in experiment.splits}
     classes = [found for found in labels.values() if found is not None]
@@ -207,7 +208,7 @@ def _middle(experiment: Experiment) -> tuple[slice, ...]:
 
 
 def _typical(store: PatchStore, labels: np.ndarray, classes: Sequence[int]) -> list[int]:
-    """Of each of these classes the first image with the median number of kept patches."""
+    """Of each of these classes an image with the median number of kept patches."""
     counts = np.empty(len(labels), np.int64)
     counts[store.order] = np.diff(store.offsets)
     found = []

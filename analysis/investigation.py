@@ -56,6 +56,7 @@ def investigate(experiment: Experiment, memory: int = 1 << 30) -> tuple[Findings
     sizes = experiment.sizes
     shown = evenly(sizes, SHOWN_SIZES)
     knee = elbow(sizes, experiment.curve["mse"].values)
+    told = knee or sizes[-1]
     samples, rebuilt = {}, []
     for split, store in stores.items():
         source = experiment.images(split)
@@ -65,21 +66,19 @@ def investigate(experiment: Experiment, memory: int = 1 << 30) -> tuple[Findings
         image = source.read(slice(index, index + 1))[0]
         images_at_once(image.shape, image.dtype, experiment.spec, sizes[-1], memory)
         versions: dict[int, tuple[np.ndarray, float]] = {}
-        for k in sorted({*shown, knee or sizes[-1]}):
+        for k in sorted({*shown, told}):
             version = rebuild(image, experiment.centroids(k), experiment.spec)
-            if k == (knee or sizes[-1]):  # of the last split: unseen images if there are any
+            if k == told:  # of the last split: unseen images if there are any
                 composed = _image_findings(name, index, k, image, version, experiment.spec)
             if k in shown:
                 versions[k] = version.image.astype(np.float32), version.image_mse
         rebuilt.append(RebuiltRow(f"{name} image {index:,}", image, versions))
-    found = _findings(experiment, composed)
+    found = _findings(experiment, knee, composed)
     quantised = {k: quantise(patches, experiment.centroids(k)) for k in shown}
     coverage = measure_coverage(experiment, memory)
-    scores = measure_scores(
-        experiment, sorted({sizes[0], found.elbow or sizes[0], sizes[-1]}), memory
-    )
+    scores = measure_scores(experiment, sorted({sizes[0], told, sizes[-1]}), memory)
     found = with_coverage(found, coverage)
-    found = with_scores(found, scores[sizes[found.place]], experiment.class_names)
+    found = with_scores(found, scores[told], experiment.class_names)
     return found, Material(samples, patches, quantised, rebuilt, coverage, scores)
 
 
@@ -124,7 +123,7 @@ def with_scores(
     return replace(found, rebuilt=rebuilt)
 
 
-def _findings(experiment: Experiment, image: ImageFindings) -> Findings:
+def _findings(experiment: Experiment, knee: int | None, image: ImageFindings) -> Findings:
     curve, sizes = experiment.curve, experiment.sizes
     mse = curve["mse"].values
     ends = [
@@ -149,7 +148,7 @@ def _findings(experiment: Experiment, image: ImageFindings) -> Findings:
         perplexity=columns["perplexity"],
         half=columns["half"],
         largest_share=columns["largest_share"],
-        elbow=elbow(sizes, mse),
+        elbow=knee,
         exponent=None if law is None else law[0],
         variance=experiment.nodes[sizes[0]].attrs["variance"],  # of the rows, so the same for all
         kinds=(ends[0].centroids, ends[1].centroids),

@@ -14,6 +14,7 @@ const fitting = (line) => Math.max(1, Math.floor((((room - line) / across) - lin
 const line = fitting(1) > 4 ? 2 : 1
 const scale = fitting(line)
 const [high, wide] = [rows * scale + line, cols * scale + line]
+const total = one.count.reduce((sum, count) => sum + count, 0)
 const NDArray = one.blank.constructor
 const moved = cb_obj?.event_name
 const nearest = k > 1 ? one.near.shape[1] : 0
@@ -37,7 +38,6 @@ function show(atom) {
     bottom: y.map((top) => top + tall),
     words: atoms.map((one) => `${one}`),
   }
-  const total = one.count.reduce((sum, count) => sum + count, 0)
   const distances = Array.from(part(one.distance, atom * nearest, nearest))
   words.text = `Centroid <b>${atom}</b>, ${kinds[one.kind[atom]]}: nearest to ` +
     `<b>${counted(one.count[atom], "patch")}</b> (${percent(one.count[atom] / total)}), ` +
@@ -93,7 +93,6 @@ placed.forEach((atom, i) => {
 })
 board.data = {image: [new NDArray(pixels, [height, width])], width: [width], height: [height],
   cells: [cells]}
-const total = one.count.reduce((sum, count) => sum + count, 0)
 tiles.data = {
   x: cells.map((cell) => (cell % across) * wide + line / 2),
   y: cells.map((cell) => Math.floor(cell / across) * high + line / 2),

@@ -32,7 +32,8 @@ def atlas_source(atlases: dict[int, xarray.Dataset], pixels: PixelScale) -> Colu
     """All atlases, a row each; what the scripts of the page share.
 
     Columns, each of arrays over the atoms: centroids (bytes, 0 … 255 for the pixels' whole range),
-    count, sse_share, kind, near (nearest first), distance, order (cells of the grid), down, across.
+    count, sse_share, kind, near (nearest first), distance; and order (down, across), cells of the
+    grid.
     `blank` holds an array whose type scripts make new arrays of.
     """
     columns: dict[str, list[Any]] = {

@@ -35,12 +35,12 @@ if (moved == "mousemove" || moved == "tap") {
   state.pixel = inside ? {row, col} : null
 }
 
-const errors = new Float32Array(height * width)
-for (let i = 0; i < area; i++) {
-  errors[Math.floor(i / channels)] += (rebuilt[i] - original[i]) / channels
-}
+const NDArray = dictionaries.data.blank[0].constructor
 if (!moved && !typed) {
-  const NDArray = dictionaries.data.blank[0].constructor
+  const errors = new Float32Array(height * width)
+  for (let i = 0; i < area; i++) {
+    errors[Math.floor(i / channels)] += (rebuilt[i] - original[i]) / channels
+  }
   pictures.original.data = {image: [new NDArray(shade(original, channels, largest), [height, width])]}
   pictures.rebuilt.data = {
     image: [new NDArray(shade(rebuilt, channels, largest), [height, width])],
@@ -101,7 +101,6 @@ for (let down = 0; down < grid[0]; down++) {
 }
 const ranked = [...weights.values()].sort((a, b) => b.times - a.times || a.atom - b.atom)
 const listed = ranked.slice(0, places.across ** 2)
-const NDArray = dictionaries.data.blank[0].constructor
 const patch = rows * cols * channels
 const tall = rows / cols
 const across = Math.min(places.across, Math.max(2, Math.ceil(Math.sqrt(listed.length))))
