@@ -9,6 +9,7 @@ from storage.errors import InputError
 
 CPU = torch.device("cpu")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+NARROW = frozenset({"mps"})  # without float64, and without sums by index in 64 bits
 
 
 def resolve_device(name: str, dtype: np.dtype | None = None) -> torch.device:
@@ -36,6 +37,11 @@ def resolve_device(name: str, dtype: np.dtype | None = None) -> torch.device:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {name} cannot be used ({reason}); use cpu") from error
     return device
+
+
+def has_float64(device: torch.device) -> bool:
+    """Whether the device computes in 64 bits: all but Apple's."""
+    return device.type not in NARROW
 
 
 def thread_count() -> int:

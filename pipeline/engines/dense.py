@@ -20,16 +20,9 @@ import torch
 
 from pipeline.devices import thread_count
 from pipeline.engines.piece_sums import PieceSums, piece_rows
+from pipeline.engines.tiles import TILE_BYTES, TileSearch
 from pipeline.sums import ClusterSums
-from storage.errors import InputError
 
-TILE_CENTROIDS = 1024
-TILE_BYTES = {
-    "cpu": 2 << 20,  # about what a core's cache holds
-    "cuda": 256 << 20,
-    "mps": 64 << 20,
-}
-MIN_TILE_ROWS, MAX_TILE_ROWS = 256, 1 << 16
 T = TypeVar("T")
 
 
@@ -50,15 +43,9 @@ class DenseEngine:
     """
 
     def __init__(self, device: torch.device, dim: int, dtype: np.dtype) -> None:
-        wide = dtype == np.float64
-        if wide and device.type == "mps":
-            raise InputError(
-                f"MPS has no float64, which {dtype} rows need: use float32, or device cpu"
-            )
         self.device = device
-        self.compute = torch.float64 if wide else torch.float32
+        self._search = TileSearch(device, dtype)
         self._sums = PieceSums(device, dim, dtype)
-        self._integers = dtype.kind in "ui"
         self._piece_rows = piece_rows(dim)
         self._threads = None
         if device.type == "cpu":
@@ -70,23 +57,8 @@ class DenseEngine:
 
     def load(self, centroids: np.ndarray, memory: object = None) -> None:
         """Take the centroids that the next calls assign to; (k, d) float32 or float64."""
-        k = len(centroids)
-        wide = centroids.astype(np.float64)
-        # Distances do not change under a shift. It spends the digits on differences instead of on
-        # the mean; a whole-number one keeps integer rows exact.
-        shift = wide.mean(axis=0)
-        shift = np.rint(shift) if self._integers else shift
-        self._shift = torch.from_numpy(shift).to(self.compute)
-        shifted = torch.from_numpy(wide) - self._shift.double()
-        self._shift = self._shift.to(self.device)
-        self._half_norms = (0.5 * (shifted * shifted).sum(1)).to(self.device, self.compute)
-        self._transposed = shifted.T.contiguous().to(self.device, self.compute)
-        self._k = k
-        self._first = self._first_of_equals(centroids)
-        width = min(k, TILE_CENTROIDS)
-        itemsize = self._shift.element_size()
-        rows = TILE_BYTES[self.device.type] // (width * itemsize)
-        self._tile_rows = min(max(rows, MIN_TILE_ROWS), MAX_TILE_ROWS)
+        self._search.load(centroids)
+        self._k = len(centroids)
 
     def assign(self, rows: np.ndarray) -> np.ndarray:
         """Index of the nearest centroid of each row. rows: (n, d). Returns: (n,) int64."""
@@ -113,37 +85,5 @@ class DenseEngine:
     def _nearest(self, piece: torch.Tensor) -> torch.Tensor:
         """piece: (n, d) as stored -> labels (n,) int64, on the device."""
         labels = torch.empty(len(piece), dtype=torch.int64, device=self.device)
-        size = min(self._tile_rows, len(piece)) * min(self._k, TILE_CENTROIDS)
-        buffer = torch.empty(size, dtype=self.compute, device=self.device)
-        for start in range(0, len(piece), self._tile_rows):
-            # |x − c|² / 2 less the part that is the row's own
-            tile = piece[start : start + self._tile_rows].to(self.compute) - self._shift
-            best, label = self._tile_minimum(tile, buffer, 0)
-            for first in range(TILE_CENTROIDS, self._k, TILE_CENTROIDS):
-                score, index = self._tile_minimum(tile, buffer, first)
-                nearer = score < best  # strictly: ties stay with the lower index
-                best = torch.where(nearer, score, best)
-                label = torch.where(nearer, index, label)
-            labels[start : start + self._tile_rows] = label
-        return labels if self._first is None else self._first[labels]
-
-    def _tile_minimum(
-        self, tile: torch.Tensor, buffer: torch.Tensor, first: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        norms = self._half_norms[first : first + TILE_CENTROIDS]
-        scores = buffer[: len(tile) * len(norms)].view(len(tile), len(norms))
-        columns = self._transposed[:, first : first + TILE_CENTROIDS]
-        torch.addmm(norms, tile, columns, alpha=-1, out=scores)
-        score, index = torch.min(scores, dim=1)
-        return score, index + first
-
-    def _first_of_equals(self, centroids: np.ndarray) -> torch.Tensor | None:
-        """Lowest index among equal centroids, (k,) int64; None where all differ.
-
-        Rounding may differ from one place of a matrix product to another, so equal centroids are
-        not left to the comparison of scores.
-        """
-        _, first, inverse = np.unique(centroids, axis=0, return_index=True, return_inverse=True)
-        if len(first) == len(centroids):
-            return None
-        return torch.from_numpy(first[inverse.reshape(-1)]).to(self.device)
+        self._search.label(piece, labels)
+        return labels

@@ -4,8 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.engines import dense as dense_engine
-from pipeline.engines import piece_sums
+from pipeline.engines import piece_sums, tiles
 from pipeline.engines.dense import DenseEngine
 from pipeline.sums import ClusterSums
 from storage import InputError
@@ -38,9 +37,9 @@ def equal(one: ClusterSums, other: ClusterSums) -> bool:
 
 @pytest.fixture
 def tiny_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dense_engine, "TILE_CENTROIDS", 5)
-    monkeypatch.setattr(dense_engine, "TILE_BYTES", {"cpu": 80})
-    monkeypatch.setattr(dense_engine, "MIN_TILE_ROWS", 3)
+    monkeypatch.setattr(tiles, "TILE_CENTROIDS", 5)
+    monkeypatch.setattr(tiles, "TILE_BYTES", {"cpu": 80})
+    monkeypatch.setattr(tiles, "MIN_TILE_ROWS", 3)
     monkeypatch.setattr(piece_sums, "MAX_PIECE_ROWS", 11)
 
 
@@ -83,8 +82,8 @@ def test_sums_are_bit_identical_for_any_partition(block: int, pieces: int, tile:
     whole = step(rows, centroids)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(piece_sums, "MAX_PIECE_ROWS", pieces)
-        patch.setattr(dense_engine, "TILE_BYTES", {"cpu": tile * 160})
-        patch.setattr(dense_engine, "MIN_TILE_ROWS", 1)
+        patch.setattr(tiles, "TILE_BYTES", {"cpu": tile * 160})
+        patch.setattr(tiles, "MIN_TILE_ROWS", 1)
         assert equal(step(rows, centroids, block=block), whole)
 
 
@@ -126,5 +125,3 @@ def test_what_mps_cannot_hold_is_refused() -> None:
     mps = torch.device("mps")
     with pytest.raises(InputError, match="no float64"):
         DenseEngine(mps, 4, np.dtype(np.float64))
-    engine = DenseEngine(mps, 4, np.dtype(np.uint8))
-    assert engine.compute == torch.float32
