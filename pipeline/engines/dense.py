@@ -1,10 +1,10 @@
-"""The plain assignment engine: every row against every centroid, by torch, on any device.
+"""The plain assignment engine for CPUs: every row against every centroid, by torch.
 
 The reference for the others. Distances never exist for more than one tile of rows × centroids.
 
-On a CPU the rows are cut into pieces, one thread each with torch kept to one thread inside:
-threads that meet at a barrier after every small operation lose most of their time as soon as
-another process wants a core.
+Rows are cut into pieces, one thread each with torch kept to one thread inside: threads that meet
+at a barrier after every small operation lose most of their time as soon as another process wants a
+core.
 
 Dtypes: stored integers of 8 or 16 bits, float32 or float64; compute float32 (float64 for float64
 rows); accumulate int64 for integers, float64 for floats; returned labels int64.
@@ -18,9 +18,12 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from pipeline.devices import thread_count
+from pipeline.devices import CPU, thread_count
+from pipeline.engines.passing import sum_blocks
 from pipeline.engines.piece_sums import PieceSums, piece_rows
 from pipeline.engines.tiles import TILE_BYTES, TileSearch
+from pipeline.progress import Progress
+from pipeline.streaming import Source
 from pipeline.sums import ClusterSums
 
 T = TypeVar("T")
@@ -36,23 +39,20 @@ def projected_bytes(k: int, dim: int) -> int:
 
 
 class DenseEngine:
-    """Assigns rows to their nearest centroid, ties to the lowest index.
+    """Assigns rows to their nearest centroid, ties to the lowest index; on the CPU.
 
-    device: where it computes. dim, dtype: of the rows.
+    dim, dtype: of the rows.
     Memory: `projected_bytes`.
     """
 
-    def __init__(self, device: torch.device, dim: int, dtype: np.dtype) -> None:
-        self.device = device
-        self._search = TileSearch(device, dtype)
-        self._sums = PieceSums(device, dim, dtype)
+    def __init__(self, dim: int, dtype: np.dtype) -> None:
+        self._search = TileSearch(CPU, dtype)
+        self._sums = PieceSums(CPU, dim, dtype)
         self._piece_rows = piece_rows(dim)
-        self._threads = None
-        if device.type == "cpu":
-            one_thread = partial(torch.set_num_threads, 1)
-            self._threads = ThreadPoolExecutor(thread_count(), "assign", one_thread)
+        one_thread = partial(torch.set_num_threads, 1)
+        self._threads = ThreadPoolExecutor(thread_count(), "assign", one_thread)
 
-    def remember(self, source: object, folder: object = None) -> None:
+    def remember(self, source: object, folder: object = None, blocks: object = None) -> None:
         """Nothing: every pass compares every row with every centroid."""
 
     def load(self, centroids: np.ndarray, memory: object = None) -> None:
@@ -62,9 +62,19 @@ class DenseEngine:
 
     def assign(self, rows: np.ndarray) -> np.ndarray:
         """Index of the nearest centroid of each row. rows: (n, d). Returns: (n,) int64."""
-        return np.concatenate(
-            list(self._map(lambda piece: self._nearest(piece).cpu().numpy(), rows))
-        )
+        return np.concatenate(list(self._map(lambda piece: self._nearest(piece).numpy(), rows)))
+
+    def sum_up(
+        self,
+        source: Source,
+        blocks: range,
+        centroids: np.ndarray,
+        memory: None,
+        progress: Progress,
+        heirs: np.ndarray | None = None,
+    ) -> ClusterSums:
+        """Sums over the rows of some blocks, assigned to `centroids`; see `AssignmentEngine`."""
+        return sum_blocks(self, source, blocks, centroids, memory, progress, heirs)
 
     def step(self, rows: np.ndarray, into: ClusterSums, index: int | None = None) -> None:
         """Assign the rows and add them to `into`, in place. rows: (n, d)."""
@@ -77,13 +87,10 @@ class DenseEngine:
 
     def _map(self, work: Callable[[torch.Tensor], T], rows: np.ndarray) -> Iterator[T]:
         """Results of `work` for each piece of the rows, in order."""
-        pieces = torch.from_numpy(rows).split(self._piece_rows)
-        if self._threads is None:
-            return (work(piece.to(self.device)) for piece in pieces)
-        return self._threads.map(work, pieces)
+        return self._threads.map(work, torch.from_numpy(rows).split(self._piece_rows))
 
     def _nearest(self, piece: torch.Tensor) -> torch.Tensor:
-        """piece: (n, d) as stored -> labels (n,) int64, on the device."""
-        labels = torch.empty(len(piece), dtype=torch.int64, device=self.device)
+        """piece: (n, d) as stored -> labels (n,) int64."""
+        labels = torch.empty(len(piece), dtype=torch.int64)
         self._search.label(piece, labels)
         return labels
