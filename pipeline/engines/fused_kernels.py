@@ -84,10 +84,13 @@ def nearest_short(
                     square += _square(x_2, own, column_2)
             else:  # too many to stay in registers: read again, some columns at a time
                 square = tl.zeros((BLOCK_ROWS,), tl.float32)
-                for left in range(0, width, PART):
+                for left in range(0, FIRST, PART):
                     some = left + tl.arange(0, PART)
                     again = _tile(rows, shift, row, some, there, DIM, HALF, BIAS)
                     square += _square(again, own, some)
+                if SECOND > 0:
+                    again = _tile(rows, shift, row, column_2, there, DIM, HALF, BIAS)
+                    square += _square(again, own, column_2)
             closer = square < smallest
             smallest = tl.where(closer, square, smallest)
             label = tl.where(closer, first + j, label)

@@ -14,7 +14,7 @@ fused = pytest.importorskip("pipeline.engines.fused", reason="Triton is not inst
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TYPES = ("uint8", "int8", "uint16", "int16", "float32")
 # Around each number of columns that a tile may have; one and two parts, and rows read in steps.
-BYTE_DIMS = (1, 14, 15, 16, 17, 25, 30, 31, 47, 48, 81, 95, 96, 147, 158, 159, 160, 161, 200)
+BYTE_DIMS = (1, 14, 15, 16, 17, 25, 30, 31, 47, 48, 65, 79, 81, 96, 130, 147, 158, 160, 161, 200)
 OTHER_DIMS = (1, 25, 48, 64, 65, 200)
 UNTOUCHED = -7
 
