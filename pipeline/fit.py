@@ -18,8 +18,8 @@ from pipeline.engines import (
     AssignmentEngine,
     blocks_at_once,
     blocks_in_memory,
-    device_plan,
     engine_name,
+    engine_plan,
     make_engine,
     projected_engine_bytes,
 )
@@ -140,7 +140,7 @@ def check_device(
     """
     most, sharers = most_centroids(k, options), _sharers(scheduler, options)
     share = _share(device, device_memory, sharers)
-    plan = device_plan(engine, device, most, source.dim, source.dtype, share)
+    plan = engine_plan(engine, device, most, source.dim, source.dtype, share)
     if plan is None:
         return ""
     if plan.least > plan.allowed:

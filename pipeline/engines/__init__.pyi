@@ -6,8 +6,8 @@ from .choosing import (
     blocks_at_once,
     blocks_in_memory,
     choose,
-    device_plan,
     engine_name,
+    engine_plan,
     make_engine,
     projected_engine_bytes,
 )
@@ -20,8 +20,8 @@ __all__ = [
     "blocks_at_once",
     "blocks_in_memory",
     "choose",
-    "device_plan",
     "engine_name",
+    "engine_plan",
     "make_engine",
     "projected_engine_bytes",
 ]

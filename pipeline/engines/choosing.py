@@ -156,7 +156,7 @@ def make_engine(
     return pruned.PrunedEngine(dim, dtype)
 
 
-def device_plan(
+def engine_plan(
     name: str,
     device: torch.device,
     k: int,

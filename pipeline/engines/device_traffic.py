@@ -1,4 +1,4 @@
-"""The way of rows from their source to a device: decoded on threads, packed, copied beside the work.
+"""The way of rows to a device: decoded on threads, packed, copied beside the work.
 
 Events order the two streams of a CUDA device, so that nothing is overwritten while it is in use.
 Elsewhere the same code runs, and each step waits for the one before.

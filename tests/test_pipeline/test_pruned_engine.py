@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -163,7 +164,7 @@ def test_sums_are_those_of_the_torch_engine_for_the_same_labels(
     labels = torch.from_numpy(ours.assign(rows)).split(piece_rows(25))
     left = iter(labels)
     monkeypatch.setattr(theirs, "_nearest", lambda _: next(left))
-    monkeypatch.setattr(theirs, "_threads", None)  # pieces in order
+    monkeypatch.setattr(theirs, "_threads", SimpleNamespace(map=map))  # pieces in order
     ours.step(rows, one)
     theirs.step(rows, other)
     assert equal(one, other)
