@@ -1,8 +1,8 @@
 """A device like Apple's MPS, for machines that have none: it refuses what MPS lacks.
 
 `NarrowDevice()` is a dispatch mode. Under it, tensors on device "meta" hold values (of the CPU), as
-those on a device of its own would: they cannot be mixed with host tensors, nor read by numpy. Each
-operator that reaches them is looked up in the table that torch ships
+those on a device of its own would: they cannot be mixed with host tensors, nor read by numpy.
+`like_mps()` also has our rules for MPS hold for that device. Each operator that reaches them is looked up in the table that torch ships
 (`torchgen/packaged/ATen/native/native_functions.yaml`); operators made of others are taken apart
 first. Refused are:
 
@@ -29,6 +29,7 @@ what the table names works for all shapes and dtypes on all versions of macOS.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ import torch
 import yaml
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
+
+from pipeline import devices
+from pipeline.engines import tiles
 
 DEVICE = torch.device("meta")
 DTYPES = {
@@ -177,6 +181,15 @@ class NarrowDevice(TorchDispatchMode):
         args, kwargs = tree_map_only(DeviceTensor, lambda t: t.values, (args, kwargs))
         copied = func(*args, **kwargs)
         return DeviceTensor(copied) if there else copied
+
+
+@contextmanager
+def like_mps() -> Iterator[torch.device]:
+    """The device, for which the rules of MPS hold, and its mode; of this thread alone."""
+    with pytest.MonkeyPatch.context() as patch, NarrowDevice():
+        patch.setattr(devices, "NARROW", {DEVICE.type})
+        patch.setitem(tiles.TILE_BYTES, DEVICE.type, tiles.TILE_BYTES["mps"])
+        yield DEVICE
 
 
 def check(name: str, here: list[torch.Tensor], args: Any, kwargs: Any) -> None:
