@@ -7,7 +7,8 @@ from pipeline.engines.device_engine import DeviceEngine
 from pipeline.engines.torch_kernels import TorchKernels
 from pipeline.progress import SilentProgress
 from pipeline.streaming import as_source, block_count
-from tests.narrow_device import on_narrow
+from pipeline.sums import ClusterSums
+from tests.narrow_device import like_mps
 from tests.oracles import squared_distances, sums_of
 
 
@@ -18,7 +19,7 @@ def test_passes_agree_with_the_oracle(dtype: str, share: float) -> None:
     rows = (rng.random((40_000, 12)) * 250).astype(dtype)
     centroids = (rng.random((9, 12)) * 250).astype(np.float32)
     source = as_source(rows)
-    with on_narrow() as device:
+    with like_mps() as device:
         kernels = TorchKernels(device, 12, rows.dtype)
         least = DeviceEngine(kernels, 12, rows.dtype, 1 << 40, largest=12)._plan.least
         budget = least + int(share * rows.nbytes * 4)
@@ -36,3 +37,6 @@ def test_passes_agree_with_the_oracle(dtype: str, share: float) -> None:
             np.testing.assert_allclose(sums.sums, expected.sums, rtol=1e-9, atol=1e-6)
             np.testing.assert_allclose(sums.squares, expected.squares, rtol=1e-9)
         np.testing.assert_array_equal(engine.assign(rows[:999]), labels[:999])
+        batch = ClusterSums.zeros(9, 12, rows.dtype)  # as mini-batches do
+        engine.step(rows[:999], batch)
+        np.testing.assert_array_equal(batch.counts, np.bincount(labels[:999], minlength=9))
