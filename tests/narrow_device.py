@@ -2,9 +2,9 @@
 
 `NarrowDevice()` is a dispatch mode. Under it, tensors on device "meta" hold values (of the CPU), as
 those on a device of its own would: they cannot be mixed with host tensors, nor read by numpy.
-`like_mps()` also has our rules for MPS hold for that device. Each operator that reaches them is looked up in the table that torch ships
-(`torchgen/packaged/ATen/native/native_functions.yaml`); operators made of others are taken apart
-first. Refused are:
+`like_mps()` also has our rules for MPS hold for that device. Each operator that reaches them is
+looked up in the table that torch ships (`torchgen/packaged/ATen/native/native_functions.yaml`);
+operators made of others are taken apart first. Refused are:
 
 - operators without an MPS implementation in that table;
 - dtypes: float64 and complex, which Metal lacks; unsigned types of more than a byte, which MPS

@@ -166,7 +166,7 @@ def test_one_cluster_takes_more_rows_than_float32_counts(
     assert squares.tolist() == [n * dim * value**2]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     cuts=st.lists(st.integers(0, 500), max_size=4),
     held=st.integers(20, 300),
