@@ -2,9 +2,9 @@
 
 `NarrowDevice()` is a dispatch mode. Under it, tensors on device "meta" hold values (of the CPU), as
 those on a device of its own would: they cannot be mixed with host tensors, nor read by numpy.
-`like_mps()` also has our rules for MPS hold for that device. Each operator that reaches them is looked up in the table that torch ships
-(`torchgen/packaged/ATen/native/native_functions.yaml`); operators made of others are taken apart
-first. Refused are:
+`like_mps()` also has our rules for MPS hold for that device. Each operator that reaches them is
+looked up in the table that torch ships (`torchgen/packaged/ATen/native/native_functions.yaml`);
+operators made of others are taken apart first. Refused are:
 
 - operators without an MPS implementation in that table;
 - dtypes: float64 and complex, which Metal lacks; unsigned types of more than a byte, which MPS
@@ -28,6 +28,8 @@ among equals (torch documents the first; MPS follows it explicitly since 187304 
 what the table names works for all shapes and dtypes on all versions of macOS.
 """
 
+import weakref
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -36,7 +38,7 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
+import yaml  # dask brings it
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -89,6 +91,35 @@ def dispatch_keys(name: str) -> set[str]:
     return keys or {"CompositeImplicitAutograd"}
 
 
+class Memory:
+    """Bytes of all tensors on the device: now, and at most since the last `reset`.
+
+    What one operator needs inside is not seen.
+    """
+
+    def __init__(self) -> None:
+        self._tensors: Counter[int] = Counter()  # of each storage
+        self.now = self.peak = 0
+
+    def reset(self) -> None:
+        self.peak = self.now
+
+    def take(self, tensor: "DeviceTensor") -> None:
+        storage = tensor.values.untyped_storage()
+        address, size = storage.data_ptr(), storage.nbytes()
+        self.now += 0 if self._tensors[address] else size
+        self._tensors[address] += 1
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(tensor, self._drop, address, size)
+
+    def _drop(self, address: int, size: int) -> None:
+        self._tensors[address] -= 1
+        self.now -= 0 if self._tensors[address] else size
+
+
+MEMORY = Memory()
+
+
 class DeviceTensor(torch.Tensor):
     """A tensor on the device; `values` holds it on the host."""
 
@@ -111,6 +142,7 @@ class DeviceTensor(torch.Tensor):
         if values.nbytes > MOST_BYTES or max(values.shape, default=0) > MOST_LENGTH:
             raise Refused(f"MPS takes no tensor of {tuple(values.shape)}")
         self.values = values
+        MEMORY.take(self)
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

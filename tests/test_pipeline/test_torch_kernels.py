@@ -14,7 +14,7 @@ from pipeline.engines.device_kernels import UNLABELLED
 from pipeline.engines.piece_sums import PieceSums
 from pipeline.engines.torch_kernels import MAX_NARROW_ROWS, TorchKernels
 from storage import InputError
-from tests.narrow_device import like_mps
+from tests.narrow_device import MEMORY, like_mps
 from tests.oracles import squared_distances, sums_of
 
 CPU = torch.device("cpu")
@@ -166,7 +166,7 @@ def test_one_cluster_takes_more_rows_than_float32_counts(
     assert squares.tolist() == [n * dim * value**2]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     cuts=st.lists(st.integers(0, 500), max_size=4),
     held=st.integers(20, 300),
@@ -234,3 +234,30 @@ def test_a_whole_step_of_wider_rows(device: torch.device, dtype: str) -> None:
 def test_it_moves_rows_only_where_that_pays(narrow: torch.device) -> None:
     assert TorchKernels(CPU, 4, np.dtype(np.uint8)).moves
     assert not TorchKernels(narrow, 4, np.dtype(np.uint8)).moves
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize(
+    ("n", "k", "dim"), [(40_000, 10, 25), (20_000, 3000, 25), (3000, 40, 1200)]
+)
+def test_it_takes_no_more_of_the_device_than_it_says(
+    narrow: torch.device, dtype: str, n: int, k: int, dim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tiles.TILE_BYTES, narrow.type, 1 << 20)  # so that small data fill them
+    monkeypatch.setattr(torch_kernels, "PIECE_BYTES", 1 << 20)
+    rng = np.random.default_rng(5)
+    rows = (rng.random((n, dim)) * 255).astype(dtype)
+    kernels = TorchKernels(narrow, dim, rows.dtype)
+    there = put(kernels, rows)
+    labels = torch.zeros(n, dtype=torch.int32, device=narrow)
+    MEMORY.reset()
+    before = MEMORY.now
+    kernels.load(rows[rng.integers(0, n, k)].astype(np.float32))  # some of them equal
+    kernels.label(there, labels)
+    if rows.itemsize == 1:
+        totals = kernels.totals(k)
+        totals.add(there, labels)
+        totals.move(there, labels, torch.zeros_like(labels))
+        totals.inherit(torch.arange(k, device=narrow), k)
+    taken = MEMORY.peak - before
+    assert kernels.device_bytes(k) / 16 < taken <= kernels.device_bytes(k)
