@@ -120,14 +120,10 @@ class DeviceEngine:
                 self._memories = [one for one in self._memories if not one.closed]
                 others = sum(one.nbytes for one in self._memories)
                 memory.take(self._plan, others, self._like)
-            try:
-                if self._of_bytes:
-                    self._sum_bytes(source, blocks, memory, progress, heirs, sums)
-                else:
-                    self._sum_pieces(source, blocks, memory, progress, sums)
-            except BaseException:
-                memory.forget()
-                raise
+            if self._of_bytes:
+                self._sum_bytes(source, blocks, memory, progress, heirs, sums)
+            else:
+                self._sum_pieces(source, blocks, memory, progress, sums)
         return sums
 
     def _sum_bytes(

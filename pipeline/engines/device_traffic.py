@@ -149,7 +149,7 @@ def bring(
         try:
             decoded = _decode(source, carries, decoding.submit, ahead)
             for number, (carry, block) in enumerate(decoded):
-                if len(packed) == len(slots) - 1:
+                if len(packed) == len(slots):
                     yield _next(packed)
                 slot = slots[number % len(slots)]
                 packed.append((carry, slot, packing.submit(_pack, slot, block, carry)))
