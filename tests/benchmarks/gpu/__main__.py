@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -19,49 +19,52 @@ from tests.benchmarks.gpu.ceilings import Ceilings
 from tests.benchmarks.gpu.settings import Settings, arguments, parser, settings_of
 from tests.benchmarks.tables import show
 
-Tables = dict[str, list[dict[str, str]]]
+Tables = Iterable[tuple[str, list[dict[str, str]]]]  # titles and rows, as they are ready
 
 
-def _machine(settings: Settings, _: Path | None) -> Tables:
-    return {"Machine": ceilings.machine(settings)}
+def _machine(settings: Settings, _: Path) -> Tables:
+    yield "Machine", ceilings.machine(settings)
 
 
-def _ceilings(settings: Settings, shared: Path | None) -> Tables:
-    measured = ceilings.measure(settings)
-    if shared is not None:
-        measured.write(shared)
-    return {"Ceilings, measured in this run": ceilings.table(measured)}
+def _ceilings(settings: Settings, shared: Path) -> Tables:
+    yield "Ceilings, measured in this run", ceilings.table(_known(settings, shared))
 
 
-def _correctness(settings: Settings, _: Path | None) -> Tables:
-    return {"Correctness against float64": exactness.measure(settings)}
+def _correctness(settings: Settings, _: Path) -> Tables:
+    yield "Correctness against float64", exactness.measure(settings)
 
 
-def _rates(settings: Settings, shared: Path | None) -> Tables:
-    return rates.measure(settings, _known(settings, shared))
+def _rates(settings: Settings, shared: Path) -> Tables:
+    yield from rates.measure(settings, _known(settings, shared)).items()
 
 
-def _sums(settings: Settings, shared: Path | None) -> Tables:
-    return {"Sums": adding.measure(settings, _known(settings, shared))}
+def _sums(settings: Settings, shared: Path) -> Tables:
+    yield "Sums", adding.measure(settings, _known(settings, shared))
 
 
-def _streaming(settings: Settings, _: Path | None) -> Tables:
+def _streaming(settings: Settings, shared: Path) -> Tables:
     from tests.benchmarks.gpu import streamed  # needs zarr and dask
 
-    return {"A pass over a store": streamed.measure(settings)}
+    yield from streamed.measure(settings, shared)
 
 
-def _study(settings: Settings, _: Path | None) -> Tables:
+def _study(settings: Settings, shared: Path) -> Tables:
     from tests.benchmarks.gpu import study  # needs zarr and dask
 
-    return study.measure(settings)
+    yield from study.measure(settings, shared)
 
 
-def _tuning(settings: Settings, _: Path | None) -> Tables:
-    return {"Launches of the fused kernel": tuning.measure(settings)}
+def _nested(settings: Settings, shared: Path) -> Tables:
+    from tests.benchmarks.gpu import study  # needs zarr and dask
+
+    yield from study.nested(settings, shared)
 
 
-PARTS: dict[str, Callable[[Settings, Path | None], Tables]] = {
+def _tuning(settings: Settings, _: Path) -> Tables:
+    yield "Launches of the fused kernel", tuning.measure(settings)
+
+
+PARTS: dict[str, Callable[[Settings, Path], Tables]] = {
     "machine": _machine,
     "ceilings": _ceilings,
     "correctness": _correctness,
@@ -69,13 +72,19 @@ PARTS: dict[str, Callable[[Settings, Path | None], Tables]] = {
     "sums": _sums,
     "streaming": _streaming,
     "study": _study,
+    "nested": _nested,
     "tuning": _tuning,
 }
 
 
-def _known(settings: Settings, shared: Path | None) -> Ceilings:
-    """Those of the part before, or measured now."""
-    return Ceilings.read(shared) or ceilings.measure(settings)
+def _known(settings: Settings, shared: Path) -> Ceilings:
+    """Those of a part before, or measured now."""
+    file = shared / "ceilings.json"
+    found = Ceilings.read(file)
+    if found is None:
+        found = ceilings.measure(settings)
+        found.write(file)
+    return found
 
 
 def main() -> int:
@@ -91,23 +100,25 @@ def main() -> int:
         print(f"no CUDA GPU: torch {torch.__version__} finds none; nothing is measured")
         return 0
     if options.part is not None:
-        return run_part(options.part, settings, options.ceilings)
+        return run_part(options.part, settings, options.shared)
     run_all(options, [name for name in PARTS if name in wanted], settings.seconds)
     return 0
 
 
-def run_part(name: str, settings: Settings, shared: Path | None) -> int:
-    """Print a part's tables, or one line that says what went wrong."""
+def run_part(name: str, settings: Settings, shared: Path) -> int:
+    """Print a part's tables, or one line that says what went wrong.
+
+    shared: folder for what parts have in common.
+    """
     started = time.monotonic()
     try:
-        tables = PARTS[name](settings, shared)
+        for title, rows in PARTS[name](settings, shared):
+            show(title, rows)
     except Exception as error:  # the other parts go on
         print(f"\n{name}: failed: {type(error).__name__}: {_first_line(error)}", flush=True)
         if os.environ.get("TRACEBACK"):
             raise
         return 1
-    for title, rows in tables.items():
-        show(title, rows)
     print(f"\n{name}: {time.monotonic() - started:.1f} s", flush=True)
     return 0
 
@@ -115,8 +126,7 @@ def run_part(name: str, settings: Settings, shared: Path | None) -> int:
 def run_all(options: argparse.Namespace, parts: list[str], limit: float) -> None:
     """Each part in a process of its own, in order, as long as there is time."""
     until = time.monotonic() + limit
-    with tempfile.TemporaryDirectory() as folder:
-        shared = Path(folder) / "ceilings.json"
+    with tempfile.TemporaryDirectory() as shared:
         for name in parts:
             left = until - time.monotonic()
             if left < 1:
@@ -125,7 +135,7 @@ def run_all(options: argparse.Namespace, parts: list[str], limit: float) -> None
             command = [sys.executable, "-m", "tests.benchmarks.gpu", *arguments(options)]
             try:
                 done = subprocess.run(
-                    [*command, "--part", name, "--ceilings", str(shared)], check=False, timeout=left
+                    [*command, "--part", name, "--shared", shared], check=False, timeout=left
                 )
             except subprocess.TimeoutExpired:
                 print(f"\n{name}: stopped, no time left of {limit:.0f} s (--seconds)", flush=True)

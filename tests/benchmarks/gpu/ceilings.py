@@ -33,9 +33,9 @@ class Ceilings:
     tf32: float
 
     @classmethod
-    def read(cls, file: Path | None) -> "Ceilings | None":
+    def read(cls, file: Path) -> "Ceilings | None":
         """Those of a part that ran before, if it came so far."""
-        if file is None or not file.is_file():
+        if not file.is_file():
             return None
         return cls(**json.loads(file.read_text()))
 

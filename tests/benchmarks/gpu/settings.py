@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--only", help="parts, as in ceilings,rates; default: all")
     found.add_argument("--quick", action="store_true", help="small sizes, less than a minute")
     found.add_argument("--part", help=argparse.SUPPRESS)  # run in this process, by the one above
-    found.add_argument("--ceilings", type=Path, help=argparse.SUPPRESS)  # file that parts share
+    found.add_argument("--shared", type=Path, help=argparse.SUPPRESS)  # folder of all parts
     for name, value in vars(Settings()).items():
         several, text = isinstance(value, tuple), str(value)
         found.add_argument(
