@@ -26,7 +26,7 @@ SHORT, SHORT_FLOATS = 160, 64  # columns of rows that a tile holds whole
 STEP, STEP_FLOATS = 64, 32  # columns of longer ones at a time
 NARROWEST = 16  # that a product takes
 FEW = 256  # up to so many clusters, rows are added up by products
-ROWS_ADDED, BLOCK_ADDED = 8192, 128
+ROWS_ADDED, BLOCK_ADDED, BLOCK_MOVED = 8192, 128, 64  # rows of a program, of its products, moved
 LARGEST_HALF = 60_000.0  # of what float16 holds
 LARGEST_UNIT = 2.0**15  # that float16 holds
 SIDE = _SIDE.value  # columns of a tile side by side, no two of one group
@@ -290,12 +290,13 @@ class FusedTotals:
         if len(rows) == 0:
             return
         with _current(rows.device):
-            move_rows[(triton.cdiv(len(rows), BLOCK_ADDED),)](
+            move_rows[(triton.cdiv(len(rows), BLOCK_MOVED),)](
                 *(rows, before, labels, self._totals, len(rows)),
                 DIM=self._dim,
                 WIDTH=min(triton.next_power_of_2(self._dim), 32),
-                BLOCK_ROWS=BLOCK_ADDED,
+                BLOCK_ROWS=BLOCK_MOVED,
                 ANEW=anew,
+                num_warps=8,
             )
 
 
