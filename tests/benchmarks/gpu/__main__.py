@@ -16,7 +16,7 @@ import torch
 
 from tests.benchmarks.gpu import adding, ceilings, exactness, rates, tuning
 from tests.benchmarks.gpu.ceilings import Ceilings
-from tests.benchmarks.gpu.settings import Settings, arguments, parser, settings_of
+from tests.benchmarks.gpu.settings import NOT_QUICK, Settings, arguments, parser, settings_of
 from tests.benchmarks.tables import show
 
 Tables = Iterable[tuple[str, list[dict[str, str]]]]  # titles and rows, as they are ready
@@ -91,12 +91,13 @@ def main() -> int:
     """Returns: the exit code; 0 also where there is no CUDA GPU, or a part failed and said why."""
     options = parser().parse_args()
     settings = settings_of(options)
-    wanted = list(PARTS) if options.only is None else options.only.split(",")
+    usual = [name for name in PARTS if not (options.quick and name in NOT_QUICK)]
+    wanted = usual if options.only is None else options.only.split(",")
     unknown = [name for name in wanted if name not in PARTS]
     if unknown:
         print(f"no part {', '.join(unknown)}: use {', '.join(PARTS)}", file=sys.stderr)
         return 2
-    if settings.torch_device.type == "cuda" and not torch.cuda.is_available():
+    if settings.device.startswith("cuda") and not torch.cuda.is_available():
         print(f"no CUDA GPU: torch {torch.__version__} finds none; nothing is measured")
         return 0
     if options.part is not None:

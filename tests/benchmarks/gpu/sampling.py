@@ -70,7 +70,7 @@ def centroids_of(settings: Settings, rows: torch.Tensor, k: int, dtype: np.dtype
     n = min(len(rows), max(64 * k, 1 << 16))
     some = rows[:n].contiguous()
     picked = np.random.default_rng(k).permutation(n)[:k]
-    centroids = some[torch.from_numpy(picked).to(rows.device)].double().cpu().numpy()
+    centroids = some.cpu().numpy()[picked].astype(np.float64)  # torch indexes no uint16 everywhere
     kernels = make_kernels(settings, rows.shape[1], dtype)
     labels = torch.empty(n, dtype=torch.int32, device=rows.device)
     for _ in range(2):

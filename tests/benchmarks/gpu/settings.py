@@ -31,7 +31,7 @@ class Settings:
     dims: tuple[int, ...] = (25, 81, 147)
     rows: int = 1 << 23
     checked_rows: int = 1_000_000
-    products: int = 4_000_000_000_000
+    products: int = 2_000_000_000_000
     repeats: int = 5
     matrix: int = 8192
     copied: int = 1 << 30
@@ -45,9 +45,13 @@ class Settings:
 
     @property
     def torch_device(self) -> torch.device:
+        """With its number, as tensors have it."""
+        if self.device == "cuda":
+            return torch.device("cuda", torch.cuda.current_device())
         return torch.device(self.device)
 
 
+NOT_QUICK = ("nested", "tuning")  # parts that take long to compile
 QUICK = {
     "rows": 1 << 20,
     "checked_rows": 100_000,

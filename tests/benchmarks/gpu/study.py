@@ -64,7 +64,10 @@ def nested(settings: Settings, folder: Path) -> Iterator[tuple[str, list[dict[st
         for e in found["dictionaries"]
     ]
     table.append({"K": "all", "seconds": number(seconds), "MSE": ""})
-    yield f"make sweep with its defaults (nested), {found['rows']:,} rows", table
+    yield (
+        f"make sweep with its defaults (nested, compiling included), {found['rows']:,} rows",
+        table,
+    )
 
 
 def _fit(
@@ -99,5 +102,5 @@ def _shown(row: dict[str, float], name: str) -> dict[str, str]:
         "copy": number(row["copy"]),
         "read, all threads": number(row["read"]),
         "centroids sent": number(row["load"]),
-        "device idle": number(max(0.0, row["seconds"] - working)),
+        "neither assign nor update": number(max(0.0, row["seconds"] - working)),
     }
