@@ -4,7 +4,7 @@ import math
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -258,6 +258,33 @@ def test_a_part_that_fails_leaves_the_others(
     assert program.run_part("machine", TINY, tmp_path) == 0
 
 
+@pytest.mark.parametrize(
+    ("end", "line"),
+    [
+        (lambda *_, **__: subprocess.CompletedProcess([], -11), "ended by signal 11"),
+        (lambda *_, timeout, **__: sleep_for_ever(timeout), "stopped, no time left of 5 s"),
+    ],
+)
+def test_a_process_that_dies_or_hangs_leaves_the_others(
+    end: Callable[..., object],
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(subprocess, "run", end)
+    program.run_all(settings.parser().parse_args([]), ["machine", "sums"], 5)
+    first, second = capsys.readouterr().out.split("\n\n")
+    assert first.strip().startswith("machine: ")
+    assert second.startswith("sums: ")
+    assert line in first
+    assert line in second
+
+
+def test_no_part_begins_after_the_time_is_up(capsys: pytest.CaptureFixture[str]) -> None:
+    program.run_all(settings.parser().parse_args([]), ["machine"], 0)
+    assert capsys.readouterr().out == "\nmachine: no time left of 0 s (--seconds)\n"
+
+
 def test_parts_run_in_processes_of_their_own() -> None:
     command = "--device cpu --kernels torch --only ceilings,machine --matrix 16 --copied 1000"
     done = run(["-m", "tests.benchmarks.gpu", *command.split()])
@@ -317,6 +344,10 @@ import pipeline.engines.fused
 def test_numbers_have_three_digits() -> None:
     found = [tables.number(x) for x in (0, 0.00123456, 1.5, 45.678, 123.4, 12345.6)]
     assert found == ["0", "0.00123", "1.50", "45.7", "123", "12,346"]
+
+
+def sleep_for_ever(timeout: float) -> None:
+    raise subprocess.TimeoutExpired("a part", timeout)
 
 
 def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
