@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 override OUT := $(or $(OUT),runs)
 VARIABLES := dataset data out patch stride threshold k mode init tol target max_iter moves batch_size empty \
-	device engine memory seed scheduler
+	device device_memory engine memory seed scheduler
 upper = $(shell echo $(1) | tr a-z A-Z)
 # --name value for each variable that is set; unset ones take the command line's defaults
 OPTIONS = $(foreach v,$(VARIABLES),$(if $($(call upper,$(v))),--$(subst _,-,$(v)) "$($(call upper,$(v)))"))

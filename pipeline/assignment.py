@@ -17,7 +17,7 @@ class NearestCentroids:
     """A dictionary that is loaded once, to label block after block of rows.
 
     centroids: (k, d) float32 or float64. dtype: of the rows; integers of more than 16 bits are
-    taken as float64. engine, device: as for a fit.
+    taken as float64. engine, device, device_memory: as for a fit; bytes.
     Memory: `projected_bytes`.
     Raises: InputError for a device that is not there, an unknown engine, and centroids that are
         not (k, d).
@@ -30,12 +30,18 @@ class NearestCentroids:
         *,
         engine: str = "auto",
         device: str = "auto",
+        device_memory: int | None = None,
     ) -> None:
         if centroids.ndim != 2 or centroids.size == 0:
             raise InputError(f"centroids have the shape {centroids.shape}: give (k, d)")
         self._dtype, self._dim = row_dtype(np.dtype(dtype)), centroids.shape[1]
         self._engine = make_engine(
-            engine, resolve_device(device, self._dtype), self._dim, self._dtype
+            engine,
+            resolve_device(device, self._dtype),
+            self._dim,
+            self._dtype,
+            device_memory=device_memory,
+            largest=len(centroids),
         )
         self._engine.load(centroids)
 
@@ -56,12 +62,19 @@ class NearestCentroids:
 
     @staticmethod
     def projected_bytes(
-        k: int, dim: int, rows: int, *, engine: str = "auto", device: str = "auto"
+        k: int,
+        dim: int,
+        rows: int,
+        *,
+        dtype: np.dtype = np.dtype(np.uint8),  # noqa: B008  # a constant
+        engine: str = "auto",
+        device: str = "auto",
     ) -> int:
         """What k centroids and labelling so many rows at once take beside the rows, at most."""
-        chosen = resolve_device(device)
-        code = code_bytes(PRUNED_KERNELS) if engine_name(engine, chosen) == "pruned" else 0
-        return projected_engine_bytes(engine, chosen, k, dim, rows) + code
+        dtype = row_dtype(np.dtype(dtype))
+        chosen = resolve_device(device, dtype)
+        code = code_bytes(PRUNED_KERNELS) if engine_name(engine, chosen, dtype) == "pruned" else 0
+        return projected_engine_bytes(engine, chosen, k, dim, dtype, rows) + code
 
 
 def assign(

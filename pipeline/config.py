@@ -233,8 +233,14 @@ class SweepOptions(FitOptions, PatchOptions):
     k-means|| in fewer rounds), or any rows (random, the study's)."""
     device: str = "auto"
     """cpu, cuda, mps, or auto: the first of cuda, mps, cpu that is there."""
-    engine: Literal["auto", "torch", "pruned"] = "auto"
-    """torch meets all centroids, pruned (CPU) those that may be nearest; auto: pruned on a CPU."""
+    device_memory: Annotated[
+        Annotated[ByteSize, Field(gt=0, lt=1 << 63)] | None,
+        BeforeValidator(lambda size: None if size == "" else size),
+    ] = None
+    """Cap on the memory of the device that is taken, as in 8GiB; default: 80 % of what is free."""
+    engine: Literal["auto", "torch", "pruned", "fused"] = "auto"
+    """pruned (CPU) meets the centroids that may be nearest, torch all of them, fused (CUDA) all of
+    them without their distances in memory; auto: pruned on a CPU, else fused or torch."""
 
     @property
     def sizes(self) -> tuple[int, ...]:

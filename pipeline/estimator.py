@@ -18,9 +18,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pipeline.config import FitOptions, check_address
 from pipeline.devices import resolve_device
-from pipeline.engines import ENGINES, AssignmentEngine, make_engine
-from pipeline.executors import LocalExecutor, empty_sums
-from pipeline.fit import Fitter, check_fit, generator
+from pipeline.engines import ENGINES, AssignmentEngine, choose, make_engine
+from pipeline.executors import LocalExecutor
+from pipeline.fit import Fitter, check_device, check_fit, generator
+from pipeline.machine import place
 from pipeline.minibatch import learn_batches
 from pipeline.progress import Progress, SilentProgress
 from pipeline.scheduling import Scheduler
@@ -33,6 +34,7 @@ from pipeline.streaming import (
     centroid_dtype,
     read_ahead,
 )
+from pipeline.sums import empty_sums
 from storage.errors import InputError
 
 
@@ -60,8 +62,11 @@ class StreamingKMeans(
         batch_size: rows of a mini-batch.
         empty: an empty cluster gets a "random" row, or half of the worst cluster ("split").
         engine: "pruned" (exact, skips what cannot be nearest, CPU only), "torch" (every row against
-            every centroid), or "auto": pruned on a CPU, else torch.
+            every centroid), "fused" (the same by Triton, CUDA only), or "auto": pruned on a CPU,
+            fused on CUDA where Triton is installed and rows are no float64, else torch.
         device: "auto", "cpu", "cuda", "mps".
+        device_memory: cap on what is taken of the device's memory, as in "8GiB"; None: 80 % of
+            what is free there.
         scheduler: "" (this process), "processes:N", or the address of a Dask cluster, on whose
             workers the passes over a patch store run.
         memory: cap on the resident memory, as in "1GiB", or None for no cap.
@@ -92,6 +97,7 @@ class StreamingKMeans(
         empty: str = "random",
         engine: str = "auto",
         device: str = "auto",
+        device_memory: str | int | None = None,
         scheduler: str = "",
         memory: str | int | None = None,
         progress: Progress | None = None,
@@ -108,6 +114,7 @@ class StreamingKMeans(
         self.empty = empty
         self.engine = engine
         self.device = device
+        self.device_memory = device_memory
         self.scheduler = scheduler
         self.memory = memory
         self.progress = progress
@@ -124,9 +131,17 @@ class StreamingKMeans(
         device = resolve_device(self.device, source.dtype)
         init = self._initial(source.dim)
         require_distinct(source, self.n_clusters)
-        memory, progress = _parse_memory(self.memory), self.progress or SilentProgress()
+        memory = _parse_memory("memory", self.memory)
+        device_memory = _parse_memory("device_memory", self.device_memory)
+        progress = self.progress or SilentProgress()
+        progress.note(place(self.device, device, choose(self.engine, device, source.dtype)))
         with self._scheduler(source, memory) as scheduler:
             blocks, k = None, self.n_clusters
+            on_device = check_device(
+                *(source, k, self.engine, device, options, scheduler), device_memory
+            )
+            if on_device:
+                progress.note(on_device)
             if memory is not None:
                 _, blocks = check_fit(source, k, self.engine, device, options, scheduler, memory)
             fitter = Fitter(
@@ -138,6 +153,7 @@ class StreamingKMeans(
                 progress=progress,
                 scheduler=scheduler,
                 blocks=blocks,
+                device_memory=device_memory,
             )
             with closing(fitter):
                 fit = fitter.fit(self.n_clusters, init)
@@ -246,7 +262,9 @@ class StreamingKMeans(
 
     def _engine(self, source: Source) -> AssignmentEngine:
         return make_engine(
-            self.engine, resolve_device(self.device, source.dtype), source.dim, source.dtype
+            *(self.engine, resolve_device(self.device, source.dtype), source.dim, source.dtype),
+            device_memory=_parse_memory("device_memory", self.device_memory),
+            largest=self.n_clusters,
         )
 
     def _initial(self, dim: int) -> np.ndarray | None:
@@ -301,10 +319,10 @@ class StreamingKMeans(
         )
 
 
-def _parse_memory(memory: str | int | None) -> int | None:
+def _parse_memory(name: str, memory: str | int | None) -> int | None:
     if memory is None:
         return None
     try:
         return int(TypeAdapter(ByteSize).validate_python(memory))
     except ValidationError:
-        raise InputError(f"memory={memory!r} is not a size: use one such as '1GiB'") from None
+        raise InputError(f"{name}={memory!r} is not a size: use one such as '1GiB'") from None

@@ -5,26 +5,23 @@ A worker reads its ranges of chunks itself, gets the centroids of the pass, and 
 
 import time
 import uuid
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from pipeline.engines import AssignmentEngine, make_engine
+from pipeline.engines import AssignmentEngine, PassMemory, make_engine
 from pipeline.progress import Progress, SilentProgress
 from pipeline.scheduling import Scheduler
-from pipeline.streaming import Source, StoreSource, block_count, prefix, read_ahead
-from pipeline.sums import ClusterSums
+from pipeline.streaming import Source, StoreSource, block_count, prefix
+from pipeline.sums import ClusterSums, empty_sums
 from storage.errors import IntegrityError
 from storage.patch_store import open_patches
-
-if TYPE_CHECKING:
-    from pipeline.engines.row_memory import RowMemory
 
 # Ranges of a pass, whatever the number of workers, so that float sums do not depend on it.
 MAX_RANGES = 64
@@ -63,7 +60,7 @@ class LocalExecutor:
 
     source: Source
     engine: AssignmentEngine
-    memory: "RowMemory | None" = None
+    memory: PassMemory | None = None
 
     def run_pass(
         self,
@@ -75,7 +72,7 @@ class LocalExecutor:
         started = time.perf_counter()
         source = self.source if rows is None else prefix(self.source, rows)
         blocks = range(block_count(source))
-        sums = sum_blocks(self.engine, source, blocks, centroids, self.memory, progress, heirs)
+        sums = self.engine.sum_up(source, blocks, centroids, self.memory, progress, heirs)
         return sums, time.perf_counter() - started
 
     def close(self) -> None:
@@ -83,37 +80,13 @@ class LocalExecutor:
             self.memory.close()
 
 
-def sum_blocks(
-    engine: AssignmentEngine,
-    source: Source,
-    blocks: range,
-    centroids: np.ndarray,
-    memory: "RowMemory | None",
-    progress: Progress,
-    heirs: np.ndarray | None = None,
-) -> ClusterSums:
-    """Sums over the rows of some blocks, assigned to `centroids`, (k, d)."""
-    if memory is not None:
-        memory.expect(source.n_rows, heirs)
-    engine.load(centroids, memory)
-    sums = empty_sums(source, len(centroids))
-    if memory is not None:
-        sums = memory.totals(blocks, sums)
-    with closing(read_ahead(source, blocks)) as stream:
-        for index, rows in zip(blocks, stream, strict=True):
-            engine.step(rows, sums, None if memory is None else index)
-            progress.advance(len(rows))
-    if memory is not None:
-        memory.finish(sums)
-    return sums
-
-
 @dataclass(frozen=True)
 class ClusterExecutor:
     """Passes over a patch store on the workers of a cluster, which must see the store's path.
 
     remember: whether workers keep what helps the next pass; a worker that did not run a range
-    before takes longer for it.
+    before takes longer for it. largest: the most centroids that will come. device_memory: cap on
+    what each worker takes of its device; None: see `make_engine`.
     Sums of integer rows are those of a local pass, bit for bit; those of floats are added range
     by range, and do not depend on the number of workers.
     """
@@ -123,6 +96,8 @@ class ClusterExecutor:
     engine: str
     device: str
     remember: bool = True
+    largest: int = 1
+    device_memory: int | None = None
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
     held: dict[int, str] = field(default_factory=dict)  # range -> worker that remembers its rows
 
@@ -143,7 +118,7 @@ class ClusterExecutor:
             self.scheduler.client.submit(
                 sum_range,
                 *(path, seal, rows, shared, heirs, range(first, stop), self.engine, self.device),
-                *(self.run, self.remember),
+                *(self.run, self.remember, self.largest, self.device_memory),
                 **self._preferred(first),
                 pure=False,
             ): first
@@ -175,11 +150,6 @@ class ClusterExecutor:
         return {"workers": self.held[first], "allow_other_workers": True}
 
 
-def empty_sums(source: Source, k: int) -> ClusterSums:
-    """Sums of no rows of this source yet."""
-    return ClusterSums.zeros(k, source.dim, source.dtype, source.origin)
-
-
 def ranges(blocks: int, wanted: int) -> list[tuple[int, int]]:
     """Cuts blocks into at most MAX_RANGES runs [first, stop) of one length; the first `wanted`."""
     length = -(-blocks // MAX_RANGES)
@@ -193,7 +163,7 @@ class _Run:
     engine: AssignmentEngine
     source: StoreSource
     folder: Path
-    memories: "dict[int, RowMemory | None]" = field(default_factory=dict)
+    memories: dict[int, PassMemory | None] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)  # the engine uses all threads by itself
 
     def close(self) -> None:
@@ -218,12 +188,15 @@ def sum_range(
     device: str,
     run: str,
     remember: bool,
+    largest: int,
+    device_memory: int | None,
 ) -> tuple[ClusterSums, str]:
     """Sums over some chunks of the store at `path`, and this worker's address; runs on a worker.
 
     seal: of the store that is meant; a worker may have another one under that name.
     rows: of the store that the pass sees. centroids: of the pass, (k, d). heirs: see `Executor`.
-    run: a name, the same for all passes of a fit. remember: whether more passes follow.
+    run: a name, the same for all passes of a fit. remember: whether more passes follow. engine,
+    device, largest, device_memory: see `make_engine`.
     """
     from distributed import get_worker  # only where a cluster is asked for
 
@@ -231,16 +204,22 @@ def sum_range(
     with _runs_lock:
         if run not in _runs:
             source = _open(path, seal)
-            found = make_engine(engine, torch.device(device), source.dim, source.dtype)
+            found = make_engine(
+                *(engine, torch.device(device), source.dim, source.dtype),
+                device_memory=device_memory,
+                largest=largest,
+            )
             _runs[run] = _Run(found, source, Path(worker.local_directory))
         state = _runs[run]
     with state.lock:
         if remember and blocks.start not in state.memories:
-            state.memories[blocks.start] = state.engine.remember(state.source, state.folder)
+            all_blocks = block_count(state.source)
+            whole = range(*next(r for r in ranges(all_blocks, all_blocks) if r[0] == blocks.start))
+            memory = state.engine.remember(state.source, state.folder, whole)
+            state.memories[blocks.start] = memory
         memory = state.memories.get(blocks.start)
-        found = state.engine
         seen = prefix(state.source, rows)
-        sums = sum_blocks(found, seen, blocks, centroids, memory, SilentProgress(), heirs)
+        sums = state.engine.sum_up(seen, blocks, centroids, memory, SilentProgress(), heirs)
     return sums, str(worker.address)
 
 

@@ -13,27 +13,41 @@ import torch
 from pipeline import seeding
 from pipeline.breathing import Breathing
 from pipeline.config import FitOptions
-from pipeline.devices import CPU
-from pipeline.engines import blocks_at_once, engine_name, make_engine, projected_engine_bytes
+from pipeline.devices import CPU, device_budget
+from pipeline.engines import (
+    AssignmentEngine,
+    blocks_at_once,
+    blocks_in_memory,
+    engine_name,
+    engine_plan,
+    make_engine,
+    projected_engine_bytes,
+)
 from pipeline.engines.kernel_cache import code_bytes
 from pipeline.engines.pruned import PRUNED_KERNELS, PrunedEngine
 from pipeline.engines.spreading import SPREADING_KERNELS
 from pipeline.executors import ClusterExecutor, Executor, LocalExecutor
 from pipeline.journal import Journal
 from pipeline.lloyd import Lloyd
-from pipeline.memory import check_budget, fits
+from pipeline.memory import check_budget, device_refusal, fits, in_words
 from pipeline.minibatch import MiniBatch
 from pipeline.nested import Nested, added, planned_rows, rounds_of
 from pipeline.passes import Fit
 from pipeline.progress import Progress
 from pipeline.runs import Rules, Run
 from pipeline.scheduling import WORKER_BYTES, Scheduler
-from pipeline.streaming import READ_AHEAD, GatheredSource, Source, StoreSource
+from pipeline.streaming import GatheredSource, Source, StoreSource
 from pipeline.sums import ClusterSums
 
 MOVE_SAMPLE_ROWS, MOVE_SAMPLE_PER_CENTROID = 1 << 17, 16
 GAPS = 4  # one byte for so many is lost between blocks of the heap
 MENDING_STEPS = 10  # of Lloyd on all rows, where a larger dictionary came out worse
+
+
+def most_centroids(k: int, options: FitOptions) -> int:
+    """Centroids at a time, at most, while k are learned."""
+    on_trial = options.mode == "nested" and rounds_of(k, options.moves)
+    return k + added(k) if on_trial else k
 
 
 def projected_bytes(
@@ -50,14 +64,14 @@ def projected_bytes(
     What seeding leaves is too scattered for the passes, so both count.
     """
     itemsize, dim = source.dtype.itemsize, source.dim
-    most, rows = k, min(seeding.sample_rows(k), source.n_rows)
+    most, rows = most_centroids(k, options), min(seeding.sample_rows(k), source.n_rows)
     sampling = seeding.projected_bytes(k, dim, itemsize, rows, options.init)
-    if options.mode == "nested" and rounds_of(k, options.moves):
-        most, rows = k + added(k), min(_move_sample_rows(k), source.n_rows)
+    if most > k:
+        rows = min(_move_sample_rows(k), source.n_rows)
         moving = seeding.projected_bytes(most, dim, itemsize, rows, "k-means++")
         sampling = max(sampling, moving)
-    if engine_name(engine, device) != "pruned":  # which labels the samples
-        sampling += projected_engine_bytes("pruned", CPU, most, dim, rows)
+    if engine_name(engine, device, source.dtype) != "pruned":  # which labels the samples
+        sampling += projected_engine_bytes("pruned", CPU, most, dim, source.dtype, rows)
     passes = pass_bytes(source, most, engine, device, blocks, sample_rows=rows)
     spreading = SPREADING_KERNELS if options.init != "random" or most > k else ()
     return sampling + sampling // GAPS + passes + code_bytes([*PRUNED_KERNELS, *spreading])
@@ -78,10 +92,10 @@ def pass_bytes(
     """
     at_once = blocks or blocks_at_once(engine, device, k, source)
     block_rows = min(source.block_rows * at_once, source.n_rows)
-    # One is worked on, one waits, one is filled from the last; two fit into no gap of the heap.
-    in_work = (READ_AHEAD + 5) * block_rows * source.dim * source.dtype.itemsize
+    held = blocks_in_memory(engine, device, source.dtype)
+    in_work = held * block_rows * source.dim * source.dtype.itemsize
     rows = max(block_rows, sample_rows)
-    engines = projected_engine_bytes(engine, device, k, source.dim, rows)
+    engines = projected_engine_bytes(engine, device, k, source.dim, source.dtype, rows)
     needed = in_work + engines + 8 * 8 * k * source.dim
     return needed + needed // GAPS
 
@@ -110,13 +124,54 @@ def check_fit(
     return check_budget(f"fitting K = {k}", needed, cap), blocks
 
 
+def check_device(
+    source: Source,
+    k: int,
+    engine: str,
+    device: torch.device,
+    options: FitOptions,
+    scheduler: Scheduler,
+    device_memory: int | None,
+) -> str:
+    """What fitting K centroids does with the memory of a device, in words; empty for none.
+
+    device_memory: see `make_engine`; processes that this machine starts share it.
+    Raises: MemoryBudgetError where the cap is too small even if no rows stay.
+    """
+    most, sharers = most_centroids(k, options), _sharers(scheduler, options)
+    share = _share(device, device_memory, sharers)
+    plan = engine_plan(engine, device, most, source.dim, source.dtype, share)
+    if plan is None:
+        return ""
+    if plan.least > plan.allowed:
+        raise device_refusal(f"fitting K = {k}", plan.least, plan.allowed, sharers)
+    stay = min(sharers * plan.room(source.n_rows, source.block_rows), source.n_rows)
+    taken = min(sharers * plan.fixed + stay * plan.row_bytes, sharers * plan.allowed)
+    rows = "all rows stay there"
+    if stay < source.n_rows:
+        rows = f"{stay:,} of {source.n_rows:,} rows stay there, the others are streamed"
+    allowed = in_words(sharers * plan.allowed)
+    return f"device memory: {in_words(taken)} at most, {allowed} allowed; {rows}"
+
+
+def _sharers(scheduler: Scheduler, options: FitOptions) -> int:
+    """Processes of this machine that a cap on the device's memory is for."""
+    return max(1, scheduler.local_workers + (options.mode == "minibatch"))
+
+
+def _share(device: torch.device, device_memory: int | None, sharers: int) -> int | None:
+    if sharers == 1:
+        return device_memory
+    return device_budget(device, device_memory) // sharers
+
+
 class Fitter:
     """Fits dictionaries of one source, one after the other; what is known of the rows is kept.
 
     engine: name. largest: the most centroids that will be asked for. scheduler: where whole passes
     run, for a patch store; all else runs here. scratch: folder for what is kept of the rows
     between passes; None: the system's. blocks: of the source that are taken at once; None: as many
-    as the engine works best with.
+    as the engine works best with. device_memory: see `make_engine`.
     """
 
     def __init__(
@@ -131,10 +186,12 @@ class Fitter:
         scheduler: Scheduler,
         scratch: Path | None = None,
         blocks: int | None = None,
+        device_memory: int | None = None,
     ) -> None:
         self._source, self._options, self._device = source, options, device
         self._engine, self._largest, self._progress = engine, largest, progress
         self._scheduler, self._scratch, self._blocks = scheduler, scratch, blocks
+        self._device_memory = _share(device, device_memory, _sharers(scheduler, options))
         self._sample = np.empty((0, source.dim), source.dtype)
 
     def close(self) -> None:
@@ -236,11 +293,22 @@ class Fitter:
     @cached_property
     def _own_engine(self) -> PrunedEngine | None:
         """The one pruned engine of this process: its lists and threads serve all that it does."""
-        if self.remote:
+        if self.remote or not isinstance(self._local_engine, PrunedEngine):
             return None
-        if engine_name(self._engine, self._device) != "pruned":
-            return None
-        return PrunedEngine(self._source.dim, self._source.dtype)
+        return self._local_engine
+
+    @cached_property
+    def _local_engine(self) -> AssignmentEngine:
+        """Of all passes in this process, which share what it may take of a device."""
+        return make_engine(
+            *(self._engine, self._device, self._source.dim, self._source.dtype),
+            device_memory=self._device_memory,
+            largest=self._most,
+        )
+
+    @property
+    def _most(self) -> int:
+        return most_centroids(self._largest, self._options)
 
     @cached_property
     def _executor(self) -> Executor:
@@ -250,14 +318,15 @@ class Fitter:
     def _executor_of(self, source: Source, *, remember: bool) -> Executor:
         if self._scheduler.remote and isinstance(source, StoreSource):
             return ClusterExecutor(
-                source, self._scheduler, self._engine, str(self._device), remember=remember
+                *(source, self._scheduler, self._engine, str(self._device)),
+                remember=remember,
+                largest=self._most,
+                device_memory=self._device_memory,
             )
         return self._local_executor(source, remember=remember)
 
     def _local_executor(self, source: Source, *, remember: bool) -> LocalExecutor:
-        engine = self._own_engine or make_engine(
-            self._engine, self._device, source.dim, source.dtype
-        )
+        engine = self._local_engine
         if not remember:
             return LocalExecutor(source, engine)
         blocks = self._blocks

@@ -3,12 +3,15 @@
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
 
 from pipeline.devices import thread_count
+
+if TYPE_CHECKING:
+    from pipeline.engines import Choice
 
 _PACKAGES = ("patchdict", "torch", "numba", "numpy", "zarr", "xarray", "dask")
 
@@ -32,6 +35,19 @@ def device_name(device: torch.device) -> str:
     if device.type != "cuda":
         return str(device)
     return f"{device} ({torch.cuda.get_device_name(device)})"
+
+
+def place(asked: str, device: torch.device, choice: "Choice") -> str:
+    """Where it computes, by which engine, and why there; asked: the device's name."""
+    found = f"on {device_name(device)}"
+    if asked == "auto" and device.type == "cpu":
+        missing = "no CUDA GPU or Metal found"
+        if torch.backends.mps.is_available():
+            missing = "no CUDA GPU found, and Metal has no float64"
+        found += f": {missing};"
+    else:
+        found += ","
+    return f"{found} engine {choice.engine}" + (f", {choice.why}" if choice.why else "")
 
 
 def versions() -> dict[str, str]:

@@ -59,6 +59,20 @@ def check_budget(step: str, needed: int, cap: int) -> int:
     return projected
 
 
+def device_refusal(step: str, needed: int, allowed: int, sharers: int = 1) -> MemoryBudgetError:
+    """A step that needs more memory of a device than it is allowed to take.
+
+    needed: bytes at least. allowed: bytes. sharers: processes among which the cap is divided.
+    """
+    enough = -(-needed * sharers >> 20)
+    each = f" for each of {sharers} processes" if sharers > 1 else ""
+    return MemoryBudgetError(
+        f"{step} needs {in_words(needed)} of device memory, more than the cap of"
+        f" {in_words(allowed)}{each}: raise it (DEVICE_MEMORY={enough}MiB), end other processes on"
+        " the device, or ask for less"
+    )
+
+
 def in_words(size: int) -> str:
     """A size in bytes for people: 1.5 GiB."""
     return ByteSize(size).human_readable(separator=" ")

@@ -14,11 +14,11 @@ import numpy as np
 
 from pipeline.empty_clusters import fill_empty
 from pipeline.engines import AssignmentEngine
-from pipeline.executors import LocalExecutor, empty_sums
+from pipeline.executors import LocalExecutor
 from pipeline.passes import mean_squared_error
 from pipeline.runs import Run, State
 from pipeline.streaming import Source, read_ahead
-from pipeline.sums import ClusterSums
+from pipeline.sums import ClusterSums, empty_sums
 
 
 @dataclass

@@ -7,8 +7,12 @@ squares about a far one would leave nothing of their spread.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pipeline.streaming import Source
 
 
 def squares_fit_float32(dtype: np.dtype, dim: int) -> bool:
@@ -89,3 +93,8 @@ class ClusterSums:
         column_means = self.sums.sum(axis=0) / n
         squares = self.squares.sum(dtype=np.float64)
         return max(float(squares / n - column_means @ column_means) / dim, 0.0)
+
+
+def empty_sums(source: "Source", k: int) -> ClusterSums:
+    """Sums of no rows of this source yet."""
+    return ClusterSums.zeros(k, source.dim, source.dtype, source.origin)

@@ -10,11 +10,12 @@ from typing import Any
 
 from pipeline.config import SweepOptions
 from pipeline.devices import resolve_device
+from pipeline.engines import choose
 from pipeline.extraction import Extraction, extract
-from pipeline.fit import Fitter, check_fit
+from pipeline.fit import Fitter, check_device, check_fit
 from pipeline.journal import SUFFIX, Journal, states
 from pipeline.locking import sole
-from pipeline.machine import device_name, machine, versions
+from pipeline.machine import device_name, machine, place, versions
 from pipeline.memory import in_words, peak_resident
 from pipeline.passes import Fit, mean_squared_error
 from pipeline.progress import Progress, SilentProgress, rounded
@@ -99,18 +100,27 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
     resolve_device(options.device)  # refused before any work is done
     experiment = prepare(options, scheduler, progress)
     device = resolve_device(options.device, experiment.train.dtype)
-    progress.note(f"{experiment.train.n_rows:,} rows of {experiment.train.dim}, on {device}")
+    train = experiment.train
+    choice = choose(options.engine, device, train.dtype)
+    where = place(options.device, device, choice)
+    progress.note(f"{train.n_rows:,} rows of {train.dim}, {where}")
     path = experiment.dictionaries
     check_dictionaries(path, experiment.describe())
     missing = _missing(experiment)
     if missing:
         # What cannot be learned is refused before anything is written.
-        source, largest = StoreSource(experiment.train), max(missing)
+        source, largest = StoreSource(train), max(missing)
+        on_device = check_device(
+            *(source, largest, options.engine, device, options, scheduler),
+            options.device_memory,
+        )
         cap = options.memory
         projected, blocks = check_fit(
             source, largest, options.engine, device, options, scheduler, cap
         )
         progress.note(f"memory: {in_words(projected)} at most, {in_words(cap)} allowed")
+        if on_device:
+            progress.note(on_device)
         require_distinct(source, largest)
         fitter = Fitter(
             source,
@@ -122,12 +132,15 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
             scheduler=scheduler,
             scratch=experiment.folder,
             blocks=blocks,
+            device_memory=options.device_memory,
         )
         with _sole_owner(experiment), closing(fitter):
             _remove(_leftovers(experiment))
             create_dictionaries(path, experiment.describe())
             for k in _missing(experiment):
-                write_dictionary(path, _learn(experiment, k, fitter, device_name(device), progress))
+                found = _learn(experiment, k, fitter, progress)
+                found.attributes.update(engine=choice.engine, device=device_name(device))
+                write_dictionary(path, found)
                 _remove(states(experiment.folder, k))
     elif _leftovers(experiment):
         with suppress(BusyError, OSError), _sole_owner(experiment):
@@ -180,9 +193,7 @@ def _smaller(experiment: Experiment, k: int) -> int | None:
     return max((m for m in finished_dictionaries(experiment.dictionaries) if m < k), default=None)
 
 
-def _learn(
-    experiment: Experiment, k: int, fitter: Fitter, device: str, progress: Progress
-) -> Dictionary:
+def _learn(experiment: Experiment, k: int, fitter: Fitter, progress: Progress) -> Dictionary:
     """Fit one dictionary and score it on the held-out patches."""
     started = time.perf_counter()
     smaller = _smaller(experiment, k) if experiment.options.init == "warm" else None
@@ -221,7 +232,6 @@ def _learn(
             **_scores(fit, heldout_mse, seconds),
             "digest": experiment.digest,
             "started_from": smaller,
-            "device": device,
             "variance": fit.sums.mean_variance(),
             "peak_memory": peak_resident(),
             "memory": int(experiment.options.memory),

@@ -6,6 +6,7 @@ from .dictionary_store import (
 )
 from .errors import (
     BusyError,
+    DeviceError,
     InputError,
     IntegrityError,
     MemoryBudgetError,
@@ -19,6 +20,7 @@ from .sources import ImageSource, class_names, open_images, open_labels
 
 __all__ = [
     "BusyError",
+    "DeviceError",
     "Dictionary",
     "ImageSource",
     "InputError",

@@ -49,5 +49,9 @@ class WorkerError(PatchDictError):
     """Workers of a cluster were lost."""
 
 
+class DeviceError(PatchDictError):
+    """A device failed while it computed."""
+
+
 class MemoryBudgetError(PatchDictError):
     """The projected peak does not fit under the cap."""

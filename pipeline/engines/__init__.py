@@ -1,25 +1,14 @@
-"""The assignment engines."""
+"""The assignment engines.
+
+Names load their module when they are first used: what computes on a device needs few libraries.
+"""
 
 from pathlib import Path
+
+import lazy_loader
 
 from pipeline.engines.kernel_cache import drop_stale
 
 drop_stale(Path(__file__).parent)  # before numba reads any of them
 
-from pipeline.engines.choosing import (  # noqa: E402
-    ENGINES,
-    AssignmentEngine,
-    blocks_at_once,
-    engine_name,
-    make_engine,
-)
-from pipeline.engines.choosing import projected_bytes as projected_engine_bytes  # noqa: E402
-
-__all__ = [
-    "ENGINES",
-    "AssignmentEngine",
-    "blocks_at_once",
-    "engine_name",
-    "make_engine",
-    "projected_engine_bytes",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -24,12 +24,14 @@ from pipeline.engines.guessing import Coarse, walk_all, walk_some
 from pipeline.engines.layouts import RINGS, Known, Movers, Moves, Rows, Table
 from pipeline.engines.moving import add_rows, move_rows
 from pipeline.engines.neighbours import LIST_ENTRIES, LIST_KERNELS, Neighbours
+from pipeline.engines.passing import sum_blocks
 from pipeline.engines.piece_sums import PieceSums, piece_rows
 from pipeline.engines.rechecking import rank_moves, recheck
 from pipeline.engines.row_memory import RowMemory, nothing_known, room_for
 from pipeline.engines.screening import group, screen
 from pipeline.engines.tables import make_table, repeated, unit_of
 from pipeline.engines.walking import walk
+from pipeline.progress import Progress
 from pipeline.streaming import Source
 from pipeline.sums import ClusterSums
 
@@ -149,7 +151,9 @@ class PrunedEngine:
         self._loaded: _Loaded | None = None
         self.effort = Effort()
 
-    def remember(self, source: Source, folder: Path | None = None) -> RowMemory:
+    def remember(
+        self, source: Source, folder: Path | None = None, blocks: range | None = None
+    ) -> RowMemory:
         """A memory for the passes over one source; folder: of its scratch file."""
         return RowMemory(source.n_rows, source.block_rows, folder)
 
@@ -178,6 +182,18 @@ class PrunedEngine:
     def assign(self, rows: np.ndarray) -> np.ndarray:
         """Index of the nearest centroid of each row. rows: (n, d). Returns: (n,) int64."""
         return self._find(rows).label.astype(np.int64)
+
+    def sum_up(
+        self,
+        source: Source,
+        blocks: range,
+        centroids: np.ndarray,
+        memory: RowMemory | None,
+        progress: Progress,
+        heirs: np.ndarray | None = None,
+    ) -> ClusterSums:
+        """Sums over the rows of some blocks, assigned to `centroids`; see `AssignmentEngine`."""
+        return sum_blocks(self, source, blocks, centroids, memory, progress, heirs)
 
     def step(self, rows: np.ndarray, into: ClusterSums, index: int | None = None) -> None:
         """Assign the rows and add them to `into`, in place. rows: (n, d).

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import faiss
 import numpy as np
-import torch
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
@@ -124,7 +123,7 @@ def measure(
 
 
 def _torch(rows: np.ndarray, centroids: np.ndarray) -> float:
-    engine = DenseEngine(torch.device("cpu"), rows.shape[1], rows.dtype)
+    engine = DenseEngine(rows.shape[1], rows.dtype)
     started = time.perf_counter()
     engine.load(centroids)
     engine.step(rows, ClusterSums.zeros(len(centroids), rows.shape[1], rows.dtype))

@@ -1,21 +1,16 @@
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.engines import dense as dense_engine
-from pipeline.engines import piece_sums
+from pipeline.engines import piece_sums, tiles
 from pipeline.engines.dense import DenseEngine
 from pipeline.sums import ClusterSums
-from storage import InputError
 from tests.oracles import squared_distances, sums_of
-
-CPU = torch.device("cpu")
 
 
 def step(rows: np.ndarray, centroids: np.ndarray, *, block: int | None = None) -> ClusterSums:
-    engine = DenseEngine(CPU, rows.shape[1], rows.dtype)
+    engine = DenseEngine(rows.shape[1], rows.dtype)
     engine.load(centroids)
     sums = ClusterSums.zeros(len(centroids), rows.shape[1], rows.dtype)
     for start in range(0, len(rows), block or len(rows)):
@@ -24,7 +19,7 @@ def step(rows: np.ndarray, centroids: np.ndarray, *, block: int | None = None) -
 
 
 def assign(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    engine = DenseEngine(CPU, rows.shape[1], rows.dtype)
+    engine = DenseEngine(rows.shape[1], rows.dtype)
     engine.load(centroids)
     return engine.assign(rows)
 
@@ -38,9 +33,9 @@ def equal(one: ClusterSums, other: ClusterSums) -> bool:
 
 @pytest.fixture
 def tiny_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dense_engine, "TILE_CENTROIDS", 5)
-    monkeypatch.setattr(dense_engine, "TILE_BYTES", {"cpu": 80})
-    monkeypatch.setattr(dense_engine, "MIN_TILE_ROWS", 3)
+    monkeypatch.setattr(tiles, "TILE_CENTROIDS", 5)
+    monkeypatch.setattr(tiles, "TILE_BYTES", {"cpu": 80})
+    monkeypatch.setattr(tiles, "MIN_TILE_ROWS", 3)
     monkeypatch.setattr(piece_sums, "MAX_PIECE_ROWS", 11)
 
 
@@ -83,8 +78,8 @@ def test_sums_are_bit_identical_for_any_partition(block: int, pieces: int, tile:
     whole = step(rows, centroids)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(piece_sums, "MAX_PIECE_ROWS", pieces)
-        patch.setattr(dense_engine, "TILE_BYTES", {"cpu": tile * 160})
-        patch.setattr(dense_engine, "MIN_TILE_ROWS", 1)
+        patch.setattr(tiles, "TILE_BYTES", {"cpu": tile * 160})
+        patch.setattr(tiles, "MIN_TILE_ROWS", 1)
         assert equal(step(rows, centroids, block=block), whole)
 
 
@@ -120,11 +115,3 @@ def test_largest_bytes_add_up_exactly() -> None:
     sums = step(rows, np.zeros((1, 300), np.float32))
     assert (sums.sums == 200_000 * 255).all()
     assert sums.squares.tolist() == [200_000 * 300 * 255**2]
-
-
-def test_what_mps_cannot_hold_is_refused() -> None:
-    mps = torch.device("mps")
-    with pytest.raises(InputError, match="no float64"):
-        DenseEngine(mps, 4, np.dtype(np.float64))
-    engine = DenseEngine(mps, 4, np.dtype(np.uint8))
-    assert engine.compute == torch.float32

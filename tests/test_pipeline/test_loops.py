@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from sklearn.cluster import KMeans
 
 from pipeline.cutting import cut_patches
@@ -24,7 +23,7 @@ SQUARE = np.array([[0, 0], [0, 2], [10, 0], [10, 2]], np.uint8)
 
 
 def executor(rows: np.ndarray) -> LocalExecutor:
-    engine = DenseEngine(torch.device("cpu"), rows.shape[1], rows.dtype)
+    engine = DenseEngine(rows.shape[1], rows.dtype)
     return LocalExecutor(ArraySource(rows), engine)
 
 
@@ -134,7 +133,7 @@ def test_counters_pass_two_to_the_24th() -> None:
     # 2^24 + 3 rows in one cluster: float32 counters stop, float32 sums drift
     n = (1 << 24) + 3
     sums = ClusterSums.zeros(1, 1, np.dtype(np.uint8))
-    engine = DenseEngine(torch.device("cpu"), 1, np.dtype(np.uint8))
+    engine = DenseEngine(1, np.dtype(np.uint8))
     engine.load(np.array([[255.0]], np.float32))
     block = np.full((1 << 20, 1), 255, np.uint8)
     for _ in range(16):
