@@ -6,6 +6,7 @@ One field is one option of the command line and one variable of make; its docstr
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -33,6 +34,21 @@ GPU_MEMORY = ByteSize(4 << 30)  # torch's CUDA libraries alone can take 1 GiB of
 MOST_SIZES = 10_000  # dictionaries of one sweep
 Count = Annotated[int, Field(ge=1, le=(1 << 63) - 1)]  # numpy's integers end there
 Natural = Annotated[int, Field(ge=0, le=(1 << 63) - 1)]
+_WHOLE_SIZE = re.compile(r"\s*\d*\.?\d+\s*\w*\s*", re.ASCII)
+_SIZES = "use a size such as 1GiB or 800MB"
+
+
+def check_size(size: Any) -> Any:
+    """The size as it is; raises ValueError for texts that pydantic reads the beginning of alone.
+
+    It takes 8,5GiB and 80% for 8 and 80 bytes.
+    """
+    if isinstance(size, str) and not _WHOLE_SIZE.fullmatch(size):
+        raise ValueError(_SIZES)
+    return size
+
+
+Size = Annotated[ByteSize, Field(gt=0, lt=1 << 63), BeforeValidator(check_size)]
 
 
 def parse_k(text: Any) -> Any:
@@ -120,7 +136,7 @@ class Options(BaseModel):
 class MemoryOptions(Options):
     """What every step that takes much memory is told."""
 
-    memory: Annotated[ByteSize, Field(gt=0, lt=1 << 63)] = ByteSize(1 << 30)
+    memory: Size = ByteSize(1 << 30)
     """Cap on the resident memory of the process tree, as in 1GiB or 800MB; a sweep on a GPU, whose
     drivers take part of it, allows 4GiB where none is given."""
 
@@ -236,8 +252,7 @@ class SweepOptions(FitOptions, PatchOptions):
     device: str = "auto"
     """cpu, cuda, mps, or auto: the first of cuda, mps, cpu that is there."""
     device_memory: Annotated[
-        Annotated[ByteSize, Field(gt=0, lt=1 << 63)] | None,
-        BeforeValidator(lambda size: None if size == "" else size),
+        Size | None, BeforeValidator(lambda size: None if size == "" else size)
     ] = None
     """Cap on the memory of the device that is taken, as in 8GiB; default: 80 % of what is free."""
     engine: Literal["auto", "torch", "pruned", "fused"] = "auto"
@@ -263,5 +278,5 @@ def _one_line(error: ValidationError, valid: list[str]) -> str:
         return f"no option {shortened(name)}: use one of {', '.join(valid)}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"].startswith("byte_size"):
-        message = "use a size such as 1GiB or 800MB"
+        message = _SIZES
     return f"{name} {shortened(first['input'])} is not valid: {message[0].lower()}{message[1:]}"

@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 import psutil
 import torch
-from pydantic import ByteSize, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -16,7 +16,7 @@ from sklearn.base import (
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from pipeline.config import FitOptions, check_address
+from pipeline.config import FitOptions, Size, check_address
 from pipeline.devices import resolve_device
 from pipeline.engines import ENGINES, AssignmentEngine, choose, make_engine
 from pipeline.executors import LocalExecutor
@@ -323,6 +323,6 @@ def _parse_memory(name: str, memory: str | int | None) -> int | None:
     if memory is None:
         return None
     try:
-        return int(TypeAdapter(ByteSize).validate_python(memory))
+        return int(TypeAdapter(Size).validate_python(memory))
     except ValidationError:
         raise InputError(f"{name}={memory!r} is not a size: use one such as '1GiB'") from None

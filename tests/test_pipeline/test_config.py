@@ -35,6 +35,9 @@ def test_values_are_read_with_their_units() -> None:
     assert options.spec.threshold == 0.1
     assert options.memory == 800_000_000
     assert PatchOptions.checked(memory="1GiB").memory == 1 << 30
+    assert PatchOptions.checked(memory=" 1.5 GiB ").memory == 3 << 29
+    assert SweepOptions.checked(device_memory="8GB").device_memory == 8_000_000_000
+    assert SweepOptions.checked(device_memory="").device_memory is None
 
 
 @pytest.mark.parametrize(
@@ -52,6 +55,11 @@ def test_values_are_read_with_their_units() -> None:
         ("threshold", "nan", "threshold 'nan'"),
         ("memory", "lots", "use a size such as 1GiB"),
         ("memory", "0", "greater than 0"),
+        ("memory", "8,5GiB", "memory '8,5GiB' is not valid: use a size such as 1GiB"),
+        ("memory", "1.GiB", "use a size such as 1GiB"),
+        ("device_memory", "80%", "device_memory '80%' is not valid: use a size such as 1GiB"),
+        ("device_memory", "0", "greater than 0"),
+        ("device_memory", "-1GiB", "use a size such as 1GiB"),
         ("mode", "fast", "'nested', 'full' or 'minibatch'"),
         ("init", "best", "'warm', 'k-means\\+\\+', 'k-means\\|\\|' or 'random'"),
         ("moves", "-1", "greater than or equal to 0"),

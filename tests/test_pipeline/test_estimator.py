@@ -118,6 +118,7 @@ def test_init_may_hold_fewer_rows_than_clusters(rows: np.ndarray) -> None:
         ({"engine": "gpu"}, "no engine 'gpu'"),
         ({"device": "tpu"}, "no device 'tpu'"),
         ({"memory": "much"}, "memory='much'"),
+        ({"device_memory": "80%"}, "device_memory='80%'"),
         ({"n_clusters": 10**6}, "less than n_clusters"),
     ],
 )
