@@ -1,6 +1,7 @@
 """Where work runs: threads of this process, a local cluster, or a running Dask cluster."""
 
 import gc
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -153,16 +154,30 @@ def _connect(address: str, workers: int) -> "Iterator[Client]":
         return
     with (
         dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT}),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            memory_limit=0,  # the projection holds the cap; paused workers would hang for ever
-            # Any port: two clusters on one machine are no mistake.
-            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-        ) as cluster,
-        Client(cluster) as client,
+        _environment_kept(),
     ):
-        yield client
+        with _environment_kept():
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=0,  # the projection holds the cap; paused workers would hang for ever
+                # Any port: two clusters on one machine are no mistake.
+                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            )
+        with cluster, Client(cluster) as client:
+            yield client
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """What distributed sets for its workers it sets here, where it would stay."""
+    before = os.environ.copy()
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _compute_in_threads(tasks: Sequence[Any], done: Callable[[], None], threads: int) -> list[Any]:

@@ -1,5 +1,6 @@
 """Passes on the workers of a local cluster against passes in this process."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -116,9 +117,14 @@ def test_the_cap_holds_for_all_processes_together(tmp_path: Path) -> None:
         sweep(options)
 
 
-def test_workers_do_not_compete_for_cores() -> None:
+def test_workers_do_not_compete_for_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "MALLOC_ARENA_MAX"):
+        monkeypatch.delenv(name, raising=False)
+    before = dict(os.environ)
     with Scheduler("processes:2", MEMORY) as scheduler:
         assert set(scheduler.client.run(thread_count).values()) == {1}
+        assert "OMP_NUM_THREADS" not in os.environ  # this process has all cores, now and later
+    assert dict(os.environ) == before
 
 
 def test_another_cluster_on_the_machine_is_no_matter() -> None:
