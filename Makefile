@@ -15,7 +15,7 @@ upper = $(shell echo $(1) | tr a-z A-Z)
 # --name value for each variable that is set; unset ones take the command line's defaults
 OPTIONS = $(foreach v,$(VARIABLES),$(if $($(call upper,$(v))),--$(subst _,-,$(v)) "$($(call upper,$(v)))"))
 
-.PHONY: help setup sweep test test-slow lint format bench clean
+.PHONY: help setup sweep test test-slow lint format bench bench-gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ $(BIN)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(BIN)/.installed-dev: $(BIN)/.installed
 	@echo "installing the tools of the tests" && $(PIP) --editable '.[test,lint,bench]' && touch $@
+
+$(BIN)/.installed-peers: $(BIN)/.installed-dev
+	@$(PIP) --editable '.[bench-gpu]' && touch $@
 
 sweep: $(BIN)/.installed ## learn a dictionary for every K and write report.html
 	@$(BIN)/python -m pipeline sweep $(OPTIONS)
@@ -52,6 +55,9 @@ format: $(BIN)/.installed-dev ## mend style where it can be done by itself
 
 bench: $(BIN)/.installed-dev ## measure against peers and print the table
 	@$(BIN)/python -m tests.benchmarks
+
+bench-gpu: $(BIN)/.installed-peers ## measure on a CUDA GPU and print the tables; BENCH=--quick
+	@$(BIN)/python -m tests.benchmarks.gpu $(BENCH)
 
 clean: ## remove .venv and caches; never data or runs
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -29,6 +29,7 @@ DIGITS = (10, 20, 50, 100, 200, 500, 1000)
 PRESETS = {"study": STUDY, "digits": DIGITS}
 MAX_ITER = {"nested": 300, "full": 100, "minibatch": 10}
 TARGET = {"nested": 1e-4, "full": 0.0, "minibatch": 0.0}
+GPU_MEMORY = ByteSize(4 << 30)  # torch's CUDA libraries alone can take 1 GiB of the host
 MOST_SIZES = 10_000  # dictionaries of one sweep
 Count = Annotated[int, Field(ge=1, le=(1 << 63) - 1)]  # numpy's integers end there
 Natural = Annotated[int, Field(ge=0, le=(1 << 63) - 1)]
@@ -120,7 +121,8 @@ class MemoryOptions(Options):
     """What every step that takes much memory is told."""
 
     memory: Annotated[ByteSize, Field(gt=0, lt=1 << 63)] = ByteSize(1 << 30)
-    """Cap on the resident memory of the process tree, as in 1GiB or 800MB."""
+    """Cap on the resident memory of the process tree, as in 1GiB or 800MB; a sweep on a GPU, whose
+    drivers take part of it, allows 4GiB where none is given."""
 
 
 class PatchOptions(MemoryOptions):
@@ -241,6 +243,12 @@ class SweepOptions(FitOptions, PatchOptions):
     engine: Literal["auto", "torch", "pruned", "fused"] = "auto"
     """pruned (CPU) meets the centroids that may be nearest, torch all of them, fused (CUDA) all of
     them without their distances in memory; auto: pruned on a CPU, else fused or torch."""
+
+    def on(self, device: str) -> Self:
+        """These options on a type of device, with the memory usual there where none was given."""
+        if device == "cpu" or "memory" in self.model_fields_set:
+            return self
+        return self.model_copy(update={"memory": GPU_MEMORY})
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from storage.errors import DeviceError, InputError, MemoryBudgetError
 
 CPU = torch.device("cpu")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+NARROW = frozenset({"mps"})  # without float64, and without sums by index in 64 bits
 FREE_SHARE = 0.8  # of what is free on a device, where no cap is given
 # torch raises errors of their own for these from 2.8 on, and plain ones with such words before
 _ACCELERATOR_ERROR = getattr(torch, "AcceleratorError", torch.OutOfMemoryError)
@@ -42,11 +43,20 @@ def resolve_device(name: str, dtype: np.dtype | None = None) -> torch.device:
         device = torch.device(name)
         if kind == "cuda" and not number:
             device = torch.device("cuda", torch.cuda.current_device())
-        torch.zeros(1, device=device).cpu()
+        _start(device)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {name} cannot be used ({reason}); use cpu") from error
     return device
+
+
+def _start(device: torch.device) -> None:
+    torch.zeros(1, device=device).cpu()
+
+
+def has_float64(device: torch.device) -> bool:
+    """Whether the device computes in 64 bits: all but Apple's."""
+    return device.type not in NARROW
 
 
 def _require_cuda(name: str, number: str) -> None:

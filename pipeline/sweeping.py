@@ -92,12 +92,12 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> dict[str, 
     Raises: InputError, IntegrityError, MemoryBudgetError; BusyError where another sweep holds the
         experiment.
     """
+    options = options.on(resolve_device(options.device).type)  # refused before any work is done
     with Scheduler(options.scheduler, options.memory) as scheduler:
         return _sweep(options, scheduler, progress or SilentProgress())
 
 
 def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> dict[str, Any]:
-    resolve_device(options.device)  # refused before any work is done
     experiment = prepare(options, scheduler, progress)
     device = resolve_device(options.device, experiment.train.dtype)
     train = experiment.train

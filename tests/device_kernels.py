@@ -72,6 +72,7 @@ class PlainKernels:
 
     def __init__(self, device: torch.device, dim: int, dtype: np.dtype) -> None:
         self.dim, self.dtype, self.faults = dim, dtype, {}
+        self.row_dtype = torch.from_numpy(np.empty(0, dtype)).dtype
         self.asked, self.rows = Counter[str](), Counter[str]()
 
     def note(self, name: str, rows: int) -> None:

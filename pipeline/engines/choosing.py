@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.streaming import Source
 
 ENGINES = ("auto", "torch", "pruned", "fused")
+OLDEST_TRITON = (3, 6)  # whose compiler takes the kernels
 # One is worked on, one waits, one is filled from the last; two fit into no gap of the heap.
 SPARE_BLOCKS = 5
 
@@ -119,16 +120,14 @@ def _lacking(device: torch.device, dtype: np.dtype) -> str:
         return f"it runs on cuda, not on {device.type}"
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed"
-    if device.type == "cpu" and not _interpreting():
+    triton = importlib.import_module("triton")  # it is loaded where it is asked for alone
+    if device.type == "cpu" and not triton.knobs.runtime.interpret:
         return "it runs on cuda, and on the cpu with TRITON_INTERPRET=1 alone"
+    if tuple(map(int, triton.__version__.split(".")[:2])) < OLDEST_TRITON:
+        return f"Triton {triton.__version__} is older than {'.'.join(map(str, OLDEST_TRITON))}"
     if dtype == np.float64:
         return "it takes bytes, 16-bit integers and float32, not float64"
     return ""
-
-
-def _interpreting() -> bool:
-    # Triton is loaded where it is asked for alone.
-    return bool(importlib.import_module("triton").knobs.runtime.interpret)
 
 
 def make_engine(

@@ -21,13 +21,11 @@ import torch
 from pipeline.devices import CPU, thread_count
 from pipeline.engines.passing import sum_blocks
 from pipeline.engines.piece_sums import PieceSums, piece_rows
+from pipeline.engines.tiles import TILE_BYTES, TileSearch
 from pipeline.progress import Progress
 from pipeline.streaming import Source
 from pipeline.sums import ClusterSums
 
-TILE_CENTROIDS = 1024
-TILE_BYTES = 2 << 20  # about what a core's cache holds
-MIN_TILE_ROWS, MAX_TILE_ROWS = 256, 1 << 16
 T = TypeVar("T")
 
 
@@ -36,7 +34,7 @@ def projected_bytes(k: int, dim: int) -> int:
 
     For each thread a tile of scores, a piece of rows in float64 twice, and its sums in three forms.
     """
-    per_thread = TILE_BYTES + 2 * 8 * dim * piece_rows(dim) + 4 * 8 * k * dim
+    per_thread = TILE_BYTES["cpu"] + 2 * 8 * dim * piece_rows(dim) + 4 * 8 * k * dim
     return thread_count() * per_thread
 
 
@@ -48,9 +46,8 @@ class DenseEngine:
     """
 
     def __init__(self, dim: int, dtype: np.dtype) -> None:
-        self.compute = torch.float64 if dtype == np.float64 else torch.float32
+        self._search = TileSearch(CPU, dtype)
         self._sums = PieceSums(CPU, dim, dtype)
-        self._integers = dtype.kind in "ui"
         self._piece_rows = piece_rows(dim)
         one_thread = partial(torch.set_num_threads, 1)
         self._threads = ThreadPoolExecutor(thread_count(), "assign", one_thread)
@@ -60,22 +57,8 @@ class DenseEngine:
 
     def load(self, centroids: np.ndarray, memory: object = None) -> None:
         """Take the centroids that the next calls assign to; (k, d) float32 or float64."""
-        k = len(centroids)
-        wide = centroids.astype(np.float64)
-        # Distances do not change under a shift. It spends the digits on differences instead of on
-        # the mean; a whole-number one keeps integer rows exact.
-        shift = wide.mean(axis=0)
-        shift = np.rint(shift) if self._integers else shift
-        self._shift = torch.from_numpy(shift).to(self.compute)
-        shifted = torch.from_numpy(wide) - self._shift.double()
-        self._half_norms = (0.5 * (shifted * shifted).sum(1)).to(self.compute)
-        self._transposed = shifted.T.contiguous().to(self.compute)
-        self._k = k
-        self._first = self._first_of_equals(centroids)
-        width = min(k, TILE_CENTROIDS)
-        itemsize = self._shift.element_size()
-        rows = TILE_BYTES // (width * itemsize)
-        self._tile_rows = min(max(rows, MIN_TILE_ROWS), MAX_TILE_ROWS)
+        self._search.load(centroids)
+        self._k = len(centroids)
 
     def assign(self, rows: np.ndarray) -> np.ndarray:
         """Index of the nearest centroid of each row. rows: (n, d). Returns: (n,) int64."""
@@ -109,37 +92,5 @@ class DenseEngine:
     def _nearest(self, piece: torch.Tensor) -> torch.Tensor:
         """piece: (n, d) as stored -> labels (n,) int64."""
         labels = torch.empty(len(piece), dtype=torch.int64)
-        size = min(self._tile_rows, len(piece)) * min(self._k, TILE_CENTROIDS)
-        buffer = torch.empty(size, dtype=self.compute)
-        for start in range(0, len(piece), self._tile_rows):
-            # |x − c|² / 2 less the part that is the row's own
-            tile = piece[start : start + self._tile_rows].to(self.compute) - self._shift
-            best, label = self._tile_minimum(tile, buffer, 0)
-            for first in range(TILE_CENTROIDS, self._k, TILE_CENTROIDS):
-                score, index = self._tile_minimum(tile, buffer, first)
-                nearer = score < best  # strictly: ties stay with the lower index
-                best = torch.where(nearer, score, best)
-                label = torch.where(nearer, index, label)
-            labels[start : start + self._tile_rows] = label
-        return labels if self._first is None else self._first[labels]
-
-    def _tile_minimum(
-        self, tile: torch.Tensor, buffer: torch.Tensor, first: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        norms = self._half_norms[first : first + TILE_CENTROIDS]
-        scores = buffer[: len(tile) * len(norms)].view(len(tile), len(norms))
-        columns = self._transposed[:, first : first + TILE_CENTROIDS]
-        torch.addmm(norms, tile, columns, alpha=-1, out=scores)
-        score, index = torch.min(scores, dim=1)
-        return score, index + first
-
-    def _first_of_equals(self, centroids: np.ndarray) -> torch.Tensor | None:
-        """Lowest index among equal centroids, (k,) int64; None where all differ.
-
-        Rounding may differ from one place of a matrix product to another, so equal centroids are
-        not left to the comparison of scores.
-        """
-        _, first, inverse = np.unique(centroids, axis=0, return_index=True, return_inverse=True)
-        if len(first) == len(centroids):
-            return None
-        return torch.from_numpy(first[inverse.reshape(-1)])
+        self._search.label(piece, labels)
+        return labels

@@ -56,8 +56,7 @@ class DeviceEngine:
         self._of_bytes = dtype.itemsize == 1
         self._streams = Streams(self.device)
         self._piece_sums = PieceSums(self.device, dim, dtype)
-        empty = torch.from_numpy(np.empty((0, dim), dtype))
-        self._like = torch.empty_like(empty, device=self.device)
+        self._like = torch.empty((0, dim), dtype=kernels.row_dtype, device=self.device)
         self._memories: list[DeviceRows] = []
         self._slots: list[Slot] = []
         self._k, self._largest = 0, largest
@@ -235,7 +234,7 @@ class DeviceEngine:
             self._add_piece(piece, of_piece, into)
 
     def _add_piece(self, piece: torch.Tensor, labels: torch.Tensor, into: ClusterSums) -> None:
-        into += self._piece_sums.sum_up(piece, labels.long(), self._k, into.origin)
+        into += self._piece_sums.sum_up(piece, labels, self._k, into.origin)
 
     def _planned(self, k: int) -> DevicePlan:
         return plan_device(

@@ -35,9 +35,11 @@ class DeviceKernels(Protocol):
     """Nearest centroids and sums on one device, for rows of one type and dimension.
 
     moves: whether `ByteTotals.move` pays, so that labels are worth keeping.
+    row_dtype: how rows lie on the device: as stored, or the same bits as another type.
     """
 
     device: torch.device
+    row_dtype: torch.dtype
     moves: bool
 
     def load(self, centroids: np.ndarray) -> None:

@@ -110,7 +110,7 @@ class Slot:
     def pack(self, rows: np.ndarray) -> None:
         """Rows into the host's buffer, as soon as it is free."""
         self._streams.wait(self.copied)
-        np.copyto(self._cells[: len(rows)], rows)
+        np.copyto(self._cells[: len(rows)], rows.view(self._cells.dtype))
 
     def send(self, into: torch.Tensor) -> torch.Tensor:
         """What was packed to a place on the device that nothing is at work on."""

@@ -86,6 +86,7 @@ class FusedKernels:
         if dtype == np.float64:
             raise InputError("the fused engine takes no float64 rows: use engine torch, or float32")
         self.device, self._dim, self._dtype = device, dim, dtype
+        self.row_dtype = torch.from_numpy(np.empty(0, dtype)).dtype
         self._bytes, self._integers = dtype.itemsize == 1, dtype.kind in "ui"
         self._asked, self._asked_group = configuration, group
         self._shared, self._capability = 1 << 20, 9

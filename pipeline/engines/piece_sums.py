@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from pipeline.devices import CPU, has_float64
 from pipeline.sums import ClusterSums, squares_fit_float32
 
 # At most so many rows are summed at once: float32 adds a column of them exactly, 65,536 · 255
@@ -27,18 +28,20 @@ class PieceSums:
         self._sum_dtype = torch.float32 if dtype == np.uint8 else torch.float64
         exact = squares_fit_float32(dtype, dim)
         self._square_dtype = torch.float32 if exact else torch.float64
-        # MPS has no float64: what needs it is added on the host.
-        self._device = device if device.type != "mps" else torch.device("cpu")
+        # Without float64 all is added on the host.
+        self._device = device if has_float64(device) else CPU
         self._dtype, self._integers = dtype, dtype.kind in "ui"
 
     def sum_up(
         self, piece: torch.Tensor, labels: torch.Tensor, k: int, origin: np.ndarray
     ) -> ClusterSums:
-        """Sums of one piece. piece: (n, d) as stored. labels: (n,) int64.
+        """Sums of one piece. piece: (n, d) as stored. labels: (n,) int32 or int64.
 
-        origin: (d,) float64, taken off float rows first.
+        uint16 also as the int16 of the same bits. origin: (d,) float64, taken off float rows first.
         """
         piece, labels = piece.to(self._device), labels.to(self._device)
+        if self._dtype == np.uint16:
+            piece = piece.view(torch.uint16)
         if not self._integers:
             piece = piece.to(torch.float64) - torch.from_numpy(origin).to(self._device)
         order = torch.argsort(labels, stable=True)

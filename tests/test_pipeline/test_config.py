@@ -127,3 +127,10 @@ def test_digest_holds_what_the_numbers_depend_on(change: dict[str, Any], differs
 def test_every_option_says_what_it_is() -> None:
     for name, field in SweepOptions.model_fields.items():
         assert field.description, name
+
+
+def test_a_gpu_is_allowed_more_memory_where_none_is_given() -> None:
+    assert SweepOptions.checked().on("cpu").memory == 1 << 30
+    assert SweepOptions.checked().on("cuda").memory == 4 << 30
+    for device in ("cpu", "cuda", "mps"):
+        assert SweepOptions.checked(memory="1GiB").on(device).memory == 1 << 30

@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.engines import dense as dense_engine
-from pipeline.engines import piece_sums
+from pipeline.engines import piece_sums, tiles
 from pipeline.engines.dense import DenseEngine
 from pipeline.sums import ClusterSums
 from tests.oracles import squared_distances, sums_of
@@ -34,9 +33,9 @@ def equal(one: ClusterSums, other: ClusterSums) -> bool:
 
 @pytest.fixture
 def tiny_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dense_engine, "TILE_CENTROIDS", 5)
-    monkeypatch.setattr(dense_engine, "TILE_BYTES", 80)
-    monkeypatch.setattr(dense_engine, "MIN_TILE_ROWS", 3)
+    monkeypatch.setattr(tiles, "TILE_CENTROIDS", 5)
+    monkeypatch.setattr(tiles, "TILE_BYTES", {"cpu": 80})
+    monkeypatch.setattr(tiles, "MIN_TILE_ROWS", 3)
     monkeypatch.setattr(piece_sums, "MAX_PIECE_ROWS", 11)
 
 
@@ -79,8 +78,8 @@ def test_sums_are_bit_identical_for_any_partition(block: int, pieces: int, tile:
     whole = step(rows, centroids)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(piece_sums, "MAX_PIECE_ROWS", pieces)
-        patch.setattr(dense_engine, "TILE_BYTES", tile * 160)
-        patch.setattr(dense_engine, "MIN_TILE_ROWS", 1)
+        patch.setattr(tiles, "TILE_BYTES", {"cpu": tile * 160})
+        patch.setattr(tiles, "MIN_TILE_ROWS", 1)
         assert equal(step(rows, centroids, block=block), whole)
 
 

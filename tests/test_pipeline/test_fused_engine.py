@@ -1,0 +1,64 @@
+"""Whole fits with the fused engine: on a GPU where there is one, else in Triton's interpreter."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import StreamingKMeans
+from pipeline.engines import make_engine
+from pipeline.engines.device_engine import DeviceEngine
+from storage import InputError
+
+pytest.importorskip("triton", reason="Triton is not installed")
+
+CUDA = torch.cuda.is_available()
+DEVICE = "cuda" if CUDA else "cpu"
+
+
+def clumps(dtype: str) -> np.ndarray:
+    """Rows around a few centres, (3000, 25)."""
+    rng = np.random.default_rng(4)
+    centres = rng.integers(20, 230, (12, 25))
+    rows = centres[rng.integers(12, size=3000)] + rng.integers(-20, 20, (3000, 25))
+    return rows.astype(dtype)
+
+
+@pytest.mark.parametrize("mode", ["full", "nested", "minibatch"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_a_fit_ends_where_the_reference_does(mode: str, dtype: str) -> None:
+    rows = clumps(dtype)
+    fits = {
+        engine: StreamingKMeans(
+            12, mode=mode, max_iter=4, engine=engine, device=device, random_state=3, batch_size=700
+        ).fit(rows)
+        for engine, device in (("torch", "cpu"), ("fused", DEVICE))
+    }
+    fused, torch_fit = fits["fused"], fits["torch"]
+    np.testing.assert_array_equal(fused.labels_, torch_fit.labels_)
+    np.testing.assert_array_equal(fused.counts_, torch_fit.counts_)
+    if dtype == "float32" and CUDA:  # added in another order there
+        np.testing.assert_allclose(fused.cluster_centers_, torch_fit.cluster_centers_, rtol=1e-6)
+    else:
+        np.testing.assert_array_equal(fused.cluster_centers_, torch_fit.cluster_centers_)
+    assert fused.inertia_ == pytest.approx(torch_fit.inertia_, rel=1e-9)
+    np.testing.assert_array_equal(fused.predict(rows), fused.labels_)
+
+
+def test_what_does_not_stay_on_the_device_changes_nothing() -> None:
+    rows = clumps("uint8")
+    whole, streamed = (
+        StreamingKMeans(
+            9, mode="full", max_iter=3, engine="fused", device=DEVICE, device_memory=cap,
+            random_state=0,
+        ).fit(rows)
+        for cap in (None, "2MiB")
+    )  # fmt: skip
+    np.testing.assert_array_equal(whole.cluster_centers_, streamed.cluster_centers_)
+
+
+@pytest.mark.skipif(CUDA, reason="there is a GPU, on which the engine runs")
+def test_without_a_gpu_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(make_engine("fused", torch.device("cpu"), 3, np.dtype("u1")), DeviceEngine)
+    monkeypatch.delenv("TRITON_INTERPRET")
+    with pytest.raises(InputError, match="it runs on cuda"):
+        make_engine("fused", torch.device("cpu"), 3, np.dtype("u1"))
