@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from pipeline import StreamingKMeans, SweepOptions, nested, sweep
 from pipeline.config import FitOptions
 from pipeline.engines import choosing, engine_plan, make_engine
 from pipeline.engines.choosing import choose
-from pipeline.engines.device_engine import DeviceEngine
 from pipeline.executors import ClusterExecutor, LocalExecutor
 from pipeline.extraction import Extraction, extract
 from pipeline.fit import check_device
@@ -41,24 +41,33 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     use_plain_kernels()
 
 
-def with_triton(monkeypatch: pytest.MonkeyPatch, *, there: bool) -> None:
-    real = importlib.util.find_spec
+def with_triton(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
+    """A Triton of this version, or none, that compiles for GPUs alone."""
+    find, load = importlib.util.find_spec, importlib.import_module
+    runtime = SimpleNamespace(interpret=False)
+    triton = SimpleNamespace(__version__=version, knobs=SimpleNamespace(runtime=runtime))
 
     def found(name: str, *rest: Any) -> Any:
-        return (object() if there else None) if name == "triton" else real(name, *rest)
+        return (version and triton) if name == "triton" else find(name, *rest)
+
+    def loaded(name: str, *rest: Any) -> Any:
+        return triton if name == "triton" else load(name, *rest)
 
     monkeypatch.setattr(importlib.util, "find_spec", found)
+    monkeypatch.setattr(importlib, "import_module", loaded)
 
 
 def test_auto_is_the_best_that_runs_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_triton(monkeypatch, there=True)
+    with_triton(monkeypatch, "3.7.1")
     assert choose("auto", CPU, BYTES).engine == "pruned"
     assert choose("auto", MPS, BYTES).engine == "torch"
     assert choose("auto", CUDA, BYTES) == choosing.Choice("fused")
     assert choose("auto", CUDA, WIDE).engine == "torch"
     assert choose("auto", CUDA, WIDE).why.endswith("not float64")
-    with_triton(monkeypatch, there=False)
+    with_triton(monkeypatch, None)
     assert choose("auto", CUDA, BYTES) == choosing.Choice("torch", "as Triton is not installed")
+    with_triton(monkeypatch, "3.5.1")
+    assert choose("auto", CUDA, BYTES).why == "as Triton 3.5.1 is older than 3.6"
 
 
 @pytest.mark.parametrize(
@@ -75,14 +84,13 @@ def test_auto_is_the_best_that_runs_there(monkeypatch: pytest.MonkeyPatch) -> No
 def test_what_does_not_run_there_is_refused(
     name: str, device: torch.device, dtype: np.dtype, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_triton(monkeypatch, there=True)
-    monkeypatch.setattr(choosing, "_interpreting", lambda: False)
+    with_triton(monkeypatch, "3.7.1")
     with pytest.raises(InputError, match=message):
         choose(name, device, dtype)
 
 
 def test_fused_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_triton(monkeypatch, there=False)
+    with_triton(monkeypatch, None)
     with pytest.raises(InputError, match="Triton is not installed: use engine torch or auto"):
         choose("fused", CUDA, BYTES)
 
@@ -208,20 +216,3 @@ def test_a_fit_says_where_it_computes_and_why(tmp_path: Path) -> None:
     sweep(options, notes)
     assert "24,000 rows of 25, on cpu, engine fused" in notes.lines
     assert [line for line in notes.lines if line.startswith("device memory: ")]
-
-
-def test_the_fused_engine_runs_where_triton_interprets() -> None:
-    pytest.importorskip("triton")
-    if not choosing._interpreting():
-        pytest.skip("Triton compiles for a GPU here")
-    rows = np.random.default_rng(0).integers(0, 256, (600, 9), dtype=np.uint8)
-    engine = make_engine("fused", CPU, 9, rows.dtype)
-    assert isinstance(engine, DeviceEngine)
-    source, progress = ArraySource(rows), SilentProgress()
-    passes = LocalExecutor(source, engine, engine.remember(source))
-    pruned = LocalExecutor(source, make_engine("pruned", CPU, 9, rows.dtype))
-    for seed in (0, 20, 40):
-        centroids = rows[seed : seed + 15].astype(np.float32)
-        one, other = (e.run_pass(centroids, progress)[0] for e in (passes, pruned))
-        np.testing.assert_array_equal(one.sums, other.sums)
-        np.testing.assert_array_equal(one.squares, other.squares)
