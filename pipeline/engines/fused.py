@@ -104,6 +104,7 @@ class FusedKernels:
         if self._integers:  # whole numbers among the rows', so that differences are exact
             limits = np.iinfo(self._dtype)
             shift = np.clip(np.rint(shift), limits.min, limits.max)
+        shift = shift.astype(np.float32).astype(np.float64)  # what rows are less of, to the bit
         largest = float(np.abs(wide - shift).max())
         self._half = self._bytes and largest <= LARGEST_HALF
         self._first, self._second = widths(dim, self._half)
