@@ -45,7 +45,7 @@ def resolve_device(name: str, dtype: np.dtype | None = None) -> torch.device:
             device = torch.device("cuda", torch.cuda.current_device())
         torch.zeros(1, device=device).cpu()
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = _first_line(str(error))
         raise InputError(f"device {name} cannot be used ({reason}); use cpu") from error
     return device
 
@@ -97,22 +97,28 @@ def _free_bytes(device: torch.device) -> int:
 def device_errors(device: torch.device) -> Iterator[None]:
     """What a device raises in here becomes one clear line.
 
-    Raises: MemoryBudgetError where its memory is used up; DeviceError where it fails.
+    Raises: MemoryBudgetError where its memory is used up; DeviceError where it fails, or Triton
+        does.
     """
     try:
         yield
-    except RuntimeError as error:
+    except Exception as error:  # Triton's are kin of none, and it is not loaded for their sake
         text = str(error)
+        if type(error).__module__.partition(".")[0] == "triton":
+            raise DeviceError(
+                f"Triton has no kernel for {device} ({_first_line(text)}): choose ENGINE=torch"
+            ) from error
+        if not isinstance(error, RuntimeError):
+            raise
         if isinstance(error, torch.OutOfMemoryError) or any(w in text for w in _OUT_OF_MEMORY):
             raise MemoryBudgetError(
                 f"{device} is out of memory: end other processes on it, or lower DEVICE_MEMORY, and"
                 " run the same command again, a fit goes on from its last pass"
             ) from error
         if isinstance(error, _ACCELERATOR_ERROR) or any(w in text for w in _FAILED):
-            reason = text.strip().partition("\n")[0]
             raise DeviceError(
-                f"{device} failed ({reason}): run the same command again, a fit goes on from its"
-                " last pass; if it fails again, choose another DEVICE"
+                f"{device} failed ({_first_line(text)}): run the same command again, a fit goes on"
+                " from its last pass; if it fails again, choose another DEVICE"
             ) from error
         raise
 
@@ -125,6 +131,10 @@ def thread_count() -> int:
     if hasattr(os, "sched_getaffinity"):  # absent on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
 
 
 def _has_cuda() -> bool:

@@ -4,6 +4,8 @@ import importlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import SubprocessError
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -127,6 +129,17 @@ def _lacking(device: torch.device, dtype: np.dtype) -> str:
         return f"Triton {triton.__version__} is older than {'.'.join(map(str, OLDEST_TRITON))}"
     if dtype == np.float64:
         return "it takes bytes, 16-bit integers and float32, not float64"
+    return _why_triton_does_not_start(triton) if device.type == "cuda" else ""
+
+
+def _why_triton_does_not_start(triton: ModuleType) -> str:
+    """It builds its link to the driver with a C compiler, once; empty where that is there."""
+    if torch.version.hip:
+        return "its kernels are for NVIDIA's GPUs"
+    try:
+        _ = triton.runtime.driver.active.utils
+    except (RuntimeError, OSError, ImportError, SubprocessError) as error:
+        return f"Triton does not start ({str(error).partition(chr(10))[0]})"
     return ""
 
 

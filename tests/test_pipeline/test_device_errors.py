@@ -42,6 +42,44 @@ def test_what_a_device_raises_is_one_line(
     assert caught.value.__cause__ is raised
 
 
+def test_what_triton_raises_is_one_line() -> None:
+    errors = pytest.importorskip("triton.runtime.errors", reason="Triton is not installed")
+    message = r"^Triton has no kernel for cuda:0 \(out of resource: shared memory.*ENGINE=torch$"
+    with pytest.raises(DeviceError, match=message), device_errors(CUDA):
+        raise errors.OutOfResources(300_000, 200_000, "shared memory")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        RuntimeError("Failed to find C compiler.\nMore"),
+        subprocess.CalledProcessError(1, ["gcc"]),
+        ImportError("undefined symbol"),
+    ],
+)
+def test_auto_passes_over_a_triton_that_does_not_start(
+    fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    triton = pytest.importorskip("triton", reason="Triton is not installed")
+
+    class Driver:
+        @property
+        def active(self) -> Any:
+            raise fault
+
+    monkeypatch.setattr(triton.runtime, "driver", Driver())
+    found = choosing.choose("auto", CUDA, np.dtype(np.uint8))
+    assert found.engine == "torch"
+    assert found.why == f"as Triton does not start ({str(fault).splitlines()[0]})"
+    with pytest.raises(InputError, match="cannot be used, as Triton does not start"):
+        choosing.choose("fused", CUDA, np.dtype(np.uint8))
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert (
+        choosing.choose("auto", CUDA, np.dtype(np.uint8)).why
+        == "as its kernels are for NVIDIA's GPUs"
+    )
+
+
 @pytest.mark.parametrize(
     "raised", [RuntimeError("of our own"), ValueError("CUDA error"), OSError()]
 )
