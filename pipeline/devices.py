@@ -78,10 +78,20 @@ def _require_cuda(name: str, number: str) -> None:
 def device_budget(device: torch.device, cap: int | None) -> int:
     """Bytes of a device's memory that may be taken.
 
-    cap: so many at most; None: FREE_SHARE of what is free.
+    cap: so many at most; None: FREE_SHARE of what is free. What torch keeps of an earlier engine's
+    is given back first: it would be missing from what is free.
     """
+    give_back(device)
     free = _free_bytes(device)
     return int(FREE_SHARE * free) if cap is None else min(cap, free)
+
+
+def give_back(device: torch.device) -> None:
+    """What torch holds of freed memory goes back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def _free_bytes(device: torch.device) -> int:

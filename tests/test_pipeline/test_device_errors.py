@@ -156,8 +156,26 @@ def test_the_budget_is_the_cap_or_a_share_of_what_is_free(monkeypatch: pytest.Mo
     assert device_budget(CUDA, 1500) == 1000
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 700)
     monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 200)
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: None)
     assert device_budget(torch.device("mps"), None) == 400
     assert device_budget(torch.device("cpu"), 123) == 123
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_memory_that_an_earlier_engine_left_is_free(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = 600
+
+    def empty_cache() -> None:
+        nonlocal kept
+        kept = 0
+
+    monkeypatch.setattr(getattr(torch, kind), "empty_cache", empty_cache)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000 - kept, 1000))
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 1000)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: kept)
+    assert device_budget(torch.device(kind), None) == 800
 
 
 @pytest.fixture
