@@ -244,9 +244,10 @@ def test_a_pass_for_which_there_was_no_room_may_be_made_again(
     def full(*_: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with monkeypatch.context() as patch, pytest.raises(MemoryBudgetError):
+    with monkeypatch.context() as patch:
         patch.setattr(torch, "empty_like", full)
-        executor.run_pass(centroids, SilentProgress())
+        with pytest.raises(MemoryBudgetError):
+            executor.run_pass(centroids, SilentProgress())
     labels = squared_distances(rows, centroids).argmin(1)
     for _ in range(2):
         found, _ = executor.run_pass(centroids, SilentProgress())
