@@ -127,6 +127,8 @@ def _lacking(device: torch.device, dtype: np.dtype) -> str:
         return "it runs on cuda, and on the cpu with TRITON_INTERPRET=1 alone"
     if dtype == np.float64:
         return "it takes bytes, 16-bit integers and float32, not float64"
+    if torch.version.hip:
+        return "its kernels are for NVIDIA's GPUs"
     return str(importlib.import_module("pipeline.engines.fused").fault(device))
 
 

@@ -11,9 +11,9 @@ labels int32.
 """
 
 import math
-import subprocess
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from subprocess import SubprocessError
 from typing import NamedTuple
 
 import numpy as np
@@ -107,6 +107,7 @@ class FusedKernels:
         if self._integers:  # whole numbers among the rows', so that differences are exact
             limits = np.iinfo(self._dtype)
             shift = np.clip(np.rint(shift), limits.min, limits.max)
+        shift = shift.astype(np.float32).astype(np.float64)  # what rows are less of, to the bit
         largest = float(np.abs(wide - shift).max())
         self._half = self._bytes and largest <= LARGEST_HALF
         self._first, self._second = widths(dim, self._half)
@@ -316,7 +317,7 @@ def fault(device: torch.device) -> str:
     try:
         totals.move(rows, labels - 1, labels)
         found = [part.item() for part in totals.fetch()]
-    except (TritonError, RuntimeError, OSError, subprocess.SubprocessError) as error:
+    except (TritonError, RuntimeError, OSError, ImportError, SubprocessError) as error:
         return f"Triton cannot build or run kernels ({str(error).strip().partition(chr(10))[0]})"
     return "" if found == [7, 1, 49] else f"Triton's kernels give {found} for 7, 1 and 49"
 

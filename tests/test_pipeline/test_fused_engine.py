@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline import StreamingKMeans
-from pipeline.engines import make_engine
+from pipeline.engines import engine_plan, make_engine
 from pipeline.engines.device_engine import DeviceEngine
 from storage import InputError
 
@@ -49,12 +49,18 @@ def test_a_fit_ends_where_the_reference_does(mode: str, dtype: str) -> None:
 
 def test_what_does_not_stay_on_the_device_changes_nothing() -> None:
     rows = clumps("uint8")
+    plan = engine_plan("fused", torch.device(DEVICE), 9, 25, rows.dtype)
+    assert plan is not None
+    some = plan.least + len(rows) // 2 * plan.row_bytes
+    tight = engine_plan("fused", torch.device(DEVICE), 9, 25, rows.dtype, some)
+    assert tight is not None
+    assert 0 < tight.room(len(rows), 1 << 18) < len(rows)
     whole, streamed = (
         StreamingKMeans(
             9, mode="full", max_iter=3, engine="fused", device=DEVICE, device_memory=cap,
             random_state=0,
         ).fit(rows)
-        for cap in (None, "2MiB")
+        for cap in (None, some)
     )  # fmt: skip
     np.testing.assert_array_equal(whole.cluster_centers_, streamed.cluster_centers_)
 
