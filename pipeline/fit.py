@@ -146,10 +146,12 @@ def check_device(
     if plan.least > plan.allowed:
         raise device_refusal(f"fitting K = {k}", plan.least, plan.allowed, sharers)
     stay = min(sharers * plan.room(source.n_rows, source.block_rows), source.n_rows)
-    taken = min(sharers * plan.fixed + stay * plan.row_bytes, sharers * plan.allowed)
     rows = "all rows stay there"
-    if stay < source.n_rows:
+    if options.mode == "minibatch":
+        stay, rows = 0, "mini-batches are sent, no rows stay there"
+    elif stay < source.n_rows:
         rows = f"{stay:,} of {source.n_rows:,} rows stay there, the others are streamed"
+    taken = min(sharers * plan.fixed + stay * plan.row_bytes, sharers * plan.allowed)
     allowed = in_words(sharers * plan.allowed)
     return f"device memory: {in_words(taken)} at most, {allowed} allowed; {rows}"
 

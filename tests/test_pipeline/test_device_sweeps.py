@@ -1,218 +1,220 @@
-"""Fits and sweeps by the engine of devices: the numbers are those of the CPU, whatever stays."""
+"""Whole sweeps whose rows lie on a device: the dictionaries are those of the CPU."""
 
-import importlib.util
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline import StreamingKMeans, SweepOptions, nested, sweep
-from pipeline.config import FitOptions
-from pipeline.engines import choosing, engine_plan, make_engine
-from pipeline.engines.choosing import choose
-from pipeline.executors import ClusterExecutor, LocalExecutor
-from pipeline.extraction import Extraction, extract
-from pipeline.fit import check_device
-from pipeline.progress import SilentProgress
-from pipeline.scheduling import Scheduler
-from pipeline.streaming import ArraySource, StoreSource
-from storage import InputError, MemoryBudgetError, PatchSpec
+from pipeline import SweepOptions, journal, sweep
+from pipeline.engines import choosing
+from pipeline.engines.device_engine import DeviceEngine
+from pipeline.streaming import StoreSource
+from storage import DeviceError, open_dictionaries, open_patches
 from tests.device_kernels import PlainKernels
+from tests.device_sweeps import CUDA, N_ROWS, budget_for, cut_small, take_kernels, write_images
 from tests.notes import Notes
 from tests.stored_numbers import numbers_of
+from tests.test_pipeline.test_resuming import broken_sweeps
 
-CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda:0"), torch.device("mps")
-BYTES, WIDE = np.dtype(np.uint8), np.dtype(np.float64)
+MODES: dict[str, dict[str, Any]] = {
+    "nested": {"mode": "nested", "k": "4,9", "moves": 1, "max_iter": 8},
+    "full": {"mode": "full", "k": "4,9,14", "max_iter": 2},
+    "minibatch": {"mode": "minibatch", "k": "4,9", "max_iter": 2, "tol": 0, "batch_size": 200},
+}
+SHARES = {"all": 1.0, "half": 0.5, "none": 0.0}
+PREFIXES = (360, 720)  # of nested, at whose ends a chunk is cut
+CASES = [
+    *(("plain", mode, share, "uint8") for mode in MODES for share in SHARES),
+    *(("torch", mode, share, "uint8") for mode in ("nested", "full") for share in SHARES),
+    *(
+        (kernels, "full", "half", t)
+        for kernels in ("plain", "torch")
+        for t in ("uint16", "float32")
+    ),
+    ("fused", "nested", "half", "uint8"),
+    ("fused", "full", "all", "uint8"),
+]
+SLOW = [  # of Triton's interpreter
+    *(("fused", "full", share, "uint8") for share in ("half", "none")),
+    *(("fused", "nested", share, "uint8") for share in ("all", "none")),
+    *(("fused", "minibatch", share, "uint8") for share in SHARES),
+    *(("fused", "full", "half", dtype) for dtype in ("uint16", "float32")),
+]
 
 
-def use_plain_kernels() -> None:
-    """The fused engine is one of plain kernels on the CPU; on a worker, too."""
-    choosing._kernels_of = lambda engine, *rest: PlainKernels(*rest)  # type: ignore[assignment]
-    choosing._lacking = lambda device, dtype: ""
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_small(monkeypatch)
+    for name in ("_kernels_of", "_lacking"):  # what take_kernels changes is as it was afterwards
+        monkeypatch.setattr(choosing, name, getattr(choosing, name))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("images")
+
+
+def options(folder: Path, out: Path, dtype: str = "uint8", **fields: Any) -> SweepOptions:
+    dataset = str(write_images(folder, dtype))
+    return SweepOptions.checked(dataset=dataset, patch="3", out=out, **fields)
+
+
+@pytest.fixture(scope="module")
+def of_cpu(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], dict[str, Any]]:
+    """By mode and type what the torch engine of the CPU stores."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def learned(mode: str, dtype: str) -> dict[str, Any]:
+        if (mode, dtype) not in found:
+            fields = MODES[mode] | {"engine": "torch", "device": "cpu"}
+            out = tmp_path_factory.mktemp(mode)
+            result = sweep(options(folder, out, dtype, **fields))
+            found[mode, dtype] = numbers_of(result["experiment"])
+        return found[mode, dtype]
+
+    return learned
 
 
 @pytest.fixture
-def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "_kernels_of", choosing._kernels_of)
-    monkeypatch.setattr(choosing, "_lacking", choosing._lacking)
-    use_plain_kernels()
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
+    """How often the passes of device engines read each chunk of a patch store."""
+    counted, passing = Counter[int](), 0
+    sum_up, read_block = DeviceEngine.sum_up, StoreSource.read_block
+
+    def noting(self: DeviceEngine, *rest: Any) -> Any:
+        nonlocal passing
+        passing += 1
+        try:
+            return sum_up(self, *rest)
+        finally:
+            passing -= 1
+
+    def counting(self: StoreSource, index: int) -> Any:
+        counted[index] += passing
+        return read_block(self, index)
+
+    monkeypatch.setattr(DeviceEngine, "sum_up", noting)
+    monkeypatch.setattr(StoreSource, "read_block", counting)
+    return counted
 
 
-def with_triton(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
-    """A Triton of this version, or none, that compiles for GPUs alone."""
-    find, load = importlib.util.find_spec, importlib.import_module
-    runtime = SimpleNamespace(interpret=False)
-    triton = SimpleNamespace(__version__=version, knobs=SimpleNamespace(runtime=runtime))
-
-    def found(name: str, *rest: Any) -> Any:
-        return (version and triton) if name == "triton" else find(name, *rest)
-
-    def loaded(name: str, *rest: Any) -> Any:
-        return triton if name == "triton" else load(name, *rest)
-
-    monkeypatch.setattr(importlib.util, "find_spec", found)
-    monkeypatch.setattr(importlib, "import_module", loaded)
-
-
-def test_auto_is_the_best_that_runs_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_triton(monkeypatch, "3.7.1")
-    assert choose("auto", CPU, BYTES).engine == "pruned"
-    assert choose("auto", MPS, BYTES).engine == "torch"
-    assert choose("auto", CUDA, BYTES) == choosing.Choice("fused")
-    assert choose("auto", CUDA, WIDE).engine == "torch"
-    assert choose("auto", CUDA, WIDE).why.endswith("not float64")
-    with_triton(monkeypatch, None)
-    assert choose("auto", CUDA, BYTES) == choosing.Choice("torch", "as Triton is not installed")
-    with_triton(monkeypatch, "3.5.1")
-    assert choose("auto", CUDA, BYTES).why == "as Triton 3.5.1 is older than 3.6"
+def stripped(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Without the record of what computed them."""
+    return {
+        name: {key: value for key, value in node.items() if key not in ("engine", "device")}
+        for name, node in numbers.items()
+    }
 
 
 @pytest.mark.parametrize(
-    ("name", "device", "dtype", "message"),
-    [
-        ("fused", CUDA, WIDE, "takes bytes, 16-bit integers and float32, not float64"),
-        ("fused", MPS, BYTES, "runs on cuda, not on mps"),
-        ("fused", CPU, BYTES, "TRITON_INTERPRET=1 alone"),
-        ("pruned", CUDA, BYTES, "runs on the cpu, not on cuda:0"),
-        ("torch", MPS, WIDE, "MPS has no float64"),
-        ("best", CPU, BYTES, "no engine 'best': use auto, torch, pruned, fused"),
-    ],
+    ("kernels", "mode", "share", "dtype"),
+    [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)],
 )
-def test_what_does_not_run_there_is_refused(
-    name: str, device: torch.device, dtype: np.dtype, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with_triton(monkeypatch, "3.7.1")
-    with pytest.raises(InputError, match=message):
-        choose(name, device, dtype)
-
-
-def test_fused_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_triton(monkeypatch, None)
-    with pytest.raises(InputError, match="Triton is not installed: use engine torch or auto"):
-        choose("fused", CUDA, BYTES)
-
-
-MODES: dict[str, dict[str, Any]] = {
-    "nested": {"mode": "nested", "k": "6,15", "moves": 2, "max_iter": 8},
-    "full": {"mode": "full", "k": "6,15", "max_iter": 5},
-    "minibatch": {"mode": "minibatch", "k": "15", "max_iter": 2, "batch_size": 3000},
-}
-
-
-@pytest.mark.usefixtures("plain")
-@pytest.mark.parametrize("mode", MODES)
-def test_sweeps_store_the_numbers_of_the_cpu_whatever_stays(
-    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(nested, "FIRST_ROWS", 4000)
-    monkeypatch.setattr(nested, "MOVE_ROWS", 6000)
-    monkeypatch.setattr(nested, "MOVE_PER_CENTROID", 100)
-    monkeypatch.setattr("storage.geometry.CHUNK_BYTES", 96 << 10)
-
-    def numbers(name: str, **more: Any) -> dict[str, Any]:
-        fields = MODES[mode] | more
-        result = sweep(SweepOptions.checked(out=tmp_path / name, device="cpu", **fields))
-        found = numbers_of(result["experiment"])
-        engines = {stored.pop("engine") for stored in found.values()}
-        assert engines == {more["engine"]}
-        return found
-
-    expected = numbers("cpu", engine="pruned")
-    for size in ("", "1MiB", "450KiB"):
-        assert numbers(size or "all", engine="fused", device_memory=size) == expected
-
-
-@pytest.mark.usefixtures("plain")
-@pytest.mark.parametrize("dtype", ["uint16", "float32"])
-def test_other_rows_are_learned_alike_whatever_stays(dtype: str) -> None:
-    rows = (np.random.default_rng(0).random((9000, 9)) * 200).astype(dtype)
-
-    def centres(engine: str, device_memory: Any = None) -> np.ndarray:
-        km = StreamingKMeans(
-            12, engine=engine, device="cpu", device_memory=device_memory, random_state=1, max_iter=5
-        )
-        return km.fit(rows).cluster_centers_
-
-    expected = centres("pruned")
-    for size in (None, 15 << 20):
-        np.testing.assert_array_equal(centres("fused", size), expected)
-
-
-@pytest.mark.usefixtures("plain")
-def test_workers_keep_rows_and_add_up_the_same(strokes: np.ndarray, tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("storage.geometry.CHUNK_BYTES", 9 * 64)
-        np.save(tmp_path / "images.npy", strokes)
-        store = extract(
-            Extraction(str(tmp_path / "images.npy"), "train", tmp_path, PatchSpec(3, 3)), tmp_path
-        )[0]
-    source, progress = StoreSource(store), SilentProgress()
-    passes = [
-        (store.read_chunk(seed)[:20].astype(np.float32), rows)
-        for seed, rows in enumerate([None, 700, None])
-    ]
-    engine = make_engine("pruned", CPU, source.dim, source.dtype)
-    here = [LocalExecutor(source, engine).run_pass(c, progress, n)[0] for c, n in passes]
-    with Scheduler("processes:2", 3 << 30) as scheduler:
-        scheduler.client.run(use_plain_kernels)
-        for device_memory in (None, 160 << 10):
-            cluster = ClusterExecutor(
-                *(source, scheduler, "fused", "cpu"), largest=20, device_memory=device_memory
-            )
-            there = [cluster.run_pass(c, progress, n)[0] for c, n in passes]
-            cluster.close()
-            for one, other in zip(here, there, strict=True):
-                for name, mine in vars(one).items():
-                    np.testing.assert_array_equal(vars(other)[name], mine)
-
-
-@pytest.mark.usefixtures("plain")
-def test_the_cap_on_the_device_is_projected_and_the_one_that_is_named_will_do(
+def test_dictionaries_are_those_of_the_cpu(
+    kernels: str,
+    mode: str,
+    share: str,
+    dtype: str,
+    folder: Path,
+    of_cpu: Callable[[str, str], dict[str, Any]],
+    reads: Counter[int],
     tmp_path: Path,
 ) -> None:
-    fields = {"k": "500", "mode": "full", "max_iter": 1, "engine": "fused", "device": "cpu"}
-    with pytest.raises(MemoryBudgetError) as caught:
-        sweep(SweepOptions.checked(out=tmp_path, device_memory="100KiB", **fields))
-    message = str(caught.value)
-    assert "fitting K = 500 needs" in message
-    assert "more than the cap of 100.0 KiB" in message
-    assert not list(tmp_path.glob("*/dictionaries.zarr"))
-    enough = message.split("DEVICE_MEMORY=")[1].split(")")[0]
-    sweep(SweepOptions.checked(out=tmp_path, device_memory=enough, **fields))
-
-
-@pytest.mark.usefixtures("plain")
-def test_what_stays_is_told() -> None:
-    source = ArraySource(np.zeros((1 << 18, 25), np.uint8))
-    options, here = FitOptions.checked(mode="full"), Scheduler()
-
-    def words(cap: int | None, scheduler: Scheduler = here) -> str:
-        return check_device(source, 10, "fused", CPU, options, scheduler, cap)
-
-    assert words(1 << 30).endswith("1.0 GiB allowed; all rows stay there")
-    plan = engine_plan("fused", CPU, 10, 25, BYTES, 6 << 20)
-    assert plan is not None
-    stay = plan.room(1 << 18, source.block_rows)
-    assert words(6 << 20).endswith(f"{stay:,} of 262,144 rows stay there, the others are streamed")
-    assert check_device(source, 10, "pruned", CPU, options, here, None) == ""
-    with pytest.raises(MemoryBudgetError, match=r"for each of 64 processes"):
-        words(1 << 20, Scheduler("processes:64"))
-
-
-@pytest.mark.usefixtures("plain")
-def test_a_fit_says_where_it_computes_and_why(tmp_path: Path) -> None:
+    if kernels == "fused":
+        pytest.importorskip("triton", reason="Triton is not installed")
+    if kernels == "fused" and CUDA and dtype != "uint8":
+        pytest.skip("a GPU adds them in another order than a CPU")
+    expected = of_cpu(mode, dtype)
+    reads.clear()
+    chosen = options(folder, tmp_path, dtype, **MODES[mode], **take_kernels(kernels))
+    device = torch.device(chosen.device)
+    budget = budget_for(SHARES[share], chosen, dtype, device)
     notes = Notes()
-    rows = np.random.default_rng(0).integers(0, 256, (300, 4), dtype=np.uint8)
-    StreamingKMeans(3, progress=notes).fit(rows)
-    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
-        assert "on cpu: no CUDA GPU or Metal found; engine pruned" in notes.lines
-    options = SweepOptions.checked(
-        out=tmp_path, k="3", mode="full", max_iter=1, engine="fused", device="cpu"
-    )
-    notes = Notes()
-    sweep(options, notes)
-    assert "24,000 rows of 25, on cpu, engine fused" in notes.lines
-    assert [line for line in notes.lines if line.startswith("device memory: ")]
+    result = sweep(chosen.model_copy(update={"device_memory": budget}), notes)
+    found = numbers_of(result["experiment"])
+    assert stripped(found) == stripped(expected)
+    for name, node in found.items():
+        assert expected[name]["engine"] == "torch"
+        assert (node["engine"], node["device"][: len(device.type)]) == ("fused", device.type)
+    block_rows = open_patches(result["store"]).chunk_rows
+    told = next(line for line in notes.lines if line.startswith("device memory"))
+    if mode == "minibatch":
+        assert told.endswith("; mini-batches are sent, no rows stay there")
+        stays = 0
+    elif share == "all":
+        assert told.endswith("; all rows stay there")
+        stays = N_ROWS
+    else:
+        stays = int(told.split("; ")[1].split()[0].replace(",", ""))
+        assert stays == 0 if share == "none" else N_ROWS / 2 <= stays < N_ROWS
+    # Rows stay from one K to the next: chunks of theirs are read once, and once more where a
+    # prefix cut them; others by every pass that goes as far.
+    tree = open_dictionaries(Path(result["experiment"]) / "dictionaries.zarr")
+    seen = np.concatenate([node["rows"].to_numpy() for node in tree.children.values()])
+    if mode == "minibatch":
+        seen = np.repeat(N_ROWS, len(tree.children))  # the last pass of each; batches come anew
+    cut = PREFIXES if mode == "nested" else ()
+    for block in range(-(-N_ROWS // block_rows)):
+        start, stop = block * block_rows, min((block + 1) * block_rows, N_ROWS)
+        once = 1 + sum(start < end < stop for end in cut)
+        of_origin = int(block == 0 and dtype == "float32")
+        passes = int((seen > start).sum())
+        assert reads[block] - of_origin == (once if stop <= stays else passes)
+
+
+@pytest.fixture(params=MODES)
+def half_there(
+    request: pytest.FixtureRequest, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, SweepOptions]:
+    """A mode, and options with which half of the rows stay; every pass is kept."""
+    monkeypatch.setattr(journal, "SHARE", 1.0)
+    chosen = options(folder, tmp_path, **MODES[request.param], **take_kernels("plain"))
+    budget = budget_for(0.5, chosen, "uint8", torch.device("cpu"))
+    return request.param, chosen.model_copy(update={"device_memory": budget})
+
+
+def test_a_sweep_that_is_broken_off_ends_with_the_same_bits(
+    half_there: tuple[str, SweepOptions],
+    of_cpu: Callable[[str, str], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mode, chosen = half_there
+    expected = of_cpu(mode, "uint8")
+    result, broken, _ = broken_sweeps(chosen, monkeypatch, seed=3)
+    assert broken >= 2
+    assert stripped(numbers_of(result["experiment"])) == stripped(expected)
+
+
+def test_a_sweep_whose_device_fails_again_and_again_ends_with_the_same_bits(
+    half_there: tuple[str, SweepOptions],
+    of_cpu: Callable[[str, str], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mode, chosen = half_there
+    expected = of_cpu(mode, "uint8")
+    rng, left, failed = np.random.default_rng(3), 0, 0
+    label = PlainKernels.label
+
+    def fails(self: PlainKernels, rows: torch.Tensor, labels: torch.Tensor) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+        label(self, rows, labels)
+
+    monkeypatch.setattr(PlainKernels, "label", fails)
+    result = None
+    while result is None:
+        left = int(rng.integers(1, 60))  # a pass takes 13 at most, so that all get on
+        try:
+            result = sweep(chosen)
+        except DeviceError:
+            failed += 1
+    assert failed >= 2
+    assert stripped(numbers_of(result["experiment"])) == stripped(expected)
