@@ -1,6 +1,8 @@
 """Which engine and device a run takes, what stays there, and what it says of them."""
 
 import importlib.util
+from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +17,13 @@ from pipeline.engines import choosing, engine_plan, make_engine
 from pipeline.engines.choosing import choose
 from pipeline.executors import ClusterExecutor, LocalExecutor
 from pipeline.extraction import Extraction, extract
-from pipeline.fit import check_device
+from pipeline.fit import Fitter, check_device
 from pipeline.progress import SilentProgress
 from pipeline.scheduling import Scheduler
 from pipeline.streaming import ArraySource, StoreSource
 from storage import InputError, MemoryBudgetError, PatchSpec
 from tests.device_kernels import PlainKernels
+from tests.idx_files import write_idx
 from tests.notes import Notes
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda:0"), torch.device("mps")
@@ -172,3 +175,37 @@ def test_a_fit_says_where_it_computes_and_why(tmp_path: Path) -> None:
     sweep(options, notes)
     assert "24,000 rows of 25, on cpu, engine fused" in notes.lines
     assert [line for line in notes.lines if line.startswith("device memory: ")]
+
+
+@pytest.mark.usefixtures("plain")
+def test_rows_that_are_scored_again_are_not_read_again(
+    strokes: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.geometry.CHUNK_BYTES", 9 * 64)
+    path = write_idx(tmp_path / "strokes-idx3-ubyte", strokes)
+    store = extract(Extraction(str(path), "train", tmp_path, PatchSpec(3, 3)), tmp_path).store
+    read = Counter[int]()
+
+    class Counting(StoreSource):
+        def read_block(self, index: int) -> np.ndarray:
+            read[index] += 1
+            return super().read_block(index)
+
+    heldout, centroids = Counting(store), np.full((2, 9), [[10], [200]], np.float32)
+    for engine, times in (("fused", 1), ("pruned", 2)):
+        read.clear()
+        with Scheduler("", 1 << 30) as scheduler:
+            fitter = Fitter(
+                StoreSource(store),
+                FitOptions(),
+                device=CPU,
+                engine=engine,
+                largest=2,
+                progress=SilentProgress(),
+                scheduler=scheduler,
+            )
+            with closing(fitter):
+                one, two = (fitter.score(heldout, centroids) for _ in range(2))
+        assert one.counts.sum() == store.n_rows
+        np.testing.assert_array_equal(one.sums, two.sums)
+        assert set(read.values()) == {times}
