@@ -43,11 +43,15 @@ def resolve_device(name: str, dtype: np.dtype | None = None) -> torch.device:
         device = torch.device(name)
         if kind == "cuda" and not number:
             device = torch.device("cuda", torch.cuda.current_device())
-        torch.zeros(1, device=device).cpu()
+        _start(device)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = _first_line(str(error))
         raise InputError(f"device {name} cannot be used ({reason}); use cpu") from error
     return device
+
+
+def _start(device: torch.device) -> None:
+    torch.zeros(1, device=device).cpu()
 
 
 def has_float64(device: torch.device) -> bool:
@@ -78,10 +82,20 @@ def _require_cuda(name: str, number: str) -> None:
 def device_budget(device: torch.device, cap: int | None) -> int:
     """Bytes of a device's memory that may be taken.
 
-    cap: so many at most; None: FREE_SHARE of what is free.
+    cap: so many at most; None: FREE_SHARE of what is free. What torch keeps of an earlier engine's
+    is given back first: it would be missing from what is free.
     """
+    give_back(device)
     free = _free_bytes(device)
     return int(FREE_SHARE * free) if cap is None else min(cap, free)
+
+
+def give_back(device: torch.device) -> None:
+    """What torch holds of freed memory goes back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def _free_bytes(device: torch.device) -> int:
@@ -97,22 +111,28 @@ def _free_bytes(device: torch.device) -> int:
 def device_errors(device: torch.device) -> Iterator[None]:
     """What a device raises in here becomes one clear line.
 
-    Raises: MemoryBudgetError where its memory is used up; DeviceError where it fails.
+    Raises: MemoryBudgetError where its memory is used up; DeviceError where it fails, or Triton
+        does.
     """
     try:
         yield
-    except RuntimeError as error:
+    except Exception as error:  # Triton's are kin of none, and it is not loaded for their sake
         text = str(error)
+        if type(error).__module__.partition(".")[0] == "triton":
+            raise DeviceError(
+                f"Triton has no kernel for {device} ({_first_line(text)}): choose ENGINE=torch"
+            ) from error
+        if not isinstance(error, RuntimeError):
+            raise
         if isinstance(error, torch.OutOfMemoryError) or any(w in text for w in _OUT_OF_MEMORY):
             raise MemoryBudgetError(
                 f"{device} is out of memory: end other processes on it, or lower DEVICE_MEMORY, and"
                 " run the same command again, a fit goes on from its last pass"
             ) from error
         if isinstance(error, _ACCELERATOR_ERROR) or any(w in text for w in _FAILED):
-            reason = text.strip().partition("\n")[0]
             raise DeviceError(
-                f"{device} failed ({reason}): run the same command again, a fit goes on from its"
-                " last pass; if it fails again, choose another DEVICE"
+                f"{device} failed ({_first_line(text)}): run the same command again, a fit goes on"
+                " from its last pass; if it fails again, choose another DEVICE"
             ) from error
         raise
 
@@ -125,6 +145,10 @@ def thread_count() -> int:
     if hasattr(os, "sched_getaffinity"):  # absent on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
 
 
 def _has_cuda() -> bool:

@@ -162,8 +162,6 @@ class LateStreams:
                 self._run("copy")
                 self._run("work")
 
-    give_back = settle
-
     def _run(self, stream: str, until: Happening | None = None) -> None:
         queue = self._queues[stream]
         while queue and not (until is not None and until.done):

@@ -1,7 +1,8 @@
 """Compiles what the fused engine would launch on a GPU that is not there; run as a program.
 
 Prints one JSON object for each launch: kernel, arch, shared (bytes), registers, stack (bytes that
-spilled), products (how many of the warpgroup's), shuffles (in the loop with the products).
+spilled), products (how many of the warpgroup's), shuffles (in the loop with the products), anew
+(numbers of which some values make Triton compile it once more).
 """
 
 import json
@@ -46,11 +47,14 @@ class Compiling:
     def __call__(self, *args: Any, **constants: Any) -> None:
         options = {name: constants.pop(name) for name in OPTIONS if name in constants}
         names = self.kernel.arg_names
-        signature, aligned = {}, {}
+        free = {param.name for param in self.kernel.params if param.do_not_specialize}
+        signature, aligned, anew = {}, {}, []
         for place, (name, value) in enumerate(zip(names, args, strict=False)):
             tensor = isinstance(value, torch.Tensor)
             signature[name] = TYPES[value.dtype] if tensor else "i32"
-            if tensor or value % 16 == 0:
+            if not tensor and name not in free:
+                anew.append(name)
+            if tensor or (name not in free and value % 16 == 0):
                 aligned[(place,)] = [["tt.divisibility", 16]]
         signature |= dict.fromkeys(constants, "constexpr")
         source = ASTSource(
@@ -72,6 +76,7 @@ class Compiling:
                     "stack": used[1],
                     "products": loop.count("wgmma.mma_async"),
                     "shuffles": loop.count("shfl.sync"),
+                    "anew": anew,
                 }
             )
         )

@@ -121,13 +121,15 @@ def _lacking(device: torch.device, dtype: np.dtype) -> str:
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed"
     triton = importlib.import_module("triton")  # it is loaded where it is asked for alone
-    if device.type == "cpu" and not triton.knobs.runtime.interpret:
-        return "it runs on cuda, and on the cpu with TRITON_INTERPRET=1 alone"
     if tuple(map(int, triton.__version__.split(".")[:2])) < OLDEST_TRITON:
         return f"Triton {triton.__version__} is older than {'.'.join(map(str, OLDEST_TRITON))}"
+    if device.type == "cpu" and not triton.knobs.runtime.interpret:
+        return "it runs on cuda, and on the cpu with TRITON_INTERPRET=1 alone"
     if dtype == np.float64:
         return "it takes bytes, 16-bit integers and float32, not float64"
-    return ""
+    if torch.version.hip:
+        return "its kernels are for NVIDIA's GPUs"
+    return str(importlib.import_module("pipeline.engines.fused").fault(device))
 
 
 def make_engine(

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.devices import device_errors
+from pipeline.devices import device_errors, give_back
 from pipeline.engines.device_kernels import ByteTotals, DeviceKernels
 from pipeline.engines.device_plan import (
     SLOTS,
@@ -258,7 +258,7 @@ class DeviceEngine:
         for memory in reversed(self._memories):
             if plan.fixed + sum(one.nbytes for one in self._memories) > self._budget:
                 memory.drop()
-        self._streams.give_back()
+        give_back(self.device)
 
     def _ready_slots(self) -> list[Slot]:
         if not self._slots:

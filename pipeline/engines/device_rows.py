@@ -43,16 +43,19 @@ class DeviceRows:
         self._held, self._k = 0, 0
 
     def take(self, plan: DevicePlan, given: int, like: torch.Tensor) -> None:
-        """Take what room there is, once. given: bytes of others. like: (0, d), of the rows."""
+        """Take what room there is, once; where that fails, nothing.
+
+        given: bytes of others. like: (0, d), of the rows.
+        """
         if self.given:
             return
-        self.given = True
-        self.capacity = plan.room(self.n_rows, self.block_rows, given)
-        self.nbytes = self.capacity * plan.row_bytes
-        self.rows = like.new_empty((self.capacity, like.shape[1]))
-        self.labels = like.new_empty(self.capacity, dtype=torch.int32)
+        capacity = plan.room(self.n_rows, self.block_rows, given)
+        rows = like.new_empty((capacity, like.shape[1]))
+        labels = like.new_empty(capacity, dtype=torch.int32)
         if self._moves:
-            self._before = torch.empty_like(self.labels)
+            self._before = torch.empty_like(labels)
+        self.rows, self.labels, self.capacity = rows, labels, capacity
+        self.nbytes, self.given = capacity * plan.row_bytes, True
 
     def totals(
         self, kernels: DeviceKernels, k: int, n: int, heirs: np.ndarray | None

@@ -82,13 +82,6 @@ class Streams:
             with suppress(RuntimeError):
                 torch.cuda.synchronize(self._device)
 
-    def give_back(self) -> None:
-        """What torch holds of freed memory goes back to the device."""
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        elif self._device.type == "mps":
-            torch.mps.empty_cache()
-
 
 class Slot:
     """A piece on its way: the host's buffer, the one on the device, and labels of its rows.

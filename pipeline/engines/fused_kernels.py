@@ -4,6 +4,8 @@ Distances exist for a tile of rows and centroids, in registers. Of the scores xÂ
 takes the largest of each group of its own columns at the cost of one instruction a score, and only
 group maxima compete with the best so far; which centroid of the group it was is settled at the
 end, in float32, by the distances themselves.
+
+Numbers of rows and clusters change from launch to launch; no kernel is compiled anew for them.
 """
 
 import triton
@@ -15,7 +17,7 @@ PART = tl.constexpr(32)  # columns that are read again at a time
 SIDE = tl.constexpr(8)  # columns of a tile side by side that are never of one group
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 def nearest_short(
     rows,
     leading,
@@ -97,7 +99,7 @@ def nearest_short(
     tl.store(labels + row, label, mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 def nearest_long(
     rows,
     leading,
@@ -186,7 +188,7 @@ def _square(x, own, column):
     return tl.sum(apart * apart, axis=1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n", "k"])
 def add_few(
     rows,
     labels,
@@ -235,7 +237,7 @@ def add_few(
     tl.atomic_add(own + DIM + 1, squares, mask=asked, sem="relaxed")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 def move_rows(
     rows,
     before,

@@ -46,15 +46,17 @@ class PieceSums:
             piece = piece.to(torch.float64) - torch.from_numpy(origin).to(self._device)
         order = torch.argsort(labels, stable=True)
         counts = torch.bincount(labels, minlength=k)
-        sums = torch.nn.functional.embedding_bag(
-            order, piece.to(self._sum_dtype), counts.cumsum(0) - counts, mode="sum"
-        )
+        starts = counts.cumsum(0) - counts
         lengths = piece.to(self._square_dtype).square().sum(1, dtype=self._square_dtype)
-        squares = torch.bincount(labels, weights=lengths.double(), minlength=k)
+        # Bags are added up in order; CUDA's bincount adds weights as they come.
+        sums, squares = (
+            torch.nn.functional.embedding_bag(order, values, starts, mode="sum")
+            for values in (piece.to(self._sum_dtype), lengths.double()[:, None])
+        )
         zeros = ClusterSums.zeros(0, 0, self._dtype)
         return ClusterSums(
             sums.cpu().numpy().astype(zeros.sums.dtype),
             counts.cpu().numpy(),
-            squares.cpu().numpy().astype(zeros.squares.dtype),
+            squares[:, 0].cpu().numpy().astype(zeros.squares.dtype),
             zeros.origin,
         )

@@ -233,6 +233,27 @@ def test_a_pass_that_was_broken_off_leaves_no_trace(
         passes.check(some_centroids(rows, 20, 3))
 
 
+def test_a_pass_for_which_there_was_no_room_may_be_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = some_rows(90, 6, "uint8")
+    source, engine = CountingSource(rows, 40), engine_of(rows)
+    executor = LocalExecutor(source, engine, engine.remember(source))
+    centroids = some_centroids(rows, 5)
+
+    def full(*_: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "empty_like", full)
+        with pytest.raises(MemoryBudgetError):
+            executor.run_pass(centroids, SilentProgress())
+    labels = squared_distances(rows, centroids).argmin(1)
+    for _ in range(2):
+        found, _ = executor.run_pass(centroids, SilentProgress())
+        assert equal(found, sums_of(rows, labels, 5))
+
+
 def test_rows_make_room_for_more_centroids_than_were_expected() -> None:
     rows = some_rows(300, 4, "uint8")
     passes = Passes(rows, 60, budget_for(rows, 200, 5), largest=5)

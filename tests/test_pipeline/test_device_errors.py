@@ -42,6 +42,28 @@ def test_what_a_device_raises_is_one_line(
     assert caught.value.__cause__ is raised
 
 
+def test_what_triton_raises_is_one_line() -> None:
+    errors = pytest.importorskip("triton.runtime.errors", reason="Triton is not installed")
+    message = r"^Triton has no kernel for cuda:0 \(out of resource: shared memory.*ENGINE=torch$"
+    with pytest.raises(DeviceError, match=message), device_errors(CUDA):
+        raise errors.OutOfResources(300_000, 200_000, "shared memory")
+
+
+def test_auto_passes_over_a_triton_that_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    fused = pytest.importorskip("pipeline.engines.fused", reason="Triton is not installed")
+    monkeypatch.setattr(fused, "fault", lambda device: "Triton finds no C compiler")
+    found = choosing.choose("auto", CUDA, np.dtype(np.uint8))
+    assert found.engine == "torch"
+    assert found.why == "as Triton finds no C compiler"
+    with pytest.raises(InputError, match="cannot be used, as Triton finds no C compiler"):
+        choosing.choose("fused", CUDA, np.dtype(np.uint8))
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert (
+        choosing.choose("auto", CUDA, np.dtype(np.uint8)).why
+        == "as its kernels are for NVIDIA's GPUs"
+    )
+
+
 @pytest.mark.parametrize(
     "raised", [RuntimeError("of our own"), ValueError("CUDA error"), OSError()]
 )
@@ -118,8 +140,26 @@ def test_the_budget_is_the_cap_or_a_share_of_what_is_free(monkeypatch: pytest.Mo
     assert device_budget(CUDA, 1500) == 1000
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 700)
     monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 200)
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: None)
     assert device_budget(torch.device("mps"), None) == 400
     assert device_budget(torch.device("cpu"), 123) == 123
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_memory_that_an_earlier_engine_left_is_free(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = 600
+
+    def empty_cache() -> None:
+        nonlocal kept
+        kept = 0
+
+    monkeypatch.setattr(getattr(torch, kind), "empty_cache", empty_cache)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000 - kept, 1000))
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 1000)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: kept)
+    assert device_budget(torch.device(kind), None) == 800
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ SHARED = {80: 163 << 10, 86: 99 << 10, 90: 227 << 10}
 LARGE_TILES = 90  # whose registers the configurations were chosen for
 
 
-def compiled(folder: Path, *asked: tuple[int, int, str, int, int]) -> list[dict[str, int]]:
+def compiled(folder: Path, *asked: tuple[int, int, str, int, int]) -> list[dict[str, Any]]:
     env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
         [sys.executable, "-m", "tests.kernel_compiler", json.dumps(asked)],
@@ -49,6 +50,7 @@ def test_all_kernels_compile_and_fit(arch: int, tmp_path: Path) -> None:
     }
     for one in made:
         assert one["shared"] <= SHARED[arch], one
+        assert set(one["anew"]) <= {"k_padded"}, one  # always a multiple of 32
         if arch == LARGE_TILES:
             assert one["stack"] == 0, one
             if one["kernel"].startswith("nearest"):

@@ -1,15 +1,18 @@
 """Whole fits with the fused engine: on a GPU where there is one, else in Triton's interpreter."""
 
+import subprocess
+
 import numpy as np
 import pytest
 import torch
 
 from pipeline import StreamingKMeans
-from pipeline.engines import make_engine
+from pipeline.engines import engine_plan, make_engine
 from pipeline.engines.device_engine import DeviceEngine
 from storage import InputError
 
-pytest.importorskip("triton", reason="Triton is not installed")
+fused = pytest.importorskip("pipeline.engines.fused", reason="Triton is not installed")
+PTXASError = pytest.importorskip("triton.runtime.errors").PTXASError
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
@@ -46,14 +49,45 @@ def test_a_fit_ends_where_the_reference_does(mode: str, dtype: str) -> None:
 
 def test_what_does_not_stay_on_the_device_changes_nothing() -> None:
     rows = clumps("uint8")
+    plan = engine_plan("fused", torch.device(DEVICE), 9, 25, rows.dtype)
+    assert plan is not None
+    some = plan.least + len(rows) // 2 * plan.row_bytes
+    tight = engine_plan("fused", torch.device(DEVICE), 9, 25, rows.dtype, some)
+    assert tight is not None
+    assert 0 < tight.room(len(rows), 1 << 18) < len(rows)
     whole, streamed = (
         StreamingKMeans(
             9, mode="full", max_iter=3, engine="fused", device=DEVICE, device_memory=cap,
             random_state=0,
         ).fit(rows)
-        for cap in (None, "2MiB")
+        for cap in (None, some)
     )  # fmt: skip
     np.testing.assert_array_equal(whole.cluster_centers_, streamed.cluster_centers_)
+
+
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [
+        (RuntimeError("Failed to find C compiler.\nPlease"), "find C compiler.$"),
+        (subprocess.CalledProcessError(1, "gcc"), "'gcc' returned non-zero"),
+        (PTXASError("too new"), "too new"),
+        (None, r"give \[0, 0, 0\] for 7, 1 and 49"),
+    ],
+)
+def test_what_triton_cannot_do_here_is_said(
+    raised: Exception | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def move(*_: object, **__: object) -> None:
+        if raised is not None:
+            raise raised
+
+    device = torch.device(DEVICE)
+    assert fused.fault(device) == ""
+    fused.fault.cache_clear()
+    monkeypatch.setattr(fused.FusedTotals, "move", move)
+    with pytest.raises(InputError, match=r"cannot be used, as Triton.*" + words.rstrip("$")):
+        make_engine("fused", device, 3, np.dtype("u1"))
+    fused.fault.cache_clear()
 
 
 @pytest.mark.skipif(CUDA, reason="there is a GPU, on which the engine runs")

@@ -131,6 +131,14 @@ def test_centroids_beyond_float16_are_met_in_float32(far: float) -> None:
         assert excess(rows, centroids, labels) < 1e-6
 
 
+def test_rows_far_from_zero_meet_centroids_less_of_the_same() -> None:
+    rng = np.random.default_rng(5)
+    rows = (1e5 + rng.integers(64, size=(500, 25)) / 16).astype(np.float32)
+    centroids = rows[rng.integers(len(rows), size=40)] + rng.normal(size=(40, 25)) / 4
+    centroids = centroids.astype(np.float32)
+    assert excess(rows, centroids, label(rows, centroids)) < 1e-8
+
+
 def test_constant_rows_and_centroids_at_the_ends_of_the_range() -> None:
     for value in (0, 255):
         rows = np.full((40, 25), value, np.uint8)
