@@ -133,10 +133,12 @@ def check_device(
     options: FitOptions,
     scheduler: Scheduler,
     device_memory: int | None,
+    heldout_rows: int = 0,
 ) -> str:
     """What fitting K centroids does with the memory of a device, in words; empty for none.
 
-    device_memory: see `make_engine`; processes that this machine starts share it.
+    device_memory: see `make_engine`; processes that this machine starts share it. heldout_rows:
+    that are scored too.
     Raises: MemoryBudgetError where the cap is too small even if no rows stay.
     """
     most, sharers = most_centroids(k, options), _sharers(scheduler, options)
@@ -152,7 +154,9 @@ def check_device(
         stay, rows = 0, "mini-batches are sent, no rows stay there"
     elif stay < source.n_rows:
         rows = f"{stay:,} of {source.n_rows:,} rows stay there, the others are streamed"
-    taken = min(sharers * plan.fixed + stay * plan.row_bytes, sharers * plan.allowed)
+    scored = 0 if scheduler.remote else heldout_rows
+    kept = stay + plan.room(scored, source.block_rows, stay * plan.row_bytes)
+    taken = min(sharers * plan.fixed + kept * plan.row_bytes, sharers * plan.allowed)
     allowed = in_words(sharers * plan.allowed)
     return f"device memory: {in_words(taken)} at most, {allowed} allowed; {rows}"
 

@@ -113,6 +113,7 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
         on_device = check_device(
             *(source, largest, options.engine, device, options, scheduler),
             options.device_memory,
+            experiment.test.n_rows if experiment.test else 0,
         )
         cap = options.memory
         projected, blocks = check_fit(

@@ -15,13 +15,12 @@ import torch
 
 from analysis import report
 from pipeline import SweepOptions, sweep
-from pipeline.engines import choosing, make_engine
-from pipeline.executors import ClusterExecutor, LocalExecutor
+from pipeline.engines import choosing
+from pipeline.engines.device_engine import DeviceEngine
 from pipeline.inventory import take_inventory, verify
+from pipeline.memory import in_words
 from pipeline.progress import SilentProgress
-from pipeline.scheduling import Scheduler
-from pipeline.streaming import StoreSource
-from storage import MemoryBudgetError, open_patches
+from storage import MemoryBudgetError
 from tests.device_sweeps import CHUNK_ROWS, CUDA, DIM, take_kernels, write_images
 from tests.notes import Notes
 from tests.stored_numbers import numbers_of
@@ -50,27 +49,17 @@ def options(folder: Path, **fields: Any) -> SweepOptions:
     return SweepOptions.checked(**({"dataset": dataset, "out": folder / "runs"} | few | fields))
 
 
-def test_workers_add_up_what_this_process_does(
+def test_workers_learn_what_this_process_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.geometry.CHUNK_BYTES", CHUNK_ROWS * DIM)
-    here = sweep(options(tmp_path, k="4", **FUSED))
-    source = StoreSource(open_patches(here["store"]))
-    centroids = source.read_block(1)[:9].astype(np.float32)
-    engine = make_engine("fused", torch.device(DEVICE), DIM, source.dtype)
-    expected, _ = LocalExecutor(source, engine).run_pass(centroids, SilentProgress())
-    with Scheduler("processes:2", MEMORY) as scheduler:
-        cap = 1 << 30 if CUDA else 1 << 20  # of which no GPU takes little
-        cluster = ClusterExecutor(
-            *(source, scheduler, "fused", DEVICE), largest=9, device_memory=cap
-        )
-        for _ in range(2):  # the second one from rows that stayed
-            found, _ = cluster.run_pass(centroids, SilentProgress())
-            for name, mine in vars(expected).items():
-                np.testing.assert_array_equal(vars(found)[name], mine)
-        address = scheduler.client.scheduler_info()["address"]
-        there = sweep(options(tmp_path, k="4", **FUSED, out=tmp_path / "there", scheduler=address))
+    notes = Notes()
+    here, there = (
+        sweep(options(tmp_path, k="4", **FUSED, scheduler=scheduler, out=tmp_path / name), notes)
+        for name, scheduler in (("here", ""), ("there", "processes:2"))
+    )
     assert numbers_of(there["experiment"]) == numbers_of(here["experiment"])
+    assert sum(line.endswith("; all rows stay there") for line in notes.lines) == 2
 
 
 @pytest.mark.usefixtures("stand_ins")
@@ -91,6 +80,27 @@ def test_a_cap_that_is_too_small_is_refused_and_the_named_one_suffices(
     assert not list(tmp_path.rglob("dictionaries.zarr"))
     (entry,) = sweep(options(tmp_path, **fields, device_memory=told[1]))["dictionaries"]
     assert not entry["reused"]
+
+
+@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.parametrize("mode", ["full", "minibatch"])
+@pytest.mark.parametrize("cap", [None, "900KiB", "200KiB"])
+def test_what_is_taken_of_a_device_is_told_with_held_out_rows(
+    mode: str, cap: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, sum_up = [], DeviceEngine.sum_up
+
+    def noting(self: DeviceEngine, *rest: Any) -> Any:
+        found = sum_up(self, *rest)
+        taken.append(self._plan.fixed + sum(one.nbytes for one in self._memories))
+        return found
+
+    monkeypatch.setattr(DeviceEngine, "sum_up", noting)
+    fields = {"k": "2", "mode": mode, "max_iter": 1} | take_kernels("plain")
+    notes = Notes()
+    sweep(SweepOptions.checked(out=tmp_path, device_memory=cap, **fields), notes)
+    told = next(line for line in notes.lines if line.startswith("device memory: "))
+    assert told.startswith(f"device memory: {in_words(max(taken))} at most, ")
 
 
 def test_all_that_reads_dictionaries_takes_them(tmp_path: Path) -> None:
@@ -133,6 +143,7 @@ def test_kills(tmp_path: Path) -> None:
     assert killed_sweeps(fields, forking, tmp_path, at_least=30) >= 30
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "pipeline", "sweep", "--dataset", str(write_images(tmp_path))]
     line += ["--patch", "3", "--k", "9", "--mode", "full", "--tol", "0", "--max-iter", "30"]
