@@ -151,7 +151,7 @@ def check_device(
     stay = min(sharers * plan.room(source.n_rows, source.block_rows), source.n_rows)
     rows = "all rows stay there"
     if options.mode == "minibatch":
-        stay, rows = 0, "mini-batches are sent, no rows stay there"
+        stay, rows = 0, "mini-batches are sent, their rows do not stay"
     elif stay < source.n_rows:
         rows = f"{stay:,} of {source.n_rows:,} rows stay there, the others are streamed"
     scored = 0 if scheduler.remote else heldout_rows

@@ -145,7 +145,7 @@ def test_dictionaries_are_those_of_the_cpu(
     block_rows = open_patches(result["store"]).chunk_rows
     told = next(line for line in notes.lines if line.startswith("device memory"))
     if mode == "minibatch":
-        assert told.endswith("; mini-batches are sent, no rows stay there")
+        assert told.endswith("; mini-batches are sent, their rows do not stay")
         stays = 0
     elif share == "all":
         assert told.endswith("; all rows stay there")
