@@ -100,6 +100,7 @@ def test_fused_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
         choose("fused", CUDA, BYTES)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plain")
 def test_workers_keep_rows_and_add_up_the_same(strokes: np.ndarray, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:

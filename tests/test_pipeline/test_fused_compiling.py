@@ -31,7 +31,7 @@ def compiled(folder: Path, *asked: tuple[int, int, str, int, int]) -> list[dict[
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("arch", SHARED)
+@pytest.mark.parametrize("arch", [pytest.param(80, marks=pytest.mark.slow), 86, 90])
 def test_all_kernels_compile_and_fit(arch: int, tmp_path: Path) -> None:
     shapes = [("uint8", 25, 1000), ("uint8", 147, 10000), ("uint8", 300, 100), ("float32", 25, 99)]
     if arch == LARGE_TILES:

@@ -12,11 +12,16 @@ from tests.narrow_device import like_mps
 from tests.oracles import squared_distances, sums_of
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "float32"])
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(
+    ("dtype", "share"),
+    [
+        *((dtype, share) for dtype in ("uint8", "float32") for share in (0.0, 0.5, 1.0)),
+        *((dtype, 0.5) for dtype in ("int8", "uint16", "int16")),
+    ],
+)
 def test_passes_agree_with_the_oracle(dtype: str, share: float) -> None:
     rng = np.random.default_rng(6)
-    rows = (rng.random((40_000, 12)) * 250).astype(dtype)
+    rows = (rng.random((9000, 12)) * 250).astype(dtype)
     centroids = (rng.random((9, 12)) * 250).astype(np.float32)
     source = as_source(rows)
     with like_mps() as device:
