@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from subprocess import SubprocessError
 from types import ModuleType
@@ -132,6 +133,7 @@ def _lacking(device: torch.device, dtype: np.dtype) -> str:
     return _why_triton_does_not_start(triton) if device.type == "cuda" else ""
 
 
+@cache  # a compiler that fails takes its time, and complains each time
 def _why_triton_does_not_start(triton: ModuleType) -> str:
     """It builds its link to the driver with a C compiler, once; empty where that is there."""
     if torch.version.hip:

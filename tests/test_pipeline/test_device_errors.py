@@ -67,22 +67,29 @@ def test_auto_passes_over_a_triton_that_does_not_start(
 ) -> None:
     triton = pytest.importorskip("triton", reason="Triton is not installed")
 
+    tried = []
+
     class Driver:
         @property
         def active(self) -> Any:
+            tried.append(1)
             raise fault
 
     monkeypatch.setattr(triton.runtime, "driver", Driver())
+    choosing._why_triton_does_not_start.cache_clear()
     found = choosing.choose("auto", CUDA, np.dtype(np.uint8))
     assert found.engine == "torch"
     assert found.why == f"as Triton does not start ({str(fault).splitlines()[0]})"
     with pytest.raises(InputError, match="cannot be used, as Triton does not start"):
         choosing.choose("fused", CUDA, np.dtype(np.uint8))
+    assert len(tried) == 1
+    choosing._why_triton_does_not_start.cache_clear()
     monkeypatch.setattr(torch.version, "hip", "6.4")
     assert (
         choosing.choose("auto", CUDA, np.dtype(np.uint8)).why
         == "as its kernels are for NVIDIA's GPUs"
     )
+    choosing._why_triton_does_not_start.cache_clear()
 
 
 @pytest.mark.parametrize(
