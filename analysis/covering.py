@@ -110,7 +110,7 @@ def _projected_bytes(k: int, blocks: RowBlocks) -> int:
         + pieces
         + 5 * 8 * rows
         + 8 * k * dim
-        + NearestCentroids.projected_bytes(k, dim, rows, device="cpu")
+        + NearestCentroids.projected_bytes(k, dim, rows, dtype=blocks.dtype, device="cpu")
     )
 
 

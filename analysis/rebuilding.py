@@ -128,7 +128,9 @@ def images_at_once(
     dictionary = (k + 1) * dim * 3 * 8
     images = block_images(shape, spec)
     while True:
-        engine = NearestCentroids.projected_bytes(k, dim, images * windows, device="cpu")
+        engine = NearestCentroids.projected_bytes(
+            k, dim, images * windows, dtype=dtype, device="cpu"
+        )
         needed = chunk * read + images * one + placed + dictionary + engine
         if images == 1 or fits(needed, memory):
             break

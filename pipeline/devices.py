@@ -43,11 +43,15 @@ def resolve_device(name: str, dtype: np.dtype | None = None) -> torch.device:
         device = torch.device(name)
         if kind == "cuda" and not number:
             device = torch.device("cuda", torch.cuda.current_device())
-        torch.zeros(1, device=device).cpu()
+        _start(device)
     except RuntimeError as error:
         reason = _first_line(str(error))
         raise InputError(f"device {name} cannot be used ({reason}); use cpu") from error
     return device
+
+
+def _start(device: torch.device) -> None:
+    torch.zeros(1, device=device).cpu()
 
 
 def has_float64(device: torch.device) -> bool:

@@ -24,6 +24,7 @@ from pipeline.engines import (
     make_engine,
     projected_engine_bytes,
 )
+from pipeline.engines.device_engine import DeviceEngine
 from pipeline.engines.kernel_cache import code_bytes
 from pipeline.engines.pruned import PRUNED_KERNELS, PrunedEngine
 from pipeline.engines.spreading import SPREADING_KERNELS
@@ -155,10 +156,12 @@ def check_device(
     if plan.least > plan.allowed:
         raise device_refusal(f"fitting K = {k}", plan.least, plan.allowed, sharers)
     stay = min(sharers * plan.room(source.n_rows, source.block_rows), source.n_rows)
-    taken = min(sharers * plan.fixed + stay * plan.row_bytes, sharers * plan.allowed)
     rows = "all rows stay there"
-    if stay < source.n_rows:
+    if options.mode == "minibatch":
+        stay, rows = 0, "mini-batches are sent, no rows stay there"
+    elif stay < source.n_rows:
         rows = f"{stay:,} of {source.n_rows:,} rows stay there, the others are streamed"
+    taken = min(sharers * plan.fixed + stay * plan.row_bytes, sharers * plan.allowed)
     allowed = in_words(sharers * plan.allowed)
     return f"device memory: {in_words(taken)} at most, {allowed} allowed; {rows}"
 
@@ -202,9 +205,11 @@ class Fitter:
         self._scheduler, self._scratch, self._blocks = scheduler, scratch, blocks
         self._device_memory = _share(device, device_memory, _sharers(scheduler, options))
         self._sample = np.empty((0, source.dim), source.dtype)
+        self._scored: LocalExecutor | None = None
 
     def close(self) -> None:
         """Let go of what is kept of the rows."""
+        self._close_scored()
         if "_executor" in self.__dict__:
             self._executor.close()
 
@@ -254,9 +259,21 @@ class Fitter:
         return fit
 
     def score(self, source: Source, centroids: np.ndarray) -> ClusterSums:
-        """Sums of the rows of any source about centroids, (k, d)."""
-        with closing(self._executor_of(source, remember=False)) as executor:
-            return executor.run_pass(centroids, self._progress)[0]
+        """Sums of the rows of any source about centroids, (k, d).
+
+        Those of the last source asked for stay on a device, where they leave room for others.
+        """
+        if self.remote or not isinstance(self._local_engine, DeviceEngine):
+            with closing(self._executor_of(source, remember=False)) as executor:
+                return executor.run_pass(centroids, self._progress)[0]
+        if self._scored is None or self._scored.source is not source:
+            self._close_scored()
+            self._scored = self._local_executor(source, remember=True)
+        return self._scored.run_pass(centroids, self._progress)[0]
+
+    def _close_scored(self) -> None:
+        if self._scored is not None:
+            self._scored.close()
 
     def _planned_rows(self, k: int, *, settled: bool) -> int:
         options, n = self._options, self._source.n_rows

@@ -137,8 +137,9 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
         with _sole_owner(experiment), closing(fitter):
             _remove(_leftovers(experiment))
             create_dictionaries(path, experiment.describe())
+            heldout = StoreSource(experiment.test) if experiment.test else None
             for k in _missing(experiment):
-                found = _learn(experiment, k, fitter, progress)
+                found = _learn(experiment, k, fitter, heldout, progress)
                 found.attributes.update(engine=choice.engine, device=device_name(device))
                 write_dictionary(path, found)
                 _remove(states(experiment.folder, k))
@@ -193,7 +194,13 @@ def _smaller(experiment: Experiment, k: int) -> int | None:
     return max((m for m in finished_dictionaries(experiment.dictionaries) if m < k), default=None)
 
 
-def _learn(experiment: Experiment, k: int, fitter: Fitter, progress: Progress) -> Dictionary:
+def _learn(
+    experiment: Experiment,
+    k: int,
+    fitter: Fitter,
+    heldout: StoreSource | None,
+    progress: Progress,
+) -> Dictionary:
     """Fit one dictionary and score it on the held-out patches."""
     started = time.perf_counter()
     smaller = _smaller(experiment, k) if experiment.options.init == "warm" else None
@@ -211,8 +218,7 @@ def _learn(experiment: Experiment, k: int, fitter: Fitter, progress: Progress) -
         fit = fitter.fit(k, start, at_most=mse, settled=True, journal=journal)
     seconds = journal.spent + time.perf_counter() - started
     heldout_mse = None
-    if experiment.test:
-        heldout = StoreSource(experiment.test)
+    if heldout is not None:
         progress.start(f"K={k} held-out", heldout.n_rows, "rows")
         sums = fitter.score(heldout, fit.centroids)
         progress.finish()

@@ -196,6 +196,8 @@ def _machine(experiment: Experiment) -> str:
     for node in experiment.nodes.values():
         machine = node.attrs.get("machine")
         where = f"on {node.attrs['device']}"
+        if node.attrs.get("engine"):  # older dictionaries do not say
+            where += f" by the {node.attrs['engine']} engine"
         if machine:
             where = (
                 f"{machine['processor']}, {count(machine['threads'], 'thread')},"

@@ -3,10 +3,7 @@
 import importlib
 import importlib.util
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from subprocess import SubprocessError
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -124,25 +121,15 @@ def _lacking(device: torch.device, dtype: np.dtype) -> str:
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed"
     triton = importlib.import_module("triton")  # it is loaded where it is asked for alone
-    if device.type == "cpu" and not triton.knobs.runtime.interpret:
-        return "it runs on cuda, and on the cpu with TRITON_INTERPRET=1 alone"
     if tuple(map(int, triton.__version__.split(".")[:2])) < OLDEST_TRITON:
         return f"Triton {triton.__version__} is older than {'.'.join(map(str, OLDEST_TRITON))}"
+    if device.type == "cpu" and not triton.knobs.runtime.interpret:
+        return "it runs on cuda, and on the cpu with TRITON_INTERPRET=1 alone"
     if dtype == np.float64:
         return "it takes bytes, 16-bit integers and float32, not float64"
-    return _why_triton_does_not_start(triton) if device.type == "cuda" else ""
-
-
-@cache  # a compiler that fails takes its time, and complains each time
-def _why_triton_does_not_start(triton: ModuleType) -> str:
-    """It builds its link to the driver with a C compiler, once; empty where that is there."""
     if torch.version.hip:
         return "its kernels are for NVIDIA's GPUs"
-    try:
-        _ = triton.runtime.driver.active.utils
-    except (RuntimeError, OSError, ImportError, SubprocessError) as error:
-        return f"Triton does not start ({str(error).partition(chr(10))[0]})"
-    return ""
+    return str(importlib.import_module("pipeline.engines.fused").fault(device))
 
 
 def make_engine(

@@ -12,11 +12,14 @@ labels int32.
 
 import math
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from subprocess import SubprocessError
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import triton
+from triton.errors import TritonError
 
 from pipeline.engines.fused_kernels import SIDE as _SIDE
 from pipeline.engines.fused_kernels import add_few, move_rows, nearest_long, nearest_short
@@ -300,6 +303,23 @@ class FusedTotals:
                 ANEW=anew,
                 num_warps=8,
             )
+
+
+@cache
+def fault(device: torch.device) -> str:
+    """Why kernels cannot be built or do not work on a device, in words; empty where they do.
+
+    Triton needs a C compiler and Python's headers, and a driver that takes what it compiles.
+    """
+    rows = torch.full((1, 1), 7, dtype=torch.uint8, device=device)
+    labels = torch.zeros(1, dtype=torch.int32, device=device)
+    totals = FusedTotals(device, 1, 1)
+    try:
+        totals.move(rows, labels - 1, labels)
+        found = [part.item() for part in totals.fetch()]
+    except (TritonError, RuntimeError, OSError, ImportError, SubprocessError) as error:
+        return f"Triton cannot build or run kernels ({str(error).strip().partition(chr(10))[0]})"
+    return "" if found == [7, 1, 49] else f"Triton's kernels give {found} for 7, 1 and 49"
 
 
 def widths(dim: int, half: bool) -> tuple[int, int]:

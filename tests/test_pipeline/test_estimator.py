@@ -159,6 +159,7 @@ def test_a_stream_stays_of_one_kind(rows: np.ndarray) -> None:
 def test_auto_passes_over_mps_for_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("pipeline.devices._start", lambda device: None)
     assert resolve_device("auto", np.dtype(np.float64)).type == "cpu"
     assert resolve_device("auto", np.dtype(np.uint8)).type == "mps"
 

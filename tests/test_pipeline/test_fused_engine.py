@@ -1,5 +1,7 @@
 """Whole fits with the fused engine: on a GPU where there is one, else in Triton's interpreter."""
 
+import subprocess
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from pipeline.engines import engine_plan, make_engine
 from pipeline.engines.device_engine import DeviceEngine
 from storage import InputError
 
-pytest.importorskip("triton", reason="Triton is not installed")
+fused = pytest.importorskip("pipeline.engines.fused", reason="Triton is not installed")
+PTXASError = pytest.importorskip("triton.runtime.errors").PTXASError
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
@@ -60,6 +63,31 @@ def test_what_does_not_stay_on_the_device_changes_nothing() -> None:
         for cap in (None, some)
     )  # fmt: skip
     np.testing.assert_array_equal(whole.cluster_centers_, streamed.cluster_centers_)
+
+
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [
+        (RuntimeError("Failed to find C compiler.\nPlease"), "find C compiler.$"),
+        (subprocess.CalledProcessError(1, "gcc"), "'gcc' returned non-zero"),
+        (PTXASError("too new"), "too new"),
+        (None, r"give \[0, 0, 0\] for 7, 1 and 49"),
+    ],
+)
+def test_what_triton_cannot_do_here_is_said(
+    raised: Exception | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def move(*_: object, **__: object) -> None:
+        if raised is not None:
+            raise raised
+
+    device = torch.device(DEVICE)
+    assert fused.fault(device) == ""
+    fused.fault.cache_clear()
+    monkeypatch.setattr(fused.FusedTotals, "move", move)
+    with pytest.raises(InputError, match=r"cannot be used, as Triton.*" + words.rstrip("$")):
+        make_engine("fused", device, 3, np.dtype("u1"))
+    fused.fault.cache_clear()
 
 
 @pytest.mark.skipif(CUDA, reason="there is a GPU, on which the engine runs")

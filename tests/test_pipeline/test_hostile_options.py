@@ -229,7 +229,8 @@ GOOD = {
     "seed": st.sampled_from(["0", "7", str((1 << 63) - 1)]),
     "k": st.sampled_from(["1", "2", "2,3", "3:5:2", "500", str((1 << 63) - 1)]),
     "device": st.sampled_from(["auto", "cpu", "cuda", "cpu:7", "meta", "cuda:-1", "\udcff"]),
-    "engine": st.sampled_from(["auto", "torch", "pruned"]),
+    "device_memory": st.sampled_from(["", "1GiB", "1MiB", str((1 << 63) - 1)]),
+    "engine": st.sampled_from(["auto", "torch", "pruned", "fused"]),
 }
 NO_PATH = TEXTS.filter(lambda text: not {"/", "~"} & set(text) and text.strip("."))
 

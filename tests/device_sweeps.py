@@ -1,0 +1,80 @@
+"""Sweeps whose rows lie on a device, so small that some chunks and pieces make a store."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import SweepOptions, nested
+from pipeline.engines import choosing, device_plan
+from pipeline.engines.device_kernels import DeviceKernels
+from pipeline.engines.device_plan import DevicePlan, plan_device
+from pipeline.engines.torch_kernels import TorchKernels
+from pipeline.fit import most_centroids
+from storage.geometry import chunk_rows
+from tests.device_kernels import PlainKernels
+
+CUDA = torch.cuda.is_available()
+STANDINS = {"plain": PlainKernels, "torch": TorchKernels}
+N_ROWS, DIM, CHUNK_ROWS = 1440, 9, 256  # rows of bytes; of a type of m bytes CHUNK_ROWS / m
+
+
+def take_kernels(name: str) -> dict[str, Any]:
+    """From here on the fused engine has these kernels; returns the options that ask for them.
+
+    plain and torch stand in for them on the CPU; fused are its own, on a GPU where there is one,
+    else in Triton's interpreter.
+    """
+    if name == "fused":
+        return {"engine": "fused", "device": "cuda" if CUDA else "cpu"}
+    kind = STANDINS[name]
+
+    def kernels_of(engine: str, *rest: Any) -> DeviceKernels:
+        return kind(*rest)
+
+    choosing._kernels_of = kernels_of
+    choosing._lacking = lambda device, dtype: ""
+    return {"engine": "fused", "device": "cpu"}
+
+
+def cut_small(patch: pytest.MonkeyPatch) -> None:
+    """Chunks of CHUNK_ROWS, pieces of half a chunk at most, prefixes and moves of as few rows."""
+    patch.setattr("storage.geometry.CHUNK_BYTES", CHUNK_ROWS * DIM)
+    patch.setattr(device_plan, "BYTE_UNIT", 64)
+    patch.setattr(device_plan, "PIECE_BYTES", CHUNK_ROWS * DIM // 2)
+    patch.setattr("pipeline.engines.piece_sums.MAX_PIECE_ROWS", 20)
+    patch.setattr(nested, "FIRST_ROWS", 300)
+    patch.setattr(nested, "FIRST_PER_CENTROID", 5)
+    patch.setattr(nested, "MOVE_ROWS", 700)
+    patch.setattr(nested, "MOVE_PER_CENTROID", 10)
+
+
+def write_images(folder: Path, dtype: str = "uint8") -> Path:
+    """40 images whose 3×3 patches make N_ROWS rows of DIM values.
+
+    Of this seed no row comes as near to a border between two centroids as the rounding of float32,
+    so that engines that compute in it find what float64 finds.
+    """
+    path = folder / f"{dtype}.npy"
+    pixels = np.random.default_rng(9).integers(1, 256, (40, 8, 8))
+    largest = {"uint8": 255, "uint16": 255, "float32": 1}[dtype]
+    np.save(path, (pixels * (largest / 255)).astype(dtype))
+    return path
+
+
+def budget_for(share: float, options: SweepOptions, dtype: str, device: torch.device) -> int:
+    """Bytes of a device with which this share of the rows stays, or a little more."""
+    itemsize, most = np.dtype(dtype).itemsize, most_centroids(max(options.sizes), options)
+    kernels = choosing._kernels_of("fused", device, DIM, np.dtype(dtype))
+    fixed = kernels.device_bytes(most)
+
+    def plan(budget: int) -> DevicePlan:
+        moves, kind = kernels.moves, device.type
+        return plan_device(budget, fixed, most, DIM, itemsize, moves=moves, device=kind)
+
+    budget = plan(0).least
+    while plan(budget).room(N_ROWS, chunk_rows(DIM, itemsize)) < share * N_ROWS:
+        budget += 256
+    return budget
