@@ -75,7 +75,8 @@ def coverage(
         )
     cap = MemoryOptions.checked(memory=memory).memory
     check_budget(f"covering by K = {len(flat)}", _projected_bytes(len(flat), blocks), cap)
-    nearest, wide = NearestCentroids(flat, blocks.dtype), flat.astype(np.float64)
+    nearest = NearestCentroids(flat, blocks.dtype, device="cpu")
+    wide = flat.astype(np.float64)
     offsets, order = (None, None) if known is None else (known.offsets, known.order)
     tally, hall, start = _Tally(PixelScale.of(dtype).largest), _Worst(worst, offsets), 0
     for block in blocks:
@@ -109,7 +110,7 @@ def _projected_bytes(k: int, blocks: RowBlocks) -> int:
         + pieces
         + 5 * 8 * rows
         + 8 * k * dim
-        + NearestCentroids.projected_bytes(k, dim, rows, dtype=blocks.dtype)
+        + NearestCentroids.projected_bytes(k, dim, rows, dtype=blocks.dtype, device="cpu")
     )
 
 

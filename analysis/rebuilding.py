@@ -1,7 +1,9 @@
 """Blocks of images rebuilt from one dictionary: the arithmetic behind every reconstruction.
 
 Each kept patch becomes its nearest centroid; a pixel is the mean over the kept patches that lie on
-it, and zero where none does.
+it, and zero where none does. Labels are found on the CPU, as everywhere in this folder: they are
+float64's there, so that a report has the same bytes on every machine, and no drivers of a GPU count
+towards its cap.
 """
 
 import math
@@ -51,7 +53,7 @@ class Rebuilder:
             )
         self.spec, self.channels = spec, centroids.shape[3:]
         k = len(centroids)
-        self._nearest = NearestCentroids(centroids.reshape(k, -1), dtype)
+        self._nearest = NearestCentroids(centroids.reshape(k, -1), dtype, device="cpu")
         # Last a centroid of zeros, for windows that are not kept; for each pixel of a patch all
         # centroids side by side.
         wide = np.concatenate([centroids, np.zeros_like(centroids[:1])]).astype(np.float64)
@@ -126,7 +128,9 @@ def images_at_once(
     dictionary = (k + 1) * dim * 3 * 8
     images = block_images(shape, spec)
     while True:
-        engine = NearestCentroids.projected_bytes(k, dim, images * windows, dtype=dtype)
+        engine = NearestCentroids.projected_bytes(
+            k, dim, images * windows, dtype=dtype, device="cpu"
+        )
         needed = chunk * read + images * one + placed + dictionary + engine
         if images == 1 or fits(needed, memory):
             break

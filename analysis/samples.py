@@ -23,7 +23,8 @@ def draw_patches(store: PatchStore, seed: int = 0) -> np.ndarray:
 
 def quantise(patches: np.ndarray, centroids: np.ndarray) -> Quantised:
     """Nearest centroid of each patch; patches: (m, *patch_shape), centroids: (k, *patch_shape)."""
-    labels = assign(patches.reshape(len(patches), -1), centroids.reshape(len(centroids), -1))
+    rows, flat = (values.reshape(len(values), -1) for values in (patches, centroids))
+    labels = assign(rows, flat, device="cpu")
     return Quantised(labels, centroids[labels])
 
 

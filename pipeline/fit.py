@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import pipeline.memory
 from pipeline import seeding
 from pipeline.breathing import Breathing
 from pipeline.config import FitOptions
@@ -116,13 +117,21 @@ def check_fit(
         fewer where that needs too much.
     Raises: MemoryBudgetError where even one passes the cap.
     """
-    worker = WORKER_BYTES + pass_bytes(source, k, engine, device, 1) + code_bytes(PRUNED_KERNELS)
+    worker = _imports_bytes(device) + pass_bytes(source, k, engine, device, 1)
+    worker += code_bytes(PRUNED_KERNELS)
     workers = scheduler.local_workers * worker
     for blocks in range(blocks_at_once(engine, device, k, source), 0, -1):
         needed = workers + projected_bytes(source, k, engine, device, options, blocks)
         if blocks == 1 or fits(needed, cap):
             break
     return check_budget(f"fitting K = {k}", needed, cap), blocks
+
+
+def _imports_bytes(device: torch.device) -> int:
+    """Of a worker before it begins; with drivers of a device as this process has them."""
+    if device.type == "cpu":
+        return WORKER_BYTES
+    return max(WORKER_BYTES, pipeline.memory.resident())
 
 
 def check_device(

@@ -71,9 +71,9 @@ class ClusterSums:
 
     def means(self, otherwise: np.ndarray) -> np.ndarray:
         """Mean row of each cluster, (k, d) float64; empty ones keep the row of `otherwise`."""
-        filled = self.counts > 0
-        means = otherwise.astype(np.float64)
-        means[filled] = self.origin + self.sums[filled] / self.counts[filled, None]
+        means = self.origin + self.sums / np.maximum(self.counts, 1)[:, None]
+        empty = self.counts == 0
+        means[empty] = otherwise[empty]
         return means
 
     def sse(self, centroids: np.ndarray) -> np.ndarray:

@@ -31,6 +31,9 @@ class PieceSums:
         # Without float64 all is added on the host.
         self._device = device if has_float64(device) else CPU
         self._dtype, self._integers = dtype, dtype.kind in "ui"
+        # Where bincount adds weights as the rows come, in a thirtieth of the time of bags; a GPU
+        # adds them as its threads come.
+        self._in_order = self._device.type == "cpu"
 
     def sum_up(
         self, piece: torch.Tensor, labels: torch.Tensor, k: int, origin: np.ndarray
@@ -47,16 +50,24 @@ class PieceSums:
         order = torch.argsort(labels, stable=True)
         counts = torch.bincount(labels, minlength=k)
         starts = counts.cumsum(0) - counts
+        sums = _added(piece.to(self._sum_dtype), order, starts)
         lengths = piece.to(self._square_dtype).square().sum(1, dtype=self._square_dtype)
-        # Bags are added up in order; CUDA's bincount adds weights as they come.
-        sums, squares = (
-            torch.nn.functional.embedding_bag(order, values, starts, mode="sum")
-            for values in (piece.to(self._sum_dtype), lengths.double()[:, None])
-        )
+        if self._in_order:
+            squares = torch.bincount(labels, weights=lengths.double(), minlength=k)
+        else:
+            squares = _added(lengths.double()[:, None], order, starts)[:, 0]
         zeros = ClusterSums.zeros(0, 0, self._dtype)
         return ClusterSums(
             sums.cpu().numpy().astype(zeros.sums.dtype),
             counts.cpu().numpy(),
-            squares[:, 0].cpu().numpy().astype(zeros.squares.dtype),
+            squares.cpu().numpy().astype(zeros.squares.dtype),
             zeros.origin,
         )
+
+
+def _added(values: torch.Tensor, order: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+    """Sums of consecutive rows of values[order], each from one of `starts` on, one after the other.
+
+    values: (n, d) floats. order: (n,), starts: (k,), both int64. Returns: (k, d).
+    """
+    return torch.nn.functional.embedding_bag(order, values, starts, mode="sum")

@@ -6,10 +6,14 @@ from typing import Any
 import dask.array
 import numpy as np
 import pytest
+import torch
 import xarray
 
 from analysis import coverage, covering
 from analysis.covering import BINS, QUANTILES, STEPS
+from analysis.rebuilding import images_at_once
+from analysis.reconstruction import rebuild
+from analysis.samples import quantise
 from pipeline.extraction import Extraction, extract
 from storage import InputError, IntegrityError, MemoryBudgetError, PatchSpec, PatchStore
 from tests.damage import flip_bit
@@ -179,3 +183,21 @@ def test_damage_is_named(store: PatchStore, centroids: np.ndarray) -> None:
     with pytest.raises(IntegrityError, match="chunk 1"):
         coverage(centroids, store)
     assert coverage(centroids, store, rows=512)["rows"] == 512  # the first chunk alone
+
+
+def test_labels_are_found_on_the_cpu_whatever_is_there(
+    store: PatchStore, centroids: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def resolved(name: str, dtype: np.dtype) -> torch.device:
+        asked.append(name)
+        return torch.device("cpu")
+
+    monkeypatch.setattr("pipeline.assignment.resolve_device", resolved)
+    coverage(centroids, store)
+    rebuild(np.full((5, 6), 9, np.uint8), centroids, SPEC)
+    quantise(all_rows(store)[:3].reshape(-1, 3, 4), centroids)
+    images_at_once((5, 6), np.dtype(np.uint8), SPEC, 7, 1 << 40)
+    assert len(asked) == 5
+    assert set(asked) == {"cpu"}

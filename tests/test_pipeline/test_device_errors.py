@@ -10,9 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+import pipeline.memory
 from pipeline import StreamingKMeans, SweepOptions, assign, journal, sweep
+from pipeline.config import FitOptions
 from pipeline.devices import device_budget, device_errors, resolve_device
 from pipeline.engines import choosing
+from pipeline.fit import check_fit
+from pipeline.scheduling import Scheduler
+from pipeline.streaming import ArraySource
 from storage import DeviceError, InputError, MemoryBudgetError
 from tests.device_kernels import PlainKernels
 from tests.stored_numbers import numbers_of
@@ -221,9 +226,28 @@ def test_a_fit_goes_on_after_its_device_failed(
     assert numbers_of(found["experiment"]) == numbers_of(expected["experiment"])
 
 
+def test_each_worker_has_the_drivers_too(
+    plain: list[PlainKernels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = ArraySource(np.zeros((100, 4), np.uint8))
+    monkeypatch.setattr(pipeline.memory, "resident", lambda: 3 << 30)
+    needed = {
+        device: check_fit(
+            *(source, 5, engine, torch.device(device), FitOptions(), Scheduler("processes:2")),
+            100 << 30,
+        )[0]
+        for device, engine in (("cpu", "pruned"), ("cuda", "fused"))
+    }
+    assert needed["cpu"] < 2 * (3 << 30)
+    assert needed["cuda"] > 3 * (3 << 30)
+
+
 PROGRAM = """
 import sys, torch
 from pipeline.engines import choosing
+from pipeline.fit import check_fit
+from pipeline.scheduling import Scheduler
+from pipeline.streaming import ArraySource
 from tests.device_kernels import PlainKernels
 choosing._kernels_of = lambda engine, *rest: PlainKernels(*rest)
 choosing._lacking = lambda device, dtype: ""
