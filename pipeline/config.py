@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import re
+import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -30,6 +32,7 @@ DIGITS = (10, 20, 50, 100, 200, 500, 1000)
 PRESETS = {"study": STUDY, "digits": DIGITS}
 MAX_ITER = {"nested": 300, "full": 100, "minibatch": 10}
 TARGET = {"nested": 1e-4, "full": 0.0, "minibatch": 0.0}
+CUDA_LIBRARIES = 512 << 20  # of the host's memory, as they are loaded; not measured
 GPU_MEMORY = ByteSize(4 << 30)  # torch's CUDA libraries alone can take 1 GiB of the host
 MOST_SIZES = 10_000  # dictionaries of one sweep
 Count = Annotated[int, Field(ge=1, le=(1 << 63) - 1)]  # numpy's integers end there
@@ -133,10 +136,17 @@ class Options(BaseModel):
             raise InputError(_one_line(error, list(cls.model_fields))) from None
 
 
+def usual_memory() -> ByteSize:
+    """The cap where none is given: 1 GiB, and more for the libraries of a torch built for CUDA."""
+    # What pip has for Linux is built so, unless it is said to be for the CPU.
+    cuda = sys.platform == "linux" and "+cpu" not in version("torch")
+    return ByteSize((1 << 30) + (CUDA_LIBRARIES if cuda else 0))
+
+
 class MemoryOptions(Options):
     """What every step that takes much memory is told."""
 
-    memory: Size = ByteSize(1 << 30)
+    memory: Size = usual_memory()
     """Cap on the resident memory of the process tree, as in 1GiB or 800MB; a sweep on a GPU, whose
     drivers take part of it, allows 4GiB where none is given."""
 

@@ -15,7 +15,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 NARROW = frozenset({"mps"})  # without float64, and without sums by index in 64 bits
 FREE_SHARE = 0.8  # of what is free on a device, where no cap is given
 # torch raises errors of their own for these from 2.8 on, and plain ones with such words before
-_ACCELERATOR_ERROR = getattr(torch, "AcceleratorError", torch.OutOfMemoryError)
+ACCELERATOR_ERROR = getattr(torch, "AcceleratorError", torch.OutOfMemoryError)
 _OUT_OF_MEMORY = ("out of memory", "cudaErrorMemoryAllocation", "CUBLAS_STATUS_ALLOC_FAILED")
 _FAILED = ("CUDA error", "CUDA driver error", "[CUDA]", "cuDNN error", "CUBLAS_STATUS", "MPS ")
 
@@ -129,7 +129,7 @@ def device_errors(device: torch.device) -> Iterator[None]:
                 f"{device} is out of memory: end other processes on it, or lower DEVICE_MEMORY, and"
                 " run the same command again, a fit goes on from its last pass"
             ) from error
-        if isinstance(error, _ACCELERATOR_ERROR) or any(w in text for w in _FAILED):
+        if isinstance(error, ACCELERATOR_ERROR) or any(w in text for w in _FAILED):
             raise DeviceError(
                 f"{device} failed ({_first_line(text)}): run the same command again, a fit goes on"
                 " from its last pass; if it fails again, choose another DEVICE"

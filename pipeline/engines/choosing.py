@@ -129,7 +129,8 @@ def _lacking(device: torch.device, dtype: np.dtype) -> str:
         return "it takes bytes, 16-bit integers and float32, not float64"
     if torch.version.hip:
         return "its kernels are for NVIDIA's GPUs"
-    return str(importlib.import_module("pipeline.engines.fused").fault(device))
+    with device_errors(device):
+        return str(importlib.import_module("pipeline.engines.fused").fault(device))
 
 
 def make_engine(

@@ -21,6 +21,7 @@ import torch
 import triton
 from triton.errors import TritonError
 
+from pipeline.devices import ACCELERATOR_ERROR
 from pipeline.engines.fused_kernels import SIDE as _SIDE
 from pipeline.engines.fused_kernels import add_few, move_rows, nearest_long, nearest_short
 from storage.errors import InputError
@@ -317,6 +318,8 @@ def fault(device: torch.device) -> str:
     try:
         totals.move(rows, labels - 1, labels)
         found = [part.item() for part in totals.fetch()]
+    except (torch.OutOfMemoryError, ACCELERATOR_ERROR):
+        raise  # of the device, whatever computes
     except (TritonError, RuntimeError, OSError, ImportError, SubprocessError) as error:
         return f"Triton cannot build or run kernels ({str(error).strip().partition(chr(10))[0]})"
     return "" if found == [7, 1, 49] else f"Triton's kernels give {found} for 7, 1 and 49"

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import STUDY, FitOptions, PatchOptions, SweepOptions
+from pipeline.config import STUDY, FitOptions, PatchOptions, SweepOptions, usual_memory
 from storage import InputError
 
 
@@ -138,7 +138,24 @@ def test_every_option_says_what_it_is() -> None:
 
 
 def test_a_gpu_is_allowed_more_memory_where_none_is_given() -> None:
-    assert SweepOptions.checked().on("cpu").memory == 1 << 30
+    assert SweepOptions.checked().on("cpu").memory == usual_memory()
     assert SweepOptions.checked().on("cuda").memory == 4 << 30
     for device in ("cpu", "cuda", "mps"):
         assert SweepOptions.checked(memory="1GiB").on(device).memory == 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("system", "build", "expected"),
+    [
+        ("linux", "2.13.0+cpu", 1024),
+        ("linux", "2.13.0", 1536),
+        ("linux", "2.11.0+cu130", 1536),
+        ("darwin", "2.13.0", 1024),
+    ],
+)
+def test_libraries_for_cuda_are_allowed_for(
+    system: str, build: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setattr("pipeline.config.version", lambda package: build)
+    assert usual_memory() == expected << 20

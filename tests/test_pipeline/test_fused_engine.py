@@ -9,7 +9,7 @@ import torch
 from pipeline import StreamingKMeans
 from pipeline.engines import engine_plan, make_engine
 from pipeline.engines.device_engine import DeviceEngine
-from storage import InputError
+from storage import DeviceError, InputError, MemoryBudgetError
 
 fused = pytest.importorskip("pipeline.engines.fused", reason="Triton is not installed")
 PTXASError = pytest.importorskip("triton.runtime.errors").PTXASError
@@ -88,6 +88,25 @@ def test_what_triton_cannot_do_here_is_said(
     with pytest.raises(InputError, match=r"cannot be used, as Triton.*" + words.rstrip("$")):
         make_engine("fused", device, 3, np.dtype("u1"))
     fused.fault.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), MemoryBudgetError),
+        (torch.AcceleratorError("CUDA error: unspecified launch failure"), DeviceError),
+    ],
+)
+def test_a_device_that_fails_is_no_fault_of_triton(
+    raised: Exception, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def move(*_: object, **__: object) -> None:
+        raise raised
+
+    fused.fault.cache_clear()
+    monkeypatch.setattr(fused.FusedTotals, "move", move)
+    with pytest.raises(kind):
+        make_engine("fused", torch.device(DEVICE), 3, np.dtype("u1"))
 
 
 @pytest.mark.skipif(CUDA, reason="there is a GPU, on which the engine runs")
