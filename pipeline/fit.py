@@ -144,7 +144,8 @@ def check_device(
     device_memory: int | None,
     heldout_rows: int = 0,
 ) -> str:
-    """What fitting K centroids does with the memory of a device, in words; empty for none.
+    """What fitting K centroids does with the memory of a device, in words; empty for none, where
+    none was spoken of.
 
     device_memory: see `make_engine`; processes that this machine starts share it. heldout_rows:
     that are scored too.
@@ -154,7 +155,8 @@ def check_device(
     share = _share(device, device_memory, sharers)
     plan = engine_plan(engine, device, most, source.dim, source.dtype, share)
     if plan is None:
-        return ""
+        unused = "the engine takes none, and its cap changes nothing"
+        return "" if device_memory is None else f"device memory: {unused}"
     if plan.least > plan.allowed:
         raise device_refusal(f"fitting K = {k}", plan.least, plan.allowed, sharers)
     stay = min(sharers * plan.room(source.n_rows, source.block_rows), source.n_rows)

@@ -52,8 +52,9 @@ def check_budget(step: str, needed: int, cap: int) -> int:
     projected = resident() + needed + SLACK_BYTES
     if projected > cap:
         enough = (projected // _ROUND + 2) * _ROUND  # the next process may hold a little more
+        more, less = _apart(projected, cap)
         raise MemoryBudgetError(
-            f"{step} needs {in_words(projected)} of memory, more than the cap of {in_words(cap)}:"
+            f"{step} needs {more} of memory, more than the cap of {less}:"
             f" raise it (MEMORY={enough >> 20}MiB), or ask for less"
         )
     return projected
@@ -66,9 +67,10 @@ def device_refusal(step: str, needed: int, allowed: int, sharers: int = 1) -> Me
     """
     enough = -(-needed * sharers >> 20)
     each = f" for each of {sharers} processes" if sharers > 1 else ""
+    more, less = _apart(needed, allowed)
     return MemoryBudgetError(
-        f"{step} needs {in_words(needed)} of device memory, more than the cap of"
-        f" {in_words(allowed)}{each}: raise it (DEVICE_MEMORY={enough}MiB), end other processes on"
+        f"{step} needs {more} of device memory, more than the cap of"
+        f" {less}{each}: raise it (DEVICE_MEMORY={enough}MiB), end other processes on"
         " the device, or ask for less"
     )
 
@@ -76,6 +78,14 @@ def device_refusal(step: str, needed: int, allowed: int, sharers: int = 1) -> Me
 def in_words(size: int) -> str:
     """A size in bytes for people: 1.5 GiB."""
     return ByteSize(size).human_readable(separator=" ")
+
+
+def _apart(more: int, less: int) -> tuple[str, str]:
+    """Two sizes for people, in units that show which is the larger."""
+    for words in (in_words, lambda size: f"{size / (1 << 20):,.0f} MiB"):
+        if words(more) != words(less):
+            return words(more), words(less)
+    return f"{more:,} bytes", f"{less:,} bytes"
 
 
 def _spare_the_heap() -> None:

@@ -158,6 +158,7 @@ def test_what_stays_is_told() -> None:
     stay = plan.room(1 << 18, source.block_rows)
     assert words(6 << 20).endswith(f"{stay:,} of 262,144 rows stay there, the others are streamed")
     assert check_device(source, 10, "pruned", CPU, options, here, None) == ""
+    assert "changes nothing" in check_device(source, 10, "pruned", CPU, options, here, 1 << 30)
     with pytest.raises(MemoryBudgetError, match=r"for each of 64 processes"):
         words(1 << 20, Scheduler("processes:64"))
 

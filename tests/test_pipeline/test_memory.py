@@ -11,7 +11,7 @@ import torch
 import pipeline.memory
 from pipeline.config import FitOptions
 from pipeline.fit import projected_bytes
-from pipeline.memory import SLACK_BYTES, check_budget
+from pipeline.memory import SLACK_BYTES, check_budget, device_refusal
 from pipeline.streaming import ArraySource
 from storage import MemoryBudgetError, PatchStore
 from storage.geometry import chunk_rows
@@ -199,3 +199,23 @@ def test_a_sweep_runs_under_a_hard_limit_of_the_cap_and_its_imports(tmp_path: Pa
     ran = run_measured(["-c", bounded, *sweep, "--seed", "1", "--memory", str(cap)])
     assert ran.code == 0, ran.err
     assert ran.peak <= int(ran.out.splitlines()[-1]) <= cap
+
+
+@pytest.mark.parametrize(
+    ("needed", "cap", "words"),
+    [
+        (3 << 30, 1 << 30, ("3.0 GiB", "1.0 GiB")),
+        ((1 << 30) + (9 << 20), 1 << 30, ("1,033 MiB", "1,024 MiB")),
+        ((1 << 30) + 7, 1 << 30, ("1,073,741,831 bytes", "1,073,741,824 bytes")),
+    ],
+)
+def test_a_refusal_shows_which_number_is_larger(
+    needed: int, cap: int, words: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.memory, "resident", lambda: 0)
+    monkeypatch.setattr(pipeline.memory, "SLACK_BYTES", 0)
+    with pytest.raises(MemoryBudgetError) as caught:
+        check_budget("a step", needed, cap)
+    assert f"needs {words[0]} of memory, more than the cap of {words[1]}:" in str(caught.value)
+    refusal = str(device_refusal("a step", needed, cap))
+    assert f"needs {words[0]} of device memory, more than the cap of {words[1]}:" in refusal
