@@ -18,10 +18,13 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from pipeline.engines import fused
+from pipeline.engines import fused, fused_kernels, fused_totals
 
-KERNELS = {
-    name: getattr(fused, name) for name in ("nearest_short", "nearest_long", "add_few", "move_rows")
+LAUNCHED_BY = {
+    "nearest_short": fused,
+    "nearest_long": fused,
+    "add_few": fused_totals,
+    "move_rows": fused_totals,
 }
 TYPES = {
     torch.uint8: "*u8",
@@ -107,8 +110,8 @@ def product_loop(ptx: str) -> str:
 
 def launch(arch: int, shared: int, dtype: str, dim: int, k: int) -> None:
     """What a pass over some rows launches on a GPU of this architecture and shared memory."""
-    for name, kernel in KERNELS.items():
-        setattr(fused, name, Compiling(kernel, arch))
+    for name, module in LAUNCHED_BY.items():
+        setattr(module, name, Compiling(getattr(fused_kernels, name), arch))
     kernels = fused.FusedKernels(torch.device("cpu"), dim, np.dtype(dtype))
     kernels._shared, kernels._capability = shared, arch // 10
     kernels.load(np.ones((k, dim), np.float32))

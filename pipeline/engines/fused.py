@@ -6,12 +6,11 @@ centroids as represented, so that rounding counts by the distance from a row, no
 where two columns are free they are part of the products too.
 
 Dtypes: stored integers of 8 or 16 bits or float32; compute float16 pairs for bytes, else float32 in
-three products of TensorFloat-32; accumulate float32 for scores, int64 for sums of bytes; returned
-labels int32.
+three products of TensorFloat-32; accumulate float32 for scores, int64 for sums of bytes (see
+`fused_totals`); returned labels int32.
 """
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from subprocess import SubprocessError
 from typing import NamedTuple
@@ -23,14 +22,12 @@ from triton.errors import TritonError
 
 from pipeline.devices import ACCELERATOR_ERROR
 from pipeline.engines.fused_kernels import SIDE as _SIDE
-from pipeline.engines.fused_kernels import add_few, move_rows, nearest_long, nearest_short
+from pipeline.engines.fused_kernels import nearest_long, nearest_short
+from pipeline.engines.fused_totals import FusedTotals, launching_on
 from storage.errors import InputError
 
 SHORT, SHORT_FLOATS = 160, 64  # columns of rows that a tile holds whole
 STEP, STEP_FLOATS = 64, 32  # columns of longer ones at a time
-NARROWEST = 16  # that a product takes
-FEW = 256  # up to so many clusters, rows are added up by products
-ROWS_ADDED, BLOCK_ADDED, BLOCK_MOVED = 8192, 128, 64  # rows of a program, of its products, moved
 LARGEST_HALF = 60_000.0  # of what float16 holds
 LARGEST_UNIT = 2.0**15  # that float16 holds
 SIDE = _SIDE.value  # columns of a tile side by side, no two of one group
@@ -164,7 +161,7 @@ class FusedKernels:
         }
         grid = (triton.cdiv(n, launch.rows),)
         pair = (rows, self._leading, self._trailing)
-        with _current(self.device):
+        with launching_on(self.device):
             if self._short:
                 nearest_short[grid](
                     *(*pair, self._centroids, self._half_norms, self._shift, labels, n),
@@ -246,66 +243,6 @@ class FusedKernels:
         return arranged(values, self._launch.centroids, self._group)
 
 
-class FusedTotals:
-    """`ByteTotals` on the device: (k, d + 2) int64, sums, count, sum of squared lengths."""
-
-    def __init__(self, device: torch.device, k: int, dim: int) -> None:
-        self._dim = dim
-        self._totals = torch.zeros((k, dim + 2), dtype=torch.int64, device=device)
-
-    def add(self, rows: torch.Tensor, labels: torch.Tensor) -> None:
-        """Add all rows. rows: (n, d) of one byte each. labels: (n,) int32."""
-        n, k = len(rows), len(self._totals)
-        if k > FEW:
-            self._move(rows, labels, labels, anew=True)
-        elif n > 0:
-            width = min(max(NARROWEST, triton.next_power_of_2(self._dim + 4)), 64)
-            clusters = 64 if k <= 64 else 128
-            columns = width - 4
-            grid = (triton.cdiv(n, ROWS_ADDED), triton.cdiv(k, clusters), -(-self._dim // columns))
-            with _current(rows.device):
-                add_few[grid](
-                    *(rows, labels, self._totals, n, k),
-                    ROWS=ROWS_ADDED,
-                    DIM=self._dim,
-                    WIDTH=width,
-                    BLOCK_ROWS=BLOCK_ADDED,
-                    BLOCK_CLUSTERS=clusters,
-                    num_warps=8,
-                )
-
-    def move(self, rows: torch.Tensor, before: torch.Tensor, labels: torch.Tensor) -> None:
-        """Take rows whose label changed from one sum and add them to another; see `ByteTotals`."""
-        self._move(rows, before, labels, anew=False)
-
-    def inherit(self, heirs: torch.Tensor, k: int) -> None:
-        """Give the sums of each cluster to another one of k. heirs: (k before,) int64."""
-        mine = self._totals
-        self._totals = mine.new_zeros((k, mine.shape[1])).index_add_(0, heirs, mine)
-
-    def fetch(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sums (k, d), counts (k,), sums of squared lengths (k,), all int64, on the host."""
-        # A copy: on the CPU the tensor's own memory would go on changing.
-        found = self._totals.to("cpu", copy=True).numpy()
-        sums, counts, squares = np.split(found, [self._dim, self._dim + 1], axis=1)
-        return np.ascontiguousarray(sums), counts.ravel(), squares.ravel()
-
-    def _move(
-        self, rows: torch.Tensor, before: torch.Tensor, labels: torch.Tensor, *, anew: bool
-    ) -> None:
-        if len(rows) == 0:
-            return
-        with _current(rows.device):
-            move_rows[(triton.cdiv(len(rows), BLOCK_MOVED),)](
-                *(rows, before, labels, self._totals, len(rows)),
-                DIM=self._dim,
-                WIDTH=min(triton.next_power_of_2(self._dim), 32),
-                BLOCK_ROWS=BLOCK_MOVED,
-                ANEW=anew,
-                num_warps=8,
-            )
-
-
 @cache
 def fault(device: torch.device) -> str:
     """Why kernels cannot be built or do not work on a device, in words; empty where they do.
@@ -364,8 +301,3 @@ def arranged(values: torch.Tensor, tile: int, group: int) -> torch.Tensor:
         return values
     grouped = values.reshape(-1, tile // group // SIDE, SIDE, group, *values.shape[1:])
     return grouped.transpose(2, 3).reshape(values.shape).contiguous()
-
-
-def _current(device: torch.device) -> AbstractContextManager[object]:
-    """Kernels are launched on the current GPU."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

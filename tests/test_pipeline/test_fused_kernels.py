@@ -10,6 +10,7 @@ from storage import InputError
 from tests.oracles import squared_distances, sums_of
 
 fused = pytest.importorskip("pipeline.engines.fused", reason="Triton is not installed")
+fused_totals = pytest.importorskip("pipeline.engines.fused_totals")
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TYPES = ("uint8", "int8", "uint16", "int16", "float32")
@@ -163,11 +164,11 @@ def test_float64_rows_are_refused() -> None:
         fused.FusedKernels(DEVICE, 4, np.dtype(np.float64))
 
 
-def totals_of(k: int, dim: int, dtype: str = "uint8") -> "fused.FusedTotals":
+def totals_of(k: int, dim: int, dtype: str = "uint8") -> "fused_totals.FusedTotals":
     return fused.FusedKernels(DEVICE, dim, np.dtype(dtype)).totals(k)
 
 
-def check(totals: "fused.FusedTotals", rows: np.ndarray, labels: np.ndarray, k: int) -> None:
+def check(totals: "fused_totals.FusedTotals", rows: np.ndarray, labels: np.ndarray, k: int) -> None:
     expected, kept = sums_of(rows[labels >= 0], labels[labels >= 0], k), totals.fetch()
     for found, right in zip(kept, (expected.sums, expected.counts, expected.squares), strict=True):
         assert found.dtype == np.int64
@@ -180,7 +181,7 @@ def test_sums_are_exact(dtype: str, dim: int) -> None:
     rng = np.random.default_rng(dim)
     rows = rows_of(dtype, 700, dim, rng)
     there = torch.from_numpy(rows).to(DEVICE)
-    for k in (1, 3, 130, fused.FEW + 1):
+    for k in (1, 3, 130, fused_totals.FEW + 1):
         labels = rng.integers(k, size=700, dtype=np.int32)
         totals = totals_of(k, dim, dtype)
         totals.add(there[:300], torch.from_numpy(labels[:300]).to(DEVICE))
@@ -189,7 +190,7 @@ def test_sums_are_exact(dtype: str, dim: int) -> None:
 
 
 def test_sums_of_many_white_rows_are_exact() -> None:
-    n, dim = 3 * fused.ROWS_ADDED + 5, 3
+    n, dim = 3 * fused_totals.ROWS_ADDED + 5, 3
     rows = np.full((n, dim), 255, np.uint8)
     labels = np.zeros(n, np.int32)
     totals = totals_of(2, dim)
