@@ -202,7 +202,7 @@ def test_a_cap_that_does_not_hold_one_image_is_refused_with_both_numbers() -> No
 def test_blocks_grow_with_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline.memory, "resident", lambda: 0)
     # What the engine asks for hangs on whether its kernels are compiled already.
-    engine = staticmethod(lambda k, dim, rows: 100 * rows)
+    engine = staticmethod(lambda k, dim, rows, **_: 100 * rows)
     monkeypatch.setattr(rebuilding.NearestCentroids, "projected_bytes", engine)
     shape, dtype = (200, 200), np.dtype(np.uint8)
     sizes = [
