@@ -173,9 +173,7 @@ def _nature(found: Findings) -> list[str]:
     if size == 1:
         return [f"The only centroid, the mean patch, is of the kind “{first}”.", rule]
     text = (
-        f"The 1 centroid is of the kind {first}."
-        if size == 1
-        else f"Most of the {size:,} centroids are {MEANINGS[first]} ({percent(shares[first])})."
+        f"Most of the {size:,} centroids are {MEANINGS[first]} ({percent(shares[first])})."
         if shares[first] > 0.5
         else f"The two largest groups of the {size:,} centroids are {MEANINGS[first]}"
         f" ({percent(shares[first])}), and {MEANINGS[second]} ({percent(shares[second])})."

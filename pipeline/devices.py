@@ -45,7 +45,7 @@ def resolve_device(name: str, dtype: np.dtype | None = None) -> torch.device:
             device = torch.device("cuda", torch.cuda.current_device())
         _start(device)
     except RuntimeError as error:
-        reason = _first_line(str(error))
+        reason = first_line(str(error))
         raise InputError(f"device {name} cannot be used ({reason}); use cpu") from error
     return device
 
@@ -120,7 +120,7 @@ def device_errors(device: torch.device) -> Iterator[None]:
         text = str(error)
         if type(error).__module__.partition(".")[0] == "triton":
             raise DeviceError(
-                f"Triton has no kernel for {device} ({_first_line(text)}): choose ENGINE=torch"
+                f"Triton has no kernel for {device} ({first_line(text)}): choose ENGINE=torch"
             ) from error
         if not isinstance(error, RuntimeError):
             raise
@@ -131,7 +131,7 @@ def device_errors(device: torch.device) -> Iterator[None]:
             ) from error
         if isinstance(error, ACCELERATOR_ERROR) or any(w in text for w in _FAILED):
             raise DeviceError(
-                f"{device} failed ({_first_line(text)}): run the same command again, a fit goes on"
+                f"{device} failed ({first_line(text)}): run the same command again, a fit goes on"
                 " from its last pass; if it fails again, choose another DEVICE"
             ) from error
         raise
@@ -147,7 +147,8 @@ def thread_count() -> int:
     return os.cpu_count() or 1
 
 
-def _first_line(text: str) -> str:
+def first_line(text: str) -> str:
+    """Of a message of several."""
     return text.strip().partition("\n")[0]
 
 

@@ -20,7 +20,7 @@ import torch
 import triton
 from triton.errors import TritonError
 
-from pipeline.devices import ACCELERATOR_ERROR
+from pipeline.devices import ACCELERATOR_ERROR, first_line
 from pipeline.engines.fused_kernels import SIDE as _SIDE
 from pipeline.engines.fused_kernels import nearest_long, nearest_short
 from pipeline.engines.fused_totals import FusedTotals, launching_on
@@ -258,7 +258,7 @@ def fault(device: torch.device) -> str:
     except (torch.OutOfMemoryError, ACCELERATOR_ERROR):
         raise  # of the device, whatever computes
     except (TritonError, RuntimeError, OSError, ImportError, SubprocessError) as error:
-        return f"Triton cannot build or run kernels ({str(error).strip().partition(chr(10))[0]})"
+        return f"Triton cannot build or run kernels ({first_line(str(error))})"
     return "" if found == [7, 1, 49] else f"Triton's kernels give {found} for 7, 1 and 49"
 
 

@@ -2,10 +2,10 @@
 
 from contextlib import AbstractContextManager, nullcontext
 
-import numpy as np
 import torch
 import triton
 
+from pipeline.engines.device_totals import TotalsTable
 from pipeline.engines.fused_kernels import add_few, move_rows
 
 FEW = 256  # up to so many clusters, rows are added up by products
@@ -13,16 +13,12 @@ NARROWEST = 16  # that a product takes
 ROWS_ADDED, BLOCK_ADDED, BLOCK_MOVED = 8192, 128, 64  # rows of a program, of its products, moved
 
 
-class FusedTotals:
-    """`ByteTotals` on the device: (k, d + 2) int64, sums, count, sum of squared lengths."""
-
-    def __init__(self, device: torch.device, k: int, dim: int) -> None:
-        self._dim = dim
-        self._totals = torch.zeros((k, dim + 2), dtype=torch.int64, device=device)
+class FusedTotals(TotalsTable):
+    """`ByteTotals` by Triton, on the device."""
 
     def add(self, rows: torch.Tensor, labels: torch.Tensor) -> None:
         """Add all rows. rows: (n, d) of one byte each. labels: (n,) int32."""
-        n, k = len(rows), len(self._totals)
+        n, k = len(rows), len(self._table)
         if k > FEW:
             self._move(rows, labels, labels, anew=True)
         elif n > 0:
@@ -32,7 +28,7 @@ class FusedTotals:
             grid = (triton.cdiv(n, ROWS_ADDED), triton.cdiv(k, clusters), -(-self._dim // columns))
             with launching_on(rows.device):
                 add_few[grid](
-                    *(rows, labels, self._totals, n, k),
+                    *(rows, labels, self._table, n, k),
                     ROWS=ROWS_ADDED,
                     DIM=self._dim,
                     WIDTH=width,
@@ -45,18 +41,6 @@ class FusedTotals:
         """Take rows whose label changed from one sum and add them to another; see `ByteTotals`."""
         self._move(rows, before, labels, anew=False)
 
-    def inherit(self, heirs: torch.Tensor, k: int) -> None:
-        """Give the sums of each cluster to another one of k. heirs: (k before,) int64."""
-        mine = self._totals
-        self._totals = mine.new_zeros((k, mine.shape[1])).index_add_(0, heirs, mine)
-
-    def fetch(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sums (k, d), counts (k,), sums of squared lengths (k,), all int64, on the host."""
-        # A copy: on the CPU the tensor's own memory would go on changing.
-        found = self._totals.to("cpu", copy=True).numpy()
-        sums, counts, squares = np.split(found, [self._dim, self._dim + 1], axis=1)
-        return np.ascontiguousarray(sums), counts.ravel(), squares.ravel()
-
     def _move(
         self, rows: torch.Tensor, before: torch.Tensor, labels: torch.Tensor, *, anew: bool
     ) -> None:
@@ -64,7 +48,7 @@ class FusedTotals:
             return
         with launching_on(rows.device):
             move_rows[(triton.cdiv(len(rows), BLOCK_MOVED),)](
-                *(rows, before, labels, self._totals, len(rows)),
+                *(rows, before, labels, self._table, len(rows)),
                 DIM=self._dim,
                 WIDTH=min(triton.next_power_of_2(self._dim), 32),
                 BLOCK_ROWS=BLOCK_MOVED,

@@ -12,6 +12,7 @@ import torch
 
 from pipeline.devices import CPU, has_float64
 from pipeline.engines.device_kernels import UNLABELLED
+from pipeline.engines.device_totals import TotalsTable
 from pipeline.engines.piece_sums import piece_rows
 from pipeline.engines.tiles import TileSearch
 
@@ -83,9 +84,7 @@ class TorchKernels:
 class _Totals(ABC):
     """What both kinds of `ByteTotals` share: which rows to add, and which to take away."""
 
-    def __init__(self, device: torch.device, k: int, dim: int) -> None:
-        self._device, self._dim = device, dim
-        self._finder = device if has_float64(device) else CPU
+    _dim: int
 
     def add(self, rows: torch.Tensor, labels: torch.Tensor) -> None:
         """Add all rows. rows: (n, d) of one byte each. labels: (n,) int32; both on the device."""
@@ -102,41 +101,23 @@ class _Totals(ABC):
         size = _rows_at_once(self._dim)
         pieces = zip(rows.split(size), before.split(size), labels.split(size), strict=True)
         for piece, was, label in pieces:
-            held = self._where((was != label) & (was != UNLABELLED))
-            self._add(_picked(piece, held), _picked(was, held), -1)
-            changed = self._where(was != label)
-            self._add(_picked(piece, changed), _picked(label, changed), 1)
-
-    def _where(self, mask: torch.Tensor) -> torch.Tensor:
-        """Indices of what is true, (m,) int64."""
-        return mask.to(self._finder).nonzero()[:, 0].to(self._device)
+            changed = was != label
+            held = changed & (was != UNLABELLED)
+            for mask, among, sign in ((held, was, -1), (changed, label, 1)):
+                index = _where(mask)
+                self._add(_picked(piece, index), _picked(among, index), sign)
 
     @abstractmethod
     def _add(self, rows: torch.Tensor, labels: torch.Tensor, sign: int) -> None:
         """Add rows, of a piece at most, times `sign`."""
 
 
-class WideTotals(_Totals):
-    """Sums of byte rows by cluster, int64 on the device: (k, d + 2), count and square last."""
-
-    def __init__(self, device: torch.device, k: int, dim: int) -> None:
-        super().__init__(device, k, dim)
-        self._table = torch.zeros((k, dim + 2), dtype=torch.int64, device=device)
-
-    def inherit(self, heirs: torch.Tensor, k: int) -> None:
-        """Give the sums of each cluster to another one of k. heirs: (k before,) int64."""
-        table = torch.zeros((k, self._dim + 2), dtype=torch.int64, device=self._device)
-        self._table = table.index_add_(0, heirs, self._table)
-
-    def fetch(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sums (k, d), counts (k,), sums of squared lengths (k,), all int64, on the host."""
-        table = self._table.cpu().numpy()
-        dim = self._dim
-        return table[:, :dim].copy(), table[:, dim].copy(), table[:, dim + 1].copy()
+class WideTotals(TotalsTable, _Totals):
+    """Sums of byte rows by cluster, int64 on the device."""
 
     def _add(self, rows: torch.Tensor, labels: torch.Tensor, sign: int) -> None:
         dim = self._dim
-        wide = torch.empty((len(rows), dim + 2), dtype=torch.int64, device=self._device)
+        wide = self._table.new_empty((len(rows), dim + 2))
         values = wide[:, :dim]
         values.copy_(rows)
         wide[:, dim] = 1
@@ -153,7 +134,7 @@ class NarrowTotals(_Totals):
     """
 
     def __init__(self, device: torch.device, k: int, dim: int) -> None:
-        super().__init__(device, k, dim)
+        self._device, self._dim = device, dim
         self._totals = np.zeros((k, dim + 2), np.int64)
         self._clear(k)
 
@@ -210,6 +191,12 @@ class NarrowTotals(_Totals):
         shape = (k, _width(self._dim))
         self._part = torch.zeros(shape, dtype=torch.float32, device=self._device)
         self._held = 0
+
+
+def _where(mask: torch.Tensor) -> torch.Tensor:
+    """Indices of what is true, (m,) int64."""
+    finder = mask.device if has_float64(mask.device) else CPU
+    return mask.to(finder).nonzero()[:, 0].to(mask.device)
 
 
 def _picked(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

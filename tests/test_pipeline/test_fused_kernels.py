@@ -264,6 +264,6 @@ def test_projected_memory_covers_what_is_there() -> None:
         kernels = fused.FusedKernels(DEVICE, dim, np.dtype(dtype))
         kernels.load(np.ones((k, dim), np.float32))
         held = [value for value in vars(kernels).values() if isinstance(value, torch.Tensor)]
-        totals = kernels.totals(k)._totals
+        totals = kernels.totals(k)._table
         there = sum(tensor.nbytes for tensor in [*held, totals, totals])
         assert there < kernels.device_bytes(k) < 8 * there
