@@ -1,12 +1,12 @@
-from .covering import coverage
-from .curves import decibels_per_bit, dimensions_of_slope, mse_curve
-from .elbows import ElbowInterval, elbow, elbow_interval, two_lines
-from .galleries import Gallery, gallery
-from .kinds import centroid_kinds
-from .reconstruction import reconstruct
-from .reporting import report
-from .scoring import by_class, reconstruction_scores
-from .use import usage
+from .html_report.build import report
+from .measures.coverage import coverage
+from .measures.elbow import ElbowInterval, elbow, elbow_interval, two_lines
+from .measures.gallery import Gallery, gallery
+from .measures.kinds import centroid_kinds
+from .measures.mse_curve import decibels_per_bit, dimensions_of_slope, mse_curve
+from .measures.usage import usage
+from .reconstruction.overlap import reconstruct
+from .reconstruction.scores import by_class, reconstruction_scores
 
 __all__ = [
     "ElbowInterval",

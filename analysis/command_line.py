@@ -45,7 +45,7 @@ def report(
 
     OUT is a sweep's OUT, all of whose experiments are reported, or the folder of one experiment.
     """
-    from analysis.reporting import report as write_reports
+    from analysis.html_report.build import report as write_reports
 
     memory = MemoryOptions.checked(**given(fields)).memory
     results = write_reports(out, data=data, only_stale=only_stale, memory=memory)
@@ -88,7 +88,7 @@ def reconstruct(
 
     EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone.
     """
-    from analysis.rebuilt_sets import in_words, rebuild_set
+    from analysis.reconstruction.image_set import in_words, rebuild_set
     from pipeline import TerminalProgress
 
     result = rebuild_set(

@@ -9,9 +9,9 @@ from typing import Any, cast
 import numpy as np
 import xarray
 
-from analysis.curves import mse_curve
-from analysis.pixels import PixelScale
-from analysis.stored import DICTIONARIES
+from analysis.html_report.freshness import DICTIONARIES
+from analysis.measures.mse_curve import mse_curve
+from analysis.measures.pixel_scale import PixelScale
 from storage import (
     ImageSource,
     InputError,

@@ -1,11 +1,11 @@
-from .assignment import NearestCentroids, RowBlocks, assign
 from .config import MemoryOptions, PatchOptions, SweepOptions
-from .cutting import cut_patches, keep_mask
+from .engines.nearest import NearestCentroids, RowBlocks, assign
 from .estimator import StreamingKMeans
-from .extraction import extract
-from .memory import check_budget, fits
-from .progress import Progress, SilentProgress, TerminalProgress
-from .sweeping import sweep
+from .extraction.extract import extract
+from .extraction.patches import cut_patches, keep_mask
+from .k_sweep import sweep
+from .runtime.memory import check_budget, fits
+from .runtime.progress import Progress, SilentProgress, TerminalProgress
 
 __all__ = [
     "MemoryOptions",

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from pipeline.config import Options, PatchOptions, SweepOptions
-from pipeline.interrupting import Interrupted, asked_to_end, end, ending_promptly
+from pipeline.runtime.interrupts import Interrupted, asked_to_end, end, ending_promptly
 from storage.errors import InputError, PatchDictError, one_line
 
 INTERRUPTED = 130  # exit code, as shells have it
@@ -68,10 +68,10 @@ def extract(split: str, as_json: bool, **fields: str | None) -> None:
     """Cut the images into a patch store, unless it is there already."""
     import time
 
-    from pipeline.extraction import Extraction
-    from pipeline.extraction import extract as build
-    from pipeline.progress import TerminalProgress
-    from pipeline.scheduling import Scheduler
+    from pipeline.execution.scheduler import Scheduler
+    from pipeline.extraction.extract import Extraction
+    from pipeline.extraction.extract import extract as build
+    from pipeline.runtime.progress import TerminalProgress
 
     options = PatchOptions.checked(**given(fields))
     started = time.perf_counter()
@@ -122,8 +122,8 @@ def sweep(as_json: bool, **fields: str | None) -> None:
 
 
 def _sweep(options: SweepOptions) -> dict[str, Any]:
-    from pipeline.progress import TerminalProgress
-    from pipeline.sweeping import sweep as run_sweep
+    from pipeline.k_sweep import sweep as run_sweep
+    from pipeline.runtime.progress import TerminalProgress
 
     with _room_on(options.out):
         return run_sweep(options, TerminalProgress())
@@ -148,8 +148,8 @@ def _room_on(out: Path) -> Iterator[None]:
 @json_option
 def status(out: Path, as_json: bool) -> None:
     """List the patch stores and experiments under OUT."""
-    from pipeline.inventory import take_inventory
-    from pipeline.progress import rounded
+    from pipeline.runtime.progress import rounded
+    from pipeline.status import take_inventory
 
     result = take_inventory(out)
     lines = [f"{s['rows']:>12,} rows  {s['store']}" for s in result["stores"]]
@@ -174,8 +174,8 @@ def verify(store: Path, as_json: bool) -> None:
 
     STORE is a patch store, a dictionaries.zarr, or a folder: all stores in it are verified.
     """
-    from pipeline.inventory import verify as verify_all
-    from pipeline.progress import TerminalProgress
+    from pipeline.runtime.progress import TerminalProgress
+    from pipeline.status import verify as verify_all
 
     result = verify_all(store, TerminalProgress())
     lines = [bad["reason"] for bad in result["bad"]]
@@ -190,7 +190,7 @@ def show(result: dict[str, Any], as_json: bool, text: str) -> None:
 
 
 def _table(entries: list[dict[str, Any]]) -> str:
-    from pipeline.progress import rounded
+    from pipeline.runtime.progress import rounded
 
     lines = [f"{'K':>6} {'MSE':>10} {'held-out':>10} {'live':>6} {'passes':>7} {'seconds':>9}"]
     for entry in entries:

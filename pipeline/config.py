@@ -24,8 +24,8 @@ from pydantic import (
 )
 
 from storage.errors import InputError, shortened
-from storage.geometry import PatchSpec
-from storage.sources import DATASETS
+from storage.images.source import DATASETS
+from storage.patch_spec import PatchSpec
 
 STUDY = (*range(100, 1001, 100), *range(2000, 10001, 1000))
 DIGITS = (10, 20, 50, 100, 200, 500, 1000)

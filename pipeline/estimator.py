@@ -17,16 +17,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pipeline.config import FitOptions, Size, check_address
-from pipeline.devices import resolve_device
 from pipeline.engines import ENGINES, AssignmentEngine, choose, make_engine
-from pipeline.executors import LocalExecutor
-from pipeline.fit import Fitter, check_device, check_fit, generator
-from pipeline.machine import place
-from pipeline.minibatch import learn_batches
-from pipeline.progress import Progress, SilentProgress
-from pipeline.scheduling import Scheduler
-from pipeline.seeding import INITS, kmeans_plus_plus, require_distinct
-from pipeline.streaming import (
+from pipeline.execution.executor import LocalExecutor
+from pipeline.execution.scheduler import Scheduler
+from pipeline.kmeans.fitter import Fitter, check_device, check_fit, generator
+from pipeline.kmeans.minibatch import learn_batches
+from pipeline.kmeans.seeding import INITS, kmeans_plus_plus, require_distinct
+from pipeline.rows.cluster_sums import empty_sums
+from pipeline.rows.source import (
     ArraySource,
     Source,
     StoreSource,
@@ -34,7 +32,9 @@ from pipeline.streaming import (
     centroid_dtype,
     read_ahead,
 )
-from pipeline.sums import empty_sums
+from pipeline.runtime.devices import resolve_device
+from pipeline.runtime.machine import place
+from pipeline.runtime.progress import Progress, SilentProgress
 from storage.errors import InputError
 
 
@@ -70,7 +70,7 @@ class StreamingKMeans(
         scheduler: "" (this process), "processes:N", or the address of a Dask cluster, on whose
             workers the passes over a patch store run.
         memory: cap on the resident memory, as in "1GiB", or None for no cap.
-        progress: an observer (see `pipeline.progress`), or None.
+        progress: an observer (see `pipeline.runtime.progress`), or None.
         random_state: int, RandomState or None; an int makes results repeatable bit for bit.
 
     Attributes:
@@ -79,7 +79,7 @@ class StreamingKMeans(
         inertia_: SSE, sum of squared distances, float.
         n_iter_: Lloyd steps, or passes of mini-batches; the last may have moved nothing.
         stopped_: which option ended the fit: "tol", "target" or "max_iter".
-        history_: dict of lists, one entry per pass (see `pipeline.passes.History`).
+        history_: dict of lists, one entry per pass (see `pipeline.kmeans.history.History`).
         labels_: (n,) int32, after `fit` on a numpy array only: it grows with n.
     """
 

@@ -13,10 +13,10 @@ from .errors import (
     PatchDictError,
     WorkerError,
 )
-from .geometry import PatchSpec
-from .image_writer import write_images
+from .images.source import ImageSource, class_names, open_images, open_labels
+from .images.writer import write_images
+from .patch_spec import PatchSpec
 from .patch_store import PatchStore, open_patches
-from .sources import ImageSource, class_names, open_images, open_labels
 
 __all__ = [
     "BusyError",

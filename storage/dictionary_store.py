@@ -18,8 +18,9 @@ import numpy as np
 import xarray
 import zarr
 
-from storage.durable import replace_durably
+from storage.atomic import replace_durably
 from storage.errors import DamageError, InputError, IntegrityError
+from storage.integrity import checked_compressors, describe, file_fault, open_strict
 from storage.seal import (
     METADATA,
     SEALING,
@@ -28,7 +29,6 @@ from storage.seal import (
     stated_checksums,
     write_seal,
 )
-from storage.strict_store import checked_compressors, describe, file_fault, open_strict
 
 KIND, SCHEMA = "dictionaries", 2
 # what tells one experiment from another, where its attributes have it

@@ -18,9 +18,9 @@ import numpy as np
 import zarr
 
 from storage.errors import DamageError, InputError
-from storage.geometry import PatchSpec
+from storage.integrity import describe, file_fault, open_strict
+from storage.patch_spec import PatchSpec
 from storage.seal import sealed_attributes, stated_checksums
-from storage.strict_store import describe, file_fault, open_strict
 
 if TYPE_CHECKING:
     import dask.array

@@ -13,12 +13,12 @@ from zarr.codecs import BytesCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore, MemoryStore
 
-from storage.durable import replace_durably, sync_tree
+from storage.atomic import replace_durably, sync_tree
 from storage.errors import DamageError
-from storage.geometry import PatchSpec, blosc_layout, chunk_rows
+from storage.integrity import checked_compressors, checksum_of, file_fault, open_strict
+from storage.patch_spec import PatchSpec, blosc_layout, chunk_rows
 from storage.patch_store import KIND, SCHEMA, PatchStore
 from storage.seal import METADATA, SEALING, read_checksums, write_seal
-from storage.strict_store import checked_compressors, checksum_of, file_fault, open_strict
 
 
 def create_staging(

@@ -14,9 +14,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from storage.durable import replace_durably
+from storage.atomic import replace_durably
 from storage.errors import DamageError, InputError, IntegrityError
-from storage.strict_store import checksum_of, chunk_fault, describe, unreadable
+from storage.integrity import checksum_of, chunk_fault, describe, unreadable
 
 METADATA = "zarr.json"
 SEALING = ("checksums", "seal")  # the attributes that are the seal's own

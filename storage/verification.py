@@ -16,9 +16,9 @@ from storage.dictionary_store import (
     root_attributes,
 )
 from storage.errors import IntegrityError, PatchDictError
+from storage.integrity import describe, file_fault, open_strict
 from storage.patch_store import PatchStore, open_patches
 from storage.seal import METADATA, foreign_files, stated_checksums
-from storage.strict_store import describe, file_fault, open_strict
 
 SUM_TOLERANCE = 1e-9  # of sums of float64, whose order of adding may differ
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import pipeline.memory
+import pipeline.runtime.memory
 from tests.idx_files import write_idx
 
 if not torch.cuda.is_available():
@@ -23,9 +23,9 @@ def fresh_process() -> Iterator[None]:
 
     What a command really takes is measured in processes of its own.
     """
-    real = pipeline.memory.resident
+    real = pipeline.runtime.memory.resident
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline.memory, "resident", lambda: min(real(), 400 << 20))
+        patch.setattr(pipeline.runtime.memory, "resident", lambda: min(real(), 400 << 20))
         yield
 
 

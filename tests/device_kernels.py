@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.engines.device_kernels import UNLABELLED
+from pipeline.engines.device.kernels import UNLABELLED
 from tests.oracles import squared_distances
 
 CPU = torch.device("cpu")

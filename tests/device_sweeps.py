@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import SweepOptions, nested
-from pipeline.engines import choosing, device_plan
-from pipeline.engines.device_kernels import DeviceKernels
-from pipeline.engines.device_plan import DevicePlan, plan_device
-from pipeline.engines.torch_kernels import TorchKernels
-from pipeline.fit import most_centroids
-from storage.geometry import chunk_rows
+from pipeline import SweepOptions
+from pipeline.engines import engine as choosing
+from pipeline.engines.device import plan as device_plan
+from pipeline.engines.device.dense_kernels import TorchKernels
+from pipeline.engines.device.kernels import DeviceKernels
+from pipeline.engines.device.plan import DevicePlan, plan_device
+from pipeline.kmeans import nested
+from pipeline.kmeans.fitter import most_centroids
+from storage.patch_spec import chunk_rows
 from tests.device_kernels import PlainKernels
 
 CUDA = torch.cuda.is_available()
@@ -41,10 +43,10 @@ def take_kernels(name: str) -> dict[str, Any]:
 
 def cut_small(patch: pytest.MonkeyPatch) -> None:
     """Chunks of CHUNK_ROWS, pieces of half a chunk at most, prefixes and moves of as few rows."""
-    patch.setattr("storage.geometry.CHUNK_BYTES", CHUNK_ROWS * DIM)
+    patch.setattr("storage.patch_spec.CHUNK_BYTES", CHUNK_ROWS * DIM)
     patch.setattr(device_plan, "BYTE_UNIT", 64)
     patch.setattr(device_plan, "PIECE_BYTES", CHUNK_ROWS * DIM // 2)
-    patch.setattr("pipeline.engines.piece_sums.MAX_PIECE_ROWS", 20)
+    patch.setattr("pipeline.engines.ordered_sums.MAX_PIECE_ROWS", 20)
     patch.setattr(nested, "FIRST_ROWS", 300)
     patch.setattr(nested, "FIRST_PER_CENTROID", 5)
     patch.setattr(nested, "MOVE_ROWS", 700)

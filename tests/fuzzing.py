@@ -14,7 +14,7 @@ import atheris
 with atheris.instrument_imports(include=["storage", "pipeline.config", "numpy.lib", "gzip"]):
     from pipeline.config import SweepOptions, parse_k, parse_patch
     from storage import InputError, open_images
-    from storage.idx import MAX_GZIP_RATIO, read_idx
+    from storage.images.idx import MAX_GZIP_RATIO, read_idx
 
 FOLDER = Path(sys.argv[2]).parent
 FIELDS = sorted(SweepOptions.model_fields)

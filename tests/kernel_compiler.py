@@ -18,7 +18,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from pipeline.engines import fused, fused_kernels, fused_totals
+from pipeline.engines.device import fused_programs as fused_kernels
+from pipeline.engines.device import fused_search as fused
+from pipeline.engines.device import fused_sums as fused_totals
 
 LAUNCHED_BY = {
     "nearest_short": fused,

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.extraction import describe
-from storage.geometry import PatchSpec, chunk_rows
+from pipeline.extraction.extract import describe
+from storage.images.source import ImageSource, open_images
+from storage.patch_spec import PatchSpec, chunk_rows
 from storage.patch_store import PatchStore, open_patches, store_name
 from storage.patch_writer import create_staging, finish_staging, write_chunk
-from storage.sources import ImageSource, open_images
 
 
 def linked_store(out: Path, rows: np.ndarray, n_rows: int, images: ImageSource) -> PatchStore:

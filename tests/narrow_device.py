@@ -42,8 +42,8 @@ import yaml  # dask brings it
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from pipeline import devices
-from pipeline.engines import tiles
+from pipeline.engines.device import tiled_search as tiles
+from pipeline.runtime import devices
 
 DEVICE = torch.device("meta")
 DTYPES = {

@@ -1,6 +1,6 @@
 """A progress that keeps what is worth a line."""
 
-from pipeline.progress import SilentProgress
+from pipeline.runtime.progress import SilentProgress
 
 
 class Notes(SilentProgress):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.sums import ClusterSums
+from pipeline.rows.cluster_sums import ClusterSums
 
 
 def squared_distances(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:

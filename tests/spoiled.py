@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.nested import Nested, NestedState
+from pipeline.kmeans.nested import Nested, NestedState
 
 
 def spoil_larger_than(k: int, monkeypatch: pytest.MonkeyPatch) -> None:

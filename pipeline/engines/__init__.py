@@ -7,8 +7,8 @@ from pathlib import Path
 
 import lazy_loader
 
-from pipeline.engines.kernel_cache import drop_stale
+from pipeline.runtime.kernel_cache import drop_stale
 
-drop_stale(Path(__file__).parent)  # before numba reads any of them
+drop_stale(Path(__file__).parents[1])  # before numba reads any of them
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-from .choosing import (
+from .engine import (
     ENGINES,
     AssignmentEngine,
     Choice,

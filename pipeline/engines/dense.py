@@ -18,13 +18,13 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from pipeline.devices import CPU, thread_count
+from pipeline.engines.device.tiled_search import TILE_BYTES, TileSearch
+from pipeline.engines.ordered_sums import PieceSums, piece_rows
 from pipeline.engines.passing import sum_blocks
-from pipeline.engines.piece_sums import PieceSums, piece_rows
-from pipeline.engines.tiles import TILE_BYTES, TileSearch
-from pipeline.progress import Progress
-from pipeline.streaming import Source
-from pipeline.sums import ClusterSums
+from pipeline.rows.cluster_sums import ClusterSums
+from pipeline.rows.source import Source
+from pipeline.runtime.devices import CPU, thread_count
+from pipeline.runtime.progress import Progress
 
 T = TypeVar("T")
 

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pipeline.progress import Progress
-from pipeline.streaming import Source, read_ahead
-from pipeline.sums import ClusterSums, empty_sums
+from pipeline.rows.cluster_sums import ClusterSums, empty_sums
+from pipeline.rows.source import Source, read_ahead
+from pipeline.runtime.progress import Progress
 
 if TYPE_CHECKING:
-    from pipeline.engines.row_memory import RowMemory
+    from pipeline.engines.cpu.assignment_cache import RowMemory
 
 
 class BlockEngine(Protocol):

@@ -11,11 +11,11 @@ from pathlib import Path
 import click
 import numpy as np
 
-from pipeline.extraction import Extraction, extract
-from pipeline.machine import processor
-from pipeline.streaming import StoreSource, block_count, read_ahead
+from pipeline.extraction.extract import Extraction, extract
+from pipeline.rows.source import StoreSource, block_count, read_ahead
+from pipeline.runtime.machine import processor
 from storage import PatchSpec, PatchStore
-from storage.sources import open_images
+from storage.images.source import open_images
 from tests.benchmarks import converging, extracting, stepping, streaming
 from tests.benchmarks.tables import show
 from tests.benchmarks.tinting import tinted

@@ -20,14 +20,14 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from pipeline.config import FitOptions
-from pipeline.devices import thread_count
-from pipeline.engines.pruned import PrunedEngine
-from pipeline.executors import LocalExecutor
-from pipeline.fit import Fitter
-from pipeline.passes import mean_squared_error
-from pipeline.progress import SilentProgress
-from pipeline.scheduling import Scheduler
-from pipeline.streaming import ArraySource
+from pipeline.engines.cpu.engine import PrunedEngine
+from pipeline.execution.executor import LocalExecutor
+from pipeline.execution.scheduler import Scheduler
+from pipeline.kmeans.fitter import Fitter
+from pipeline.kmeans.history import mean_squared_error
+from pipeline.rows.source import ArraySource
+from pipeline.runtime.devices import thread_count
+from pipeline.runtime.progress import SilentProgress
 
 ITERATIONS = 100
 FAISS_AT_ONCE = 10  # iterations between two looks at the score

@@ -4,9 +4,9 @@ import statistics
 import time
 from pathlib import Path
 
-from pipeline.extraction import Extraction, extract
+from pipeline.extraction.extract import Extraction, extract
 from storage import PatchSpec, PatchStore
-from storage.sources import open_images
+from storage.images.source import open_images
 from tests.oracles import cut_by_loops
 
 LOOP_IMAGES = 600  # of 60,000: the loops are measured on a part and scaled

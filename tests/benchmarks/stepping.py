@@ -12,14 +12,14 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from pipeline.devices import thread_count
+from pipeline.engines.cpu.engine import Effort, PrunedEngine, blocks_at_once
 from pipeline.engines.dense import DenseEngine
-from pipeline.engines.pruned import Effort, PrunedEngine, blocks_at_once
-from pipeline.executors import LocalExecutor
-from pipeline.progress import SilentProgress
-from pipeline.seeding import kmeans_plus_plus
-from pipeline.streaming import ArraySource, GatheredSource, Source
-from pipeline.sums import ClusterSums
+from pipeline.execution.executor import LocalExecutor
+from pipeline.kmeans.seeding import kmeans_plus_plus
+from pipeline.rows.cluster_sums import ClusterSums
+from pipeline.rows.source import ArraySource, GatheredSource, Source
+from pipeline.runtime.devices import thread_count
+from pipeline.runtime.progress import SilentProgress
 
 MAX_PRODUCTS = 1 << 31  # rows · K · d / 25 of one measurement of an engine that meets them all
 EXTRA_STEPS = 4

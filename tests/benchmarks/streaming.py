@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.streaming import StoreSource
+from pipeline.rows.source import StoreSource
 from storage import PatchStore
 from tests.benchmarks.stepping import EARLY, lloyd
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.engines.torch_kernels import TorchKernels
+from pipeline.engines.device.dense_kernels import TorchKernels
 from tests.benchmarks import tables
 from tests.benchmarks.gpu import __main__ as program
 from tests.benchmarks.gpu import adding, exactness, peers, rates, settings, streamed, study, tuning
@@ -334,7 +334,7 @@ given = Settings(device="cpu", kernels="torch", k=(3,), dims=(25,), rows=90, che
     repeats=1, matrix=8, copied=100, tuning_seconds=0)
 with tempfile.TemporaryDirectory() as folder:
     print([run_part(name, given, Path(folder)) for name in PARTS])
-import pipeline.engines.fused
+import pipeline.engines.device.fused_search
 """
     done = run(["-c", code])
     assert done.returncode == 0, done.stderr

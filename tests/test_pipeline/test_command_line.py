@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pipeline import SweepOptions
-from pipeline.progress import rounded
+from pipeline.runtime.progress import rounded
 from storage import open_patches
 
 SWEEP = ["sweep", "--k", "2,4", "--max-iter", "2"]

@@ -8,9 +8,9 @@ import zarr
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pipeline import StreamingKMeans, assign
-from pipeline.devices import resolve_device
 from pipeline.estimator import StreamingKMeans as Estimator
-from pipeline.extraction import Extraction, extract
+from pipeline.extraction.extract import Extraction, extract
+from pipeline.runtime.devices import resolve_device
 from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore
 from tests.oracles import squared_distances
 
@@ -160,7 +160,7 @@ def test_a_stream_stays_of_one_kind(rows: np.ndarray) -> None:
 def test_auto_passes_over_mps_for_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("pipeline.devices._start", lambda device: None)
+    monkeypatch.setattr("pipeline.runtime.devices._start", lambda device: None)
     assert resolve_device("auto", np.dtype(np.float64)).type == "cpu"
     assert resolve_device("auto", np.dtype(np.uint8)).type == "mps"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import SweepOptions, sweep
-from pipeline.inventory import verify
-from pipeline.progress import SilentProgress
+from pipeline.runtime.progress import SilentProgress
+from pipeline.status import verify
 from tests.stored_numbers import numbers_of
 
 # In a mount namespace of its own, so that nothing stays mounted: a disk that grows step by step.

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from pipeline.command_line import group, run
 from pipeline.config import SweepOptions
-from storage import InputError, downloads
-from storage.downloads import RemoteFile
+from storage import InputError
+from storage.images import download as downloads
+from storage.images.download import RemoteFile
 from tests.idx_files import idx_bytes, write_idx
 from tests.npy_files import npy_bytes
 
@@ -200,7 +201,7 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             key: RemoteFile(file.name, file.digest, ("http://127.0.0.1:9/",))
             for key, file in downloads.IMAGE_FILES.items()
         }
-        patch.setattr("storage.sources.IMAGE_FILES", nowhere)
+        patch.setattr("storage.images.source.IMAGE_FILES", nowhere)
         yield folder
 
 

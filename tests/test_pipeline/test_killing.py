@@ -17,22 +17,22 @@ import psutil
 import pytest
 
 from pipeline import SweepOptions, sweep
-from pipeline.inventory import verify
-from pipeline.progress import SilentProgress
+from pipeline.runtime.progress import SilentProgress
+from pipeline.status import verify
 from tests.stored_numbers import numbers_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 
 CHUNK_BYTES = 96 << 10  # so that the store of the digits has some chunks
-PRELOADED = ["tests.test_pipeline.test_killing", "pipeline.fit", "sklearn.datasets"]
+PRELOADED = ["tests.test_pipeline.test_killing", "pipeline.kmeans.fitter", "sklearn.datasets"]
 
 
 def sweep_in_small_chunks(fields: dict[str, Any]) -> None:
     """What the killed processes do."""
     os.setsid()
-    import storage.geometry
+    import storage.patch_spec
 
-    storage.geometry.CHUNK_BYTES = CHUNK_BYTES
+    storage.patch_spec.CHUNK_BYTES = CHUNK_BYTES
     sweep(SweepOptions.checked(**fields))
 
 

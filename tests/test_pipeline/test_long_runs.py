@@ -15,12 +15,12 @@ from sklearn.cluster import KMeans
 
 from pipeline import StreamingKMeans
 from pipeline.engines import make_engine
-from pipeline.engines.row_memory import RowMemory
-from pipeline.executors import LocalExecutor
-from pipeline.nested import planned_rows, prefixes
-from pipeline.progress import SilentProgress
-from pipeline.seeding import draw_sample
-from pipeline.streaming import StoreSource, block_count, prefix, take_rows
+from pipeline.engines.cpu.assignment_cache import RowMemory
+from pipeline.execution.executor import LocalExecutor
+from pipeline.kmeans.nested import planned_rows, prefixes
+from pipeline.kmeans.seeding import draw_sample
+from pipeline.rows.source import StoreSource, block_count, prefix, take_rows
+from pipeline.runtime.progress import SilentProgress
 from storage import PatchStore
 from tests.linked_stores import linked_store, striped_images
 from tests.oracles import squared_distances

@@ -8,7 +8,7 @@ import google_crc32c
 import numpy as np
 import pytest
 
-from pipeline.extraction import Extraction, extract
+from pipeline.extraction.extract import Extraction, extract
 from storage import IntegrityError, PatchSpec, PatchStore, open_dictionaries, open_patches
 from storage.dictionary_store import (
     HISTORY,
@@ -20,8 +20,8 @@ from storage.dictionary_store import (
     write_dictionary,
 )
 from storage.errors import DamageError
+from storage.integrity import chunk_fault, open_strict
 from storage.seal import read_checksums, write_seal
-from storage.strict_store import chunk_fault, open_strict
 from storage.verification import Finding, verify_dictionaries, verify_patches
 from tests.damage import DAMAGES, bits_of, files_of, flip_bit, restore
 
@@ -40,7 +40,7 @@ PATCH_FILES = (
 def build(folder: Path, images: np.ndarray, chunk_rows: int) -> PatchStore:
     np.save(folder / "images.npy", images)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("storage.geometry.CHUNK_BYTES", 9 * chunk_rows)
+        patch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * chunk_rows)
         found = extract(
             Extraction(str(folder / "images.npy"), "train", folder, PatchSpec(3, 3)), folder
         )

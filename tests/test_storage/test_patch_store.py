@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import zarr
 
-from pipeline.extraction import Extraction, extract
+from pipeline.extraction.extract import Extraction, extract
 from storage import InputError, IntegrityError, PatchSpec, PatchStore, open_patches
 from storage.dictionary_store import create_dictionaries
 from storage.seal import read_checksums, write_seal
@@ -18,7 +18,7 @@ SPEC = PatchSpec(3, 4)
 @pytest.fixture
 def store(strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PatchStore:
     """A store of several chunks."""
-    monkeypatch.setattr("storage.geometry.CHUNK_BYTES", 12 * 512)
+    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 12 * 512)
     found, *_ = extract(Extraction(str(strokes_file), "train", tmp_path, SPEC), tmp_path)
     assert found.n_chunks > 3
     return found

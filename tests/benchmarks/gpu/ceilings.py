@@ -141,7 +141,7 @@ def _version_of(module: str) -> str:
 
 
 def _processor() -> str:
-    """Not `pipeline.machine`'s, which needs psutil."""
+    """Not `pipeline.runtime.machine`'s, which needs psutil."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text().splitlines():

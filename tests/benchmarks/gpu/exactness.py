@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipeline.engines.device_kernels import UNLABELLED
+from pipeline.engines.device.kernels import UNLABELLED
 from tests.benchmarks.gpu.sampling import centroids_of, on_device, sample_rows
 from tests.benchmarks.gpu.settings import Settings, make_kernels
 

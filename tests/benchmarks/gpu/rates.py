@@ -129,7 +129,7 @@ def issued(settings: Settings, n: int, k: int, dim: int) -> float:
     """Operations of all products that our kernels take for n rows of bytes."""
     if kernels_name(settings) != "fused":
         return 2.0 * n * k * dim
-    from pipeline.engines.fused import widths  # needs Triton
+    from pipeline.engines.device.fused_search import widths  # needs Triton
 
     return 2.0 * 2.0 * n * -(-k // TILE) * TILE * sum(widths(dim, True))
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.cutting import cut_patches
-from storage.geometry import PatchSpec
-from storage.idx import read_idx
+from pipeline.extraction.patches import cut_patches
+from storage.images.idx import read_idx
+from storage.patch_spec import PatchSpec
 from tests.benchmarks.gpu.settings import Settings, make_kernels
 from tests.benchmarks.tinting import tinted
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.engines.device_kernels import DeviceKernels
+from pipeline.engines.device.kernels import DeviceKernels
 
 MNIST = Path(__file__).parents[3].parent / "shared" / "data" / "mnist"
 STUDY = (
@@ -128,11 +128,11 @@ def make_kernels(settings: Settings, dim: int, dtype: np.dtype) -> DeviceKernels
     """Those that are asked for, for rows of a type and dimension."""
     name, device = kernels_name(settings), settings.torch_device
     if name == "fused":
-        from pipeline.engines.fused import FusedKernels  # needs Triton
+        from pipeline.engines.device.fused_search import FusedKernels  # needs Triton
 
         return FusedKernels(device, dim, np.dtype(dtype))
     if name == "torch":
-        from pipeline.engines.torch_kernels import TorchKernels
+        from pipeline.engines.device.dense_kernels import TorchKernels
 
         return TorchKernels(device, dim, np.dtype(dtype))
     raise SystemExit(f"no kernels {name!r}: use auto, fused or torch")

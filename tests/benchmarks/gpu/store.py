@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.devices import device_budget
-from pipeline.engines.device_engine import DeviceEngine
-from pipeline.extraction import Extraction, extract
-from pipeline.streaming import Source, StoreSource, prefix
+from pipeline.engines.device.engine import DeviceEngine
+from pipeline.extraction.extract import Extraction, extract
+from pipeline.rows.source import Source, StoreSource, prefix
+from pipeline.runtime.devices import device_budget
 from storage import PatchSpec
-from storage.idx import read_idx
+from storage.images.idx import read_idx
 from tests.benchmarks.gpu.sampling import mnist_file
 from tests.benchmarks.gpu.settings import Settings, make_kernels
 from tests.benchmarks.gpu.timed import Stopwatch, TimedKernels, TimedStreams

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.devices import thread_count
-from pipeline.engines.device_engine import DeviceEngine
-from pipeline.engines.device_plan import plan_device
-from pipeline.progress import SilentProgress
-from pipeline.streaming import Source, block_count, take_rows
-from pipeline.sums import empty_sums
+from pipeline.engines.device.engine import DeviceEngine
+from pipeline.engines.device.plan import plan_device
+from pipeline.rows.cluster_sums import empty_sums
+from pipeline.rows.source import Source, block_count, take_rows
+from pipeline.runtime.devices import thread_count
+from pipeline.runtime.progress import SilentProgress
 from tests.benchmarks.gpu.settings import Settings, make_kernels
 from tests.benchmarks.gpu.store import open_rows, timed_engine
 from tests.benchmarks.gpu.timed import Stopwatch, TimedSource

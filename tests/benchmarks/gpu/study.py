@@ -6,12 +6,12 @@ from contextlib import closing
 from pathlib import Path
 
 from pipeline.config import FitOptions, SweepOptions
-from pipeline.executors import LocalExecutor
-from pipeline.fit import generator
-from pipeline.lloyd import Lloyd
-from pipeline.runs import Rules
-from pipeline.seeding import seed_centroids
-from pipeline.sweeping import sweep
+from pipeline.execution.executor import LocalExecutor
+from pipeline.k_sweep import sweep
+from pipeline.kmeans.fitter import generator
+from pipeline.kmeans.lloyd import Lloyd
+from pipeline.kmeans.loop import Rules
+from pipeline.kmeans.seeding import seed_centroids
 from tests.benchmarks.gpu.settings import Settings
 from tests.benchmarks.gpu.store import SIDE, images_file, open_rows, timed_engine
 from tests.benchmarks.gpu.timed import Stopwatch, TimedSource

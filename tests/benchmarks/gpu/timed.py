@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.engines.device_kernels import ByteTotals, DeviceKernels
-from pipeline.engines.device_traffic import Event, Streams
-from pipeline.streaming import Source
+from pipeline.engines.device.kernels import ByteTotals, DeviceKernels
+from pipeline.engines.device.transfers import Event, Streams
+from pipeline.rows.source import Source
 from tests.benchmarks.gpu.timing import between, mark, wait
 
 AT_ONCE = 4096  # spans that wait to be read

@@ -73,7 +73,7 @@ def _best(
 
 def candidates() -> Iterator[dict[str, Any]]:
     """The product's own ones first, then others in a mixed order, so that few are a sample."""
-    from pipeline.engines import fused  # needs Triton
+    from pipeline.engines.device import fused_search as fused  # needs Triton
 
     own = [c for several in fused.CONFIGURATIONS.values() for c in several]
     grid = [
@@ -90,7 +90,7 @@ def _time(
     settings: Settings, rows: torch.Tensor, centroids: np.ndarray, options: dict[str, Any]
 ) -> tuple[float, torch.Tensor]:
     """Seconds of an assignment, and its labels."""
-    from pipeline.engines.fused import FusedKernels  # needs Triton
+    from pipeline.engines.device.fused_search import FusedKernels  # needs Triton
 
     kernels = FusedKernels(rows.device, rows.shape[1], BYTES, **options)
     kernels.load(centroids)

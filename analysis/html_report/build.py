@@ -1,0 +1,136 @@
+"""The report of an experiment: report.html, and its figures and their data, written atomically.
+
+Each figure is three files: NAME.png, NAME.svg, and what it shows as NAME.csv.
+"""
+
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from analysis.html_report.freshness import digest_of, find_experiments, read_marks
+from pipeline import MemoryOptions
+from storage import PatchDictError
+
+PAGE, FIGURES = "report.html", "figures"
+PICTURE, OTHERS = "png", ("svg", "csv")  # files of a figure
+DRAWING_BYTES = 160 << 20  # of the largest figure but the next while it is drawn, as measured
+DRAWING_BYTES_OF_SIZE = 12 << 20  # of each line of patches above their centroids, one for a K
+ORPHANED = 60  # seconds after which a half-written file is nobody's
+
+
+def report(
+    out: str | Path,
+    *,
+    data: Path | None = None,
+    only_stale: bool = False,
+    memory: int | str = "1GiB",
+) -> list[dict[str, Any]]:
+    """Write the reports of all experiments under a sweep's OUT, or of one experiment's folder.
+
+    An experiment that cannot be reported does not keep the others from it.
+
+    Args:
+        out: a sweep's OUT, or an experiment's folder.
+        data: folder of downloads; None: the one that the sweep used.
+        only_stale: leave a report as it is that was made from exactly the present dictionaries.
+        memory: cap on the resident memory of the process, as in "1GiB".
+
+    Returns: for each experiment plain JSON: report (path), made, seconds, figures (paths of the
+        PNG files), files (paths of all files beside the page).
+    Raises: InputError where there are no dictionaries, or images or patches are gone;
+        IntegrityError where they are damaged or others; MemoryBudgetError, with both numbers,
+        where a step does not fit under the cap.
+    """
+    cap = MemoryOptions.checked(memory=memory).memory
+    results, failures = [], []
+    for folder in find_experiments(Path(out)):
+        try:
+            one = report_experiment(folder, data=data, only_stale=only_stale, memory=cap)
+            results.append(one)
+        except PatchDictError as error:
+            failures.append(error)
+    if failures:
+        raise type(failures[0])("; ".join(map(str, failures)))
+    return results
+
+
+def report_experiment(
+    folder: Path, *, data: Path | None = None, only_stale: bool = False, memory: int = 1 << 30
+) -> dict[str, Any]:
+    """Write the report of one experiment; see `report`. memory: in bytes."""
+    started = time.perf_counter()
+    page = folder / PAGE
+    digest = digest_of(folder)
+    if only_stale:
+        marks = read_marks(page)
+        if marks and marks.digest == digest:
+            files = _files(folder, marks.figures)
+            if all(path.is_file() for path in files):
+                return _result(page, files, made=False, started=started)
+    # Heavy (torch, matplotlib), and not needed where every report is up to date.
+    from analysis.experiment import open_experiment
+    from analysis.html_report.answers import answers
+    from analysis.html_report.exploration import choose_images
+    from analysis.html_report.figures.figures import draw_figures
+    from analysis.html_report.investigation import SHOWN_SIZES, investigate
+    from analysis.html_report.page.document import render
+    from analysis.html_report.page.interaction import interactive_parts
+    from pipeline import check_budget
+
+    experiment = open_experiment(folder, data)
+    drawn = drawing_bytes(min(SHOWN_SIZES, len(experiment.sizes)))
+    check_budget("a report", drawn, memory)  # before seconds of work that would be for nothing
+    found, material = investigate(experiment, memory)
+    check_budget("drawing the figures", drawn, memory)
+    figures = draw_figures(experiment, found, material)
+    names = [figure.name for figure in figures]
+    chosen = choose_images(experiment)
+    parts = interactive_parts(experiment, found, chosen, material.coverage, names)
+    text = render(experiment, found, answers(found), figures, digest, parts, chosen)
+    (folder / FIGURES).mkdir(exist_ok=True)
+    for figure in figures:
+        for ending, content in figure.files.items():
+            _write(_file(folder, figure.name, ending), content)
+    # Last: it says that the figures are there. Paths may hold bytes that are no text.
+    _write(page, text.encode(errors="backslashreplace"))
+    files = _files(folder, names)
+    return _result(page, files, made=True, started=started)
+
+
+def drawing_bytes(sizes: int) -> int:
+    """What drawing the figures takes at most, with patches for so many K, in bytes."""
+    return max(DRAWING_BYTES, DRAWING_BYTES_OF_SIZE * sizes)
+
+
+def _files(folder: Path, names: list[str]) -> list[Path]:
+    """All files of the figures, the pictures first."""
+    return [_file(folder, name, ending) for ending in (PICTURE, *OTHERS) for name in names]
+
+
+def _file(folder: Path, name: str, ending: str) -> Path:
+    return folder / FIGURES / f"{name}.{ending}"
+
+
+def _result(page: Path, files: list[Path], *, made: bool, started: float) -> dict[str, Any]:
+    return {
+        "report": str(page),
+        "made": made,
+        "seconds": time.perf_counter() - started,
+        "figures": [str(path) for path in files if path.suffix == f".{PICTURE}"],
+        "files": [str(path) for path in files],
+    }
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    for orphan in path.parent.glob(f".{path.name}.*.partial"):
+        if time.time() - orphan.stat().st_mtime > ORPHANED:  # of a killed run
+            orphan.unlink(missing_ok=True)
+    staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        staging.write_bytes(content)
+        os.replace(staging, path)
+    finally:
+        staging.unlink(missing_ok=True)

@@ -1,0 +1,219 @@
+"""What a reader explores: a few images rebuilt at every K, and the atlas of each dictionary."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import xarray
+from sklearn.neighbors import NearestNeighbors
+
+from analysis.experiment import Experiment
+from analysis.measures.gallery import grid_shape
+from analysis.measures.kinds import kinds_of
+from analysis.measures.patch_sample import evenly
+from analysis.measures.similarity_grid import sort_on_grid
+from analysis.measures.usage import usage
+from analysis.reconstruction.reconstruct import Rebuilder
+from storage import PatchStore
+
+EXPLORED_BYTES = 8 << 20  # of arrays on the page; as text they take a third more
+UNLABELLED = 10  # images shown of a split whose classes are unknown
+CROPPED_VALUES = 1 << 16  # of an image that is explored, at most
+NEAREST = 5  # neighbours of a centroid that are named
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Images that are explored.
+
+    names: what each is chosen by, its class or its place; the same in each split.
+    indices: split -> which image stands for each name.
+    images: split -> (m, row, col[, channel]), whole or the middle of large ones.
+    """
+
+    names: tuple[str, ...]
+    indices: Mapping[str, Sequence[int]]
+    images: Mapping[str, np.ndarray]
+
+
+def explored_sizes(experiment: Experiment, chosen: Chosen) -> list[int]:
+    """The K that are explored: all, or where EXPLORED_BYTES are too few for them as many as fit.
+
+    Returns: ascending, in even steps through the list; at least the smallest.
+    """
+    splits, shape = len(chosen.images), next(iter(chosen.images.values())).shape
+    windows = int(np.prod(experiment.spec.grid(*shape[1:3])))
+    images = 4 * splits * (int(np.prod(shape)) + shape[0] * windows)
+    facts = 4 + 4 + 1 + 4 * (NEAREST + 1)  # count, SSE share, kind, place and neighbours
+    dim = int(np.prod(experiment.patch_shape))
+    for most in range(len(experiment.sizes), 1, -1):
+        sizes = evenly(experiment.sizes, most)
+        if sum(images + k * (dim + facts) for k in sizes) <= EXPLORED_BYTES:
+            return sizes
+    return experiment.sizes[:1]
+
+
+def rebuilt_images(experiment: Experiment, chosen: Chosen, sizes: Sequence[int]) -> xarray.Dataset:
+    """The chosen images rebuilt at each K.
+
+    Returns: a Dataset over k, split, shown (the chosen images), row, col[, channel]:
+        original (split, shown, row, col[, channel]) of the images' dtype;
+        rebuilt (k, split, shown, row, col[, channel]) float32, pixel levels;
+        atom (k, split, shown, down, across) int32, the centroid of each window, −1 where the
+        patch was not kept; index (split, shown) int64, the image's place in its split;
+        mse (k, split, shown) float64, squared pixel levels; patches, distinct (k, split, shown)
+        int64, kept patches and centroids among them.
+    """
+    originals = np.stack(list(chosen.images.values()))
+    splits, shown, *shape = originals.shape
+    stack = originals.reshape(-1, *shape)
+    grid = experiment.spec.grid(*shape[:2])
+    rebuilt = np.empty((len(sizes), *stack.shape), np.float32)
+    atoms = np.full((len(sizes), len(stack), *grid), -1, np.int32)
+    mse, distinct = np.empty((2, len(sizes), len(stack)))
+    for at, k in enumerate(sizes):
+        found = Rebuilder(experiment.centroids(k), experiment.spec, stack.dtype).rebuild(stack)
+        rebuilt[at] = found.images
+        atoms[at][found.kept] = found.labels
+        mse[at] = ((stack - found.images) ** 2).reshape(len(stack), -1).mean(axis=1)
+        distinct[at] = [len(np.unique(image[image >= 0])) for image in atoms[at]]
+    patches = (atoms >= 0).sum(axis=(2, 3))
+
+    def parted(values: np.ndarray) -> np.ndarray:
+        """(k, split · shown, …) -> (k, split, shown, …)."""
+        return values.reshape(len(sizes), splits, shown, *values.shape[2:])
+
+    pixel = ("row", "col", "channel")[: len(shape)]
+    images = ("k", "split", "shown")
+    return xarray.Dataset(
+        {
+            "original": (("split", "shown", *pixel), originals),
+            "rebuilt": ((*images, *pixel), parted(rebuilt)),
+            "atom": ((*images, "down", "across"), parted(atoms)),
+            "index": (("split", "shown"), np.array([*chosen.indices.values()])),
+            "mse": (images, parted(mse)),
+            "patches": (images, parted(patches)),
+            "distinct": (images, parted(distinct.astype(np.int64))),
+        },
+        coords={"k": list(sizes), "split": list(chosen.images), "shown": list(chosen.names)},
+    )
+
+
+def atlases(experiment: Experiment, sizes: Sequence[int]) -> dict[int, xarray.Dataset]:
+    """The atlas of each dictionary by K; sorting takes all threads that there are."""
+    with ThreadPoolExecutor() as threads:
+        orders = threads.map(lambda k: _order(experiment, k), sizes)
+        found = {k: atlas(experiment, k) for k in sizes}
+        return {
+            k: one.assign(order=(("down", "across"), order))
+            for (k, one), order in zip(found.items(), orders, strict=True)
+        }
+
+
+def _order(experiment: Experiment, k: int) -> np.ndarray:
+    return sort_on_grid(experiment.centroids(k), *grid_shape(k))
+
+
+def atlas(experiment: Experiment, k: int) -> xarray.Dataset:
+    """What is known of each centroid of a dictionary.
+
+    Returns: a Dataset over `atom`: centroids (atom, row, col[, channel]) float32; count int64;
+        share of the rows, sse_share of the SSE, float64; kind int64, an index into KINDS; near
+        (atom, nearest) int64, the nearest other centroids, nearest first, and their distance, L2
+        in pixel levels. `atlases` adds `order` (down, across) int64, the atom in each cell of a
+        grid on which neighbours look alike, −1 for none.
+    """
+    node, use = experiment.nodes[k], usage(experiment.nodes[k])
+    centroids = node["centroids"].values
+    near, distance = nearest_centroids(centroids, NEAREST)
+    return xarray.Dataset(
+        {
+            "centroids": (node["centroids"].dims, centroids),
+            "count": use["count"],
+            "share": use["share"],
+            "sse_share": use["sse_share"].fillna(0),  # no error at all has no shares
+            "kind": ("atom", kinds_of(centroids, experiment.pixels.largest)),
+            "near": (("atom", "nearest"), near),
+            "distance": (("atom", "nearest"), distance),
+        }
+    )
+
+
+def nearest_centroids(centroids: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest other centroids of each, of equally near ones the lowest index first.
+
+    centroids: (k, …). Returns: indices and L2 distances, (k, min(most, k − 1)), nearest first.
+    Memory: the centroids three times in float64, and a block of distances, not k · k.
+    """
+    flat = centroids.reshape(len(centroids), -1).astype(np.float64)
+    most = min(most, len(flat) - 1)
+    if most == 0:
+        return np.empty((len(flat), 0), np.int64), np.empty((len(flat), 0))
+    search = NearestNeighbors(n_neighbors=most, algorithm="brute").fit(flat)
+    near = np.sort(search.kneighbors(return_distance=False), axis=1)
+    # By |x|² − 2 xy + |y|² two that are very near may change places.
+    distance = np.stack([np.linalg.norm(flat - flat[other], axis=1) for other in near.T], axis=1)
+    order = np.argsort(distance, axis=1, kind="stable")
+    return np.take_along_axis(near, order, axis=1), np.take_along_axis(distance, order, axis=1)
+
+
+def choose_images(experiment: Experiment) -> Chosen:
+    """The images that are explored: of each split one of each class that all splits have.
+
+    It is one with the median number of kept patches in its class. Where classes are not known the
+    first UNLABELLED images of the store's random order. Of images that are large fewer are taken,
+    and of each the middle.
+    """
+    labels = {split: experiment.labels(split) for split in experiment.splits}
+    classes = [found for found in labels.values() if found is not None]
+    names: tuple[str, ...] | None = None
+    stores = {split: experiment.store(split) for split in experiment.splits}
+    present: list[int] = []
+    if len(classes) == len(labels):
+        present = sorted(set.intersection(*(set(found.tolist()) for found in classes)))
+    if experiment.class_names is not None and present:
+        names = tuple(experiment.class_names[label] for label in present)
+        indices = {
+            split: _typical(store, found, present)
+            for (split, store), found in zip(stores.items(), classes, strict=True)
+        }
+    else:
+        indices = {split: store.order[:UNLABELLED].tolist() for split, store in stores.items()}
+    middle = _middle(experiment)
+    values = int(np.prod([part.stop - part.start for part in middle]))
+    most = max(1, EXPLORED_BYTES // 8 // (8 * values * len(indices)))
+    shown = min(most, *map(len, indices.values()))
+    images = {
+        split: experiment.images(split).read(np.array(found[:shown]))[:, *middle]
+        for split, found in indices.items()
+    }
+    if names is None:
+        names = tuple(str(place) for place in range(1, shown + 1))
+    indices = {split: found[:shown] for split, found in indices.items()}
+    return Chosen(names[:shown], indices, images)
+
+
+def _middle(experiment: Experiment) -> tuple[slice, ...]:
+    """The part of each image that is shown: all of it, or CROPPED_VALUES around its middle."""
+    shape, patch = experiment.image_shape, experiment.patch_shape
+    values = int(np.prod(shape))
+    shrink = max(1.0, (values / CROPPED_VALUES) ** 0.5)
+    parts = []
+    for whole, least in zip(shape[:2], patch, strict=False):
+        length = max(least, int(whole / shrink))
+        start = (whole - length) // 2
+        parts.append(slice(start, start + length))
+    return (*parts, *(slice(0, channels) for channels in shape[2:]))
+
+
+def _typical(store: PatchStore, labels: np.ndarray, classes: Sequence[int]) -> list[int]:
+    """Of each of these classes an image with the median number of kept patches."""
+    counts = np.empty(len(labels), np.int64)
+    counts[store.order] = np.diff(store.offsets)
+    found = []
+    for label in classes:
+        members = np.flatnonzero(labels == label)
+        ranked = members[np.argsort(counts[members], kind="stable")]
+        found.append(int(ranked[(len(ranked) - 1) // 2]))
+    return found

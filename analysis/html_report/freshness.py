@@ -1,0 +1,80 @@
+"""Which experiments lie on disk, and whether their reports are still theirs.
+
+Light on purpose: a second `make sweep` asks this and nothing else.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+
+from storage import InputError, IntegrityError
+from storage.dictionary_store import finished_dictionaries
+
+DICTIONARIES = "dictionaries.zarr"
+CODE = (".py", ".html", ".css", ".js")  # of which a page is made
+_META = re.compile(r'<meta name="patchdict-(digest|figures)" content="([^"]*)">')
+_HEAD_BYTES = 4096  # the <meta> tags stand within
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What a page says about itself: the digest of its dictionaries, the names of its figures."""
+
+    digest: str
+    figures: list[str]
+
+
+def find_experiments(out: Path) -> list[Path]:
+    """Folders of the experiments with a finished dictionary: `out` itself, or those under it.
+
+    Damaged ones count: who opens them is told what is wrong, and it does not hide the others.
+    Raises: InputError when there is none.
+    """
+    if not out.is_dir():
+        raise InputError(f"no folder {out}: give the OUT of a sweep, or one experiment's folder")
+    single = (out / DICTIONARIES).exists()
+    found = [out] if single else sorted(path.parent for path in out.glob(f"*/{DICTIONARIES}"))
+    finished = [folder for folder in found if _has_dictionaries(folder)]
+    if not finished:
+        raise InputError(
+            f"no finished dictionaries in {out}: run the same sweep again"
+            if single
+            else f"no finished dictionaries under {out}: run sweep first, with --out {out}"
+        )
+    return finished
+
+
+def _has_dictionaries(folder: Path) -> bool:
+    try:
+        return bool(finished_dictionaries(folder / DICTIONARIES))
+    except IntegrityError:
+        return True
+
+
+def digest_of(folder: Path) -> str:
+    """SHA-256 (hex) of what a report depends on.
+
+    The attributes of all dictionaries, which hold their scores and configuration, and the code of
+    `analysis`: a page that another version made is made again.
+    """
+    found = finished_dictionaries(folder / DICTIONARIES)
+    digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode())
+    for path in sorted(Path(__file__).parents[1].rglob("*")):
+        if path.suffix in CODE:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def read_marks(page: Path) -> Marks | None:
+    """What a page was made from; None where there is no page, or one without these marks."""
+    if not page.is_file():
+        return None
+    with page.open("rb") as file:
+        head = file.read(_HEAD_BYTES).decode("utf-8", errors="replace")
+    marks = {name: unescape(content) for name, content in _META.findall(head)}
+    if set(marks) != {"digest", "figures"}:
+        return None
+    return Marks(marks["digest"], marks["figures"].split())

@@ -1,0 +1,155 @@
+"""The atlas: all centroids of a dictionary in one picture, to be sorted and pointed at."""
+
+from typing import Any
+
+import numpy as np
+import xarray
+from bokeh.models import ColumnDataSource, CustomJS, HoverTool
+from bokeh.plotting import figure
+
+from analysis.html_report.page.widgets import (
+    MARK,
+    choice,
+    code,
+    framed_tiles,
+    image_source,
+    number_field,
+    picture,
+    size_slider,
+    text,
+)
+from analysis.measures.gallery import LINE_COLOUR
+from analysis.measures.kinds import KINDS
+from analysis.measures.pixel_scale import PixelScale
+
+TILE = ("x", "y", "width", "height", "atom", "count", "share", "sse_share", "kind", "near")
+ORDERS = ("likeness", "use", "error", "kind")
+LINE_SHADE = 0xFF000000 | LINE_COLOUR[2] << 16 | LINE_COLOUR[1] << 8 | LINE_COLOUR[0]
+NEAR_GAP, NEAR_CAPTION = 0.15, 0.3  # in widths of a tile
+
+
+def atlas_source(atlases: dict[int, xarray.Dataset], pixels: PixelScale) -> ColumnDataSource:
+    """All atlases, a row each; what the scripts of the page share.
+
+    Columns, each of arrays over the atoms: centroids (bytes, 0 … 255 for the pixels' whole range),
+    count, sse_share, kind, near (nearest first), distance; and order (down, across), cells of the
+    grid.
+    `blank` holds an array whose type scripts make new arrays of.
+    """
+    columns: dict[str, list[Any]] = {
+        "k": list(atlases),
+        "centroids": [
+            np.rint(255 * np.clip(one["centroids"].values / pixels.largest, 0, 1)).astype(np.uint8)
+            for one in atlases.values()
+        ],
+        "count": [_narrowed(one["count"].values) for one in atlases.values()],
+        "kind": [one["kind"].values.astype(np.uint8) for one in atlases.values()],
+        "blank": [np.zeros((1, 1), np.uint32) for _ in atlases],
+    }
+    for name in ("sse_share", "distance"):
+        columns[name] = [one[name].values.astype(np.float32) for one in atlases.values()]
+    for name in ("near", "order"):
+        columns[name] = [_narrowed(one[name].values) for one in atlases.values()]
+    return ColumnDataSource(columns, name="dictionaries")
+
+
+def _narrowed(values: np.ndarray) -> np.ndarray:
+    """In the narrowest of 16 or 32 signed bits, or 64 as floats; scripts know no other."""
+    largest = values.max(initial=0)
+    for dtype in (np.int16, np.int32):
+        if largest <= np.iinfo(dtype).max:
+            return values.astype(dtype)
+    return values.astype(np.float64)
+
+
+def atlas_view(
+    dictionaries: ColumnDataSource, patch: tuple[int, ...], pixels: PixelScale, first: int
+) -> tuple[dict[str, Any], CustomJS]:
+    """Bokeh models by their place on the page, and the script that draws them.
+
+    dictionaries: see `atlas_source`. patch: (rows, cols[, channels]). first: the K shown at first.
+    """
+    sizes = dictionaries.data["k"]
+    controls = {"order": choice("atlas-order", list(ORDERS), "Order")}
+    if len(sizes) > 1:
+        controls["size"] = size_slider("atlas-k", sizes, first)
+    controls["atom"] = number_field("atlas-atom", "Centroid")
+    board = image_source("atlas-picture", 1, 1)
+    tiles = ColumnDataSource({name: [] for name in TILE}, name="atlas-tiles")
+    near = ColumnDataSource(
+        {name: [] for name in ("image", "x", "y", "bottom", "words")}, name="atlas-near"
+    )
+    words = text("atlas-words")
+    plot = _board(board, tiles)
+    draw = CustomJS(
+        args={
+            "dictionaries": dictionaries,
+            "kinds": list(KINDS),
+            "orders": list(ORDERS),
+            "patch": list(patch),
+            "line_shade": LINE_SHADE,
+            "places": {"gap": NEAR_GAP, "caption": NEAR_CAPTION},
+            "level": pixels.level,
+            "controls": controls,
+            "plot": plot,
+            "board": board,
+            "tiles": tiles,
+            "near": near,
+            "words": words,
+        },
+        code=code("shading.js") + code("atlas.js"),
+        name="atlas-draw",
+    )
+    for name, control in controls.items():
+        control.js_on_change("active" if name == "order" else "value", draw)
+    plot.js_on_change("inner_width", draw)
+    pointed = CustomJS(args={"draw": draw}, code="draw.execute(cb_obj)")
+    for event in ("mousemove", "tap"):
+        plot.js_on_event(event, pointed)
+    models = {**controls, "board": plot, "near": _near(near, patch), "words": words}
+    return {f"atlas_{name}": model for name, model in models.items()}, draw
+
+
+def _board(board: ColumnDataSource, tiles: ColumnDataSource) -> figure:
+    """The picture of all centroids, and their frames that answer the pointer."""
+    plot = picture(
+        "atlas-board",
+        "All centroids",
+        2,
+        3,
+        tools="pan,wheel_zoom,reset",
+        toolbar_location="below",
+    )
+    plot.html_attributes["role"] = "group"  # there are buttons in it
+    plot.toolbar.active_drag = plot.toolbar.active_scroll = None  # they would hold the page
+    plot.toolbar.logo = None
+    plot.aspect_ratio = None  # the script sets the height
+    plot.image_rgba("image", 0, 0, "width", "height", source=board)
+    frames = plot.block("x", "y", "width", "height", source=tiles, fill_alpha=0, line_alpha=0)
+    frames.hover_glyph = frames.glyph.clone(line_color=MARK, line_alpha=1, line_width=2)
+    plot.add_tools(
+        HoverTool(
+            renderers=[frames],
+            visible=False,
+            tooltips=[
+                ("centroid", "@atom, @kind"),
+                ("patches", "@count{0,0} (@share{0.000 %})"),
+                ("share of SSE", "@sse_share{0.000 %}"),
+                ("nearest", "@near"),
+            ],
+        )
+    )
+    return plot
+
+
+def _near(near: ColumnDataSource, patch: tuple[int, ...]) -> figure:
+    """The centroid that is pointed at, and its nearest neighbours."""
+    tall = patch[0] / patch[1]
+    plot = picture(
+        "atlas-near-picture",
+        "The centroid and its nearest neighbours",
+        2 * (tall + NEAR_CAPTION) + NEAR_GAP,
+        3 + 2 * NEAR_GAP,
+    )
+    framed_tiles(plot, near, tall, "0.75rem")
+    return plot

@@ -1,0 +1,184 @@
+"""The explorer: an image, what a dictionary makes of it, and which centroids make it."""
+
+from typing import Any
+
+import numpy as np
+import xarray
+from bokeh.models import ColumnDataSource, CustomJS, HoverTool, LinearColorMapper
+from bokeh.palettes import interp_palette
+from bokeh.plotting import figure
+
+from analysis.html_report.page.widgets import (
+    MARK,
+    choice,
+    code,
+    framed_tiles,
+    image_source,
+    number_field,
+    picture,
+    size_slider,
+    text,
+)
+from analysis.measures.kinds import KINDS
+from analysis.measures.pixel_scale import PixelScale
+from analysis.text import SPLIT_NAMES
+from storage import PatchSpec
+
+ACROSS = 5  # centroids of a pixel or an image in a row, at most, and rows
+GAP, CAPTION = 0.12, 0.3  # between tiles and of the words below one, in widths of a tile
+TOO_DARK, EXACT, TOO_BRIGHT = "#0072B2", "#f4f4f2", "#D55E00"  # also for colour-blind readers
+# What a screen reader says of the pictures.
+LABELS = {
+    "original": "Original image",
+    "rebuilt": "Rebuilt image",
+    "error": "Error, rebuilt minus original",
+}
+_EVENTS = ("mousemove", "tap", "mouseleave")
+
+
+def explorer(
+    seen: xarray.Dataset,
+    dictionaries: ColumnDataSource,
+    spec: PatchSpec,
+    pixels: PixelScale,
+    first: int,
+) -> tuple[dict[str, Any], CustomJS]:
+    """Bokeh models by their place on the page, and the script that draws them.
+
+    seen: as `rebuilt_images` returns it. dictionaries: see `atlas_source`, of the same K.
+    first: the K that is shown at first.
+    """
+    height, width = seen["original"].shape[2:4]
+    pictures = {
+        "original": image_source("explorer-original", height, width),
+        "rebuilt": image_source("explorer-rebuilt", height, width),
+        "error": ColumnDataSource({"image": [np.zeros((height, width), np.float32)]}),
+    }
+    pictures["error"].name = "explorer-error"
+    marks = ColumnDataSource({name: [] for name in ("x", "y", "width", "height")})
+    tiles = ColumnDataSource(
+        {
+            name: []
+            for name in ("image", "x", "y", "bottom", "weight", "words", "atom", "kind", "level")
+        },
+        name="explorer-tiles",
+    )
+    scale = LinearColorMapper(interp_palette([TOO_DARK, EXACT, TOO_BRIGHT], 255), low=-1, high=1)
+    controls = _controls(seen, first)
+    words = {name: text(f"explorer-{name}") for name in ("score", "error-words", "made-words")}
+    board = _made_of(tiles, spec)
+    draw = CustomJS(
+        args={
+            "data": _data(seen, spec, pixels),
+            "dictionaries": dictionaries,
+            "kinds": list(KINDS),
+            "places": {"across": ACROSS, "gap": GAP, "caption": CAPTION},
+            "board": board,
+            "scale": scale,
+            "marks": marks,
+            "tiles": tiles,
+            "pictures": pictures,
+            "controls": controls,
+            "words": words,
+        },
+        code=code("shading.js") + code("explorer.js"),
+        name="explorer-draw",
+    )
+    plots = {
+        name: _picture(name, source, marks, scale, (height, width))
+        for name, source in pictures.items()
+    }
+    pointed = CustomJS(args={"draw": draw}, code="draw.execute(cb_obj)")
+    for plot in plots.values():
+        for event in _EVENTS:
+            plot.js_on_event(event, pointed)
+    for name, control in controls.items():
+        control.js_on_change("active" if name in ("split", "shown") else "value", draw)
+    models = {**controls, **plots, "made": board, **words}
+    return {f"explorer_{name.replace('-', '_')}": model for name, model in models.items()}, draw
+
+
+def _controls(seen: xarray.Dataset, first: int) -> dict[str, Any]:
+    """Choices of split, image, pixel and, where there are several, K."""
+    height, width = seen["original"].shape[2:4]
+    splits = [f"{SPLIT_NAMES[split]} image" for split in seen["split"].values]
+    controls = {
+        "split": choice("explorer-split", splits, "Split"),
+        "shown": choice("explorer-shown", list(seen["shown"].values), "Image"),
+        "row": number_field("explorer-row", "Row", height - 1),
+        "col": number_field("explorer-col", "Column", width - 1),
+    }
+    sizes = [int(k) for k in seen["k"].values]
+    if len(sizes) > 1:
+        controls["size"] = size_slider("explorer-k", sizes, first)
+    return controls
+
+
+def _data(seen: xarray.Dataset, spec: PatchSpec, pixels: PixelScale) -> dict[str, Any]:
+    """What the script reads; arrays go as bytes."""
+    atoms = seen["atom"].values
+    few = atoms.max() <= np.iinfo(np.int16).max
+    return {
+        "sizes": seen["k"].values.tolist(),
+        "shape": list(seen["original"].shape[2:]),
+        "grid": list(atoms.shape[3:]),
+        "original": np.ascontiguousarray(seen["original"].values, np.float32),
+        "rebuilt": seen["rebuilt"].values,
+        "atom": atoms.astype(np.int16) if few else atoms,
+        "index": seen["index"].values.ravel().tolist(),
+        "mse": seen["mse"].values.ravel().tolist(),
+        "patches": seen["patches"].values.ravel().tolist(),
+        "distinct": seen["distinct"].values.ravel().tolist(),
+        "images": list(seen["original"].shape[:2]),
+        "rows": spec.rows,
+        "cols": spec.cols,
+        "stride": spec.stride,
+        "largest": pixels.largest,
+        "unit": pixels.unit,
+    }
+
+
+def _picture(
+    name: str,
+    source: ColumnDataSource,
+    marks: ColumnDataSource,
+    scale: LinearColorMapper,
+    shape: tuple[int, int],
+) -> figure:
+    """One of the three pictures, with the pixel that is pointed at and its patches marked."""
+    height, width = shape
+    plot = picture(f"explorer-{name}-picture", LABELS[name], height, width)
+    place = {"x": 0, "y": 0, "dw": width, "dh": height, "source": source}
+    if name == "error":
+        plot.image("image", color_mapper=scale, **place)
+    else:
+        plot.image_rgba("image", **place)
+    plot.rect(
+        "x", "y", "width", "height", source=marks, fill_color=None, line_color=MARK, line_width=2
+    )
+    return plot
+
+
+def _made_of(tiles: ColumnDataSource, spec: PatchSpec) -> figure:
+    """The centroids of a pixel or an image, each with its weight below it."""
+    tall = spec.rows / spec.cols
+    plot = picture(
+        "explorer-made-picture",
+        "Centroids that it is made of",
+        ACROSS * (tall + CAPTION + GAP) - GAP,
+        ACROSS * (1 + GAP) - GAP,
+    )
+    frame = framed_tiles(plot, tiles, tall, "0.7rem")
+    frame.hover_glyph = frame.glyph.clone(line_color=MARK, line_width=2)
+    plot.add_tools(
+        HoverTool(
+            renderers=[frame],
+            tooltips=[
+                ("centroid", "@atom"),
+                ("kind", "@kind"),
+                ("weight", "@weight{0.0 %}"),
+                ("level at the pixel", "@level"),
+            ],
+        )
+    )
+    return plot

@@ -1,0 +1,1 @@
+"""What is measured of dictionaries and patches."""

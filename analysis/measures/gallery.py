@@ -1,0 +1,116 @@
+"""All centroids of a dictionary in one picture, ordered so that neighbours look alike."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import xarray
+
+from analysis.measures.pixel_scale import enlarged, shades, stored_scale
+from analysis.measures.similarity_grid import sort_on_grid
+from storage import InputError
+
+LINE_COLOUR = (150, 188, 224)  # light, and of a tint that no grey pixel has
+DENSE_COLOUR = (92, 120, 148)  # where lines take a large part of the picture
+DENSE = 0.1  # from this share of a tile's width on
+ASPECT = 1.5  # columns to rows; wider than high suits a page
+MAX_HOLES = 0.01  # share of empty cells worth avoiding by another shape
+
+
+class Gallery(NamedTuple):
+    """A picture of all centroids.
+
+    image: (row, col, channel) uint8, the channels red, green and blue.
+    order: (down, across) int64, which centroid stands in each cell; -1 for an empty cell.
+    Both are DataArrays with dimensions of these names, or plain arrays for plain centroids.
+    """
+
+    image: np.ndarray | xarray.DataArray
+    order: np.ndarray | xarray.DataArray
+
+
+def gallery(
+    dictionary: xarray.DataTree | xarray.Dataset | xarray.DataArray | np.ndarray,
+    *,
+    largest: float | None = None,
+    scale: int = 4,
+    line: int = 1,
+    shape: tuple[int, int] | None = None,
+    seed: int = 0,
+) -> Gallery:
+    """Lay out all centroids on a grid so that neighbours look alike, parted by thin light lines.
+
+    Args:
+        dictionary: a node of the tree that `open_dictionaries` returns, or its Dataset; or
+            centroids, (atom, row, col[, channel]), pixel levels.
+        largest: level shown as white; 0 is black. None: that of the node, else 255.
+        scale: image pixels per centroid pixel.
+        line: width of the lines in image pixels.
+        shape: rows and columns of the grid; by default a little wider than high.
+        seed: of the ordering; the same seed gives the same picture.
+
+    Raises: InputError for centroids that are no images, or a grid with too few cells.
+    """
+    stored = None
+    if isinstance(dictionary, xarray.DataTree | xarray.Dataset):
+        stored = stored_scale(dictionary)
+        dictionary = dictionary["centroids"]
+    if largest is None:
+        largest = stored.largest if stored else 255
+    centroids = np.asarray(dictionary)
+    if centroids.ndim not in (3, 4) or len(centroids) == 0:
+        raise InputError(
+            f"centroids of shape {centroids.shape} are no images: give (k, rows, cols[, channels])"
+        )
+    rows, cols = shape or grid_shape(len(centroids))
+    if rows * cols < len(centroids):
+        raise InputError(
+            f"a grid of {rows}x{cols} cells cannot show {len(centroids)} centroids:"
+            " give more rows or columns"
+        )
+    order = sort_on_grid(centroids, rows, cols, seed)
+    image = tiled(centroids, order, largest=largest, scale=scale, line=line)
+    if isinstance(dictionary, np.ndarray):
+        return Gallery(image, order)
+    return Gallery(
+        xarray.DataArray(image, dims=("row", "col", "channel")),
+        xarray.DataArray(order, dims=("down", "across")),
+    )
+
+
+def grid_shape(k: int, most_cols: int | None = None) -> tuple[int, int]:
+    """Rows and columns for k cells: near ASPECT, and with few empty cells if that can be.
+
+    most_cols: limit on the columns.
+    """
+
+    def cost(rows: int) -> tuple[bool, bool, float]:
+        cols = -(-k // rows)
+        holes = rows * cols - k
+        wide = most_cols is not None and cols > most_cols
+        return wide, holes > MAX_HOLES * k, abs(math.log(cols / rows / ASPECT))
+
+    fewest = max(1, int(math.sqrt(k / ASPECT / 2)))
+    most = int(math.sqrt(k / ASPECT * 2)) + 2
+    if most_cols is not None:
+        most = max(most, -(-k // most_cols) + 1)
+    rows = min(range(fewest, most), key=cost)
+    return rows, -(-k // rows)
+
+
+def tiled(
+    centroids: np.ndarray, order: np.ndarray, *, largest: float, scale: int, line: int
+) -> np.ndarray:
+    """Tiles in the cells of `order`, with lines between and around them; (height, width, 3)."""
+    rows, cols = order.shape
+    high, wide = centroids.shape[1] * scale + line, centroids.shape[2] * scale + line
+    colour = DENSE_COLOUR if line > DENSE * wide else LINE_COLOUR
+    picture = np.full((rows * high + line, cols * wide + line, 3), colour, np.uint8)
+    for (row, col), index in np.ndenumerate(order):
+        top, left = row * high + line, col * wide + line
+        cell = picture[top : top + high - line, left : left + wide - line]
+        if index >= 0:
+            cell[:] = enlarged(shades(centroids[index], largest), scale)
+        else:
+            picture[top : top + high, left : left + wide] = 255
+    return picture

@@ -1,0 +1,215 @@
+"""What the centroids are: flat, edge, corner, stroke, curve, line end, dot, or other.
+
+The rule (`RULE` says it for readers), on a centroid's brightness; of a colour patch, its levels
+along the direction of colour in which its pixels differ most:
+    mass:    a walk around the border counts its swings: how many times brightness falls and rises
+             again by SWING of the patch's range. It is the number of bright arms that reach the
+             border, and of dark ones; light on dark and dark on light count alike.
+    orientation: the gradients g between neighbouring pixels, weighted by their length. `direction`
+             |Σ g| / Σ |g| is 1 where all point the same way, as across one straight boundary;
+             0.71 for a right angle; less where boundaries face each other. `orientation` is the
+             same with doubled angles, so that opposite gradients agree: 1 for a straight line with
+             both sides in view, 0.64 for one that turns by 90°. It is even under a turn by 180°
+             where `direction` is odd.
+Source of the doubled angles: Bigün and Granlund, "Optimal orientation detection of linear
+symmetry", ICCV 1987.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray
+
+from analysis.measures.pixel_scale import stored_scale
+from storage import InputError
+
+FLAT = 0.06  # standard deviation, of the largest level
+SWING = 0.25  # of the patch's own range
+ONE_WAY = 0.65  # direction
+STRAIGHT = 0.75  # orientation
+KINDS: tuple[str, ...] = (
+    "flat",
+    "edge",
+    "corner",
+    "stroke",
+    "curve",
+    "line end",
+    "dot",
+    "other",
+)
+MEANINGS = {
+    "flat": "nearly even areas",
+    "edge": "edges: dark meets light along one straight line",
+    "corner": "corners: dark meets light along one line that bends",
+    "stroke": "strokes: straight bright or dark lines through the patch, with both sides in view",
+    "curve": "curves: lines through the patch that bend",
+    "line end": "line ends: a bright or dark line comes in from one side and stops",
+    "dot": "dots: a bright or dark spot that does not reach the border",
+    "other": "others: three or more lines meet, or cross the patch side by side",
+}
+RULE = (
+    f"A centroid is flat when the standard deviation of its pixels is below {FLAT:.0%} of the"
+    " largest level. Of any other, a walk around the border counts how often brightness falls and"
+    f" rises again by {SWING:.0%} of the patch's own range: never for a dot, once for an edge, a"
+    " corner or a line end, twice for a stroke or a curve, more often for what is called other."
+    f" It is a line end, no edge or corner, when less than {ONE_WAY:.0%} of the change between"
+    " neighbouring pixels points one way; and straight (edge, stroke), not bent (corner, curve),"
+    f" when at least {STRAIGHT:.0%} of the change lies along one axis."
+).replace("%", " %")
+
+
+def plural(kind: str) -> str:
+    """Name of many of a kind, as in edges."""
+    return kind if kind in ("flat", "other") else f"{kind}s"
+
+
+@dataclass(frozen=True)
+class KindShares:
+    """Shares of each kind in KINDS, among centroids and among the patches that use them."""
+
+    centroids: dict[str, float]
+    patches: dict[str, float]
+
+
+def centroid_kinds(
+    dictionaries: xarray.DataTree | xarray.Dataset, *, largest: float | None = None
+) -> xarray.DataArray | xarray.Dataset:
+    """What the centroids of one dictionary are, or the shares of each kind in all of a tree.
+
+    Args:
+        dictionaries: a node of the tree that `open_dictionaries` returns, or its Dataset; or the
+            whole tree.
+        largest: the level of white; needed only where the dictionary does not carry it, as a
+            Dataset taken out of its tree.
+
+    Returns: for one dictionary a DataArray over `atom`, names of KINDS; for a tree a Dataset over
+        `k` and `kind` with of_centroids and of_patches, shares from 0 to 1.
+    Raises: InputError for an empty tree, or where the level of white is not known.
+    """
+    if largest is None:
+        scale = stored_scale(dictionaries)
+        if scale is None:
+            raise InputError(
+                "the dictionary does not say which level is white: pass a node of the tree that"
+                " open_dictionaries returns, or largest=255"
+            )
+        largest = scale.largest
+    if "centroids" in dictionaries:
+        names = np.array(KINDS)[kinds_of(np.asarray(dictionaries["centroids"].values), largest)]
+        return xarray.DataArray(
+            names, dims="atom", name="kind", attrs={"long_name": "kind of centroid", "rule": RULE}
+        )
+    if isinstance(dictionaries, xarray.Dataset) or not dictionaries.children:
+        raise InputError("there are no dictionaries in it: run sweep first")
+    nodes = [node.to_dataset() for node in dictionaries.children.values()]
+    nodes.sort(key=lambda node: node.sizes["atom"])
+    shares = [shares_of(n["centroids"].values, n["count"].values, largest) for n in nodes]
+    axes = ("k", "kind")
+    return xarray.Dataset(
+        {
+            "of_centroids": (axes, [list(share.centroids.values()) for share in shares]),
+            "of_patches": (axes, [list(share.patches.values()) for share in shares]),
+        },
+        {"k": [node.sizes["atom"] for node in nodes], "kind": list(KINDS)},
+        {"rule": RULE},
+    )
+
+
+def kinds_of(centroids: np.ndarray, largest: float) -> np.ndarray:
+    """Kind of each centroid.
+
+    centroids: (k, rows, cols[, channels]), pixel levels; largest: the level of white.
+    Returns: (k,) int64 indices into KINDS. Memory: a few times the centroids in float64.
+    """
+    grey = _brightness(centroids.astype(np.float64))
+    swings = _swings(_border(grey), SWING * np.ptp(grey, axis=(1, 2)))
+    direction, orientation = _agreement(grey)
+    even = grey.std(axis=(1, 2)) < FLAT * largest
+    rules = {
+        "flat": even,
+        "dot": swings == 0,
+        "line end": (swings == 1) & (direction < ONE_WAY),
+        "edge": (swings == 1) & (orientation >= STRAIGHT),
+        "corner": swings == 1,
+        "stroke": (swings == 2) & (orientation >= STRAIGHT),
+        "curve": swings == 2,
+    }  # the first that holds
+    indices = [KINDS.index(kind) for kind in rules]
+    return np.select(list(rules.values()), indices, KINDS.index("other")).astype(np.int64)
+
+
+def shares_of(centroids: np.ndarray, counts: np.ndarray, largest: float) -> KindShares:
+    """Shares of each kind; counts: (k,) rows of each centroid."""
+    kinds = kinds_of(centroids, largest)
+    of_centroids = np.bincount(kinds, minlength=len(KINDS)) / len(kinds)
+    of_patches = np.bincount(kinds, weights=counts, minlength=len(KINDS)) / counts.sum()
+    return KindShares(
+        dict(zip(KINDS, of_centroids.tolist(), strict=True)),
+        dict(zip(KINDS, of_patches.tolist(), strict=True)),
+    )
+
+
+def _brightness(levels: np.ndarray) -> np.ndarray:
+    """One level for each pixel; (k, rows, cols[, channels]) -> (k, rows, cols).
+
+    For grey colours the grey level. Its sign is arbitrary for others: no rule depends on it.
+    """
+    if levels.ndim == 3:
+        return levels
+    colours = levels.reshape(len(levels), -1, levels.shape[3])
+    colours = colours - colours.mean(axis=1, keepdims=True)
+    directions = np.linalg.eigh(colours.transpose(0, 2, 1) @ colours)[1][:, :, -1]
+    along = np.einsum("kpc,kc->kp", colours, directions) / np.sqrt(levels.shape[3])
+    return along.reshape(levels.shape[:3])
+
+
+def _border(grey: np.ndarray) -> np.ndarray:
+    """The pixels on the border of each patch, once around; (k, rows, cols) -> (k, border)."""
+    if 1 in grey.shape[1:]:
+        line = grey.reshape(len(grey), -1)  # there and back
+        return np.concatenate([line, line[:, -2:0:-1]], axis=1)
+    top, right = grey[:, 0], grey[:, 1:, -1]
+    bottom, left = grey[:, -1, -2::-1], grey[:, -2:0:-1, 0]
+    return np.concatenate([top, right, bottom, left], axis=1)
+
+
+def _swings(border: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """How often each closed walk falls by `height` and rises again; (k, border), (k,) -> (k,).
+
+    Smaller ups and downs between do not count. The walk begins at its brightest pixel.
+    """
+    k, length = border.shape
+    steps = (border.argmax(axis=1)[:, np.newaxis] + np.arange(length + 1)) % length
+    walk = np.take_along_axis(border, steps, axis=1)
+    extreme, falling = walk[:, 0].copy(), np.ones(k, bool)
+    swings = np.zeros(k, np.int64)
+    for level in walk.T[1:]:
+        extreme = np.where(falling, np.minimum(extreme, level), np.maximum(extreme, level))
+        turned = np.abs(level - extreme) >= height
+        swings += turned & falling
+        extreme[turned] = level[turned]
+        falling ^= turned
+    return swings
+
+
+def _agreement(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far the gradients of each patch agree, as directions and as orientations.
+
+    grey: (k, rows, cols). Returns: two (k,) from 0 to 1.
+    """
+    gradients = _gradients(grey)
+    lengths = np.abs(gradients)
+    total = np.maximum(lengths.sum(axis=1), np.finfo(float).tiny)
+    doubled = gradients**2 / np.maximum(lengths, np.finfo(float).tiny)
+    return np.abs(gradients.sum(axis=1)) / total, np.abs(doubled.sum(axis=1)) / total
+
+
+def _gradients(grey: np.ndarray) -> np.ndarray:
+    """Differences across + i down, each in the middle of 2×2 pixels; (k, rows, cols) -> (k, n)."""
+    _, rows, cols = grey.shape
+    if rows == 1 or cols == 1:  # they point one way only
+        return np.diff(grey.reshape(len(grey), -1), axis=1).astype(np.complex128)
+    across, down = np.diff(grey, axis=2), np.diff(grey, axis=1)
+    across = (across[:, 1:] + across[:, :-1]) / 2
+    down = (down[:, :, 1:] + down[:, :, :-1]) / 2
+    return (across + 1j * down).reshape(len(grey), -1)

@@ -1,0 +1,108 @@
+"""How the centroids of a dictionary are used: by how many rows, how evenly, with what error."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import xarray
+
+from analysis.measures.pixel_scale import stored_scale
+from storage import InputError
+
+MEANINGS = {
+    "count": ("rows", "rows nearest to the centroid"),
+    "share": ("1", "share of all rows"),
+    "sse_share": ("1", "share of the sum of squared errors"),
+    "mse": ("squared pixel levels", "mean squared error of the centroid's rows, per pixel"),
+    "rank": ("1", "place by rows, 1 for the most used"),
+    "live": ("centroids", "centroids with at least one row"),
+    "perplexity": ("centroids", "2 to the entropy: as many, evenly used, would be as varied"),
+    "entropy": ("bits", "entropy of use"),
+    "half": ("centroids", "most used centroids that hold half of the rows"),
+    "largest_share": ("1", "share of all rows of the most used centroid"),
+    "gini": ("1", "Gini coefficient of rows, 0 for even use"),
+}  # name: units, long_name
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Use of a dictionary's centroids by the rows they were learned from.
+
+    k: number of centroids.
+    live: centroids with at least one row.
+    entropy: of counts/n, bits; log2 k for even use, 0 for one that has all.
+    perplexity: 2 to the entropy; k for even use, 1 for one that has all.
+    largest_share: share of all rows that the most used centroid has.
+    half: how many of the most used centroids hold half of the rows between them.
+    gini: Gini coefficient of the counts, centroids without rows included: with counts c_1 ≤ … ≤ c_k
+        it is Σ (2i − k − 1) c_i / (k Σ c_i); 0 for even use, 1 − 1/k for one that has all.
+    """
+
+    k: int
+    live: int
+    entropy: float
+    perplexity: float
+    largest_share: float
+    half: int
+    gini: float
+
+
+def usage(dictionary: xarray.DataTree | xarray.Dataset) -> xarray.Dataset:
+    """Use of the centroids of one dictionary: a node of its tree, or its Dataset.
+
+    Returns: a Dataset over `atom` with count, share, sse_share (NaN where the dictionary has no
+        error at all), mse (squared pixel levels; NaN for a centroid without rows), rank (int64,
+        from 1; of equal counts the lower index first), and the numbers of `Usage`, which have no
+        dimension. Units and names are in the attributes.
+    Raises: InputError for counts that are all zero.
+    """
+    dataset = dictionary.to_dataset() if isinstance(dictionary, xarray.DataTree) else dictionary
+    counts, sse = (np.asarray(dataset[name].values) for name in ("count", "sse"))
+    numbers = asdict(usage_of_counts(counts))
+    k, dim = numbers.pop("k"), dataset["centroids"].size // len(counts)
+    ranks = np.empty(k, np.int64)
+    ranks[np.argsort(-counts, kind="stable")] = np.arange(1, k + 1)
+    with np.errstate(invalid="ignore"):  # NaN where there is nothing to divide by
+        columns = {
+            "count": counts,
+            "share": counts / counts.sum(),
+            "sse_share": sse / sse.sum(),
+            "mse": np.where(counts > 0, sse, np.nan) / (np.maximum(counts, 1) * dim),
+            "rank": ranks,
+        }
+    found = xarray.Dataset(
+        {name: ("atom", column) for name, column in columns.items()} | numbers, attrs={"k": k}
+    )
+    describe(found, MEANINGS)
+    scale = stored_scale(dictionary)
+    if scale:
+        found["mse"].attrs["units"] = scale.unit
+    return found
+
+
+def usage_of_counts(counts: np.ndarray) -> Usage:
+    """Use from the rows of each centroid; counts: (k,) int64.
+
+    Raises: InputError for counts that are all zero.
+    """
+    k, total = len(counts), int(counts.sum())
+    if total == 0:
+        raise InputError("no row belongs to any centroid: fit the dictionary again")
+    ascending = np.sort(counts) / total
+    shares = ascending[ascending > 0]
+    entropy = max(0.0, -float(np.sum(shares * np.log2(shares))))
+    return Usage(
+        k=k,
+        live=len(shares),
+        entropy=entropy,
+        perplexity=2**entropy,
+        largest_share=float(shares[-1]),
+        half=int(np.searchsorted(np.cumsum(shares[::-1]), 0.5 - 1e-12)) + 1,
+        gini=float(np.sum((2 * np.arange(1, k + 1) - k - 1) * ascending) / k),
+    )
+
+
+def describe(dataset: xarray.Dataset, meanings: dict[str, tuple[str, str]]) -> None:
+    """Write units and long_name beside each variable that is there."""
+    for name, (units, long_name) in meanings.items():
+        if name in dataset:
+            dataset[name].attrs = {"units": units, "long_name": long_name}

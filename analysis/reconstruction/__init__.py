@@ -1,0 +1,1 @@
+"""Images rebuilt from centroids."""

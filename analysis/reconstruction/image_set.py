@@ -1,0 +1,142 @@
+"""All images of an experiment rebuilt from one dictionary: scored, and written where asked for."""
+
+import math
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.experiment import Experiment, open_experiment
+from analysis.html_report.freshness import find_experiments
+from analysis.reconstruction.reconstruct import RebuiltBlock
+from analysis.reconstruction.scores import by_class, overall, reconstruction_scores
+from analysis.text import count, number
+from pipeline import Progress
+from storage import InputError, group_name, write_images
+from storage.images.writer import ImageWriter, check_target
+
+VARIABLE = "rebuilt"  # of the zarr file
+
+
+def rebuild_set(
+    folder: Path,
+    k: int,
+    *,
+    split: str | None = None,
+    stride: int | None = None,
+    out: Path | None = None,
+    data: Path | None = None,
+    memory: int = 1 << 30,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Rebuild all images of a split block after block, score them, and write them.
+
+    Args:
+        folder: of the experiment, or a sweep's OUT that holds one alone.
+        k: size of the dictionary.
+        split: "train" or "test"; None: test images where there are any.
+        stride: step between patches in pixels; None: the dictionary's own.
+        out: where the images are written as float32, see `storage.write_images`; None: nowhere.
+        data: folder of downloads; None: the one that the sweep used.
+        memory: cap in bytes on the resident memory of the process.
+        progress: an observer, or None.
+
+    Returns: plain JSON: images, k, split, stride, mse, psnr, covered_mse over all pixels, classes
+        (label, name, images, mse, psnr each), unlabelled (why there are none, or null), path. What
+        is infinite or unknown is null.
+    Raises: InputError for what is not there, or is there already; IntegrityError for images or
+        dictionaries that are damaged or others; MemoryBudgetError.
+    """
+    if out is not None:
+        check_target(out)
+    experiment = _only_experiment(folder, data)
+    if k not in experiment.nodes:
+        sizes = ", ".join(map(str, experiment.sizes))
+        raise InputError(f"{experiment.folder} has no dictionary of K = {k}: use {sizes}")
+    split = split or experiment.splits[-1]
+    if split not in experiment.splits:
+        raise InputError(f"{experiment.name} has no {split} images: use --split train")
+    images, labels = experiment.images(split), experiment.labels(split)
+    step = experiment.spec.stride if stride is None else stride
+    attributes = {"k": k, "dataset": images.name, "split": split, "stride": step}
+    with ExitStack() as stack:
+        write = None
+        if out is not None:
+            shape = images.images.shape
+            writer = stack.enter_context(write_images(out, shape, VARIABLE, attributes))
+            write = partial(_write, writer)
+        scores = reconstruction_scores(
+            images,
+            experiment.tree.children[group_name(k)],
+            labels=labels,
+            stride=stride,
+            memory=memory,
+            progress=progress,
+            on_block=write,
+        )
+    classes = []
+    if labels is not None:
+        found = by_class(scores, experiment.class_names)
+        for label in found["label"].values:
+            one = found.sel(label=label)
+            classes.append(
+                {
+                    "label": int(label),
+                    "name": str(one["name"].item()),
+                    "images": int(one["images"]),
+                    "mse": float(one["mse"]),
+                    "psnr": _finite(float(one["psnr"])),
+                }
+            )
+    totals = {name: _finite(value) for name, value in overall(scores).items()}
+    return {
+        "images": len(images.images),
+        "k": k,
+        "split": split,
+        "stride": scores.attrs["stride"],
+        **totals,
+        "classes": classes,
+        "unlabelled": experiment.why_unlabelled(split),
+        "path": None if out is None else str(out),
+    }
+
+
+def in_words(result: dict[str, Any]) -> str:
+    """The result of `rebuild_set` as a table for people."""
+    images = count(result["images"], f"{result['split']} image")
+    lines = [
+        f"{images}, K = {result['k']}, stride {result['stride']}",
+        f"{'':>12} {'images':>8} {'MSE':>10} {'PSNR in dB':>11}",
+        _line("all", result),
+        *(_line(one["name"], one) for one in result["classes"]),
+    ]
+    if result["covered_mse"] is not None:
+        lines.append(f"MSE where patches lie: {number(result['covered_mse'])}")
+    if result["unlabelled"]:
+        lines.append(f"no classes: {result['unlabelled']}")
+    if result["path"]:
+        lines.append(f"written to {result['path']}")
+    return "\n".join(lines)
+
+
+def _line(name: str, scores: dict[str, Any]) -> str:
+    psnr = "∞" if scores["psnr"] is None else f"{scores['psnr']:.2f}"
+    return f"{name:>12} {scores['images']:>8,} {number(scores['mse'], 5):>10} {psnr:>11}"
+
+
+def _write(writer: ImageWriter, _: int, block: RebuiltBlock) -> None:
+    writer.write(block.images.astype(np.float32))
+
+
+def _only_experiment(folder: Path, data: Path | None) -> Experiment:
+    found = find_experiments(folder)
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise InputError(f"{folder} holds several experiments: give the folder of one of {names}")
+    return open_experiment(found[0], data)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,85 @@
+"""Images from wherever they lie, read in blocks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray
+
+from storage import ImageSource, InputError
+from storage.images.source import PIXEL_DTYPES
+
+AXES = ("image", "row", "col", "channel")
+
+
+@dataclass(frozen=True)
+class ImageStack:
+    """Images of one size, none of which is read yet.
+
+    images: anything with a shape, a dtype and slices along its first axis, or an ImageSource.
+    shape: (n, height, width[, channels]). dtype: in native byte order. chunk: images that are read
+    at once, whatever is asked for.
+    """
+
+    images: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    chunk: int
+
+    @classmethod
+    def of(cls, images: Any, ndim: int) -> "ImageStack":
+        """The stack of an ImageSource, or an array of numpy, xarray, dask or zarr.
+
+        ndim: 3 for (image, row, col), 4 with channels. A DataArray whose axes have these names may
+        have them in any order.
+        Raises: InputError for another number of axes, no images, and what are no pixels.
+        """
+        inner = images.images if isinstance(images, ImageSource) else images
+        shape = getattr(inner, "shape", ())
+        if len(shape) != ndim or 0 in shape:
+            raise InputError(
+                f"images of shape {tuple(shape)} do not fit the dictionary: give"
+                f" ({', '.join(AXES[:ndim])}), and at least one image"
+            )
+        dtype = np.dtype(inner.dtype)
+        if dtype.name not in PIXEL_DTYPES:
+            raise InputError(
+                f"the images hold {dtype.name} where {', '.join(PIXEL_DTYPES)} are expected: give"
+                " them in the dtype of the data set"
+            )
+        if isinstance(inner, xarray.DataArray):
+            images = inner = in_order(inner)
+        return cls(images, tuple(inner.shape), dtype.newbyteorder("="), _native_chunk(inner))
+
+    def blocks(self, size: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Number of the first image, and images, at most `size` at a time, in order.
+
+        Memory: a block, and a chunk where that is larger: it is read whole, lest it be read again.
+        """
+        step = max(1, size // self.chunk) * self.chunk
+        for start in range(0, self.shape[0], step):
+            whole = self._read(start, start + step)
+            for first in range(0, len(whole), size):
+                yield start + first, whole[first : first + size]
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        if isinstance(self.images, ImageSource):
+            return self.images.read(slice(start, stop))
+        return np.asarray(self.images[start:stop]).astype(self.dtype, copy=False)
+
+
+def in_order(images: xarray.DataArray) -> xarray.DataArray:
+    """The array with its axes in the order of AXES, where they have these names."""
+    named = [axis for axis in AXES if axis in images.dims]
+    return images.transpose(*named) if len(named) == images.ndim else images
+
+
+def _native_chunk(images: Any) -> int:
+    chunks = getattr(images, "chunks", None)  # zarr: (n, …); dask, xarray: ((n, n, …), …)
+    if not chunks and isinstance(images, xarray.DataArray):
+        chunks = images.encoding.get("chunks")  # of a store that is read without dask
+    if not chunks:
+        return 1
+    size = max(chunks[0]) if isinstance(chunks[0], tuple) else chunks[0]
+    return max(1, min(int(size), images.shape[0]))

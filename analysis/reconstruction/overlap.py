@@ -1,0 +1,144 @@
+"""Images rebuilt from a dictionary: each kept patch becomes its nearest centroid."""
+
+import operator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray
+
+from analysis.measures.coverage import squared_distances
+from analysis.reconstruction.image_stack import ImageStack, in_order
+from analysis.reconstruction.reconstruct import Rebuilder, block_images
+from storage import InputError, PatchSpec
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A rebuilt image and what it was made of.
+
+    image: (height, width[, channels]) float64, pixel levels; 0 where no kept patch lies.
+    labels: (m,) int64, the centroid of each kept patch, windows in reading order.
+    cover: (height, width) int64, how many kept patches lie on each pixel.
+    patch_mse: mean squared error of the kept patches, squared pixel levels; NaN for none.
+    image_mse: mean squared error over all pixels of the image, squared pixel levels.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    cover: np.ndarray
+    patch_mse: float
+    image_mse: float
+
+
+def reconstruct(
+    image: np.ndarray | xarray.DataArray,
+    dictionary: xarray.DataTree | xarray.Dataset,
+    *,
+    spec: PatchSpec | dict[str, Any] | None = None,
+    stride: int | None = None,
+) -> np.ndarray | xarray.DataArray:
+    """Rebuild an image, or a stack of images, from the centroids nearest to their patches.
+
+    Each kept patch is replaced by its nearest centroid, overlaps are averaged over the kept
+    patches that cover a pixel, and pixels that no kept patch covers stay zero.
+
+    Args:
+        image: (row, col[, channel]) or (image, row, col[, channel]), in the data set's own dtype:
+            which patches are kept depends on it. Which of the two it is follows from the
+            dictionary: one of colour patches takes 3 axes for one image, one of grey patches for a
+            stack. A DataArray with axes of these names may have them in any order.
+        dictionary: a node of the tree that `open_dictionaries` returns, or its Dataset.
+        spec: the patch geometry; needed only where the dictionary does not carry it, as a Dataset
+            taken out of its tree.
+        stride: step between patches in pixels, from 1 on, also beyond the patch; None: the
+            dictionary's own.
+
+    Returns: of the image's shape, float64, pixel levels; for a DataArray one with its axes,
+        coordinates and name.
+    Raises: InputError for an image that does not fit the dictionary, an unknown geometry, one
+        that contradicts the dictionary's own, or a stride that is no number of pixels.
+    Memory: the result, and the patches of a block of images twice.
+    """
+    centroids, geometry = open_dictionary(dictionary, spec, stride)
+    if isinstance(image, xarray.DataArray):
+        ordered = in_order(image)
+        rebuilt = ordered.copy(data=_rebuild_any(ordered.values, centroids, geometry))
+        return rebuilt.transpose(*image.dims)
+    return _rebuild_any(image, centroids, geometry)
+
+
+def rebuild(image: np.ndarray, centroids: np.ndarray, spec: PatchSpec) -> Rebuilt:
+    """Rebuild one image; image: (height, width[, channels]), centroids: (k, *patch_shape) float32.
+
+    Memory: the image's patches twice, and a tile of distances.
+    Raises: InputError for an image that does not fit the centroids.
+    """
+    check_fit(image[np.newaxis].shape, centroids)
+    found = Rebuilder(centroids, spec, image.dtype).rebuild(image[np.newaxis])
+    flat = centroids.reshape(len(centroids), -1).astype(np.float64)
+    squares = squared_distances(found.patches, flat, found.labels)
+    return Rebuilt(
+        image=found.images[0],
+        labels=found.labels,
+        cover=found.cover[0].astype(np.int64),
+        patch_mse=float(squares.mean()) / flat.shape[1] if len(squares) else float("nan"),
+        image_mse=float(np.mean((image - found.images[0]) ** 2)),
+    )
+
+
+def open_dictionary(
+    dictionary: xarray.DataTree | xarray.Dataset,
+    spec: PatchSpec | dict[str, Any] | None = None,
+    stride: int | None = None,
+) -> tuple[np.ndarray, PatchSpec]:
+    """Centroids, (k, *patch_shape) float32, and the geometry to rebuild with; see `reconstruct`."""
+    dataset = dictionary.to_dataset() if isinstance(dictionary, xarray.DataTree) else dictionary
+    root = dictionary.root.attrs if isinstance(dictionary, xarray.DataTree) else dictionary.attrs
+    geometry = _geometry(root.get("spec"), spec)
+    if stride is not None:
+        try:
+            geometry = replace(geometry, stride=operator.index(stride))
+        except TypeError:
+            raise InputError(f"stride {stride!r} is no whole number: give it in pixels") from None
+    return dataset["centroids"].values, geometry
+
+
+def check_fit(shape: tuple[int, ...], centroids: np.ndarray) -> None:
+    """Raise InputError where images of a shape, (n, height, width[, channels]), do not fit."""
+    if len(shape) != centroids.ndim or shape[3:] != centroids.shape[3:]:
+        raise InputError(
+            f"an image of shape {shape[1:]} does not fit centroids of shape"
+            f" {centroids.shape[1:]}: give (height, width), or (height, width, channels) with as"
+            " many channels as the centroids"
+        )
+
+
+def _rebuild_any(image: np.ndarray, centroids: np.ndarray, spec: PatchSpec) -> np.ndarray:
+    """One image, or a stack of them; whichever, it is the centroids' number of axes that tells."""
+    if image.ndim != centroids.ndim:
+        check_fit((1, *image.shape), centroids)
+        return _rebuild_any(image[np.newaxis], centroids, spec)[0]
+    check_fit(image.shape, centroids)
+    stack = ImageStack.of(image, centroids.ndim)
+    rebuilder = Rebuilder(centroids, spec, stack.dtype)
+    result = np.empty(stack.shape)
+    for start, block in stack.blocks(block_images(stack.shape[1:], spec)):
+        result[start : start + len(block)] = rebuilder.rebuild(block).images
+    return result
+
+
+def _geometry(stored: Any, asked: PatchSpec | dict[str, Any] | None) -> PatchSpec:
+    given = PatchSpec.from_dict(asked) if isinstance(asked, dict) else asked
+    if stored is None and given is None:
+        raise InputError(
+            "the dictionary does not say how its patches were cut: pass a node of the tree that"
+            " open_dictionaries returns, or spec=PatchSpec(rows, cols, …)"
+        )
+    if stored is None:
+        assert given is not None  # the case before
+        return given
+    own = PatchSpec.from_dict(stored)
+    if given is not None and given != own:
+        raise InputError(f"spec={given} contradicts the dictionary's own {own}: leave spec out")
+    return own

@@ -1,0 +1,139 @@
+"""Blocks of images rebuilt from one dictionary: the arithmetic behind every reconstruction.
+
+Each kept patch becomes its nearest centroid; a pixel is the mean over the kept patches that lie on
+it, and zero where none does. Labels are found on the CPU, as everywhere in this folder: they are
+float64's there, so that a report has the same bytes on every machine, and no drivers of a GPU count
+towards its cap.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline import NearestCentroids, check_budget, cut_patches, fits, keep_mask
+from storage import InputError, PatchSpec
+from storage.images.source import PIXEL_DTYPES
+
+BLOCK_VALUES = 1 << 19  # windows or pixel values of images in work together: more gains nothing
+PLACED_WINDOWS = 1 << 15  # whose centroids are added up at a time, in a core's cache
+
+
+@dataclass(frozen=True)
+class RebuiltBlock:
+    """Some images, rebuilt.
+
+    images: (n, height, width[, channels]) float64, pixel levels; 0 where no kept patch lies.
+    kept: (n, windows down, windows across) bool.
+    patches: (m, d) of the images' dtype, the kept ones, image by image in reading order.
+    labels: (m,) int64, the centroid of each.
+    cover: (n, height, width) int32, how many kept patches lie on each pixel.
+    """
+
+    images: np.ndarray
+    kept: np.ndarray
+    patches: np.ndarray
+    labels: np.ndarray
+    cover: np.ndarray
+
+
+class Rebuilder:
+    """A dictionary at work on images.
+
+    centroids: (k, *patch_shape) float32. spec: how patches are cut, of any stride. dtype: of the
+    images.
+    Raises: InputError for images of another type than pixels have.
+    """
+
+    def __init__(self, centroids: np.ndarray, spec: PatchSpec, dtype: np.dtype) -> None:
+        if np.dtype(dtype).name not in PIXEL_DTYPES:
+            raise InputError(
+                f"the image holds {np.dtype(dtype).name} where {', '.join(PIXEL_DTYPES)} are"
+                " expected: give it in the dtype of the data set"
+            )
+        self.spec, self.channels = spec, centroids.shape[3:]
+        k = len(centroids)
+        self._nearest = NearestCentroids(centroids.reshape(k, -1), dtype, device="cpu")
+        # Last a centroid of zeros, for windows that are not kept; for each pixel of a patch all
+        # centroids side by side.
+        wide = np.concatenate([centroids, np.zeros_like(centroids[:1])]).astype(np.float64)
+        self._columns = np.ascontiguousarray(np.moveaxis(wide, 0, 2))
+        self._none = k
+
+    def rebuild(self, images: np.ndarray) -> RebuiltBlock:
+        """Rebuild images; (n, height, width[, channels]) of the dtype, channels as the centroids.
+
+        Raises: InputError for images that are smaller than a patch, and for floats that are
+            infinite or NaN.
+        """
+        if images.dtype.kind == "f" and not np.isfinite(images).all():
+            raise InputError("the images hold infinite values or NaN: remove them")
+        kept = keep_mask(images, self.spec)
+        patches = cut_patches(images, self.spec)
+        labels = self._nearest.label(patches)
+        chosen = np.full(kept.shape, self._none, np.intp)
+        chosen[kept] = labels
+        rebuilt, cover = np.zeros(images.shape), np.zeros(images.shape[:3], np.int32)
+        step = max(1, PLACED_WINDOWS // math.prod(kept.shape[1:]))
+        for first in range(0, len(images), step):
+            part = slice(first, first + step)
+            self._place(chosen[part], kept[part], rebuilt[part], cover[part])
+        return RebuiltBlock(rebuilt, kept, patches, labels, cover)
+
+    def _place(
+        self, chosen: np.ndarray, kept: np.ndarray, rebuilt: np.ndarray, cover: np.ndarray
+    ) -> None:
+        """Means of the chosen centroids into `rebuilt`, and their number into `cover`."""
+        stride, (down, across) = self.spec.stride, chosen.shape[1:]
+        values = np.empty((*chosen.shape, *self.channels))
+        for row in range(self.spec.rows):
+            rows = slice(row, row + (down - 1) * stride + 1, stride)
+            for col in range(self.spec.cols):
+                cols = slice(col, col + (across - 1) * stride + 1, stride)
+                # "clip" alone writes to `values` without a copy; no index is out of range
+                np.take(self._columns[row, col], chosen, axis=0, out=values, mode="clip")
+                rebuilt[:, rows, cols] += values
+                cover[:, rows, cols] += kept
+        rebuilt /= np.maximum(cover, 1).reshape(*cover.shape, *(1,) * len(self.channels))
+
+
+def block_images(shape: tuple[int, ...], spec: PatchSpec) -> int:
+    """How many images of a shape, (height, width[, channels]), are best rebuilt together."""
+    return max(1, BLOCK_VALUES // max(math.prod(spec.grid(*shape[:2])), math.prod(shape)))
+
+
+def images_at_once(
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    spec: PatchSpec,
+    k: int,
+    memory: int,
+    *,
+    chunk: int = 1,
+) -> int:
+    """How many images to rebuild together, so that it stays within a cap.
+
+    shape: of one image, (height, width[, channels]). memory: bytes, of the whole process.
+    chunk: images that are read at once, whatever is asked for.
+    Raises: MemoryBudgetError where even one does not fit.
+    """
+    height, width, *channels = shape
+    windows, dim = math.prod(spec.grid(height, width)), spec.dim(math.prod(channels))
+    read = math.prod(shape) * dtype.itemsize
+    # Sums to tell which are kept, or the rebuilt image and its errors; patches twice, as they are
+    # put into the engine's order; of each window its mark, its label in three forms.
+    one = read + math.prod(shape) * 4 * 8 + height * width * 16
+    one += windows * (2 * dim * dtype.itemsize + 4 * 8)
+    placed = 8 * math.prod(channels) * max(PLACED_WINDOWS, windows)
+    dictionary = (k + 1) * dim * 3 * 8
+    images = block_images(shape, spec)
+    while True:
+        engine = NearestCentroids.projected_bytes(
+            k, dim, images * windows, dtype=dtype, device="cpu"
+        )
+        needed = chunk * read + images * one + placed + dictionary + engine
+        if images == 1 or fits(needed, memory):
+            break
+        images = (images + 1) // 2
+    check_budget(f"rebuilding images from K = {k}", needed, memory)
+    return images

@@ -1,0 +1,1 @@
+"""The exact pruned engine for CPUs."""

@@ -1,0 +1,214 @@
+"""What an engine keeps of every row between passes: labels, bounds, and the sums they belong to.
+
+It lies in a scratch file without a name, so that memory does not grow with the rows and nothing
+is left behind, however the process ends. Each block carries a checksum and the number of the pass
+that wrote it: what does not fit is not used. Losing it costs time, never correctness.
+"""
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+
+from pipeline.engines.cpu.layouts import MAX_LEVEL, Known
+from pipeline.rows.cluster_sums import ClusterSums
+
+_NEVER = -1
+
+
+def label_dtype(k: int) -> np.dtype:
+    """The narrowest type that holds labels below k."""
+    return np.dtype(np.uint16 if k <= 1 << 16 else np.uint32)
+
+
+def nothing_known(known: Known) -> Known:
+    """Labels and bounds that say nothing, in place."""
+    known.label[:], known.upper[:], known.lower[:] = 0, MAX_LEVEL, 0
+    return known
+
+
+def room_for(n: int, k: int) -> Known:
+    """Labels and bounds of n rows, unset."""
+    return Known(np.empty(n, label_dtype(k)), np.empty(n, np.uint16), np.empty(n, np.uint16))
+
+
+class RowMemory:
+    """Memory of the rows of one source, from pass to pass and from one K to the next.
+
+    A pass may see a prefix of the rows. folder: where the scratch file lies; None: the system's
+    folder for temporary files. before: (k, d), centroids of the last pass.
+    """
+
+    def __init__(self, n_rows: int, block_rows: int, folder: Path | None) -> None:
+        self._n_rows, self._block_rows = n_rows, block_rows
+        blocks = -(-n_rows // block_rows)
+        self._file = tempfile.TemporaryFile(dir=folder, prefix="guesses-", buffering=0)  # noqa: SIM115
+        self._written = np.full(blocks, _NEVER)  # in which pass
+        self._lengths = np.zeros(blocks, np.int64)  # rows of the block then
+        self._checksums = np.zeros(blocks, np.int64)
+        self._heirs: dict[int, np.ndarray] = {}  # of the labels that were written in a pass
+        self._pass, self._units_since = 0, 0
+        self._next: tuple[int, np.ndarray | None] = n_rows, None
+        self._room = np.empty(0, np.uint8)
+        self._unit = 0.0
+        self._whole = False  # the last pass came to its end
+        self._centroids = np.empty((0, 0))
+        self._forget()
+
+    def _forget(self) -> None:
+        self._written[:] = _NEVER
+        self._heirs.clear()
+        self._heir: np.ndarray | None = None
+        self._sums: ClusterSums | None = None
+        self._counted: set[int] = set()
+        self.before = np.empty((0, 0))
+
+    def close(self) -> None:
+        """Let the scratch file go."""
+        self._file.close()
+
+    def expect(self, n_rows: int, heirs: np.ndarray | None = None) -> None:
+        """The next pass sees the first `n_rows` rows.
+
+        heirs: (k before,) int64, for each centroid of the last pass the one that takes its rows
+            over, should the number of centroids change; None: added ones come last.
+        """
+        self._next = n_rows, heirs
+
+    def start(self, centroids: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray] | None:
+        """Begin a pass. centroids: (k, d). unit: length of a level, in the rows' own unit.
+
+        Returns: how far each centroid went, seen from the rows that had its label or one that it
+            is the heir of, and seen from other rows, (k,) float64, inf for new ones; None where
+            nothing is known.
+        """
+        if not self._whole:  # what the sums belong to is lost
+            self._sums, self._counted = None, set()
+        self._whole = False
+        k, before = len(centroids), len(self._centroids)
+        (self._n_rows, heirs), self._next = self._next, (self._n_rows, None)
+        if heirs is None and k >= before:
+            heirs = np.arange(before)
+        moved = None
+        if before == 0 or heirs is None or len(heirs) != before or self._other_labels(k):
+            self._forget()
+        else:
+            moved = self._pass_on(centroids.astype(np.float64), heirs)
+            if unit != self._unit:  # the levels mean something else now
+                self._units_since = self._pass + 1
+        self.before, self._centroids, self._unit = self._centroids, centroids.copy(), unit
+        self._pass += 1
+        if any(self._lengths[index] != self._rows_of(index) for index in self._counted):
+            self._sums, self._counted = None, set()
+        self._touched: set[int] = set()
+        self._base_blocks: set[int] = set()
+        return moved
+
+    def _other_labels(self, k: int) -> bool:
+        return label_dtype(k) != label_dtype(len(self._centroids))
+
+    def _pass_on(self, wide: np.ndarray, heirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Leave the labels to the heirs; see `start`."""
+        k = len(wide)
+        went = np.sqrt(np.square(wide[heirs] - self._centroids).sum(axis=1))
+        own, others = np.zeros(k), np.full(k, np.inf)
+        np.maximum.at(own, heirs, went)
+        # Any centroid that is not the row's own was as far as the bound says: the best will do.
+        np.minimum.at(others, heirs, went)
+        self._heir = None
+        if not np.array_equal(heirs, np.arange(len(heirs))):
+            self._heir = heirs
+            self._heirs = {
+                written: heirs[self._heirs[written]] if written in self._heirs else heirs
+                for written in set(self._written.tolist())
+            }
+        if self._sums is not None:
+            self._sums = _merge(self._sums, heirs, k)
+        return own, others
+
+    def before_labels(self, labels: np.ndarray) -> np.ndarray:
+        """Labels among `before` as this pass counts them."""
+        return labels if self._heir is None else self._heir[labels]
+
+    def totals(self, wanted: Iterable[int], empty: ClusterSums) -> ClusterSums:
+        """Sums to which this pass adds what changed; `empty` where there are none that serve.
+
+        wanted: the blocks of this pass.
+        """
+        sums, counted = self._sums, self._counted
+        self._sums, self._counted = None, set()
+        exact = empty.squares.dtype == np.int64
+        if sums is None or not exact or not counted <= set(wanted):
+            return empty
+        self._base_blocks = counted
+        return replace(
+            sums, sums=sums.sums.copy(), counts=sums.counts.copy(), squares=sums.squares.copy()
+        )
+
+    def finish(self, sums: ClusterSums) -> None:
+        """The pass is whole; these are its sums."""
+        self._sums, self._counted, self._whole = sums, self._touched, True
+
+    def counted(self, index: int) -> bool:
+        """Whether the totals of this pass hold the block under its labels of the pass before."""
+        return index in self._base_blocks
+
+    def recall(self, index: int) -> tuple[Known, bool]:
+        """What is left of the last pass that met a block, and whether there is anything, undamaged.
+
+        Of passes before the last, labels are left, no bounds. The arrays are to be changed in
+        place and hold until the next call; see `keep`.
+        """
+        n, k = self._rows_of(index), len(self._centroids)
+        labels = n * label_dtype(k).itemsize
+        size = labels + 4 * n
+        if self._room.size < size:
+            self._room = np.empty(size, np.uint8)
+        data = self._room[:size]
+        levels = data[labels:].view(np.uint16)
+        known = Known(data[:labels].view(label_dtype(k)), levels[:n], levels[n:])
+        written = int(self._written[index])
+        if written != _NEVER and self._lengths[index] == n:
+            self._file.seek(self._offset(index))
+            whole = self._file.readinto(data.data) == size
+            if whole and google_crc32c.value(data) == self._checksums[index]:
+                if written in self._heirs:
+                    known.label[:] = self._heirs[written][known.label]
+                if written < max(self._pass - 1, self._units_since):
+                    known.upper[:], known.lower[:] = MAX_LEVEL, 0
+                return known, True
+        nothing_known(known)
+        return known, False
+
+    def keep(self, index: int, known: Known) -> None:
+        """Store what this pass found of a block, in the arrays that `recall` gave."""
+        data = self._room[: sum(array.nbytes for array in known)]
+        self._file.seek(self._offset(index))
+        self._file.write(data.data)
+        self._checksums[index] = google_crc32c.value(data)
+        self._written[index] = self._pass
+        self._lengths[index] = len(known.label)
+        self._touched.add(index)
+
+    def _offset(self, index: int) -> int:
+        return index * self._block_rows * (label_dtype(len(self._centroids)).itemsize + 4)
+
+    def _rows_of(self, index: int) -> int:
+        return max(0, min(self._block_rows, self._n_rows - index * self._block_rows))
+
+
+def _merge(sums: ClusterSums, heirs: np.ndarray, k: int) -> ClusterSums:
+    """Sums of k clusters, each of those that it is the heir of."""
+    merged = replace(
+        sums,
+        sums=np.zeros((k, sums.sums.shape[1]), sums.sums.dtype),
+        counts=np.zeros(k, sums.counts.dtype),
+        squares=np.zeros(k, sums.squares.dtype),
+    )
+    np.add.at(merged.sums, heirs, sums.sums)
+    np.add.at(merged.counts, heirs, sums.counts)
+    np.add.at(merged.squares, heirs, sums.squares)
+    return merged

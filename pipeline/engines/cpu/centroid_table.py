@@ -1,0 +1,100 @@
+"""Centroids in the forms that the kernels of the pruned engine read."""
+
+import math
+
+import numpy as np
+
+from pipeline.engines.cpu.layouts import FAR, MAX_LEVEL, Lists, Table
+from pipeline.engines.cpu.simd import WIDTH
+
+AWAY = np.float32(1e17)  # where centroids lie that equal one before them
+KEEP = 0.1  # share of the spread of the centroids by which their mean may leave the shift
+
+
+def make_table(centroids: np.ndarray, integers: bool, before: Table | None = None) -> Table:
+    """Centroids, (k, d) float32 or float64, as the kernels read them.
+
+    Those that equal one before them are out of the way: they cannot be nearest.
+    before: of the last pass, whose shift and scale are kept where they still serve, so that
+    distances stay comparable.
+    """
+    k, dim = centroids.shape
+    wide = centroids.astype(np.float64)
+    mean = wide.mean(axis=0)
+    spread = float(np.abs(wide - mean).max())
+    if (
+        before is not None
+        and before.centroids.dtype == centroids.dtype
+        and np.abs(before.shift - mean).max() <= KEEP * spread
+        and KEEP <= spread * before.scale <= 1
+    ):
+        shift, scale = before.shift, float(before.scale)
+    else:
+        shift = (np.rint(mean) if integers else mean).astype(centroids.dtype)
+        scale = scale_of(spread, centroids.dtype)
+    exact = (wide - shift) * scale
+    shifted = np.zeros((k + 1, dim), np.float32)
+    shifted[:k] = exact
+    half = np.full(k + 1, FAR, np.float32)
+    half[:k] = 0.5 * (exact * exact).sum(axis=1)
+    again, _ = repeated(centroids)
+    half[:k][again] = FAR
+    width = -(-k // (2 * WIDTH)) * (2 * WIDTH)
+    columns = np.zeros((dim, width), np.float32)
+    columns[:, :k] = shifted[:k].T
+    columns[:, :k][:, again] = AWAY
+    # Of a score, relative to (|x| + |x − c|)²: one rounding for each term of the product, one each
+    # for the centroid, its norm, the row and the difference.
+    slack = np.float32((dim + 4) * 2.0**-24)
+    # Each end was rounded by at most 2^-24 of its length.
+    rounding = np.float32(2.0**-22 * math.sqrt(float((exact * exact).sum(axis=1).max())))
+    return Table(
+        centroids,
+        shift,
+        centroids.dtype.type(scale),
+        shifted,
+        half,
+        columns.reshape(-1),
+        width,
+        slack,
+        rounding,
+    )
+
+
+def scale_of(spread: float, dtype: np.dtype) -> float:
+    """Power of two, which loses nothing, that brings a spread below 1."""
+    if spread == 0:
+        return 1.0
+    # Rows beyond float32's range are left to float64.
+    most = 1000 if dtype == np.float64 else 120
+    return float(2.0 ** -min(max(math.frexp(spread)[1], -most), most))
+
+
+def repeated(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of centroids that equal one before them, and of the first of each: (m,) int64."""
+    k = len(centroids)
+    words = np.ascontiguousarray(centroids + 0.0).view(np.uint32).astype(np.uint64)
+    odd = np.random.default_rng(0).integers(1, 1 << 63, words.shape[1], dtype=np.uint64)
+    if len(np.unique((words * odd).sum(axis=1))) == k:  # nearly always, and much faster
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    _, first, which = np.unique(centroids, axis=0, return_index=True, return_inverse=True)
+    again = np.setdiff1d(np.arange(k), first)
+    return again, first[which.reshape(-1)[again]]
+
+
+def whole_list(k: int) -> Lists:
+    """One anchor whose list is all centroids in their own order, to be walked to its end."""
+    padded = -(-k // 4) * 4
+    index = np.full(padded, k, np.int32)
+    index[:k] = np.arange(k)
+    bound = np.zeros(padded, np.float32)
+    everything = np.full(1, np.inf, np.float32)
+    return Lists(np.zeros(1, np.int64), np.full(1, padded), index, bound, everything)
+
+
+def unit_of(dim: int) -> np.float32:
+    """Length of a level, scaled as a table is: centroids lie within a box of side 2.
+
+    What is farther than its diagonal counts as unknown.
+    """
+    return np.float32(2 * dim**0.5 / (MAX_LEVEL - 1))

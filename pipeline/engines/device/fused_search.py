@@ -1,0 +1,303 @@
+"""What a CUDA GPU computes by Triton: see `fused_kernels` for how.
+
+Bytes are exact in float16, and a centroid is the sum of two float16 numbers to 22 bits or more, so
+two tensor-core products are as good as one in float32. Half squared lengths are those of the
+centroids as represented, so that rounding counts by the distance from a row, not by its length;
+where two columns are free they are part of the products too.
+
+Dtypes: stored integers of 8 or 16 bits or float32; compute float16 pairs for bytes, else float32 in
+three products of TensorFloat-32; accumulate float32 for scores, int64 for sums of bytes (see
+`fused_totals`); returned labels int32.
+"""
+
+import math
+from functools import cache
+from subprocess import SubprocessError
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import triton
+from triton.errors import TritonError
+
+from pipeline.engines.device.fused_programs import SIDE as _SIDE
+from pipeline.engines.device.fused_programs import nearest_long, nearest_short
+from pipeline.engines.device.fused_sums import FusedTotals, launching_on
+from pipeline.runtime.devices import ACCELERATOR_ERROR, first_line
+from storage.errors import InputError
+
+SHORT, SHORT_FLOATS = 160, 64  # columns of rows that a tile holds whole
+STEP, STEP_FLOATS = 64, 32  # columns of longer ones at a time
+LARGEST_HALF = 60_000.0  # of what float16 holds
+LARGEST_UNIT = 2.0**15  # that float16 holds
+SIDE = _SIDE.value  # columns of a tile side by side, no two of one group
+FOLDS = 2  # columns that half squared lengths take
+ONE_MORE = 1024.0  # what bytes have more as the last bits of a float16, see `_tile`
+COMPILER_BYTES = 256 << 20  # of host memory, Triton and what it compiles with
+
+
+class Configuration(NamedTuple):
+    """How a kernel is launched: rows and centroids of a tile, warps, tiles read ahead."""
+
+    rows: int
+    centroids: int
+    warps: int
+    stages: int
+
+
+# For rows of so many columns at most, the best first; those that need more shared memory than
+# there is are passed over. Compiled for compute capability 9.0, none spills registers.
+CONFIGURATIONS = {
+    64: (Configuration(256, 64, 8, 3), Configuration(128, 64, 4, 2)),
+    96: (Configuration(256, 64, 8, 2), Configuration(128, 32, 8, 2)),
+    160: (
+        Configuration(256, 64, 16, 2),
+        Configuration(128, 64, 8, 2),
+        Configuration(128, 32, 8, 2),
+    ),
+}
+FLOATS, LONG = Configuration(128, 32, 8, 2), Configuration(128, 64, 8, 2)
+# By the first number of the compute capability, at least; before 8 there is no TensorFloat-32.
+LONG_FLOATS = {
+    9: Configuration(128, 64, 8, 2),
+    8: Configuration(32, 64, 4, 2),
+    0: Configuration(64, 64, 8, 2),
+}
+UNGROUPED_CENTROIDS = 32  # of a tile whose every column competes: it takes more registers
+
+
+class FusedKernels:
+    """`DeviceKernels` by Triton, for a CUDA GPU, or the CPU where Triton interprets.
+
+    configuration, group: to be taken instead of the usual ones, for measuring.
+    Raises: InputError for float64 rows.
+    """
+
+    moves = True
+
+    def __init__(
+        self,
+        device: torch.device,
+        dim: int,
+        dtype: np.dtype,
+        *,
+        configuration: Configuration | None = None,
+        group: int | None = None,
+    ) -> None:
+        if dtype == np.float64:
+            raise InputError("the fused engine takes no float64 rows: use engine torch, or float32")
+        self.device, self._dim, self._dtype = device, dim, dtype
+        self.row_dtype = torch.from_numpy(np.empty(0, dtype)).dtype
+        self._bytes, self._integers = dtype.itemsize == 1, dtype.kind in "ui"
+        self._asked, self._asked_group = configuration, group
+        self._shared, self._capability = 1 << 20, 9
+        if device.type == "cuda":
+            index = torch.cuda.current_device() if device.index is None else device.index
+            limits = triton.runtime.driver.active.utils.get_device_properties(index)
+            self._shared = limits["max_shared_mem"]
+            self._capability = torch.cuda.get_device_capability(index)[0]
+
+    def load(self, centroids: np.ndarray) -> None:
+        """Take the centroids that the next calls assign to; (k, d) float32 or float64."""
+        k, dim = centroids.shape
+        wide = centroids.astype(np.float64)
+        shift = wide.mean(axis=0)
+        if self._integers:  # whole numbers among the rows', so that differences are exact
+            limits = np.iinfo(self._dtype)
+            shift = np.clip(np.rint(shift), limits.min, limits.max)
+        shift = shift.astype(np.float32).astype(np.float64)  # what rows are less of, to the bit
+        largest = float(np.abs(wide - shift).max())
+        self._half = self._bytes and largest <= LARGEST_HALF
+        self._first, self._second = widths(dim, self._half)
+        self._width = width = self._first + self._second
+        self._short = width <= (SHORT if self._half else SHORT_FLOATS)
+        self._launch, self._group = self._configuration(k)
+        self._k_padded = -(-k // self._launch.centroids) * self._launch.centroids
+        shifted = torch.from_numpy(wide - shift).to(self.device)
+        kind = torch.float16 if self._half else torch.float32
+        leading = torch.zeros((self._k_padded, width), dtype=kind, device=self.device)
+        trailing = torch.zeros_like(leading) if self._half else leading
+        leading[:k, :dim] = shifted.to(kind)
+        represented = leading[:k, :dim].double()
+        if self._half:
+            trailing[:k, :dim] = (shifted - represented).to(kind)
+            represented += trailing[:k, :dim].double()
+        half_norms = 0.5 * represented.square().sum(dim=1)
+        self._shift = torch.zeros(width, dtype=kind, device=self.device)
+        self._shift[:dim] = torch.from_numpy(shift).to(self.device, kind)
+        if self._half:
+            self._shift += ONE_MORE + self._bias
+        self._centroids = torch.full(
+            (self._k_padded, width), math.inf, dtype=torch.float32, device=self.device
+        )
+        self._centroids[:k] = 0
+        self._centroids[:k, :dim] = shifted.float()
+        unit = fold_unit(dim, largest)
+        self._folded = self._short and self._half and width - dim >= FOLDS and unit <= LARGEST_UNIT
+        if self._folded:
+            self._fold(half_norms, leading, trailing, unit)
+        norms = torch.full((self._k_padded,), math.inf, dtype=torch.float32, device=self.device)
+        norms[:k] = half_norms.float()
+        self._leading, self._half_norms = self._arranged(leading), self._arranged(norms)
+        self._trailing = self._arranged(trailing) if self._half else self._leading
+
+    def label(self, rows: torch.Tensor, labels: torch.Tensor) -> None:
+        """Nearest centroid of each row, ties to the lowest index, into `labels`.
+
+        rows: (n, d) as stored, contiguous. labels: (n,) int32, contiguous; both on the device.
+        """
+        n, launch = len(rows), self._launch
+        if n == 0:
+            return
+        common = {
+            "DIM": self._dim,
+            "BLOCK_ROWS": launch.rows,
+            "BLOCK_CENTROIDS": launch.centroids,
+            "HALF": self._half,
+            "BIAS": self._bias,
+            "PRECISION": "tf32x3" if self._capability >= 8 else "ieee",
+            "num_warps": launch.warps,
+            "num_stages": launch.stages,
+        }
+        grid = (triton.cdiv(n, launch.rows),)
+        pair = (rows, self._leading, self._trailing)
+        with launching_on(self.device):
+            if self._short:
+                nearest_short[grid](
+                    *(*pair, self._centroids, self._half_norms, self._shift, labels, n),
+                    self._k_padded,
+                    FIRST=self._first,
+                    SECOND=self._second,
+                    GROUP=self._group,
+                    FOLDED=self._folded,
+                    **common,
+                )
+            else:
+                nearest_long[grid](
+                    *(*pair, self._half_norms, self._shift, labels, n, self._k_padded),
+                    WIDTH=self._width,
+                    STEP=STEP if self._half else STEP_FLOATS,
+                    **common,
+                )
+
+    def totals(self, k: int) -> "FusedTotals":
+        """Sums of no rows yet, for rows of one byte."""
+        return FusedTotals(self.device, k, self._dim)
+
+    def device_bytes(self, k: int) -> int:
+        """Device memory that they take beside rows and labels, at most, for k centroids.
+
+        Centroids in three forms, float64 copies on the way there, and two sets of sums.
+        """
+        padded = k + 2 * LONG.centroids
+        return padded * (
+            sum(widths(self._dim, self._bytes)) * (12 + 3 * 8) + 2 * 8 * self._dim + 64
+        )
+
+    def host_bytes(self, k: int) -> int:
+        """Host memory that they take, at most, for k centroids."""
+        return COMPILER_BYTES + 4 * 8 * k * (self._dim + 2)
+
+    @property
+    def _bias(self) -> int:
+        return 128 if self._dtype.kind == "i" else 0
+
+    def _configuration(self, k: int) -> tuple[Configuration, int]:
+        """How to launch, and how many columns compete as one."""
+        width = self._width
+        if not self._short:
+            floats = next(one for least, one in LONG_FLOATS.items() if self._capability >= least)
+            return self._asked or (LONG if self._half else floats), 1
+        # Settling which of a group it was costs as much as some columns for each member.
+        group = self._asked_group or (8 if k >= 16 * width else 4 if k >= 4 * width else 1)
+        if self._asked is not None:
+            launch = self._asked
+        elif not self._half:
+            launch = FLOATS
+        else:
+            columns = min(limit for limit in CONFIGURATIONS if width <= limit)
+            fitting = (c for c in CONFIGURATIONS[columns] if shared_bytes(c, width) <= self._shared)
+            launch = next(fitting, CONFIGURATIONS[columns][-1])
+            if group == 1:
+                launch = launch._replace(centroids=UNGROUPED_CENTROIDS)
+        return launch, min(group, launch.centroids // SIDE)
+
+    def _fold(
+        self, half_norms: torch.Tensor, leading: torch.Tensor, trailing: torch.Tensor, unit: float
+    ) -> None:
+        """Write half squared lengths into free columns, where all rows have the unit.
+
+        In three parts of 11 bits; those that fill up the last tile are infinitely far away.
+        """
+        k, dim = len(half_norms), self._dim
+        rest = half_norms / unit
+        for place, part in ((dim, leading), (dim + 1, leading), (dim, trailing)):
+            part[:k, place] = -rest.half()
+            rest = rest + part[:k, place].double()
+        leading[k:, dim] = -math.inf
+        self._shift[dim : dim + FOLDS] -= unit
+        self._centroids[:k, dim : dim + FOLDS] = unit
+
+    def _arranged(self, values: torch.Tensor) -> torch.Tensor:
+        """In the order of the tiles' columns, in which members of a group are not side by side."""
+        return arranged(values, self._launch.centroids, self._group)
+
+
+@cache
+def fault(device: torch.device) -> str:
+    """Why kernels cannot be built or do not work on a device, in words; empty where they do.
+
+    Triton needs a C compiler and Python's headers, and a driver that takes what it compiles.
+    """
+    rows = torch.full((1, 1), 7, dtype=torch.uint8, device=device)
+    labels = torch.zeros(1, dtype=torch.int32, device=device)
+    totals = FusedTotals(device, 1, 1)
+    try:
+        totals.move(rows, labels - 1, labels)
+        found = [part.item() for part in totals.fetch()]
+    except (torch.OutOfMemoryError, ACCELERATOR_ERROR):
+        raise  # of the device, whatever computes
+    except (TritonError, RuntimeError, OSError, ImportError, SubprocessError) as error:
+        return f"Triton cannot build or run kernels ({first_line(str(error))})"
+    return "" if found == [7, 1, 49] else f"Triton's kernels give {found} for 7, 1 and 49"
+
+
+def widths(dim: int, half: bool) -> tuple[int, int]:
+    """Columns of a tile, in one or two parts that are powers of two; the least that hold dim.
+
+    half: for float16, whose half squared lengths take two more where that is no more columns.
+    Longer rows: multiples of STEP, in one.
+    """
+    most = SHORT if half else SHORT_FLOATS
+    sizes = [16, 32, 64, 128]
+    pairs = [(one, two) for one in sizes for two in [0, *sizes] if two < one and one + two <= most]
+    fitting = [pair for pair in pairs if sum(pair) >= dim]
+    if not fitting:
+        return -(-dim // STEP) * STEP, 0
+    return min(fitting, key=sum)
+
+
+def fold_unit(dim: int, largest: float) -> float:
+    """A power of two of which float16 can count half squared lengths.
+
+    largest: coordinate. Not the largest length itself, which the device would have to be asked for.
+    """
+    most = max(0.5 * dim * largest**2, 1.0)
+    return 2.0 ** max(0, math.ceil(math.log2(most)) - 15)
+
+
+def shared_bytes(configuration: Configuration, width: int) -> int:
+    """Shared memory of a program for bytes: its rows, and centroids of a few tiles."""
+    rows, centroids, _, stages = configuration
+    return 2 * width * (rows + 2 * stages * centroids)
+
+
+def arranged(values: torch.Tensor, tile: int, group: int) -> torch.Tensor:
+    """Rows of `values` in the order in which tiles of so many have them; (k, …) -> (k, …).
+
+    Columns of a tile that lie SIDE apart are of one group; `group` rows in a row are its members.
+    """
+    if group == 1:
+        return values
+    grouped = values.reshape(-1, tile // group // SIDE, SIDE, group, *values.shape[1:])
+    return grouped.transpose(2, 3).reshape(values.shape).contiguous()

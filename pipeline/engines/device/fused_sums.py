@@ -1,0 +1,62 @@
+"""Exact sums of byte rows on a CUDA GPU, by Triton: see `fused_kernels`."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import triton
+
+from pipeline.engines.device.device_totals import TotalsTable
+from pipeline.engines.device.fused_programs import add_few, move_rows
+
+FEW = 256  # up to so many clusters, rows are added up by products
+NARROWEST = 16  # that a product takes
+ROWS_ADDED, BLOCK_ADDED, BLOCK_MOVED = 8192, 128, 64  # rows of a program, of its products, moved
+
+
+class FusedTotals(TotalsTable):
+    """`ByteTotals` by Triton, on the device."""
+
+    def add(self, rows: torch.Tensor, labels: torch.Tensor) -> None:
+        """Add all rows. rows: (n, d) of one byte each. labels: (n,) int32."""
+        n, k = len(rows), len(self._table)
+        if k > FEW:
+            self._move(rows, labels, labels, anew=True)
+        elif n > 0:
+            width = min(max(NARROWEST, triton.next_power_of_2(self._dim + 4)), 64)
+            clusters = 64 if k <= 64 else 128
+            columns = width - 4
+            grid = (triton.cdiv(n, ROWS_ADDED), triton.cdiv(k, clusters), -(-self._dim // columns))
+            with launching_on(rows.device):
+                add_few[grid](
+                    *(rows, labels, self._table, n, k),
+                    ROWS=ROWS_ADDED,
+                    DIM=self._dim,
+                    WIDTH=width,
+                    BLOCK_ROWS=BLOCK_ADDED,
+                    BLOCK_CLUSTERS=clusters,
+                    num_warps=8,
+                )
+
+    def move(self, rows: torch.Tensor, before: torch.Tensor, labels: torch.Tensor) -> None:
+        """Take rows whose label changed from one sum and add them to another; see `ByteTotals`."""
+        self._move(rows, before, labels, anew=False)
+
+    def _move(
+        self, rows: torch.Tensor, before: torch.Tensor, labels: torch.Tensor, *, anew: bool
+    ) -> None:
+        if len(rows) == 0:
+            return
+        with launching_on(rows.device):
+            move_rows[(triton.cdiv(len(rows), BLOCK_MOVED),)](
+                *(rows, before, labels, self._table, len(rows)),
+                DIM=self._dim,
+                WIDTH=min(triton.next_power_of_2(self._dim), 32),
+                BLOCK_ROWS=BLOCK_MOVED,
+                ANEW=anew,
+                num_warps=8,
+            )
+
+
+def launching_on(device: torch.device) -> AbstractContextManager[object]:
+    """Kernels are launched on the current GPU."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

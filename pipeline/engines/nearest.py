@@ -1,0 +1,120 @@
+"""Nearest centroids for rows at hand: what prediction and reconstruction need."""
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+
+from pipeline.engines import engine_name, make_engine, projected_engine_bytes
+from pipeline.engines.cpu.engine import PRUNED_KERNELS
+from pipeline.rows.source import ArraySource, Prefix, as_source, read_ahead, row_dtype
+from pipeline.runtime.devices import resolve_device
+from pipeline.runtime.kernel_cache import code_bytes
+from storage.errors import InputError
+
+
+class NearestCentroids:
+    """A dictionary that is loaded once, to label block after block of rows.
+
+    centroids: (k, d) float32 or float64. dtype: of the rows; integers of more than 16 bits are
+    taken as float64. engine, device, device_memory: as for a fit; bytes.
+    Memory: `projected_bytes`.
+    Raises: InputError for a device that is not there, an unknown engine, and centroids that are
+        not (k, d).
+    """
+
+    def __init__(
+        self,
+        centroids: np.ndarray,
+        dtype: np.dtype,
+        *,
+        engine: str = "auto",
+        device: str = "auto",
+        device_memory: int | None = None,
+    ) -> None:
+        if centroids.ndim != 2 or centroids.size == 0:
+            raise InputError(f"centroids have the shape {centroids.shape}: give (k, d)")
+        self._dtype, self._dim = row_dtype(np.dtype(dtype)), centroids.shape[1]
+        self._engine = make_engine(
+            engine,
+            resolve_device(device, self._dtype),
+            self._dim,
+            self._dtype,
+            device_memory=device_memory,
+            largest=len(centroids),
+        )
+        self._engine.load(centroids)
+
+    def label(self, rows: np.ndarray) -> np.ndarray:
+        """Index of the nearest centroid of each row, ties to the lowest.
+
+        rows: (n, d), also none. Returns: (n,) int64.
+        Raises: InputError for another number of columns.
+        """
+        if rows.ndim != 2 or rows.shape[1] != self._dim:
+            raise InputError(
+                f"rows {rows.shape} and centroids of {self._dim} values do not match: give (n, d)"
+            )
+        if len(rows) == 0:
+            return np.empty(0, np.int64)
+        # torch takes contiguous, writable arrays in native byte order
+        return self._engine.assign(np.require(rows, self._dtype, ["C", "W"]))
+
+    @staticmethod
+    def projected_bytes(
+        k: int,
+        dim: int,
+        rows: int,
+        *,
+        dtype: np.dtype = np.dtype(np.uint8),  # noqa: B008  # a constant
+        engine: str = "auto",
+        device: str = "auto",
+    ) -> int:
+        """What k centroids and labelling so many rows at once take beside the rows, at most."""
+        dtype = row_dtype(np.dtype(dtype))
+        chosen = resolve_device(device, dtype)
+        code = code_bytes(PRUNED_KERNELS) if engine_name(engine, chosen, dtype) == "pruned" else 0
+        return projected_engine_bytes(engine, chosen, k, dim, dtype, rows) + code
+
+
+def assign(
+    rows: np.ndarray, centroids: np.ndarray, *, engine: str = "auto", device: str = "auto"
+) -> np.ndarray:
+    """Index of the nearest centroid of each row, ties to the lowest.
+
+    rows: (n, d) integers or floats. centroids: (k, d) float32 or float64.
+    Returns: (n,) int64. Memory: one tile of distances, not n · k.
+    Raises: InputError for a device that is not there, or shapes that do not match.
+    """
+    if rows.ndim != 2 or centroids.ndim != 2 or rows.shape[1] != centroids.shape[1]:
+        raise InputError(
+            f"rows {rows.shape} and centroids {centroids.shape} do not match:"
+            " give (n, d) and (k, d)"
+        )
+    source = ArraySource(rows)
+    nearest = NearestCentroids(centroids, source.dtype, engine=engine, device=device)
+    return np.concatenate([nearest.label(block) for block in read_ahead(source)])
+
+
+class RowBlocks:
+    """Rows of a patch store or anything array-like in order, block by block, read ahead.
+
+    n_rows: the first so many alone; None: all. Blocks are chunks of a store, else of some MB; each
+    is (m, dim) of `dtype`, in which integers of more than 16 bits come as float64.
+
+    Attributes: n_rows, dim, dtype, block_rows (rows of every block but the last).
+    Raises: InputError for other types and no rows; while they are read for floats that are
+        infinite or NaN, and IntegrityError for damaged chunks.
+    """
+
+    def __init__(self, rows: Any, n_rows: int | None = None) -> None:
+        whole = as_source(rows)
+        if n_rows is not None and n_rows < 1:
+            raise InputError(f"the first {n_rows} rows are none: ask for at least one")
+        self._source = whole if n_rows is None else Prefix(whole, n_rows)
+        self.n_rows, self.dim = self._source.n_rows, self._source.dim
+        self.dtype = self._source.dtype
+        self.block_rows = min(self._source.block_rows, self.n_rows)
+
+    def __iter__(self) -> Generator[np.ndarray]:
+        return read_ahead(self._source)

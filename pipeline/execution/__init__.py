@@ -1,0 +1,1 @@
+"""Where passes run: this process, or the workers of a cluster."""

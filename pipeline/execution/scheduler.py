@@ -1,0 +1,191 @@
+"""Where work runs: threads of this process, a local cluster, or a running Dask cluster."""
+
+import gc
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import dask
+from dask.base import compute as dask_compute
+from dask.callbacks import Callback
+from dask.system import CPU_COUNT
+
+import pipeline.runtime.memory
+from pipeline.runtime.memory import SLACK_BYTES
+from storage.errors import InputError, WorkerError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+CONNECT_SECONDS = 10
+CUTTER_BYTES = 160 << 20  # of a worker with the imports of an extraction
+WORKER_BYTES = 340 << 20  # of one with those of a fit, torch and numba included
+# The nanny's defaults unmap every chunk buffer after use, which halves the reading speed
+# (distributed issue 3898).
+_WORKER_ENVIRONMENT = {
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 28),
+    "MALLOC_ARENA_MAX": "1",  # or each thread keeps blocks of its own
+    # What dask sets by itself is lost with its other defaults: one thread for each worker.
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+class Scheduler(AbstractContextManager["Scheduler"]):
+    """Runs tasks where it was told to; a cluster is started when it is first needed.
+
+    address: "" (threads of this process), "processes:N" (a local cluster of N single-threaded
+        workers), or the address of a running Dask cluster.
+    memory: cap in bytes on the resident memory of this machine's processes together.
+    """
+
+    def __init__(self, address: str = "", memory: int = 1 << 30) -> None:
+        self.address = address
+        self._memory = memory
+        self._threads = CPU_COUNT
+        self._task_bytes = self._worker_bytes = 0
+        self._stack = ExitStack()
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def remote(self) -> bool:
+        """Whether tasks run in other processes."""
+        return bool(self.address)
+
+    @property
+    def local_workers(self) -> int:
+        """Worker processes that this scheduler starts on this machine."""
+        kind, _, number = self.address.partition(":")
+        return int(number) if kind == "processes" else 0
+
+    def plan(self, task_bytes: int, shared_bytes: int = 0) -> None:
+        """Take note of what one task allocates, and use as many threads as the cap has room for.
+
+        shared_bytes: what each process allocates beside its tasks, this one already.
+        """
+        room = self._memory - pipeline.runtime.memory.resident() - SLACK_BYTES
+        self._threads = min(max(1, room // max(1, task_bytes)), CPU_COUNT)
+        self._task_bytes = task_bytes
+        self._worker_bytes = CUTTER_BYTES + shared_bytes + task_bytes
+
+    @property
+    def needed(self) -> int:
+        """Bytes that the planned tasks allocate on this machine beyond what is resident now."""
+        if self.remote:
+            return self.local_workers * self._worker_bytes
+        return self._threads * self._task_bytes
+
+    @cached_property
+    def client(self) -> "Client":
+        """Connection to the cluster.
+
+        Raises: InputError for an address that does not answer.
+        """
+        return self._stack.enter_context(_connect(self.address, self.local_workers))
+
+    def compute(self, tasks: Sequence[Any], done: Callable[[], None]) -> list[Any]:
+        """Results of delayed tasks, in order; `done` is called after each of them.
+
+        Raises: WorkerError when workers die under their tasks.
+        """
+        if not self.remote:
+            return _compute_in_threads(tasks, done, self._threads)
+        futures = self.client.compute(list(tasks))
+        for _ in self.completed(futures):
+            done()
+        return list(self.client.gather(futures))
+
+    def completed(self, futures: Any) -> "Iterator[tuple[Future, Any]]":
+        """Futures with their results, as they come; raises what a task raised, or WorkerError."""
+        from distributed import KilledWorker, as_completed  # only where a cluster is asked for
+        from distributed.comm.core import CommClosedError
+
+        try:
+            for future in as_completed(futures, loop=self.client.loop):
+                yield future, future.result()
+        except (CancelledError, CommClosedError) as error:
+            raise WorkerError(
+                f"the scheduler of {self.address} no longer answers: start it, and run the same"
+                " command again, it goes on"
+            ) from error
+        except KilledWorker as error:
+            raise WorkerError(
+                f"workers of {self.address} died under their tasks: give them more memory, and run"
+                " the same command again"
+            ) from error
+
+
+@contextmanager
+def _collected_before() -> Iterator[None]:
+    """No garbage is collected in here: a client that failed to start would then take a lock that
+    the one that starts holds.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@contextmanager
+def _connect(address: str, workers: int) -> "Iterator[Client]":
+    from distributed import Client, LocalCluster  # only where a cluster is asked for
+
+    if not address.startswith("processes:"):
+        try:
+            with _collected_before():
+                # Not as Dask's default, which it would stay if it did not start.
+                client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError, TypeError) as error:
+            # TimeoutError is an OSError; TypeError: a kind of address that is not set up here
+            raise InputError(
+                f"no Dask scheduler answers at {address}: start it, or leave SCHEDULER empty"
+            ) from error
+        with client:
+            yield client
+        return
+    with (
+        dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT}),
+        _environment_kept(),
+    ):
+        with _environment_kept():
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=0,  # the projection holds the cap; paused workers would hang for ever
+                # Any port: two clusters on one machine are no mistake.
+                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            )
+        with cluster, Client(cluster) as client:
+            yield client
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """What distributed sets for its workers it sets here, where it would stay."""
+    before = os.environ.copy()
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _compute_in_threads(tasks: Sequence[Any], done: Callable[[], None], threads: int) -> list[Any]:
+    # Aggregation nodes of dask.compute report here as well; tasks are told by their name.
+    def after(key: Any, *_: Any) -> None:
+        if key in keys:
+            done()
+
+    keys = {task.key for task in tasks}
+    with Callback(posttask=after):
+        return list(dask_compute(*tasks, scheduler="threads", num_workers=threads))

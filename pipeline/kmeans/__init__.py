@@ -1,0 +1,1 @@
+"""K-means: seeding, the loops, and the state that they keep."""

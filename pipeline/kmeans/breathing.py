@@ -1,0 +1,64 @@
+"""Breathing K-means: put centroids where error is large, take away those that are least missed.
+
+Lloyd's algorithm keeps the number of centroids of each region for ever. Adding some, letting them
+settle, and removing as many moves them to where they are of more use (Fritzke 2020, arXiv
+2006.15666). Both choices are made on a sample of the rows.
+"""
+
+import numpy as np
+
+from pipeline.engines.cpu.centroid_table import make_table
+from pipeline.engines.cpu.engine import PrunedEngine
+from pipeline.engines.cpu.neighbour_lists import nearest_lists
+from pipeline.kmeans.rivals import removal_costs
+from pipeline.kmeans.seeding import add_by_distance
+
+
+class Breathing:
+    """Adds and removes centroids by what a sample says.
+
+    sample: (m, d), of the rows' own dtype. engine: labels the sample; None: one of its own.
+    """
+
+    def __init__(self, sample: np.ndarray, engine: PrunedEngine | None = None) -> None:
+        self._sample = sample
+        self._engine = engine or PrunedEngine(sample.shape[1], sample.dtype)
+
+    def inhale(self, centroids: np.ndarray, many: int, rng: np.random.Generator) -> np.ndarray:
+        """The centroids and up to `many` more behind them, each a row by greedy D² sampling.
+
+        Fewer where every row of the sample is a centroid.
+        """
+        self._engine.load(centroids)
+        labels = self._engine.assign(self._sample)
+        added = add_by_distance(self._sample, centroids, labels, many, rng)
+        return np.concatenate([centroids, self._sample[added].astype(centroids.dtype)])
+
+    def exhale(self, centroids: np.ndarray, many: int) -> tuple[np.ndarray, np.ndarray]:
+        """The centroids, at least two, without up to `many` that are least missed.
+
+        Fewer go where that would take the nearest from one that goes too: then call again.
+        Returns: those that stay, and for each of `centroids` which of them takes its rows, (k,).
+        """
+        k = len(centroids)
+        self._engine.load(centroids)
+        labels = self._engine.assign(self._sample)
+        # A table of its own, so that costs do not depend on what the engine met before.
+        table = make_table(centroids, integers=self._sample.dtype.kind in "ui")
+        costs, nearest = removal_costs(self._sample, labels, table, self._engine.crew)
+        stays, needed, heirs = np.ones(k, bool), np.zeros(k, bool), np.arange(k)
+        for j in np.argsort(costs, kind="stable"):
+            if many == 0:
+                break
+            if not needed[j] and stays[nearest[j]]:
+                stays[j], many = False, many - 1
+                needed[nearest[j]] = True
+                heirs[j] = nearest[j]
+        return centroids[stays], (np.cumsum(stays) - 1)[heirs]
+
+    def nearest_among(self, centroids: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """For each centroid, (k, d), the nearest of others, (m, d), or nearly: (k,) int64."""
+        table = make_table(others, integers=False)
+        anchors = ((centroids - table.shift) * table.scale).astype(np.float32)
+        near = nearest_lists(anchors, table, 1, self._engine.crew)
+        return near.member.reshape(len(centroids), -1)[:, 0].astype(np.int64)

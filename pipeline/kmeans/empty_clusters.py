@@ -1,0 +1,55 @@
+"""What becomes of a centroid that no row is nearest to."""
+
+import numpy as np
+
+from pipeline.rows.cluster_sums import ClusterSums
+from pipeline.rows.source import Source, take_rows
+
+POLICIES = ("random", "split")
+_DRAWS = 8  # rows drawn for each that is needed: one that is a centroid already would stay empty
+_PUSH = 2.0**-10  # relative step between the two halves of a split cluster, as in faiss
+
+
+def fill_empty(
+    centroids: np.ndarray,
+    old: np.ndarray,
+    sums: ClusterSums,
+    policy: str,
+    source: Source,
+    rng: np.random.Generator,
+) -> int:
+    """Give each empty cluster a new centroid, in place.
+
+    centroids: (k, d), the new ones. old: (k, d), those that `sums` was gathered with.
+    policy: "random" takes a row drawn at random (the study's); "split" takes half of the cluster
+        with the largest SSE: the two centroids stand a small step apart on either side of its mean.
+    Returns: how many were empty.
+    """
+    empty = np.flatnonzero(sums.counts == 0)
+    if len(empty) == 0:
+        return 0
+    if policy == "random":
+        drawn = take_rows(source, rng.integers(source.n_rows, size=_DRAWS * len(empty)))
+        centroids[empty] = new_rows(drawn.astype(centroids.dtype), centroids, len(empty))
+        return len(empty)
+    sse, counts = sums.sse(old), sums.counts.astype(np.float64)
+    signs = np.where(np.arange(centroids.shape[1]) % 2, -1.0, 1.0)
+    for index in empty:
+        # a cluster of one row, or of equal rows, has nothing to give
+        largest = int(np.argmax(np.where(counts > 1, sse, -1.0)))
+        step = signs * np.maximum(np.abs(centroids[largest]), 1.0) * _PUSH
+        centroids[index] = centroids[largest] + step
+        centroids[largest] = centroids[largest] - step
+        sse[largest] = sse[index] = sse[largest] / 4
+        counts[largest] = counts[index] = counts[largest] / 2
+    return len(empty)
+
+
+def new_rows(drawn: np.ndarray, centroids: np.ndarray, count: int) -> np.ndarray:
+    """The first `count` drawn rows that no centroid stands on, then any; (count, d)."""
+    _, first, inverse = np.unique(
+        np.concatenate([centroids, drawn]), axis=0, return_index=True, return_inverse=True
+    )
+    places = np.arange(len(centroids), len(centroids) + len(drawn))
+    new = first[inverse.reshape(-1)[places]] == places
+    return np.concatenate([drawn[new], drawn[~new]])[:count]

@@ -1,0 +1,41 @@
+"""Full-batch K-means: Lloyd's algorithm, each step over all rows (Lloyd 1982)."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pipeline.kmeans.empty_clusters import fill_empty
+from pipeline.kmeans.history import mean_squared_error
+from pipeline.kmeans.loop import END, Run, State
+
+
+class Lloyd(Run[State]):
+    """Lloyd steps until the centroids stand still; assumes prepared input.
+
+    `max_iter` is the most steps. A last pass scores the centroids it ends with.
+    """
+
+    name, kind = "full", State
+
+    def begin(self, centroids: np.ndarray) -> State:
+        return State("step", centroids)
+
+    def stages(self) -> dict[str, Callable[[], None]]:
+        return {"step": self._step}
+
+    def _step(self) -> None:
+        state = self.state
+        centroids, source = state.centroids, self.executor.source
+        sums, seconds = self.executor.run_pass(centroids, self.progress)
+        mse = mean_squared_error(sums.sse(centroids), sums)
+        moved = sums.means(centroids).astype(centroids.dtype)
+        redrawn = fill_empty(moved, centroids, sums, self.rules.empty, source, self.rng)
+        shift = float(np.square(moved.astype(np.float64) - centroids).sum())
+        state.history.add(sums, mse, shift=shift, redrawn=redrawn, seconds=seconds)
+        state.updates += 1
+        self.progress.advance(0, **{"pass": state.updates, "MSE": mse})
+        if shift == 0 and redrawn == 0:  # these sums are those of the final centroids
+            state.stopped, state.sums, state.stage = "tol", sums, END
+            return
+        state.centroids = moved
+        self._go_on(mse, sums.mean_variance())

@@ -1,0 +1,105 @@
+"""Mini-batch K-means with per-centre learning rates (Sculley 2010, Web-scale k-means clustering).
+
+Sculley's rate 1/v, v being the rows a centre has taken so far, makes each centre the mean of all
+rows ever assigned to it. So the state is kept as exact sums, and a batch only adds to them.
+"""
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.engines import AssignmentEngine
+from pipeline.execution.executor import LocalExecutor
+from pipeline.kmeans.empty_clusters import fill_empty
+from pipeline.kmeans.history import mean_squared_error
+from pipeline.kmeans.loop import Run, State
+from pipeline.rows.cluster_sums import ClusterSums, empty_sums
+from pipeline.rows.source import Source, read_ahead
+
+
+@dataclass
+class MiniBatchState(State):
+    """taken: sums of all rows that each centroid took so far."""
+
+    taken: ClusterSums | None = None
+
+
+class MiniBatch(Run[MiniBatchState]):
+    """Passes in batches, in the order of the source (a store's is random).
+
+    Assumes prepared input. `max_iter` is the most passes; `tol` and `target` look at a whole pass,
+    at its MSE as met on the way. batch_size: rows; a batch ends with its block. A last pass scores
+    the final centroids.
+    """
+
+    name, kind = "minibatch", MiniBatchState
+    executor: LocalExecutor
+
+    def __init__(self, executor: LocalExecutor, *rest: Any, batch_size: int, **named: Any) -> None:
+        super().__init__(executor, *rest, **named)
+        self.batch_size = batch_size
+
+    def begin(self, centroids: np.ndarray) -> MiniBatchState:
+        taken = empty_sums(self.executor.source, len(centroids))
+        return MiniBatchState("learn", centroids, taken=taken)
+
+    def stages(self) -> dict[str, Callable[[], None]]:
+        return {"learn": self._learn}
+
+    def _learn(self) -> None:
+        state = self.state
+        source, engine, taken = self.executor.source, self.executor.engine, state.taken
+        assert taken is not None
+        centroids, started = state.centroids, time.perf_counter()
+        seen, sse = empty_sums(source, len(centroids)), np.zeros(len(centroids))
+        with closing(learn_batches(source, engine, centroids, taken, self.batch_size)) as steps:
+            for batch, batch_sse, after in steps:
+                seen += batch
+                sse += batch_sse
+                centroids = after
+                self.progress.advance(batch.n_rows)
+        # Batches were scored before they moved their centroids: an estimate, from above.
+        mse = mean_squared_error(sse, seen)
+        moved = centroids.copy()
+        redrawn = fill_empty(moved, centroids, seen, self.rules.empty, source, self.rng)
+        _forget(taken, np.any(moved != centroids, axis=1))
+        shift = float(np.square(moved.astype(np.float64) - state.centroids).sum())
+        seconds = time.perf_counter() - started
+        state.history.add(seen, mse, shift=shift, redrawn=redrawn, seconds=seconds)
+        state.centroids, state.updates = moved, state.updates + 1
+        self.progress.advance(0, **{"pass": state.updates, "MSE": mse})
+        self._go_on(mse, seen.mean_variance())
+
+
+def learn_batches(
+    source: Source,
+    engine: AssignmentEngine,
+    centroids: np.ndarray,
+    taken: ClusterSums,
+    batch_size: int,
+) -> Generator[tuple[ClusterSums, np.ndarray, np.ndarray]]:
+    """Sculley's steps over all rows of the source, each adding its batch to `taken`, in place.
+
+    Yields: for each batch its own sums, its SSE (k,) before the step, the centroids after it.
+    """
+    with closing(read_ahead(source)) as blocks:
+        for block in blocks:
+            for start in range(0, len(block), batch_size):
+                engine.load(centroids)
+                batch = ClusterSums.zeros(len(centroids), source.dim, source.dtype, taken.origin)
+                engine.step(block[start : start + batch_size], batch)
+                taken += batch
+                sse = batch.sse(centroids)
+                centroids = taken.means(centroids).astype(centroids.dtype)
+                yield batch, sse, centroids
+
+
+def _forget(taken: ClusterSums, replaced: np.ndarray) -> None:
+    """A centroid that was put elsewhere starts anew."""
+    taken.sums[replaced] = 0
+    taken.counts[replaced] = 0
+    taken.squares[replaced] = 0

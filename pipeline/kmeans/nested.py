@@ -1,0 +1,272 @@
+"""Nested batches: Lloyd on a prefix of the rows that grows when more passes over it gain nothing.
+
+Any prefix of a patch store is a sample of the whole. As long as a step gains more than sampling
+errors cost, more rows would only make it slower; then the prefix is doubled (Newling & Fleuret
+2016, arXiv 1602.02934, who compare the noise of each centroid with its move). The last steps run on
+all rows. On the way, centroids are added and removed where that helps (see `breathing`).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.kmeans.breathing import Breathing
+from pipeline.kmeans.empty_clusters import fill_empty
+from pipeline.kmeans.history import Stopped, mean_squared_error, stopped_by
+from pipeline.kmeans.loop import Run, State
+
+FIRST_ROWS, FIRST_PER_CENTROID = 1 << 17, 100  # of the shortest prefix
+MOVE_ROWS, MOVE_PER_CENTROID = 1 << 21, 300  # of that on which centroids are added, removed
+ADDED = 2.0  # centroids for each √K, in the first round
+PART = 0.07  # of the centroids that are removed at once; utilities hold for few at a time
+INHALE_STEPS, PART_STEPS, LAST_STEPS = 2, 1, 3  # of Lloyd with those added, and after a removal
+# Steps go farther than to the means, which takes six for ten (Lee, Baek & Sung 1997, Modified
+# K-means algorithm for vector quantizer design, IEEE Signal Processing Letters 4; 1.8 there).
+FARTHER = 1.7
+USUAL_STEPS = 4  # on a prefix
+ENOUGH = 4e-4  # gain of a pass below which rounds begin
+
+
+def prefixes(n: int, k: int, *, settled: bool) -> tuple[list[int], int]:
+    """Row counts of the growing prefix, each about twice the one before; the last is n.
+
+    settled: the centroids come from a fit on all rows, so that small samples say nothing new.
+    Returns: them, and the place of the one on which centroids are moved.
+    """
+    sizes = [n]
+    while sizes[0] >= 2 * max(FIRST_ROWS, FIRST_PER_CENTROID * k):
+        sizes.insert(0, -(-sizes[0] // 2))
+    enough = [size >= max(MOVE_ROWS, MOVE_PER_CENTROID * k) for size in sizes]
+    moving = enough.index(True) if any(enough) else len(sizes) - 1
+    return (sizes[moving:], 0) if settled else (sizes, moving)
+
+
+def noise(k: int, rows: int) -> float:
+    """What the sampling of so many rows adds to the MSE on all rows, relative to it.
+
+    A mean of m rows is off by the variance of its cluster over m; summed over clusters, weighted
+    by their rows, that is k / rows of the MSE.
+    """
+    return k / rows
+
+
+def planned_rows(n: int, k: int, rounds: int, *, settled: bool) -> int:
+    """Rows that the passes of a fit will see, about; for progress alone."""
+    sizes, moving = prefixes(n, k, settled=settled)
+    steps = sum(round_steps(k, many_of(k, place, rounds)) for place in range(rounds))
+    return USUAL_STEPS * sum(sizes) + steps * sizes[moving] + n
+
+
+def added(k: int) -> int:
+    """How many centroids are added and removed in the first round."""
+    return max(1, min(k // 2, round(ADDED * k**0.5)))
+
+
+def rounds_of(k: int, wanted: int | None) -> int:
+    """How many rounds of moves: as many as wanted, or as are worth their time; none for K = 1."""
+    if k == 1:
+        return 0
+    return min(max(round(700 / k**0.5), 6), 30) if wanted is None else wanted
+
+
+def many_of(k: int, place: int, rounds: int) -> int:
+    """How many centroids a round moves: fewer and fewer, as ever less is out of place."""
+    return math.ceil(added(k) * (1 - place / rounds))
+
+
+def parts_of(k: int, surplus: int) -> int:
+    """In how many parts a surplus is removed."""
+    return min(surplus, math.ceil(surplus / (PART * k)))
+
+
+def round_steps(k: int, many: int) -> int:
+    """Steps of a round."""
+    return INHALE_STEPS + PART_STEPS * (parts_of(k, many) - 1) + LAST_STEPS
+
+
+@dataclass
+class NestedState(State):
+    """place: of the prefix, see `prefixes`. last: number of updates at which it is left. length:
+    of a step, in steps to the means. heirs: see `Executor`, for the next pass. moved: whether the
+    rounds of moves are over on this prefix, or not its business.
+    Of a round: round: its number. best, lowest: centroids before it, and their MSE. surplus: of
+    centroids on trial. part: how many removals follow the next one. step: since the last change.
+    """
+
+    place: int = -1
+    last: int = 0
+    length: float = FARTHER
+    heirs: np.ndarray | None = None
+    moved: bool = False
+    round: int = 0
+    best: np.ndarray | None = None
+    lowest: float = np.inf
+    surplus: int = 0
+    part: int = 0
+    step: int = 0
+
+
+class Nested(Run[NestedState]):
+    """Steps on growing prefixes, then on all rows; assumes prepared input.
+
+    `max_iter` is the most steps on each prefix, those of moves included; `tol` and `target` end
+    the run on all rows. breathing: adds and removes centroids, None: there are no moves. rounds:
+    how often at most. settled: see `prefixes`. A last pass scores the centroids it ends with.
+    """
+
+    name, kind = "nested", NestedState
+
+    def __init__(
+        self,
+        *common: Any,
+        k: int,
+        breathing: Breathing | None,
+        rounds: int,
+        settled: bool,
+        **named: Any,
+    ) -> None:
+        super().__init__(*common, **named)
+        self._k, self._breathing, self._rounds = k, breathing, rounds
+        self._sizes, self._moving = prefixes(self.executor.source.n_rows, k, settled=settled)
+
+    def begin(self, centroids: np.ndarray) -> NestedState:
+        return NestedState("grow", centroids)
+
+    def stages(self) -> dict[str, Callable[[], None]]:
+        return {
+            "grow": self._grow,
+            "settle": self._settle,
+            "inhale": self._inhale,
+            "exhale": self._exhale,
+        }
+
+    @property
+    def _rows(self) -> int:
+        return self._sizes[self.state.place]
+
+    def _grow(self) -> None:
+        """Go to the next prefix."""
+        state = self.state
+        state.place += 1
+        state.last = state.updates + self.rules.max_iter
+        state.moved = state.place != self._moving or self._breathing is None
+        self._come_to_rest()
+
+    def _come_to_rest(self) -> None:
+        state = self.state
+        state.before, state.length, state.stage = np.inf, FARTHER, "settle"
+
+    def _settle(self) -> None:
+        """Until a step gains less than the target, relative to the MSE; the last to the means."""
+        state, rules, rows = self.state, self.rules, self._rows
+        if state.updates == state.last:  # moves took all steps
+            self._leave("max_iter")
+            return
+        target = rules.target if state.moved else ENOUGH
+        if not (state.moved and rows == self._sizes[-1]):
+            target = max(noise(self._k, rows), target)
+        moved, means, variance = self._step(state.length)
+        mse, before, state.before = state.history.mse[-1], state.before, state.history.mse[-1]
+        state.centroids, reason = moved, None
+        if mse > before and state.length > 1:
+            state.length = 1.0  # too far
+        else:
+            reason = stopped_by(state.history, before, variance, rules.tol, target)
+        if reason or state.updates == state.last:
+            state.centroids = means
+            self._leave(reason or "max_iter")
+
+    def _leave(self, stopped: Stopped) -> None:
+        """The steps on a prefix are over, or those before the moves."""
+        state = self.state
+        if not state.moved:
+            state.round, state.step, state.stage = 0, 0, "inhale"
+            state.best, state.lowest = state.centroids, state.history.mse[-1]
+        elif self._rows == self._sizes[-1]:
+            state.stopped, state.stage = stopped, "score"
+        else:
+            state.stage = "grow"
+
+    def _inhale(self) -> None:
+        """A round begins: more centroids, and steps with them."""
+        state = self.state
+        assert self._breathing is not None
+        assert state.best is not None
+        if state.step == 0:
+            many = many_of(self._k, state.round, self._rounds) if state.round < self._rounds else 0
+            if many and state.updates + round_steps(self._k, many) <= state.last:
+                state.centroids = self._breathing.inhale(state.best, many, self.rng)
+            else:
+                state.centroids = state.best
+            state.surplus = len(state.centroids) - self._k
+            if state.surplus == 0:
+                state.best, state.moved = None, True
+                self._come_to_rest()
+                return
+        state.centroids, *_ = self._step(FARTHER)
+        state.step += 1
+        if state.step == INHALE_STEPS:
+            state.part, state.step = parts_of(self._k, state.surplus) - 1, 0
+            state.stage = "exhale"
+
+    def _exhale(self) -> None:
+        """Remove centroids down to k, a part at a time, with steps in between."""
+        state = self.state
+        assert self._breathing is not None
+        if state.step == 0:
+            parts = parts_of(self._k, state.surplus)
+            goal = self._k + state.surplus * state.part // parts
+            heirs = np.arange(len(state.centroids))
+            while len(state.centroids) > goal:
+                surplus = len(state.centroids) - goal
+                state.centroids, passed_on = self._breathing.exhale(state.centroids, surplus)
+                heirs = passed_on[heirs]
+            state.heirs = heirs
+        state.centroids, *_ = self._step(FARTHER)
+        state.step += 1
+        if state.step < (PART_STEPS if state.part else LAST_STEPS):
+            return
+        state.step = 0
+        if state.part:
+            state.part -= 1
+        else:
+            self._judge()
+
+    def _judge(self) -> None:
+        """A round that did not help is taken back."""
+        state = self.state
+        assert self._breathing is not None
+        assert state.best is not None
+        mse = state.history.mse[-1]
+        if mse < state.lowest:
+            state.best, state.lowest = state.centroids, mse
+        else:
+            state.heirs = self._breathing.nearest_among(state.centroids, state.best)
+        state.round, state.stage = state.round + 1, "inhale"
+
+    def _step(self, length: float) -> tuple[np.ndarray, np.ndarray, float]:
+        """One pass over the prefix, recorded.
+
+        Returns: the centroids `length` times as far as to their means, the means, (k, d), and the
+        mean variance of the columns.
+        """
+        state, centroids = self.state, self.state.centroids
+        sums, seconds = self.executor.run_pass(centroids, self.progress, self._rows, state.heirs)
+        state.heirs = None
+        mse = mean_squared_error(sums.sse(centroids), sums)
+        exact = sums.means(centroids)
+        means = exact.astype(centroids.dtype)
+        moved = (centroids + length * (exact - centroids)).astype(centroids.dtype)
+        before = means.copy()
+        source = self.executor.source
+        redrawn = fill_empty(means, centroids, sums, self.rules.empty, source, self.rng)
+        elsewhere = np.any(before != means, axis=1)
+        moved[elsewhere] = means[elsewhere]
+        shift = float(np.square(means.astype(np.float64) - centroids).sum())
+        state.history.add(sums, mse, shift=shift, redrawn=redrawn, seconds=seconds)
+        state.updates += 1
+        self.progress.advance(0, **{"pass": state.updates, "K": len(centroids), "MSE": mse})
+        return moved, means, sums.mean_variance()

@@ -1,0 +1,260 @@
+"""Initial centroids: K distinct rows, drawn at random, by k-means++ or k-means|| on a sample."""
+
+from contextlib import closing
+
+import numpy as np
+
+from pipeline.engines import AssignmentEngine, make_engine
+from pipeline.engines.cpu.centroid_table import scale_of
+from pipeline.kmeans.d2_sampling import enter, field_bytes, make_field, place, spread_out
+from pipeline.kmeans.empty_clusters import new_rows
+from pipeline.rows.source import Source, centroid_type, read_ahead, take_rows
+from pipeline.runtime.devices import CPU
+from pipeline.runtime.progress import Progress, SilentProgress
+from storage.errors import InputError
+
+INITS = ("k-means++", "k-means||", "random")
+MIN_SAMPLE_ROWS, SAMPLE_ROWS_PER_CENTROID = 1 << 16, 16
+ROUNDS, DRAWS = 5, 0.5  # of k-means||, each drawing about K / 2 rows
+TRIALS = 4
+DRAWN_FROM = 50  # times as many numbers or fewer, and numpy's choice lists them all
+_DISTINCT_STEP = 1 << 14  # rows compared at once
+_REPORT = 256  # centroids between reports of progress
+
+
+def seed_centroids(
+    source: Source,
+    k: int,
+    init: str,
+    rng: np.random.Generator,
+    given: np.ndarray | None = None,
+    progress: Progress | None = None,
+    engine: AssignmentEngine | None = None,
+) -> np.ndarray:
+    """K initial centroids: distinct rows of the source, after those that are `given`.
+
+    init: "random" (the study's) draws them uniformly; "k-means++" draws them from a uniform
+        sample by greedy D² sampling, "k-means||" in a few rounds, for large K.
+    given: (m, d) centroids to start from, m <= k; the others are drawn by k-means++.
+    engine: labels the sample; None: one of its own.
+    Returns: (k, d), of the rows' dtype if nothing is given.
+    Raises: InputError when the source has fewer than k distinct rows.
+    """
+    if k < 1:
+        raise InputError(f"K = {k} is too small: use at least 1")
+    if given is not None and len(given) == k:
+        return given
+    if init == "random" and given is None:
+        return distinct_rows(source, k, draw_sample(source, 2 * k, rng))[:k]
+    sample = draw_sample(source, sample_rows(k), rng)
+    if len(np.unique(sample, axis=0)) < k:
+        # Too few distinct rows by chance: all of them are candidates then.
+        sample = distinct_rows(source, k, sample)
+    if init == "k-means||" and given is None:
+        return kmeans_parallel(sample, k, rng, progress, engine)
+    return kmeans_plus_plus(sample, k, rng, given, progress, engine=engine)
+
+
+def sample_rows(k: int) -> int:
+    """Rows in the sample from which k centroids are drawn."""
+    return max(MIN_SAMPLE_ROWS, SAMPLE_ROWS_PER_CENTROID * k)
+
+
+def projected_bytes(k: int, dim: int, itemsize: int, rows: int, init: str) -> int:
+    """Memory in bytes, at most, of drawing k centroids from a sample of so many rows.
+
+    The sample as read; then their numbers as they are drawn, or the sample as it is sorted, or its
+    field and labels.
+    """
+    if init == "random":
+        rows = 2 * k
+    sample, numbers = rows * dim * itemsize, 8 * DRAWN_FROM * rows
+    if init == "random":
+        return sample + max(numbers, 2 * sample)
+    field = field_bytes(rows, dim, k) + 64 * rows
+    return sample + max(numbers, 2 * sample, field)
+
+
+def trials(k: int) -> int:
+    """Candidates of which k-means++ keeps the best at each step.
+
+    scikit-learn's 2 + ln K, but no more than four: on patches of MNIST the advantage of more is
+    gone after a few Lloyd steps.
+    """
+    return min(2 + int(np.log(k)), TRIALS)
+
+
+def kmeans_plus_plus(
+    sample: np.ndarray,
+    k: int,
+    rng: np.random.Generator,
+    given: np.ndarray | None = None,
+    progress: Progress | None = None,
+    weights: np.ndarray | None = None,
+    engine: AssignmentEngine | None = None,
+) -> np.ndarray:
+    """Greedy k-means++ (Arthur & Vassilvitskii 2007, section 6: the best of a few candidates).
+
+    sample: (m, d) with at least k distinct rows. given: centroids that stand already, fewer than
+    k. weights: (m,) of the rows of the sample; None: all the same. engine: see `seed_centroids`.
+    Returns: (k, d), the given ones, then rows of the sample; of its dtype if nothing is given.
+    """
+    progress = progress or SilentProgress()
+    progress.start(f"K={k} seeding", k, "centroids")
+    if given is None:
+        first = _draw_weighted(weights, len(sample), rng)
+        standing, labels = sample[first : first + 1], np.zeros(len(sample), np.int64)
+    else:
+        standing = given
+        engine = engine or _engine_of(sample)
+        engine.load(given.astype(centroid_type(sample.dtype)))
+        labels = engine.assign(sample)
+    progress.advance(len(standing))
+    chosen = add_by_distance(sample, standing, labels, k - len(standing), rng, weights, progress)
+    progress.finish()
+    seeds = np.concatenate([standing, sample[chosen].astype(standing.dtype)])
+    if len(seeds) < k:  # rows that differ by less than float32 tells
+        seeds = np.concatenate([seeds, new_rows(sample.astype(seeds.dtype), seeds, k - len(seeds))])
+    return seeds
+
+
+def add_by_distance(
+    sample: np.ndarray,
+    centroids: np.ndarray,
+    labels: np.ndarray,
+    many: int,
+    rng: np.random.Generator,
+    weights: np.ndarray | None = None,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Rows to add to given centroids, one after the other, by greedy D² sampling.
+
+    sample: (m, d). centroids: (k, d). labels: (m,), the nearest of them. weights: (m,), or None.
+    Distances are float32 about the mean of the sample: exact for bytes up to d = 258.
+    Returns: numbers of rows of the sample, (many,) int64, or fewer where all others are centroids.
+    """
+    m, dim = sample.shape
+    k, total = len(centroids), len(centroids) + many
+    shift = sample.mean(axis=0, dtype=np.float64)
+    shift = np.rint(shift) if sample.dtype.kind in "ui" else shift
+    spread = max(float(np.abs(part - shift).max()) for part in (sample.max(0), sample.min(0)))
+    scale = scale_of(spread, sample.dtype)
+    if weights is None:
+        weights = np.ones(m)
+    field = make_field(sample, weights, total, shift, scale)
+    for j, centroid in enumerate(((centroids - shift) * scale).astype(np.float32)):
+        place(field, j, centroid)
+    enter(field, labels)
+    chosen, gains = np.empty(many, np.int64), np.empty(many)
+    for start in range(0, many, _REPORT):
+        stop = min(start + _REPORT, many)
+        draws = rng.random((stop - start, trials(total)))
+        drawn = spread_out(field, k + start, dim, draws, chosen[start:stop], gains[start:stop])
+        if drawn < stop - start:
+            return chosen[: start + drawn]
+        if progress is not None:
+            progress.advance(drawn)
+    return chosen
+
+
+def kmeans_parallel(
+    sample: np.ndarray,
+    k: int,
+    rng: np.random.Generator,
+    progress: Progress | None = None,
+    engine: AssignmentEngine | None = None,
+) -> np.ndarray:
+    """k-means|| (Bahmani et al. 2012, Scalable K-Means++): rounds of many independent draws.
+
+    Each round draws about K / 2 rows with probabilities in proportion to their squared distances;
+    k-means++ then chooses among the drawn ones, weighted by the rows that are nearest to each.
+    sample: (m, d) with at least k distinct rows. engine: see `seed_centroids`.
+    Returns: (k, d) rows of the sample.
+    """
+    engine = engine or _engine_of(sample)
+    m = len(sample)
+    nearest, label = np.full(m, np.inf), np.zeros(m, np.int64)
+    fresh, drawn = sample[rng.integers(m, size=1)], np.empty((0, sample.shape[1]), sample.dtype)
+    for _ in range(ROUNDS + 1):
+        _improve(engine, sample, fresh, len(drawn), nearest, label)
+        drawn = np.concatenate([drawn, fresh])
+        potential = nearest.sum()
+        if potential == 0:
+            break
+        wanted = rng.random(m) < DRAWS * k * nearest / potential
+        fresh = np.unique(sample[wanted], axis=0)
+        if len(fresh) == 0:
+            break
+    if len(drawn) <= k:  # few rows are far from the others
+        return kmeans_plus_plus(sample, k, rng, drawn, progress, engine=engine)
+    weights = np.bincount(label, minlength=len(drawn))
+    return kmeans_plus_plus(drawn, k, rng, None, progress, weights)
+
+
+def _engine_of(sample: np.ndarray) -> AssignmentEngine:
+    return make_engine("auto", CPU, sample.shape[1], sample.dtype)
+
+
+def _improve(
+    engine: AssignmentEngine,
+    sample: np.ndarray,
+    fresh: np.ndarray,
+    first: int,
+    nearest: np.ndarray,
+    label: np.ndarray,
+) -> None:
+    """Take rows over, in place, that are nearer to one of `fresh`, candidates from `first` on.
+
+    nearest: (m,) float64, squared distance of each row to its candidate. label: (m,) which that is.
+    """
+    centroids = fresh.astype(centroid_type(sample.dtype))
+    engine.load(centroids)
+    found = engine.assign(sample)
+    for start in range(0, len(sample), _DISTINCT_STEP):
+        part = slice(start, start + _DISTINCT_STEP)
+        away = sample[part] - centroids[found[part]]
+        square = np.einsum("nd,nd->n", away, away, dtype=np.float64)
+        closer = square < nearest[part]
+        nearest[part] = np.where(closer, square, nearest[part])
+        label[part] = np.where(closer, first + found[part], label[part])
+
+
+def draw_sample(source: Source, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows drawn uniformly without replacement, in the order drawn; all of them if few."""
+    numbers = rng.choice(source.n_rows, min(count, source.n_rows), replace=False)
+    return take_rows(source, numbers)
+
+
+def _draw_weighted(weights: np.ndarray | None, m: int, rng: np.random.Generator) -> int:
+    if weights is None:
+        return int(rng.integers(m))
+    cumulative = np.cumsum(weights)
+    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+
+
+def require_distinct(source: Source, k: int) -> None:
+    """Raises InputError when the source has fewer than k distinct rows; reads until it knows."""
+    distinct_rows(source, k, np.empty((0, source.dim), source.dtype))
+
+
+def distinct_rows(source: Source, k: int, rows: np.ndarray) -> np.ndarray:
+    """K distinct rows or more: those of `rows` in order, then others as the source gives them.
+
+    Raises: InputError when there are fewer.
+    """
+    found = _drop_repeats(rows)
+    step = max(_DISTINCT_STEP, k)
+    with closing(read_ahead(source)) as blocks:
+        for block in blocks:
+            for start in range(0, len(block), step):
+                if len(found) >= k:
+                    return found
+                found = _drop_repeats(np.concatenate([found, block[start : start + step]]))
+    if len(found) >= k:
+        return found
+    raise InputError(f"K = {k} is more than the {len(found)} distinct rows there are: use fewer")
+
+
+def _drop_repeats(rows: np.ndarray) -> np.ndarray:
+    _, first = np.unique(rows, axis=0, return_index=True)
+    return rows[np.sort(first)]

@@ -1,0 +1,1 @@
+"""Rows as the loops see them, and their sums."""

@@ -1,0 +1,214 @@
+"""Sources of rows, and reading ahead: the loops see blocks of rows in order, whatever lies behind.
+
+Blocks do not depend on memory, device or threads, so that neither does any float result.
+"""
+
+import math
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from storage.errors import InputError
+from storage.patch_spec import chunk_rows
+from storage.patch_store import PatchStore
+
+READ_AHEAD = 1  # blocks decoded ahead; more gains nothing on local disks
+
+
+class Source(Protocol):
+    """Rows, in blocks that are read whole.
+
+    n_rows, dim: shape. dtype: of the rows as read. block_rows: rows of every block but the last.
+    """
+
+    n_rows: int
+    dim: int
+    dtype: np.dtype
+    block_rows: int
+
+    @property
+    def origin(self) -> np.ndarray | None:
+        """Point near the rows about which float ones are summed, (d,): the first block's mean."""
+
+    def read_block(self, index: int) -> np.ndarray:
+        """Rows [index · block_rows, …), (m, dim), m = block_rows or fewer for the last."""
+
+
+def centroid_type(rows: np.dtype) -> np.dtype:
+    """Type of the centroids of such rows: float64 for float64 rows, else float32."""
+    return np.dtype(np.float64 if rows == np.float64 else np.float32)
+
+
+def centroid_dtype(source: Source) -> np.dtype:
+    """Type of the centroids of these rows, see `centroid_type`."""
+    return centroid_type(source.dtype)
+
+
+class _WithOrigin:
+    """What the kinds of sources have in common."""
+
+    dtype: np.dtype
+
+    def read_block(self, index: int) -> np.ndarray:
+        raise NotImplementedError
+
+    @cached_property
+    def origin(self) -> np.ndarray | None:
+        """See `Source`; read once."""
+        if self.dtype.kind != "f":
+            return None
+        return np.asarray(self.read_block(0).mean(axis=0, dtype=np.float64))
+
+
+class StoreSource(_WithOrigin):
+    """A patch store; its chunks are the blocks."""
+
+    def __init__(self, store: PatchStore) -> None:
+        self.n_rows, self.dim = store.shape
+        self.dtype = store.dtype
+        self.block_rows = store.chunk_rows
+        self.path, self.seal = store.path, store.seal
+        self._store = store
+
+    def read_block(self, index: int) -> np.ndarray:
+        return self._store.read_chunk(index)
+
+
+class ArraySource(_WithOrigin):
+    """Anything with a shape and row slices: numpy, dask, zarr, xarray.
+
+    Axes after the first are flattened to one. Integers of more than 16 bits are taken as float64,
+    as their sums and squares would not fit. Larger chunks than usual blocks are read whole, lest
+    they be computed several times.
+    Raises: InputError for other types, no rows, no columns, an unknown number of rows, and for
+        floats that are infinite or NaN when they are read.
+    """
+
+    def __init__(self, array: Any) -> None:
+        dtype = np.dtype(array.dtype)
+        if dtype.kind not in "uif":
+            raise InputError(f"rows of type {dtype} cannot be clustered: give integers or floats")
+        self.dtype = row_dtype(dtype)
+        if math.isnan(array.shape[0]):
+            raise InputError("the number of rows is unknown: call compute_chunk_sizes() first")
+        self.n_rows = int(array.shape[0])
+        self.dim = math.prod(array.shape[1:])
+        if self.n_rows == 0 or self.dim == 0:
+            raise InputError(f"the rows have the shape {array.shape}, which holds nothing")
+        chunks = getattr(array, "chunks", None)  # zarr: (n, d); dask, xarray: ((n, n, …), (d,))
+        native = (chunks[0] if isinstance(chunks[0], int) else chunks[0][0]) if chunks else 0
+        self.block_rows = max(chunk_rows(self.dim, self.dtype.itemsize), native)
+        self._array = array
+
+    def read_block(self, index: int) -> np.ndarray:
+        start = index * self.block_rows
+        block = np.asarray(self._array[start : start + self.block_rows])
+        if block.dtype.kind == "f" and not np.isfinite(block).all():
+            raise InputError(
+                f"rows {start} to {start + len(block)} hold infinite values or NaN: remove them"
+            )
+        # torch takes contiguous, writable arrays in native byte order
+        return np.require(block.reshape(len(block), self.dim), self.dtype, ["C", "W"])
+
+
+class GatheredSource:
+    """Another source in larger blocks: so many of its own at a time."""
+
+    def __init__(self, source: Source, blocks: int) -> None:
+        self.n_rows, self.dim, self.dtype = source.n_rows, source.dim, source.dtype
+        self.block_rows = source.block_rows * blocks
+        self.inner, self.blocks = source, blocks
+
+    @property
+    def origin(self) -> np.ndarray | None:
+        """See `Source`."""
+        return self.inner.origin
+
+    def read_block(self, index: int) -> np.ndarray:
+        start = index * self.block_rows
+        rows = np.empty((min(self.block_rows, self.n_rows - start), self.dim), self.dtype)
+        size = self.inner.block_rows
+        for part, at in enumerate(range(0, len(rows), size)):
+            rows[at : at + size] = self.inner.read_block(index * self.blocks + part)
+        return rows
+
+
+class Prefix:
+    """The first rows of another source, in its blocks; the last may be cut."""
+
+    def __init__(self, source: Source, n_rows: int) -> None:
+        self.n_rows, self.dim, self.dtype = min(n_rows, source.n_rows), source.dim, source.dtype
+        self.block_rows = source.block_rows
+        self._source = source
+
+    @property
+    def origin(self) -> np.ndarray | None:
+        """See `Source`; that of all rows."""
+        return self._source.origin
+
+    def read_block(self, index: int) -> np.ndarray:
+        return self._source.read_block(index)[: self.n_rows - index * self.block_rows]
+
+
+def prefix(source: Source, n_rows: int) -> Source:
+    """The first rows of a source; reads no more of a gathered one than they need."""
+    if isinstance(source, GatheredSource):
+        return GatheredSource(Prefix(source.inner, n_rows), source.blocks)
+    return Prefix(source, n_rows)
+
+
+def row_dtype(dtype: np.dtype) -> np.dtype:
+    """Type in which rows of a type are read."""
+    if dtype.kind in "ui" and dtype.itemsize <= 2:
+        return dtype.newbyteorder("=")
+    # Half precision has no kernels of its own; widening it loses nothing.
+    return np.dtype(np.float32 if dtype in (np.float16, np.float32) else np.float64)
+
+
+def as_source(rows: Any) -> Source:
+    """A source for a patch store or anything array-like."""
+    if isinstance(rows, PatchStore):
+        return StoreSource(rows)
+    return ArraySource(rows)
+
+
+def block_count(source: Source) -> int:
+    """Number of blocks of a source."""
+    return -(-source.n_rows // source.block_rows)
+
+
+def read_ahead(source: Source, indices: Iterable[int] | None = None) -> Generator[np.ndarray]:
+    """Blocks in order (all, or those of `indices`), decoded on a thread while the caller works."""
+    waiting: deque[Future[np.ndarray]] = deque()
+    order = iter(range(block_count(source)) if indices is None else indices)
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
+        try:
+            for index in order:
+                waiting.append(reader.submit(source.read_block, index))
+                if len(waiting) > READ_AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def take_rows(source: Source, rows: np.ndarray) -> np.ndarray:
+    """The rows with these numbers, in the order asked for; reads only the blocks they are in.
+
+    rows: (m,) int64. Returns: (m, dim).
+    """
+    taken = np.empty((len(rows), source.dim), source.dtype)
+    order = np.argsort(rows, kind="stable")
+    blocks, starts = np.unique(rows[order] // source.block_rows, return_index=True)
+    groups = np.split(order, starts[1:])
+    with closing(read_ahead(source, blocks.tolist())) as stream:
+        for block, places, rows_of_block in zip(blocks, groups, stream, strict=True):
+            taken[places] = rows_of_block[rows[places] - block * source.block_rows]
+    return taken

@@ -1,0 +1,1 @@
+"""Image sources: named sets, files, and arrays."""

@@ -1,0 +1,138 @@
+"""Many images written one block after another, whole or not at all: as a zarr or a .npy file."""
+
+import os
+import shutil
+import time
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+import zarr
+
+from storage.atomic import replace_durably
+from storage.errors import InputError
+from storage.integrity import checked_compressors
+
+FORMATS = (".zarr", ".npy")
+CHUNK_BYTES = 8 << 20  # of a zarr chunk, decoded
+ORPHANED = 3600  # seconds without a change, after which a half-written file is nobody's
+_AXES = ("image", "row", "col", "channel")
+
+
+class ImageWriter(Protocol):
+    """Takes images in order."""
+
+    def write(self, images: np.ndarray) -> None:
+        """The next images, (m, height, width[, channels])."""
+
+
+@contextmanager
+def write_images(
+    path: Path, shape: tuple[int, ...], name: str, attributes: dict[str, Any]
+) -> Iterator[ImageWriter]:
+    """A writer of float32 images, which appear under `path` when the context ends well.
+
+    path: ends in .zarr: a zarr v3 group that xarray opens, with the array `name` over (image, row,
+        col[, channel]) and the attributes; or in .npy: the array alone.
+    shape: (n, height, width[, channels]).
+    Memory: a chunk of images, beside those that are written.
+    Raises: InputError for another ending, something of that name that is there already, and a
+        folder that is not.
+    """
+    check_target(path)
+    for orphan in path.parent.glob(f".{path.name}.*.unfinished"):
+        if time.time() - _changed(orphan) > ORPHANED:  # of a killed run
+            _remove(orphan)
+    staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.unfinished")
+    try:
+        if path.suffix == ".npy":
+            with staging.open("xb") as file:
+                yield _NpyWriter(file, shape)
+        else:
+            writer = _ZarrWriter(staging, shape, name, attributes)
+            yield writer
+            writer.finish()
+            with warnings.catch_warnings():
+                # zarr's, that this is no part of its format yet; xarray warns where it is missing
+                warnings.simplefilter("ignore")
+                zarr.consolidate_metadata(staging)
+        check_target(path)  # once more, it took a while
+        replace_durably(staging, path)
+    finally:
+        _remove(staging)
+
+
+def check_target(path: Path) -> None:
+    """Raise InputError where `write_images` would."""
+    if path.suffix not in FORMATS:
+        raise InputError(f"cannot write images to {path}: use a name that ends in .zarr or .npy")
+    if os.path.lexists(path):
+        raise InputError(f"{path} is there already: move it away, or choose another name")
+    if not path.parent.is_dir():
+        raise InputError(f"no folder {path.parent} to write {path.name} into: make it first")
+
+
+class _NpyWriter:
+    """Appends to a file: a mapped one would count as resident memory."""
+
+    def __init__(self, file: BinaryIO, shape: tuple[int, ...]) -> None:
+        self._file = file
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+
+    def write(self, images: np.ndarray) -> None:
+        self._file.write(np.ascontiguousarray(images, "<f4").data)
+
+
+class _ZarrWriter:
+    """Gathers images until they fill a chunk, for a chunk is written once."""
+
+    def __init__(
+        self, path: Path, shape: tuple[int, ...], name: str, attributes: dict[str, Any]
+    ) -> None:
+        image_bytes = 4 * int(np.prod(shape[1:]))
+        self._chunk = min(shape[0], max(1, CHUNK_BYTES // image_bytes))
+        group = zarr.open_group(path, mode="w", zarr_format=3, attributes=attributes)
+        self._array: zarr.Array = group.create_array(
+            name,
+            shape=shape,
+            dtype="float32",
+            chunks=(self._chunk, *shape[1:]),
+            compressors=checked_compressors(4),
+            dimension_names=_AXES[: len(shape)],
+            config={"write_empty_chunks": True},  # an absent chunk is damage
+        )
+        self._waiting = np.empty((self._chunk, *shape[1:]), np.float32)
+        self._filled = self._written = 0
+
+    def write(self, images: np.ndarray) -> None:
+        while len(images):
+            part = images[: self._chunk - self._filled]
+            self._waiting[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            images = images[len(part) :]
+            if self._filled == self._chunk:
+                self.finish()
+
+    def finish(self) -> None:
+        """Write what is gathered."""
+        stop = self._written + self._filled
+        self._array[self._written : stop] = self._waiting[: self._filled]
+        self._written, self._filled = stop, 0
+
+
+def _changed(path: Path) -> float:
+    """When a file, or anything in a folder, changed last."""
+    times = [inner.stat().st_mtime for inner in path.rglob("*")] if path.is_dir() else []
+    return max([path.stat().st_mtime, *times])
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

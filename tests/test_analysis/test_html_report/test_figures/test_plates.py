@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+
+from analysis.html_report.figures import style as drawing
+from analysis.html_report.figures.plates import (
+    RebuiltRow,
+    gallery_plate,
+    rebuilt_plate,
+    sample_plate,
+    worst_plate,
+)
+from analysis.html_report.samples import typical_image
+from analysis.measures.pixel_scale import PixelScale, reduced
+from pipeline.extraction.extract import Extraction, extract
+from storage import PatchSpec
+
+
+def test_reduced_images_are_block_means() -> None:
+    image = np.arange(5 * 4, dtype=np.uint8).reshape(5, 4)
+    assert reduced(image, 1) is image
+    assert reduced(image, 2).tolist() == [[2.5, 4.5], [10.5, 12.5]]
+    assert reduced(image[:1], 2).tolist() == [[0.5, 2.5]]  # a line of two blocks, one pixel high
+    colour = np.stack([image, image + 1], axis=2)
+    assert reduced(colour, 2)[..., 1].tolist() == [[3.5, 5.5], [11.5, 13.5]]
+
+
+Places = list[tuple[int, int, int, int]]  # left, top, right, bottom
+
+
+@pytest.fixture
+def placed(monkeypatch: pytest.MonkeyPatch) -> Places:
+    """Where the images of a board have been laid."""
+    found: Places = []
+    original = drawing.Board.image
+
+    def note(self: drawing.Board, pixels: np.ndarray, left: int, top: int, **rest: bool) -> None:
+        found.append((left, top, left + pixels.shape[1], top + pixels.shape[0]))
+        original(self, pixels, left, top, **rest)
+
+    monkeypatch.setattr(drawing.Board, "image", note)
+    return found
+
+
+PIXELS = PixelScale.of(np.dtype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    "shape", [(8, 8), (28, 28), (256, 256), (1000, 1000), (3000, 4), (4, 3000), (1, 1)]
+)
+def test_images_of_any_size_lie_side_by_side(shape: tuple[int, int], placed: Places) -> None:
+    image = np.zeros(shape, np.uint8)
+    sample_plate({"training": [image] * 10, "test": [image] * 10}, PIXELS)
+    assert len(placed) == 20
+    check(placed)
+    assert all(0 < bottom - top < 1000 for _, top, _, bottom in placed)
+    placed.clear()
+    rebuilt_plate([RebuiltRow("a", image, dict.fromkeys(range(1, 8), (image, 1.0)))] * 2, PIXELS)
+    assert len(placed) == 16
+    check(placed)
+    assert all(0 < bottom - top < 1000 for _, top, _, bottom in placed)
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (2, 9), (7, 3, 3), (40, 40), (3, 700)])
+@pytest.mark.parametrize("count", [1, 20])
+def test_the_worst_patches_stand_above_their_centroids_with_their_errors(
+    shape: tuple[int, ...], count: int, placed: Places
+) -> None:
+    axes = ("worst", "row", "col", "channel")[: 1 + len(shape)]
+    worst = xarray.Dataset(
+        {
+            "worst_patch": (axes, np.zeros((count, *shape), np.uint8)),
+            "worst_centroid": (axes, np.zeros((count, *shape))),
+            "worst_rmse": ("worst", np.linspace(90, 12.5, count)),
+            "worst_image": ("worst", np.arange(59000, 59000 + count)),
+        }
+    )
+    texts = [text.get_text() for text in worst_plate(worst, PIXELS).texts]
+    assert len(placed) == 2 * count
+    check(placed)
+    for patch, centroid in zip(placed[::2], placed[1::2], strict=True):
+        assert patch[0] == centroid[0]
+        assert patch[3] < centroid[1]
+    assert "90.0" in texts
+    assert str(59000 + count - 1) in texts
+    assert texts.count("RMSE") == len({top for _, top, _, _ in placed[::2]})
+
+
+def test_a_gallery_says_where_its_centroids_stand() -> None:
+    centroids = np.random.default_rng(0).uniform(0, 255, (7, 5, 5))
+    _, order = gallery_plate(centroids, PIXELS)
+    assert sorted(order[order >= 0].tolist()) == list(range(7))
+
+
+def check(placed: Places) -> None:
+    for index, (left, top, right, bottom) in enumerate(placed):
+        assert 0 <= left < right <= drawing.dots(drawing.WIDTH)
+        for other in placed[index + 1 :]:
+            apart = right < other[0] or other[2] < left or bottom < other[1] or other[3] < top
+            assert apart
+
+
+def test_the_typical_image_has_patches(tmp_path: Path) -> None:
+    images = np.zeros((9, 6, 6), np.uint8)
+    images[2, :, :3] = images[4] = images[7, 0, 0] = 200  # most keep nothing
+    np.save(tmp_path / "few.npy", images)
+    extraction = Extraction(str(tmp_path / "few.npy"), "train", tmp_path, PatchSpec(2, 2))
+    store, *_ = extract(extraction, tmp_path)
+    assert typical_image(store) == 2  # of 1, 20 and 25 patches the middle one

@@ -1,0 +1,87 @@
+"""A browser, and reports of small experiments that are as different as can be."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from analysis import report
+from analysis.experiment import Experiment, open_experiment
+from analysis.html_report.exploration import choose_images
+from pipeline import SweepOptions, sweep
+from tests.browser import started
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+KINDS = ("digits", "colour")
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A reported experiment, and what its page must show.
+
+    images: split -> the images that can be chosen, (m, *image_shape).
+    """
+
+    path: Path
+    experiment: Experiment
+    images: Mapping[str, np.ndarray]
+
+    @property
+    def sizes(self) -> list[int]:
+        return self.experiment.sizes
+
+    @property
+    def largest(self) -> float:
+        return self.experiment.pixels.largest
+
+
+@pytest.fixture(scope="package")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reported]:
+    """By KINDS: digits, held-out ones too; colour in float32, cut into rectangles, for one K."""
+    out = tmp_path_factory.mktemp("pages")
+    rng = np.random.default_rng(0)
+    colour = np.zeros((12, 9, 10, 3), np.float32)
+    colour[:, 2:7, 3:8] = rng.random((12, 5, 5, 3))
+    np.save(out / "colour.npy", colour)
+    options: dict[str, dict[str, Any]] = {
+        "digits": {"dataset": "digits", "k": (4, 12, 60)},
+        "colour": {
+            "dataset": str(out / "colour.npy"),
+            "k": (5,),
+            "patch": (2, 3),
+            "stride": 2,
+            "threshold": 0.05,
+        },
+    }
+    found = {}
+    for kind in KINDS:
+        made = sweep(SweepOptions(out=out, device="cpu", max_iter=2, moves=0, **options[kind]))
+        folder = Path(made["experiment"])
+        (result,) = report(folder)
+        experiment = open_experiment(folder)
+        chosen = choose_images(experiment)
+        found[kind] = Reported(Path(result["report"]), experiment, chosen.images)
+    return found
+
+
+# After the reports, so that they are made without playwright's loop.
+@pytest.fixture(scope="package")
+def browser(reports: dict[str, Reported]) -> "Iterator[Browser]":
+    with started() as one:
+        yield one
+
+
+@pytest.fixture(params=KINDS)
+def reported(request: pytest.FixtureRequest, reports: dict[str, Reported]) -> Reported:
+    """Each of the reports."""
+    return reports[request.param]
+
+
+@pytest.fixture
+def digits(reports: dict[str, Reported]) -> Reported:
+    return reports["digits"]

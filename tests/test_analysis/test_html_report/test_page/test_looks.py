@@ -1,0 +1,197 @@
+"""The look of the whole page: at any width, in any light, and on paper."""
+
+import re
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tests.browser import HEIGHT, Opened, opened, until
+from tests.test_analysis.test_html_report.test_page.conftest import Reported
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+READABLE = 4.5  # contrast that WCAG 2.1 asks for of text, level AA
+
+
+def test_no_text_is_cut_off_or_overlaps_at_any_width(
+    browser: "Browser", reported: Reported
+) -> None:
+    with opened(browser, reported.path, width=320) as page:
+        for width in (320, 390, 1280):
+            page.page.set_viewport_size({"width": width, "height": HEIGHT})
+            until(partial(assert_readable, page, width))
+
+
+def assert_readable(page: Opened, width: int) -> None:
+    assert page.run("return document.documentElement.scrollWidth") <= width
+    assert page.run(_CUT_OFF) == []
+    assert page.run(_OVERLAPPING) == []
+    assert page.run(_OUTSIDE, ["explorer", "atlas"]) == []
+    for figure in ("explorer-made-picture", "atlas-near-picture"):
+        assert page.run(_WIDER_THAN_THEIR_TILES, figure) == []
+
+
+def test_charts_follow_when_the_light_changes(browser: "Browser", digits: Reported) -> None:
+    with opened(browser, digits.path) as page:
+        ((left, top), (right, bottom)) = page.places("use-chart", [(4, 95), (60, 5)])
+        inside = (slice(int(top), int(bottom)), slice(int(left), int(right)))
+        page.page.emulate_media(color_scheme="dark")
+        # Lines of the grid would be light grey still; no curve is bright in all three colours.
+        until(lambda: _assert_dim(page.painted()[inside]))
+
+
+def _assert_dim(picture: np.ndarray) -> None:
+    assert picture.size > 0
+    assert picture.min(axis=2).max() < 160
+
+
+# Texts of which a part lies outside a box that hides what does not fit.
+_CUT_OFF = """
+const cut = []
+for (const node of texts(document.body)) for (const box of boxes(node)) {
+  for (let element = node.parentElement; element; element = above(element)) {
+    const {overflowX, position} = getComputedStyle(element)
+    if (overflowX == "auto" || overflowX == "scroll") break
+    const room = element.getBoundingClientRect()
+    if (overflowX != "visible" && element != document.body &&
+        (box.left < room.left - 1 || box.right > room.right + 1)) cut.push(node.textContent.trim())
+  }
+}
+return cut
+"""
+
+_OVERLAPPING = """
+const all = Array.from(texts(document.body)).flatMap((node) =>
+  boxes(node).map((box) => ({node, box})))
+const found = []
+for (const [i, one] of all.entries()) for (const two of all.slice(i + 1)) {
+  const across = Math.min(one.box.right, two.box.right) - Math.max(one.box.left, two.box.left)
+  // Boxes of lines are higher than their letters.
+  const down = Math.min(one.box.bottom, two.box.bottom) - Math.max(one.box.top, two.box.top)
+  const lowest = Math.min(one.box.height, two.box.height)
+  if (one.node != two.node && across > 1 && down > lowest / 3) {
+    found.push([one.node.textContent.trim(), two.node.textContent.trim()])
+  }
+}
+return found
+"""
+
+# What readers need of some sections, but that is not within the section, and the window.
+_OUTSIDE = """
+const found = []
+for (const id of argument) {
+  const section = document.getElementById(id)
+  const {left, right, top, bottom} = section.getBoundingClientRect()
+  if (left < 0 || right > innerWidth + 0.5) found.push(id)
+  for (const element of deep(section)) {
+    if (!element.matches("canvas, label, input, [role=slider], h2, h3, button")) continue
+    const box = element.getBoundingClientRect()
+    const there = element.matches("canvas") ? box.width > 20 && box.height > 10 : true
+    const inside = box.left >= left - 1 && box.right <= right + 1 &&
+      box.top >= top - 1 && box.bottom <= bottom + 1
+    if (!there || !inside) found.push([id, element.tagName, box.left, box.right])
+  }
+}
+return found
+"""
+
+_WIDER_THAN_THEIR_TILES = """
+const view = Bokeh.index.get(model(argument))
+const renderer = view.model.renderers.find((one) => one.glyph.type == "Text")
+const {x, words} = renderer.data_source.data
+const room = view.frame.x_scale.compute(1.1) - view.frame.x_scale.compute(0)
+const probe = document.body.appendChild(document.createElement("span"))
+probe.style.fontSize = renderer.glyph.text_font_size.value
+probe.style.fontFamily = renderer.glyph.text_font.value
+probe.style.position = "absolute"
+const wide = words.filter((text) => {
+  probe.textContent = text
+  return probe.getBoundingClientRect().width > room
+})
+probe.remove()
+return wide
+"""
+
+
+@pytest.mark.parametrize("dark", [True, False])
+def test_every_text_stands_out(browser: "Browser", digits: Reported, dark: bool) -> None:
+    with opened(browser, digits.path, dark=dark) as page:
+        assert (paper(page) < 60) == dark
+        on_canvas = page.run(_CONTRASTS_ON_CANVASES)
+        contrasts = page.run(_CONTRASTS)
+        assert len(on_canvas) > 10
+        assert len(contrasts) > 100
+        assert [entry for entry in on_canvas + contrasts if entry[0] < READABLE] == []
+        scheme = "dark" if dark else "light"
+        page.page.emulate_media(media="print", color_scheme=scheme)
+        assert paper(page) == 255
+        assert [entry for entry in page.run(_CONTRASTS) if entry[0] < READABLE] == []
+        assert page.page.pdf(format="A4").startswith(b"%PDF")
+        assert page.failures == page.complaints == []
+
+
+def paper(page: Opened) -> int:
+    """The brightest channel of the page's background."""
+    colour = page.run("return getComputedStyle(document.body).backgroundColor")
+    return max(map(int, re.findall(r"\d+", colour)[:3]))
+
+
+_CONTRAST = """
+const context = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true})
+function rgba(colour) {
+  context.clearRect(0, 0, 1, 1)
+  context.fillStyle = colour
+  context.fillRect(0, 0, 1, 1)
+  return Array.from(context.getImageData(0, 0, 1, 1).data, (byte) => byte / 255)
+}
+function over(front, back) {
+  return back.map((level, i) => i == 3 ? 1 : level + (front[i] - level) * front[3])
+}
+function ground(element) {
+  if (!element) return [1, 1, 1, 1]
+  const own = rgba(getComputedStyle(element).backgroundColor)
+  return own[3] == 1 ? own : over(own, ground(above(element)))
+}
+function luminance(colour) {
+  const linear = colour.slice(0, 3).map((level) =>
+    level <= 0.03928 ? level / 12.92 : ((level + 0.055) / 1.055) ** 2.4)
+  return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+}
+function contrast(colour, element) {
+  const back = ground(element)
+  const [light, dark] = [luminance(over(rgba(colour), back)), luminance(back)].sort((a, b) => b - a)
+  return (light + 0.05) / (dark + 0.05)
+}
+const found = []
+"""
+
+_CONTRASTS = f"""{_CONTRAST}
+for (const node of texts(document.body)) {{
+  const element = node.parentElement ?? node.getRootNode().host
+  found.push([contrast(getComputedStyle(element).color, element), node.textContent.trim()])
+}}
+return found
+"""
+
+# Labels of axes, and words below tiles.
+_CONTRASTS_ON_CANVASES = (
+    _CONTRAST
+    + """
+for (const root of Bokeh.index.roots) for (const view of root.children?.() ?? []) {
+  const {visuals, model} = view
+  for (const name of ["major_label_text", "axis_label_text"]) {
+    if (visuals?.[name] && model.visible) {
+      found.push([contrast(visuals[name].get_text_color(), root.el), `${model.type} ${name}`])
+    }
+  }
+  const glyph = view.glyph?.model
+  if (glyph?.type == "Text") {
+    found.push([contrast(glyph.text_color.value, root.el), root.model.name])
+  }
+}
+return found
+"""
+)

@@ -1,0 +1,62 @@
+"""The memory cap of a report: kept on data that would not fit, and refused with both numbers."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis import report
+from pipeline import SweepOptions, sweep
+from storage import InputError, MemoryBudgetError
+from tests.process_trees import run_measured
+
+MIB = 1 << 20
+CAP = 780 * MIB
+
+
+def large_images(path: Path, nbytes: int) -> str:
+    """A file of images of 256×256 pixels that are blank but for a corner each."""
+    shape = (nbytes // 256**2, 256, 256)
+    images = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    images[:, :32, :32] = np.random.default_rng(0).integers(0, 256, (shape[0], 32, 32), np.uint8)
+    images.flush()
+    return str(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the kernel's figures from /proc")
+def test_a_report_stays_below_its_cap_on_images_that_are_larger(tmp_path: Path) -> None:
+    dataset = large_images(tmp_path / "large.npy", CAP)
+    options = SweepOptions(
+        dataset=dataset, out=tmp_path, k=(4, 8), stride=8, max_iter=2, mode="full", init="random"
+    )
+    folder = Path(sweep(options)["experiment"])
+    ran = run_measured(["-m", "analysis", "report", str(folder), "--memory", str(CAP)])
+    assert ran.code == 0, ran.err
+    assert (folder / "report.html").is_file()
+    print(f"{ran.peak / MIB:.0f} of {CAP / MIB:.0f} MiB")
+    assert ran.peak <= CAP
+
+
+def test_a_cap_that_is_too_small_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    folder = Path(sweep(SweepOptions(out=tmp_path, k=(3,), max_iter=2, moves=0))["experiment"])
+    with pytest.raises(MemoryBudgetError, match=r"needs .* more than the cap of 100\.0 MiB"):
+        report(folder, memory="100MiB")
+    assert not (folder / "report.html").exists()
+    with pytest.raises(InputError, match="memory 'much' is not valid: use a size"):
+        report(folder, memory="much")
+
+
+def test_a_cap_below_what_figures_take_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "some.npy", np.random.default_rng(0).integers(0, 256, (9, 8, 8), np.uint8))
+    dataset = str(tmp_path / "some.npy")
+    sweep(SweepOptions(dataset=dataset, out=tmp_path, k=(3,), max_iter=2, moves=0))
+    worked: list[object] = []
+    monkeypatch.setattr(
+        "analysis.html_report.investigation.investigate", lambda *given: worked.append(given)
+    )
+    with pytest.raises(MemoryBudgetError, match="a report needs"):
+        report(tmp_path, memory=500 * MIB)
+    assert worked == []

@@ -1,0 +1,95 @@
+"""Samples of patch stores: whose rows they are, from where, and what is covered of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis import coverage
+from analysis.experiment import open_experiment
+from analysis.measures import measuring
+from analysis.measures import patch_sample as sampling
+from analysis.measures.patch_sample import evenly, sample_patches
+from pipeline import SweepOptions, sweep
+from pipeline.extraction.extract import Extraction, extract
+from storage import PatchSpec, PatchStore
+from tests.damage import flip_bit
+
+
+@pytest.fixture
+def store(strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PatchStore:
+    """A store of several chunks, the last of which is short."""
+    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 12 * 256)
+    found, *_ = extract(Extraction(str(strokes_file), "train", tmp_path, PatchSpec(3, 4)), tmp_path)
+    assert found.n_chunks > 6
+    assert found.n_rows % found.chunk_rows
+    return found
+
+
+def all_rows(store: PatchStore) -> np.ndarray:
+    return np.concatenate([store.read_chunk(index) for index in range(store.n_chunks)])
+
+
+@pytest.mark.parametrize(("most", "chunks"), [(1, 64), (400, 64), (400, 3), (10**6, 64)])
+def test_a_sample_is_of_the_rows_that_it_names(
+    store: PatchStore, most: int, chunks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "SAMPLED_CHUNKS", chunks)
+    sample = sample_patches(store, most)
+    assert len(sample.values) == min(most, store.n_rows)
+    assert (np.diff(sample.numbers) > 0).all()
+    np.testing.assert_array_equal(sample.values, all_rows(store)[sample.numbers])
+    for place in range(len(store.order)):
+        first, stop = store.offsets[place : place + 2]
+        mine = sample.numbers[sample.offsets[place] : sample.offsets[place + 1]]
+        assert mine.tolist() == [row for row in sample.numbers if first <= row < stop]
+    used = set((sample.numbers // store.chunk_rows).tolist())
+    assert len(used) <= min(chunks, len(sample.values))
+    if most == 400:  # from the first to the last chunk, not the first rows
+        assert {0, store.n_chunks - 1} <= used
+
+
+def test_only_the_chunks_of_the_sample_are_read(
+    store: PatchStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "SAMPLED_CHUNKS", 2)
+    flip_bit(store.path / "patches" / "c" / "1" / "0", 200)
+    assert len(sample_patches(store, 100).values) == 100
+
+
+def test_a_sample_of_all_rows_is_covered_like_the_store(store: PatchStore) -> None:
+    centroids = np.random.default_rng(2).uniform(0, 255, (7, 3, 4)).astype(np.float32)
+    found = coverage(centroids, sample_patches(store, store.n_rows))
+    assert found.equals(coverage(centroids, store))
+
+
+def test_the_worst_of_a_sample_are_told_by_their_rows_in_the_store(store: PatchStore) -> None:
+    centroids = np.random.default_rng(2).uniform(0, 255, (7, 3, 4)).astype(np.float32)
+    sample = sample_patches(store, 200)
+    found = coverage(centroids, sample, worst=9)
+    rows = all_rows(store)
+    patches = found["worst_patch"].values.reshape(9, -1)
+    np.testing.assert_array_equal(patches, rows[found["worst_row"].values])
+    places = np.searchsorted(store.offsets, found["worst_row"].values, side="right") - 1
+    np.testing.assert_array_equal(store.order[places], found["worst_image"].values)
+    assert len(set(places.tolist())) == 9
+
+
+def test_patches_of_several_large_images_are_covered(tmp_path: Path) -> None:
+    """The first rows of such a store are all of one image."""
+    images = np.random.default_rng(0).integers(1, 256, (4, 260, 260), np.uint8)
+    np.save(tmp_path / "large.npy", images)
+    options = SweepOptions(
+        dataset=str(tmp_path / "large.npy"), out=tmp_path, k=(2,), max_iter=1, moves=0
+    )
+    experiment = open_experiment(Path(sweep(options)["experiment"]))
+    assert experiment.store("train").offsets[1] >= measuring.COVERED_ROWS
+    found = measuring.measure_coverage(experiment, 1 << 30)[2]
+    assert int(found["rows"]) == measuring.COVERED_ROWS
+    assert sorted(found["worst_image"].values.tolist()) == [0, 1, 2, 3]
+
+
+def test_even_steps_hold_both_ends() -> None:
+    assert evenly(range(10), 4) == [0, 3, 6, 9]
+    assert evenly("ab", 5) == ["a", "b"]
+    assert evenly("abc", 1) == ["a"]

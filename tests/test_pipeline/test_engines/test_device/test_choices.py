@@ -1,0 +1,214 @@
+"""Which engine and device a run takes, what stays there, and what it says of them."""
+
+import importlib.util
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import StreamingKMeans, SweepOptions, sweep
+from pipeline.config import FitOptions
+from pipeline.engines import engine as choosing
+from pipeline.engines import engine_plan, make_engine
+from pipeline.engines.engine import choose
+from pipeline.execution.executor import ClusterExecutor, LocalExecutor
+from pipeline.execution.scheduler import Scheduler
+from pipeline.extraction.extract import Extraction, extract
+from pipeline.kmeans.fitter import Fitter, check_device
+from pipeline.rows.source import ArraySource, StoreSource
+from pipeline.runtime.progress import SilentProgress
+from storage import InputError, MemoryBudgetError, PatchSpec
+from tests.device_kernels import PlainKernels
+from tests.idx_files import write_idx
+from tests.notes import Notes
+
+CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda:0"), torch.device("mps")
+BYTES, WIDE = np.dtype(np.uint8), np.dtype(np.float64)
+
+
+def use_plain_kernels() -> None:
+    """The fused engine is one of plain kernels on the CPU; on a worker, too."""
+    choosing._kernels_of = lambda engine, *rest: PlainKernels(*rest)  # type: ignore[assignment]
+    choosing._lacking = lambda device, dtype: ""
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "_kernels_of", choosing._kernels_of)
+    monkeypatch.setattr(choosing, "_lacking", choosing._lacking)
+    use_plain_kernels()
+
+
+def with_triton(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
+    """A Triton of this version, or none, that compiles for GPUs alone."""
+    find, load = importlib.util.find_spec, importlib.import_module
+    runtime = SimpleNamespace(interpret=False)
+    triton = SimpleNamespace(__version__=version, knobs=SimpleNamespace(runtime=runtime))
+
+    def found(name: str, *rest: Any) -> Any:
+        return (version and triton) if name == "triton" else find(name, *rest)
+
+    fused = SimpleNamespace(fault=lambda device: "")
+    pretended = {"triton": triton, "pipeline.engines.device.fused_search": fused}
+
+    def loaded(name: str, *rest: Any) -> Any:
+        return pretended.get(name) or load(name, *rest)
+
+    monkeypatch.setattr(importlib.util, "find_spec", found)
+    monkeypatch.setattr(importlib, "import_module", loaded)
+
+
+def test_auto_is_the_best_that_runs_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_triton(monkeypatch, "3.7.1")
+    assert choose("auto", CPU, BYTES).engine == "pruned"
+    assert choose("auto", MPS, BYTES).engine == "torch"
+    assert choose("auto", CUDA, BYTES) == choosing.Choice("fused")
+    assert choose("auto", CUDA, WIDE).engine == "torch"
+    assert choose("auto", CUDA, WIDE).why.endswith("not float64")
+    with_triton(monkeypatch, None)
+    assert choose("auto", CUDA, BYTES) == choosing.Choice("torch", "as Triton is not installed")
+    with_triton(monkeypatch, "3.5.1")
+    assert choose("auto", CUDA, BYTES).why == "as Triton 3.5.1 is older than 3.6"
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "dtype", "message"),
+    [
+        ("fused", CUDA, WIDE, "takes bytes, 16-bit integers and float32, not float64"),
+        ("fused", MPS, BYTES, "runs on cuda, not on mps"),
+        ("fused", CPU, BYTES, "TRITON_INTERPRET=1 alone"),
+        ("pruned", CUDA, BYTES, "runs on the cpu, not on cuda:0"),
+        ("torch", MPS, WIDE, "MPS has no float64"),
+        ("best", CPU, BYTES, "no engine 'best': use auto, torch, pruned, fused"),
+    ],
+)
+def test_what_does_not_run_there_is_refused(
+    name: str, device: torch.device, dtype: np.dtype, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_triton(monkeypatch, "3.7.1")
+    with pytest.raises(InputError, match=message):
+        choose(name, device, dtype)
+
+
+def test_fused_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_triton(monkeypatch, None)
+    with pytest.raises(InputError, match="Triton is not installed: use engine torch or auto"):
+        choose("fused", CUDA, BYTES)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("plain")
+def test_workers_keep_rows_and_add_up_the_same(strokes: np.ndarray, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 64)
+        np.save(tmp_path / "images.npy", strokes)
+        store = extract(
+            Extraction(str(tmp_path / "images.npy"), "train", tmp_path, PatchSpec(3, 3)), tmp_path
+        )[0]
+    source, progress = StoreSource(store), SilentProgress()
+    passes = [
+        (store.read_chunk(seed)[:20].astype(np.float32), rows)
+        for seed, rows in enumerate([None, 700, None])
+    ]
+    engine = make_engine("pruned", CPU, source.dim, source.dtype)
+    here = [LocalExecutor(source, engine).run_pass(c, progress, n)[0] for c, n in passes]
+    with Scheduler("processes:2", 3 << 30) as scheduler:
+        scheduler.client.run(use_plain_kernels)
+        for device_memory in (None, 160 << 10):
+            cluster = ClusterExecutor(
+                *(source, scheduler, "fused", "cpu"), largest=20, device_memory=device_memory
+            )
+            there = [cluster.run_pass(c, progress, n)[0] for c, n in passes]
+            cluster.close()
+            for one, other in zip(here, there, strict=True):
+                for name, mine in vars(one).items():
+                    np.testing.assert_array_equal(vars(other)[name], mine)
+
+
+@pytest.mark.usefixtures("plain")
+def test_the_cap_on_the_device_is_projected_and_the_one_that_is_named_will_do(
+    tmp_path: Path,
+) -> None:
+    fields = {"k": "500", "mode": "full", "max_iter": 1, "engine": "fused", "device": "cpu"}
+    with pytest.raises(MemoryBudgetError) as caught:
+        sweep(SweepOptions.checked(out=tmp_path, device_memory="100KiB", **fields))
+    message = str(caught.value)
+    assert "fitting K = 500 needs" in message
+    assert "more than the cap of 100.0 KiB" in message
+    assert not list(tmp_path.glob("*/dictionaries.zarr"))
+    enough = message.split("DEVICE_MEMORY=")[1].split(")")[0]
+    sweep(SweepOptions.checked(out=tmp_path, device_memory=enough, **fields))
+
+
+@pytest.mark.usefixtures("plain")
+def test_what_stays_is_told() -> None:
+    source = ArraySource(np.zeros((1 << 18, 25), np.uint8))
+    options, here = FitOptions.checked(mode="full"), Scheduler()
+
+    def words(cap: int | None, scheduler: Scheduler = here) -> str:
+        return check_device(source, 10, "fused", CPU, options, scheduler, cap)
+
+    assert words(1 << 30).endswith("1.0 GiB allowed; all rows stay there")
+    plan = engine_plan("fused", CPU, 10, 25, BYTES, 6 << 20)
+    assert plan is not None
+    stay = plan.room(1 << 18, source.block_rows)
+    assert words(6 << 20).endswith(f"{stay:,} of 262,144 rows stay there, the others are streamed")
+    assert check_device(source, 10, "pruned", CPU, options, here, None) == ""
+    assert "changes nothing" in check_device(source, 10, "pruned", CPU, options, here, 1 << 30)
+    with pytest.raises(MemoryBudgetError, match=r"for each of 64 processes"):
+        words(1 << 20, Scheduler("processes:64"))
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_fit_says_where_it_computes_and_why(tmp_path: Path) -> None:
+    notes = Notes()
+    rows = np.random.default_rng(0).integers(0, 256, (300, 4), dtype=np.uint8)
+    StreamingKMeans(3, progress=notes).fit(rows)
+    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        assert "on cpu: no CUDA GPU or Metal found; engine pruned" in notes.lines
+    options = SweepOptions.checked(
+        out=tmp_path, k="3", mode="full", max_iter=1, engine="fused", device="cpu"
+    )
+    notes = Notes()
+    sweep(options, notes)
+    assert "24,000 rows of 25, on cpu, engine fused" in notes.lines
+    assert [line for line in notes.lines if line.startswith("device memory: ")]
+
+
+@pytest.mark.usefixtures("plain")
+def test_rows_that_are_scored_again_are_not_read_again(
+    strokes: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 64)
+    path = write_idx(tmp_path / "strokes-idx3-ubyte", strokes)
+    store = extract(Extraction(str(path), "train", tmp_path, PatchSpec(3, 3)), tmp_path).store
+    read = Counter[int]()
+
+    class Counting(StoreSource):
+        def read_block(self, index: int) -> np.ndarray:
+            read[index] += 1
+            return super().read_block(index)
+
+    heldout, centroids = Counting(store), np.full((2, 9), [[10], [200]], np.float32)
+    for engine, times in (("fused", 1), ("pruned", 2)):
+        read.clear()
+        with Scheduler("", 1 << 30) as scheduler:
+            fitter = Fitter(
+                StoreSource(store),
+                FitOptions(),
+                device=CPU,
+                engine=engine,
+                largest=2,
+                progress=SilentProgress(),
+                scheduler=scheduler,
+            )
+            with closing(fitter):
+                one, two = (fitter.score(heldout, centroids) for _ in range(2))
+        assert one.counts.sum() == store.n_rows
+        np.testing.assert_array_equal(one.sums, two.sums)
+        assert set(read.values()) == {times}

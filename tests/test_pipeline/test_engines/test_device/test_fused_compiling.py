@@ -1,0 +1,67 @@
+"""The Triton kernels compiled for GPUs that are not there: what the interpreter cannot show."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton is not installed")
+
+ROOT = Path(__file__).parents[4]
+# architecture -> shared memory that a program may have, in bytes (CUDA C++ Programming Guide)
+SHARED = {80: 163 << 10, 86: 99 << 10, 90: 227 << 10}
+LARGE_TILES = 90  # whose registers the configurations were chosen for
+
+
+def compiled(folder: Path, *asked: tuple[int, int, str, int, int]) -> list[dict[str, Any]]:
+    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.kernel_compiler", json.dumps(asked)],
+        env=env | {"TRITON_CACHE_DIR": str(folder)},  # nothing is taken from an earlier run
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("arch", [pytest.param(80, marks=pytest.mark.slow), 86, 90])
+def test_all_kernels_compile_and_fit(arch: int, tmp_path: Path) -> None:
+    shapes = [("uint8", 25, 1000), ("uint8", 147, 10000), ("uint8", 300, 100), ("float32", 25, 99)]
+    if arch == LARGE_TILES:
+        shapes += [
+            ("uint8", 25, 100),  # every column competes
+            ("uint8", 81, 1000),  # two parts, groups of four
+            ("int8", 16, 1000),  # nothing is folded
+            ("uint16", 200, 100),
+        ]
+    made = compiled(tmp_path, *((arch, SHARED[arch], *shape) for shape in shapes))
+    assert {one["kernel"] for one in made} == {
+        "nearest_short",
+        "nearest_long",
+        "add_few",
+        "move_rows",
+    }
+    for one in made:
+        assert one["shared"] <= SHARED[arch], one
+        assert set(one["anew"]) <= {"k_padded"}, one  # always a multiple of 32
+        if arch == LARGE_TILES:
+            assert one["stack"] == 0, one
+            if one["kernel"].startswith("nearest"):
+                assert one["products"] > 0, one
+
+
+def test_groups_are_compared_within_a_thread(tmp_path: Path) -> None:
+    (grouped, *_) = compiled(tmp_path, (90, SHARED[90], "uint8", 25, 1000))
+    assert grouped["kernel"] == "nearest_short"
+    assert grouped["products"] > 0
+    assert grouped["shuffles"] == 0
+    # so that two programs share a multiprocessor of 65,536 registers and 228 KiB
+    assert grouped["registers"] <= 128
+    assert grouped["shared"] <= 113 << 10

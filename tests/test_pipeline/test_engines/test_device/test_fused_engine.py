@@ -1,0 +1,119 @@
+"""Whole fits with the fused engine: on a GPU where there is one, else in Triton's interpreter."""
+
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import StreamingKMeans
+from pipeline.engines import engine_plan, make_engine
+from pipeline.engines.device.engine import DeviceEngine
+from storage import DeviceError, InputError, MemoryBudgetError
+
+fused = pytest.importorskip(
+    "pipeline.engines.device.fused_search", reason="Triton is not installed"
+)
+PTXASError = pytest.importorskip("triton.runtime.errors").PTXASError
+
+CUDA = torch.cuda.is_available()
+DEVICE = "cuda" if CUDA else "cpu"
+
+
+def clumps(dtype: str) -> np.ndarray:
+    """Rows around a few centres, (3000, 25)."""
+    rng = np.random.default_rng(4)
+    centres = rng.integers(20, 230, (12, 25))
+    rows = centres[rng.integers(12, size=3000)] + rng.integers(-20, 20, (3000, 25))
+    return rows.astype(dtype)
+
+
+@pytest.mark.parametrize("mode", ["full", "nested", "minibatch"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_a_fit_ends_where_the_reference_does(mode: str, dtype: str) -> None:
+    rows = clumps(dtype)
+    fits = {
+        engine: StreamingKMeans(
+            12, mode=mode, max_iter=4, engine=engine, device=device, random_state=3, batch_size=700
+        ).fit(rows)
+        for engine, device in (("torch", "cpu"), ("fused", DEVICE))
+    }
+    fused, torch_fit = fits["fused"], fits["torch"]
+    np.testing.assert_array_equal(fused.labels_, torch_fit.labels_)
+    np.testing.assert_array_equal(fused.counts_, torch_fit.counts_)
+    if dtype == "float32" and CUDA:  # added in another order there
+        np.testing.assert_allclose(fused.cluster_centers_, torch_fit.cluster_centers_, rtol=1e-6)
+    else:
+        np.testing.assert_array_equal(fused.cluster_centers_, torch_fit.cluster_centers_)
+    assert fused.inertia_ == pytest.approx(torch_fit.inertia_, rel=1e-9)
+    np.testing.assert_array_equal(fused.predict(rows), fused.labels_)
+
+
+def test_what_does_not_stay_on_the_device_changes_nothing() -> None:
+    rows = clumps("uint8")
+    plan = engine_plan("fused", torch.device(DEVICE), 9, 25, rows.dtype)
+    assert plan is not None
+    some = plan.least + len(rows) // 2 * plan.row_bytes
+    tight = engine_plan("fused", torch.device(DEVICE), 9, 25, rows.dtype, some)
+    assert tight is not None
+    assert 0 < tight.room(len(rows), 1 << 18) < len(rows)
+    whole, streamed = (
+        StreamingKMeans(
+            9, mode="full", max_iter=3, engine="fused", device=DEVICE, device_memory=cap,
+            random_state=0,
+        ).fit(rows)
+        for cap in (None, some)
+    )  # fmt: skip
+    np.testing.assert_array_equal(whole.cluster_centers_, streamed.cluster_centers_)
+
+
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [
+        (RuntimeError("Failed to find C compiler.\nPlease"), "find C compiler.$"),
+        (subprocess.CalledProcessError(1, "gcc"), "'gcc' returned non-zero"),
+        (PTXASError("too new"), "too new"),
+        (None, r"give \[0, 0, 0\] for 7, 1 and 49"),
+    ],
+)
+def test_what_triton_cannot_do_here_is_said(
+    raised: Exception | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def move(*_: object, **__: object) -> None:
+        if raised is not None:
+            raise raised
+
+    device = torch.device(DEVICE)
+    assert fused.fault(device) == ""
+    fused.fault.cache_clear()
+    monkeypatch.setattr(fused.FusedTotals, "move", move)
+    with pytest.raises(InputError, match=r"cannot be used, as Triton.*" + words.rstrip("$")):
+        make_engine("fused", device, 3, np.dtype("u1"))
+    fused.fault.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), MemoryBudgetError),
+        (torch.AcceleratorError("CUDA error: unspecified launch failure"), DeviceError),
+    ],
+)
+def test_a_device_that_fails_is_no_fault_of_triton(
+    raised: Exception, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def move(*_: object, **__: object) -> None:
+        raise raised
+
+    fused.fault.cache_clear()
+    monkeypatch.setattr(fused.FusedTotals, "move", move)
+    with pytest.raises(kind):
+        make_engine("fused", torch.device(DEVICE), 3, np.dtype("u1"))
+
+
+@pytest.mark.skipif(CUDA, reason="there is a GPU, on which the engine runs")
+def test_without_a_gpu_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(make_engine("fused", torch.device("cpu"), 3, np.dtype("u1")), DeviceEngine)
+    monkeypatch.delenv("TRITON_INTERPRET")
+    with pytest.raises(InputError, match="it runs on cuda"):
+        make_engine("fused", torch.device("cpu"), 3, np.dtype("u1"))

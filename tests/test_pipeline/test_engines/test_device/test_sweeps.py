@@ -1,0 +1,220 @@
+"""Whole sweeps whose rows lie on a device: the dictionaries are those of the CPU."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import SweepOptions, sweep
+from pipeline.engines import engine as choosing
+from pipeline.engines.device.engine import DeviceEngine
+from pipeline.kmeans import checkpoint as journal
+from pipeline.rows.source import StoreSource
+from storage import DeviceError, open_dictionaries, open_patches
+from tests.device_kernels import PlainKernels
+from tests.device_sweeps import CUDA, N_ROWS, budget_for, cut_small, take_kernels, write_images
+from tests.notes import Notes
+from tests.stored_numbers import numbers_of
+from tests.test_pipeline.test_kmeans.test_resuming import broken_sweeps
+
+MODES: dict[str, dict[str, Any]] = {
+    "nested": {"mode": "nested", "k": "4,9", "moves": 1, "max_iter": 8},
+    "full": {"mode": "full", "k": "4,9,14", "max_iter": 2},
+    "minibatch": {"mode": "minibatch", "k": "4,9", "max_iter": 2, "tol": 0, "batch_size": 200},
+}
+SHARES = {"all": 1.0, "half": 0.5, "none": 0.0}
+PREFIXES = (360, 720)  # of nested, at whose ends a chunk is cut
+CASES = [
+    *(("plain", mode, share, "uint8") for mode in MODES for share in SHARES),
+    *(("torch", mode, share, "uint8") for mode in ("nested", "full") for share in SHARES),
+    *(
+        (kernels, "full", "half", t)
+        for kernels in ("plain", "torch")
+        for t in ("uint16", "float32")
+    ),
+    ("fused", "full", "all", "uint8"),
+]
+SLOW = [  # of Triton's interpreter
+    *(("fused", "full", share, "uint8") for share in ("half", "none")),
+    *(("fused", "nested", share, "uint8") for share in SHARES),
+    *(("fused", "minibatch", share, "uint8") for share in SHARES),
+    *(("fused", "full", "half", dtype) for dtype in ("uint16", "float32")),
+]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_small(monkeypatch)
+    for name in ("_kernels_of", "_lacking"):  # what take_kernels changes is as it was afterwards
+        monkeypatch.setattr(choosing, name, getattr(choosing, name))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("images")
+
+
+def options(folder: Path, out: Path, dtype: str = "uint8", **fields: Any) -> SweepOptions:
+    dataset = str(write_images(folder, dtype))
+    return SweepOptions.checked(dataset=dataset, patch="3", out=out, **fields)
+
+
+@pytest.fixture(scope="module")
+def of_cpu(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], dict[str, Any]]:
+    """By mode and type what the torch engine of the CPU stores."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def learned(mode: str, dtype: str) -> dict[str, Any]:
+        if (mode, dtype) not in found:
+            fields = MODES[mode] | {"engine": "torch", "device": "cpu"}
+            out = tmp_path_factory.mktemp(mode)
+            result = sweep(options(folder, out, dtype, **fields))
+            found[mode, dtype] = numbers_of(result["experiment"])
+        return found[mode, dtype]
+
+    return learned
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
+    """How often the passes of device engines read each chunk of a patch store."""
+    counted, passing = Counter[int](), 0
+    sum_up, read_block = DeviceEngine.sum_up, StoreSource.read_block
+
+    def noting(self: DeviceEngine, *rest: Any) -> Any:
+        nonlocal passing
+        passing += 1
+        try:
+            return sum_up(self, *rest)
+        finally:
+            passing -= 1
+
+    def counting(self: StoreSource, index: int) -> Any:
+        counted[index] += passing
+        return read_block(self, index)
+
+    monkeypatch.setattr(DeviceEngine, "sum_up", noting)
+    monkeypatch.setattr(StoreSource, "read_block", counting)
+    return counted
+
+
+def stripped(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Without the record of what computed them."""
+    return {
+        name: {key: value for key, value in node.items() if key not in ("engine", "device")}
+        for name, node in numbers.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("kernels", "mode", "share", "dtype"),
+    [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)],
+)
+def test_dictionaries_are_those_of_the_cpu(
+    kernels: str,
+    mode: str,
+    share: str,
+    dtype: str,
+    folder: Path,
+    of_cpu: Callable[[str, str], dict[str, Any]],
+    reads: Counter[int],
+    tmp_path: Path,
+) -> None:
+    if kernels == "fused":
+        pytest.importorskip("triton", reason="Triton is not installed")
+    if kernels == "fused" and CUDA and dtype != "uint8":
+        pytest.skip("a GPU adds them in another order than a CPU")
+    expected = of_cpu(mode, dtype)
+    reads.clear()
+    chosen = options(folder, tmp_path, dtype, **MODES[mode], **take_kernels(kernels))
+    device = torch.device(chosen.device)
+    budget = budget_for(SHARES[share], chosen, dtype, device)
+    notes = Notes()
+    result = sweep(chosen.model_copy(update={"device_memory": budget}), notes)
+    found = numbers_of(result["experiment"])
+    assert stripped(found) == stripped(expected)
+    for name, node in found.items():
+        assert expected[name]["engine"] == "torch"
+        assert (node["engine"], node["device"][: len(device.type)]) == ("fused", device.type)
+    block_rows = open_patches(result["store"]).chunk_rows
+    told = next(line for line in notes.lines if line.startswith("device memory"))
+    if mode == "minibatch":
+        assert told.endswith("; mini-batches are sent, their rows do not stay")
+        stays = 0
+    elif share == "all":
+        assert told.endswith("; all rows stay there")
+        stays = N_ROWS
+    else:
+        stays = int(told.split("; ")[1].split()[0].replace(",", ""))
+        assert stays == 0 if share == "none" else N_ROWS / 2 <= stays < N_ROWS
+    # Rows stay from one K to the next: chunks of theirs are read once, and once more where a
+    # prefix cut them; others by every pass that goes as far.
+    tree = open_dictionaries(Path(result["experiment"]) / "dictionaries.zarr")
+    seen = np.concatenate([node["rows"].to_numpy() for node in tree.children.values()])
+    if mode == "minibatch":
+        seen = np.repeat(N_ROWS, len(tree.children))  # the last pass of each; batches come anew
+    cut = PREFIXES if mode == "nested" else ()
+    for block in range(-(-N_ROWS // block_rows)):
+        start, stop = block * block_rows, min((block + 1) * block_rows, N_ROWS)
+        once = 1 + sum(start < end < stop for end in cut)
+        of_origin = int(block == 0 and dtype == "float32")
+        passes = int((seen > start).sum())
+        assert reads[block] - of_origin == (once if stop <= stays else passes)
+
+
+@pytest.fixture(params=MODES)
+def half_there(
+    request: pytest.FixtureRequest, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, SweepOptions]:
+    """A mode, and options with which half of the rows stay; every pass is kept."""
+    monkeypatch.setattr(journal, "SHARE", 1.0)
+    chosen = options(folder, tmp_path, **MODES[request.param], **take_kernels("plain"))
+    budget = budget_for(0.5, chosen, "uint8", torch.device("cpu"))
+    return request.param, chosen.model_copy(update={"device_memory": budget})
+
+
+def test_a_sweep_that_is_broken_off_ends_with_the_same_bits(
+    half_there: tuple[str, SweepOptions],
+    of_cpu: Callable[[str, str], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mode, chosen = half_there
+    expected = of_cpu(mode, "uint8")
+    result, broken, _ = broken_sweeps(chosen, monkeypatch, seed=3)
+    assert broken >= 2
+    assert stripped(numbers_of(result["experiment"])) == stripped(expected)
+
+
+def test_a_sweep_whose_device_fails_again_and_again_ends_with_the_same_bits(
+    half_there: tuple[str, SweepOptions],
+    of_cpu: Callable[[str, str], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mode, chosen = half_there
+    expected = of_cpu(mode, "uint8")
+    rng, left, failed = np.random.default_rng(3), 0, 0
+    label = PlainKernels.label
+
+    def fails(self: PlainKernels, rows: torch.Tensor, labels: torch.Tensor) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+        label(self, rows, labels)
+
+    monkeypatch.setattr(PlainKernels, "label", fails)
+    result = None
+    while result is None:
+        left = int(rng.integers(1, 60))  # a pass takes 13 at most, so that all get on
+        try:
+            result = sweep(chosen)
+        except DeviceError:
+            failed += 1
+    assert failed >= 2
+    assert stripped(numbers_of(result["experiment"])) == stripped(expected)

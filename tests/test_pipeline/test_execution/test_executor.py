@@ -1,0 +1,172 @@
+"""Passes on the workers of a local cluster against passes in this process."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from dask.delayed import delayed
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import StreamingKMeans, SweepOptions, sweep
+from pipeline.engines import make_engine
+from pipeline.execution.executor import MAX_RANGES, ClusterExecutor, LocalExecutor, ranges
+from pipeline.execution.scheduler import Scheduler
+from pipeline.extraction.extract import Extraction, extract
+from pipeline.rows.source import StoreSource
+from pipeline.runtime.devices import thread_count
+from pipeline.runtime.progress import SilentProgress
+from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore, open_dictionaries
+from storage.errors import WorkerError
+from tests.stored_numbers import numbers_of
+
+MEMORY = 3 << 30
+
+
+@given(st.integers(1, 100_000), st.floats(0, 1))
+def test_ranges_cover_all_blocks_once(blocks: int, share: float) -> None:
+    wanted = max(1, round(share * blocks))
+    found = ranges(blocks, wanted)
+    assert len(found) <= MAX_RANGES
+    assert [block for first, stop in found for block in range(first, stop)] == list(range(wanted))
+    # those of a prefix begin where those of all rows do, so that workers know them again
+    assert {first for first, _ in found} <= {first for first, _ in ranges(blocks, blocks)}
+
+
+def store_of(images: np.ndarray, folder: Path) -> PatchStore:
+    np.save(folder / "images.npy", images)
+    extraction = Extraction(str(folder / "images.npy"), "train", folder, PatchSpec(3, 3))
+    return extract(extraction, folder)[0]
+
+
+@pytest.mark.parametrize("engine_name", ["torch", "pruned"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_workers_add_up_what_this_process_does(
+    strokes: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: str,
+    engine_name: str,
+) -> None:
+    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 64)
+    store = store_of((strokes / 255).astype(dtype) if dtype == "float32" else strokes, tmp_path)
+    assert store.n_chunks > 3
+    source = StoreSource(store)
+    centroids = store.read_chunk(1)[:20].astype(np.float32)
+    engine = make_engine(engine_name, torch.device("cpu"), source.dim, source.dtype)
+    here, _ = LocalExecutor(source, engine).run_pass(centroids, SilentProgress())
+    seen: list[int] = []
+
+    class Counts(SilentProgress):
+        def advance(self, units: int, **facts: Any) -> None:
+            seen.append(units)
+
+    with Scheduler("processes:2", MEMORY) as scheduler:
+        cluster = ClusterExecutor(source, scheduler, engine_name, "cpu")
+        there, again = (cluster.run_pass(centroids, Counts())[0] for _ in range(2))
+    assert sum(seen) == 2 * store.n_rows
+    for name, mine in vars(here).items():
+        theirs = vars(there)[name]
+        assert theirs.dtype == mine.dtype
+        np.testing.assert_array_equal(theirs, vars(again)[name])
+        if dtype == "uint8":
+            np.testing.assert_array_equal(theirs, mine)
+        else:
+            np.testing.assert_allclose(theirs, mine, rtol=1e-12)
+
+
+def test_a_sweep_on_workers_stores_the_same_numbers(tmp_path: Path) -> None:
+    results = [
+        sweep(
+            SweepOptions.checked(
+                out=tmp_path / name, k="8", max_iter=3, scheduler=scheduler, memory=MEMORY
+            )
+        )
+        for name, scheduler in (("here", ""), ("there", "processes:2"))
+    ]
+    here, there = (
+        open_dictionaries(Path(result["experiment"]) / "dictionaries.zarr")["k00008"]
+        for result in results
+    )
+    for name in ("centroids", "count", "sse", "mse", "shift", "live", "redrawn", "rows"):
+        np.testing.assert_array_equal(here[name], there[name])
+    assert here.attrs["heldout_mse"] == there.attrs["heldout_mse"]
+
+
+def test_arrays_stay_in_this_process() -> None:
+    rows = np.arange(30, dtype=np.uint8).reshape(10, 3)
+    with pytest.raises(InputError, match="is for patch stores"):
+        StreamingKMeans(2, scheduler="processes:2").fit(rows)
+    with pytest.raises(InputError, match="no scheduler 'here'"):
+        StreamingKMeans(2, scheduler="here").fit(rows)
+
+
+def test_the_cap_holds_for_all_processes_together(tmp_path: Path) -> None:
+    options = SweepOptions.checked(out=tmp_path, k="8", scheduler="processes:64", memory=MEMORY)
+    with pytest.raises(MemoryBudgetError, match=r"more than the cap of 3\.0 GiB"):
+        sweep(options)
+
+
+def test_workers_do_not_compete_for_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "MALLOC_ARENA_MAX"):
+        monkeypatch.delenv(name, raising=False)
+    before = dict(os.environ)
+    with Scheduler("processes:2", MEMORY) as scheduler:
+        assert set(scheduler.client.run(thread_count).values()) == {1}
+        assert "OMP_NUM_THREADS" not in os.environ  # this process has all cores, now and later
+    assert dict(os.environ) == before
+
+
+def test_another_cluster_on_the_machine_is_no_matter() -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # someone has the usual port of the dashboard already
+            taken.bind(("127.0.0.1", 8787))
+            taken.listen()
+        with Scheduler("processes:1", MEMORY) as scheduler:
+            assert len(scheduler.client.scheduler_info()["workers"]) == 1
+
+
+@pytest.fixture
+def cluster() -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """Address of a scheduler with one worker, as `dask scheduler` starts them, and its process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    program = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-show"]
+    place = ["--host", address, "--dashboard-address", "127.0.0.1:0"]
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with (
+        subprocess.Popen([*program, *place], **quiet) as first,
+        subprocess.Popen([*worker, "--no-nanny", "--nthreads", "1"], **quiet) as second,
+    ):
+        yield address, first
+        first.kill()
+        second.kill()
+
+
+def test_a_sweep_on_a_running_cluster_stores_the_same_numbers(cluster: Any, tmp_path: Path) -> None:
+    fields = {"k": "5", "mode": "full", "max_iter": 2, "memory": MEMORY}
+    here = sweep(SweepOptions.checked(out=tmp_path / "here", **fields))
+    there = sweep(SweepOptions.checked(out=tmp_path / "there", scheduler=cluster[0], **fields))
+    assert numbers_of(here["experiment"]) == numbers_of(there["experiment"])
+
+
+def test_a_lost_scheduler_is_told(cluster: Any) -> None:
+    address, process = cluster
+    with Scheduler(address, MEMORY) as scheduler:
+        assert scheduler.client.scheduler_info()["type"] == "Scheduler"
+        threading.Timer(0.5, process.kill).start()
+        with pytest.raises(WorkerError, match="no longer answers: start it"):
+            scheduler.compute([delayed(time.sleep)(20)], lambda: None)

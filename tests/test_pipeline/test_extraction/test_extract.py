@@ -1,0 +1,262 @@
+import shutil
+import threading
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from filelock import FileLock
+
+import pipeline.extraction.extract as extraction_module
+from pipeline.execution.scheduler import Scheduler
+from pipeline.extraction.extract import Extraction, extract
+from pipeline.runtime.progress import SilentProgress
+from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore, open_patches
+from storage.images.source import open_images
+from tests.oracles import cut_by_loops
+
+SPEC = PatchSpec(3, 3)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 64)
+    monkeypatch.setattr(extraction_module, "SLICE_BYTES", 7 * 4000)
+
+
+def all_rows(store: PatchStore) -> np.ndarray:
+    return np.concatenate([store.read_chunk(i) for i in range(store.n_chunks)])
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+@pytest.mark.parametrize("spec", [SPEC, PatchSpec(2, 5, 2), PatchSpec(3, 3, threshold=0.3)])
+def test_store_holds_the_patches_in_its_order(
+    strokes: np.ndarray, strokes_file: Path, tmp_path: Path, spec: PatchSpec
+) -> None:
+    store, reused, _ = extract(Extraction(str(strokes_file), "train", tmp_path, spec), tmp_path)
+    level = 255 * spec.dim() * spec.threshold
+    expected = cut_by_loops(strokes[store.order], spec.rows, spec.cols, spec.stride, level)
+    assert not reused
+    assert store.n_chunks > 1
+    np.testing.assert_array_equal(all_rows(store), expected)
+
+
+def test_order_belongs_to_the_spec(strokes_file: Path, tmp_path: Path) -> None:
+    orders = [
+        extract(Extraction(str(strokes_file), "train", tmp_path, spec), tmp_path)[0].order.tolist()
+        for spec in (SPEC, PatchSpec(3, 3, seed=1), PatchSpec(2, 2))
+    ]
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_second_extraction_reads_nothing_anew(
+    strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    first, *_ = extract(extraction, tmp_path)
+    monkeypatch.setattr(extraction_module, "count_patches", None)  # would fail if called
+    second, reused, _ = extract(extraction, tmp_path)
+    assert reused
+    assert second.path == first.path
+    assert extract(Extraction(str(strokes_file), "train", tmp_path, SPEC), tmp_path)[1]
+
+
+@pytest.mark.filterwarnings("default::ResourceWarning", "default::DeprecationWarning")
+def test_processes_write_the_same_bytes(strokes_file: Path, tmp_path: Path) -> None:
+    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    here, *_ = extract(extraction, tmp_path / "threads")
+    with Scheduler("processes:2", 2 << 30) as scheduler:
+        there, reused, _ = extract(
+            extraction, tmp_path / "processes", scheduler=scheduler, memory=2 << 30
+        )
+    assert not reused
+    np.testing.assert_array_equal(all_rows(there), all_rows(here))
+
+
+def test_a_broken_run_goes_on_with_the_missing_chunks(
+    strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    unbroken, *_ = extract(extraction, tmp_path / "unbroken")
+    write_chunk, written = extraction_module.write_chunk, []
+
+    def fails_at_the_third(staging: Path, index: int, rows: np.ndarray) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(index)
+        write_chunk(staging, index, rows)
+
+    monkeypatch.setattr(extraction_module, "write_chunk", fails_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        extract(extraction, tmp_path / "broken")
+    assert list((tmp_path / "broken").rglob("*.zarr")) == []
+
+    def counts(staging: Path, index: int, rows: np.ndarray) -> None:
+        written.append(index)
+        write_chunk(staging, index, rows)
+
+    monkeypatch.setattr(extraction_module, "write_chunk", counts)
+    store, reused, _ = extract(extraction, tmp_path / "broken")
+    assert not reused
+    assert sorted(written) == list(range(store.n_chunks))  # none was written twice
+    assert files_of(store.path) == files_of(unbroken.path)
+
+
+@pytest.mark.parametrize("damage", ["order/c/0", "offsets/c/0", "order/zarr.json", "zarr.json"])
+def test_a_folder_that_was_half_made_is_made_anew(
+    strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    unbroken, *_ = extract(extraction, tmp_path / "unbroken")
+    staging = tmp_path / "out" / "patches" / f"{unbroken.path.name}.partial"
+    shutil.copytree(unbroken.path, staging)
+    (staging / damage).unlink()
+    store, reused, _ = extract(extraction, tmp_path / "out")
+    assert not reused
+    assert files_of(store.path) == files_of(unbroken.path)
+
+
+def test_a_kill_just_before_the_last_step_costs_nothing(
+    strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    store, *_ = extract(extraction, tmp_path)
+    store.path.rename(store.path.with_name(store.path.name + ".partial"))  # marked complete
+    monkeypatch.setattr(extraction_module, "write_chunk", None)  # would fail if called
+    assert extract(extraction, tmp_path)[0].path == store.path
+
+
+def test_a_changed_file_is_another_source(strokes: np.ndarray, tmp_path: Path) -> None:
+    extraction = Extraction(str(tmp_path / "images.npy"), "train", tmp_path, SPEC)
+    np.save(tmp_path / "images.npy", strokes)
+    first, *_ = extract(extraction, tmp_path)
+    np.save(tmp_path / "images.npy", strokes[::-1])
+    second, reused, _ = extract(extraction, tmp_path)
+    assert not reused
+    assert second.path != first.path
+    level_rows = cut_by_loops(strokes[::-1][second.order], 3, 3, 1, 0)
+    np.testing.assert_array_equal(all_rows(second), level_rows)
+
+
+def test_a_chunk_of_many_sparse_images_stays_within_its_projection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # real sizes
+    images = np.zeros((3000, 64, 64), np.uint8)
+    images[:, 0, 0] = 9
+    np.save(tmp_path / "sparse.npy", images)  # one patch of an image, all in one chunk
+    extraction = Extraction(str(tmp_path / "sparse.npy"), "train", tmp_path, PatchSpec(5, 5, 64))
+    source = open_images(extraction.dataset)
+    allowed = extraction_module.task_bytes(source, extraction.spec)
+    assert allowed < images.nbytes * 3
+    tracemalloc.start()
+    store, *_ = extract(extraction, tmp_path, scheduler=OneThread())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert store.n_rows == 3000
+    assert peak < allowed
+
+
+class OneThread(Scheduler):
+    def plan(self, task_bytes: int, shared_bytes: int = 0) -> None:
+        super().plan(task_bytes, shared_bytes)
+        self._threads = 1
+
+
+def test_many_cores_share_the_cap(
+    strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.execution.scheduler.CPU_COUNT", 500)
+    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    assert extract(extraction, tmp_path / "large", memory=1 << 30)[0].n_rows > 0
+    # less than the default: the threads are planned for the cap that was given
+    small = psutil.Process().memory_info().rss + (300 << 20)
+    assert extract(extraction, tmp_path / "small", memory=small)[0].n_rows > 0
+
+
+def test_workers_count_against_the_cap(strokes_file: Path, tmp_path: Path) -> None:
+    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    with (
+        Scheduler("processes:9", 1 << 30) as scheduler,
+        pytest.raises(MemoryBudgetError, match=r"more than the cap of 1\.0 GiB"),
+    ):
+        extract(extraction, tmp_path / "out", scheduler=scheduler, memory=1 << 30)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_builder_waits_for_another(strokes_file: Path, tmp_path: Path) -> None:
+    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    built, *_ = extract(extraction, tmp_path / "built")
+    lock = tmp_path / "out" / "patches" / f".{built.path.name}.lock"
+    lock.parent.mkdir(parents=True)
+    waits, results = threading.Event(), []
+
+    class Notes(SilentProgress):
+        def note(self, text: str) -> None:
+            assert "another process is building" in text
+            waits.set()
+
+    with FileLock(lock):
+        waiting = threading.Thread(
+            target=lambda: results.append(extract(extraction, tmp_path / "out", progress=Notes()))
+        )
+        waiting.start()
+        assert waits.wait(timeout=30)
+        built.path.rename(tmp_path / "out" / "patches" / built.path.name)
+    waiting.join(timeout=30)
+    assert results[0][1]  # it took what the other had built
+
+
+def test_nothing_is_written_when_nothing_is_kept(strokes_file: Path, tmp_path: Path) -> None:
+    extraction = Extraction(str(strokes_file), "train", tmp_path, PatchSpec(8, 8, threshold=0.99))
+    with pytest.raises(InputError, match=r"threshold 0.99 keeps none of the 900 patches"):
+        extract(extraction, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_blank_images_are_called_so(tmp_path: Path) -> None:
+    np.save(tmp_path / "blank.npy", np.zeros((3, 12, 10), np.uint8))
+    extraction = Extraction(str(tmp_path / "blank.npy"), "train", tmp_path, PatchSpec(5, 5))
+    with pytest.raises(InputError, match="use other images, for all patches are blank"):
+        extract(extraction, tmp_path / "out")
+
+
+def test_patch_larger_than_the_image_is_refused(strokes_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"patch 13x3 is larger than the images \(12x10\)"):
+        extract(Extraction(str(strokes_file), "train", tmp_path, PatchSpec(13, 3)), tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_too_small_a_cap_is_refused_before_anything_is_written(
+    strokes_file: Path, tmp_path: Path
+) -> None:
+    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    with pytest.raises(MemoryBudgetError, match=r"needs \d.* more than the cap of 1.0 MiB: raise"):
+        extract(extraction, tmp_path / "out", memory=1 << 20)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("split", "rows"), [("train", 20_074_704), ("test", 3_351_306)])
+def test_mnist_has_the_known_number_of_patches(
+    mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, rows: int
+) -> None:
+    monkeypatch.undo()  # real chunk sizes
+    extraction = Extraction("mnist", split, mnist_dir, PatchSpec(5, 5))
+    store, *_ = extract(extraction, tmp_path)
+    assert (store.n_rows, store.dim, store.dtype) == (rows, 25, np.uint8)
+    assert store.stored_bytes < 30e6
+    assert open_patches(store.path).n_chunks == -(-rows // 262_144)
+    # the first and the last chunk against the study's loops
+    images = open_images("mnist", split, mnist_dir).images[store.order]
+    first = cut_by_loops(images[:20], 5, 5, 1, 0)
+    np.testing.assert_array_equal(store.read_chunk(0)[: len(first)], first)
+    last = cut_by_loops(images[-20:], 5, 5, 1, 0)
+    np.testing.assert_array_equal(store.read_chunk(store.n_chunks - 1)[-len(last) :], last)

@@ -1,0 +1,220 @@
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pipeline.k_sweep as sweeping_module
+from pipeline import SweepOptions, assign, sweep
+from pipeline.runtime.progress import SilentProgress
+from storage import (
+    BusyError,
+    InputError,
+    MemoryBudgetError,
+    group_name,
+    open_dictionaries,
+    open_patches,
+)
+from storage.locking import sole
+from tests.oracles import squared_distances
+from tests.spoiled import spoil_larger_than
+
+
+def options(out: Path, **fields: Any) -> SweepOptions:
+    """Of three Lloyd steps over all rows from independent starts, where nothing else is said."""
+    few = {"k": "3,8", "max_iter": 3, "mode": "full", "init": "k-means++"}
+    return SweepOptions.checked(**({"out": out} | few | fields))
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("runs")
+    return out, sweep(options(out))
+
+
+def test_entries_agree_with_the_stored_dictionaries(swept: tuple[Path, dict[str, Any]]) -> None:
+    _, result = swept
+    tree = open_dictionaries(Path(result["experiment"]) / "dictionaries.zarr")
+    assert [entry["k"] for entry in result["dictionaries"]] == [3, 8]
+    store = open_patches(result["store"])
+    rows = store.array[:]
+    for entry in result["dictionaries"]:
+        node = tree[group_name(entry["k"])]
+        assert Path(entry["path"]).is_dir()
+        assert node["centroids"].shape == (entry["k"], 5, 5)
+        centroids = node["centroids"].values.reshape(-1, 25)
+        distances = squared_distances(rows, centroids)
+        assert entry["sse"] == pytest.approx(distances.min(1).sum(), rel=1e-7)
+        assert entry["mse"] == pytest.approx(entry["sse"] / rows.size)
+        assert entry["passes"] == 4
+        assert entry["rows_seen"] == 4 * len(rows)
+        assert entry["live"] == np.count_nonzero(node["count"]) == entry["k"]
+        np.testing.assert_array_equal(
+            node["count"], np.bincount(distances.argmin(1), minlength=entry["k"])
+        )
+        assert node["sse"].sum() == pytest.approx(entry["sse"])
+        assert node["mse"][-1] == entry["mse"]
+        assert node.attrs["variance"] == pytest.approx(rows.astype(float).var(axis=0).mean())
+        assert 50e6 < node.attrs["peak_memory"] < 8e9
+    assert tree.attrs["train_store"] == store.name
+    assert tree.attrs["fit"]["max_iter"] == 3
+
+
+def test_heldout_score_is_of_the_test_split(swept: tuple[Path, dict[str, Any]]) -> None:
+    out, result = swept
+    tree = open_dictionaries(Path(result["experiment"]) / "dictionaries.zarr")
+    held = open_patches(out / "patches" / f"{tree.attrs['test_store']}.zarr")
+    assert held.source["split"] == "test"
+    rows = held.array[:].astype(np.float64)
+    centroids = tree["k00008"]["centroids"].values.reshape(-1, 25)
+    errors = np.square(rows - centroids[assign(rows, centroids)])
+    assert result["dictionaries"][1]["heldout_mse"] == pytest.approx(errors.mean(), rel=1e-7)
+
+
+def test_second_sweep_learns_only_what_is_missing(
+    swept: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, first = swept
+    learned: list[int] = []
+    learn = sweeping_module._learn
+    monkeypatch.setattr(
+        sweeping_module,
+        "_learn",
+        lambda experiment, k, *rest: learned.append(k) or learn(experiment, k, *rest),  # type: ignore[func-returns-value]
+    )
+    again = sweep(options(out, k="3,5,8"))
+    assert learned == [5]
+    assert again["reused"]
+    assert [entry["reused"] for entry in again["dictionaries"]] == [True, False, True]
+    for before, after in zip(first["dictionaries"], again["dictionaries"][::2], strict=True):
+        assert before | {"reused": True} == after
+    assert sweep(options(out, seed=1, k="3"))["experiment"] != first["experiment"]
+    assert learned == [5, 3]
+
+
+def test_a_dictionary_does_not_depend_on_the_others(
+    swept: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    _, first = swept
+    alone = sweep(options(tmp_path, k="8"))
+    trees = [open_dictionaries(Path(r["experiment"]) / "dictionaries.zarr") for r in (first, alone)]
+    for name in ("centroids", "count", "sse", "mse", "shift"):
+        np.testing.assert_array_equal(trees[0]["k00008"][name], trees[1]["k00008"][name])
+
+
+def test_warm_starts_go_on_from_the_next_smaller_k(tmp_path: Path) -> None:
+    sizes = (5, 6, 7, 8, 12, 13)
+    fields = {"mode": "nested", "init": "warm", "max_iter": None, "moves": 4}
+    whole = sweep(options(tmp_path / "whole", k=sizes, **fields))
+    mse = [entry["mse"] for entry in whole["dictionaries"]]
+    assert (np.diff(mse) <= 0).all()
+    # In parts the same: each starts from what is stored.
+    for part in (sizes[:2], sizes[:5], sizes):
+        parts = sweep(options(tmp_path / "parts", k=part, **fields))
+    trees = [open_dictionaries(Path(r["experiment"]) / "dictionaries.zarr") for r in (whole, parts)]
+    for k, smaller in zip(sizes, (None, *sizes), strict=False):
+        nodes = [tree[group_name(k)] for tree in trees]
+        assert nodes[0].attrs["started_from"] == smaller
+        assert nodes[0].attrs["stopped"] in ("tol", "target")
+        for name in ("centroids", "count", "sse", "mse", "shift", "rows", "live"):
+            np.testing.assert_array_equal(nodes[0][name], nodes[1][name])
+    cold = sweep(options(tmp_path / "cold", k=sizes, **fields | {"init": "k-means++"}))
+    tree = open_dictionaries(Path(cold["experiment"]) / "dictionaries.zarr")
+    assert tree[group_name(13)].attrs["started_from"] is None
+    assert cold["dictionaries"][-1]["mse"] != mse[-1]
+
+
+def test_a_larger_dictionary_is_never_worse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A loop that spoils what it is given, but for the first; the sweep mends it.
+    spoil_larger_than(5, monkeypatch)
+    result = sweep(options(tmp_path, k="5,6,7", mode="nested", init="warm"))
+    mse = [entry["mse"] for entry in result["dictionaries"]]
+    assert mse[0] >= mse[1] >= mse[2]
+    assert result["dictionaries"][1]["passes"] > 3  # those of both ways are told
+
+
+def test_an_interrupted_sweep_keeps_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupts(SilentProgress):
+        def start(self, label: str, total: int, unit: str) -> None:
+            if label == "K=8":
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(options(tmp_path), Interrupts())
+    result = sweep(options(tmp_path))
+    assert [entry["reused"] for entry in result["dictionaries"]] == [True, False]
+    left = [path.name for path in Path(result["experiment"]).iterdir()]
+    assert sorted(left) == [".lock", "dictionaries.zarr"]
+
+
+def test_without_a_test_split_there_is_no_heldout_score(strokes_file: Path, tmp_path: Path) -> None:
+    result = sweep(options(tmp_path / "out", dataset=str(strokes_file), patch="3x2"))
+    assert [entry["heldout_mse"] for entry in result["dictionaries"]] == [None, None]
+    tree = open_dictionaries(Path(result["experiment"]) / "dictionaries.zarr")
+    assert tree["k00003"]["centroids"].shape == (3, 3, 2)
+    assert tree.attrs["test_store"] is None
+
+
+def test_colour_dictionaries_have_a_channel_axis(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(1, 256, (30, 7, 6, 3), dtype=np.uint8)
+    np.save(tmp_path / "colour.npy", images)
+    result = sweep(options(tmp_path / "out", dataset=str(tmp_path / "colour.npy"), patch="3"))
+    tree = open_dictionaries(Path(result["experiment"]) / "dictionaries.zarr")
+    assert tree["k00003"]["centroids"].dims == ("atom", "row", "col", "channel")
+    assert tree["k00003"]["centroids"].shape == (3, 3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        (
+            {"k": "3,24001", "memory": "4GiB"},
+            InputError,
+            "K = 24001 is more than the 24000 distinct rows",
+        ),
+        ({"memory": "150MiB"}, MemoryBudgetError, "K = 8 needs .* raise it"),
+        ({"device": "tpu"}, InputError, "no device"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_any_dictionary(
+    tmp_path: Path, fields: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    sweep(options(tmp_path, k="1"))  # the patches are there
+    before = sorted(tmp_path.rglob("k0*"))
+    with pytest.raises(error, match=message):
+        sweep(options(tmp_path, **({"seed": 5} | fields)))
+    assert sorted(tmp_path.rglob("k0*")) == before
+
+
+def test_two_sweeps_of_one_experiment_do_not_mix(swept: tuple[Path, dict[str, Any]]) -> None:
+    out, first = swept
+    lock = Path(first["experiment"]) / ".lock"
+    with sole(lock, "at work"), pytest.raises(BusyError) as caught:
+        sweep(options(out, k="4"))
+    assert f"process {os.getpid()} on {socket.gethostname()}, since 20" in str(caught.value)
+    assert f"is sweeping into {lock.parent}" in str(caught.value)
+
+
+def test_option_mode_and_init_reach_the_loops(tmp_path: Path) -> None:
+    results = [
+        sweep(options(tmp_path, k="8", **fields))["dictionaries"][0]["mse"]
+        for fields in (
+            {},
+            {"mode": "nested", "max_iter": None},
+            {"mode": "nested", "max_iter": None, "moves": 0},
+            {"mode": "nested", "max_iter": None, "init": "k-means||"},
+            {"mode": "minibatch"},
+            {"init": "random"},
+            {"max_iter": None},
+            {"max_iter": None, "target": "0.01"},
+            {"tol": "100"},
+            {"mode": "minibatch", "batch_size": "500"},
+        )
+    ]
+    assert len(set(results)) == len(results)

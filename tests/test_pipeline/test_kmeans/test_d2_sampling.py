@@ -1,0 +1,122 @@
+"""Adding centroids by greedy D² sampling and removing the least missed, against float64."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.engines.cpu.centroid_table import make_table
+from pipeline.engines.cpu.engine import PrunedEngine
+from pipeline.engines.cpu.threads import Crew
+from pipeline.kmeans.breathing import Breathing
+from pipeline.kmeans.d2_sampling import enter, make_field, place, spread_out
+from pipeline.kmeans.rivals import LISTED, removal_costs
+from tests.oracles import squared_distances
+
+RNG = np.random.default_rng
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    m=st.integers(1, 200),
+    dim=st.sampled_from([1, 2, 16, 17, 25]),
+    standing=st.integers(1, 20),
+    many=st.integers(1, 60),
+    levels=st.sampled_from([2, 5, 200]),
+    seed=st.integers(0, 1000),
+)
+def test_every_addition_lowers_the_potential_by_what_it_says(
+    m: int, dim: int, standing: int, many: int, levels: int, seed: int
+) -> None:
+    rng = RNG(seed)
+    points = rng.integers(0, levels, (m, dim)).astype(np.float32)
+    weights = rng.integers(1, 5, m).astype(np.float64)
+    centroids = points[rng.integers(0, m, standing)] + rng.integers(0, 2, (standing, dim))
+    centroids = centroids.astype(np.float32)
+    field = make_field(points, weights, standing + many)
+    for j, centroid in enumerate(centroids):
+        place(field, j, centroid)
+    enter(field, squared_distances(points, centroids).argmin(1))
+    potential = weights @ squared_distances(points, centroids).min(1)
+    assert field.potential.sum() == pytest.approx(potential)
+    chosen, gains = np.empty(many, np.int64), np.empty(many)
+    drawn = spread_out(field, standing, dim, rng.random((many, 3)), chosen, gains)
+    distances = squared_distances(points, np.concatenate([centroids, points[chosen[:drawn]]]))
+    for step in range(drawn):
+        before = distances[:, : standing + step].min(1)
+        after = distances[:, : standing + step + 1].min(1)
+        assert before[chosen[step]] > 0  # no row twice
+        assert gains[step] == pytest.approx(weights @ (before - after))
+    left = weights @ distances[:, : standing + drawn].min(1)
+    assert field.potential.sum() == pytest.approx(left, abs=1e-6)
+    if drawn < many:
+        assert left == 0
+
+
+def test_draws_are_by_weighted_squared_distance_and_the_best_is_kept() -> None:
+    # squared distances 0, 1, 4, 25, weights 1, 4, 1, 1; the farthest first: 25, 29, 33, 33
+    points = np.array([[0], [1], [2], [5]], np.float32)
+    for draw, expected in (([0.0], 3), ([24.9 / 33], 3), ([25.1 / 33], 2), ([0.99], 1)):
+        field = make_field(points, np.array([1.0, 4, 1, 1]), 2)
+        place(field, 0, points[0])
+        enter(field, np.zeros(4, np.int64))
+        chosen = np.empty(1, np.int64)
+        assert spread_out(field, 1, 1, np.array([draw]), chosen, np.empty(1)) == 1
+        assert chosen[0] == expected
+    # of two draws the one that gains more: 5 saves 25, 1 saves 4 + 3 + 9 = 16
+    field = make_field(points, np.array([1.0, 4, 1, 1]), 2)
+    place(field, 0, points[0])
+    enter(field, np.zeros(4, np.int64))
+    gains = np.empty(1)
+    spread_out(field, 1, 1, np.array([[0.99, 0.0]]), chosen, gains)
+    assert (chosen[0], gains[0]) == (3, 25.0)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float64"])
+@pytest.mark.parametrize("k", [2, 3, 20])
+def test_removal_costs_are_what_the_sse_grows_by(dtype: str, k: int) -> None:
+    assert k <= LISTED  # so that the second nearest is among the neighbours
+    rows = RNG(0).integers(0, 256, (600, 9)).astype(dtype)
+    centroids = rows[:k].astype(np.float64 if dtype == "float64" else np.float32)
+    engine = PrunedEngine(9, rows.dtype)
+    engine.load(centroids)
+    table = make_table(centroids, integers=dtype == "uint8")
+    costs, nearest = removal_costs(rows, engine.assign(rows), table, Crew())
+    distances = squared_distances(rows, centroids)
+    for j in range(k):
+        grown = np.delete(distances, j, 1).min(1).sum() - distances.min(1).sum()
+        assert costs[j] == pytest.approx(grown, rel=1e-2)
+    between = squared_distances(centroids, centroids)
+    np.fill_diagonal(between, np.inf)
+    np.testing.assert_array_equal(nearest, between.argmin(1))
+
+
+def test_the_least_missed_go_and_leave_their_rows_to_the_nearest() -> None:
+    rows = np.repeat(np.array([[0, 0], [1, 0], [90, 0], [0, 90], [91, 1], [200, 200]]), 50, 0)
+    rows = rows.astype(np.uint8)
+    centroids = np.array([[0, 0], [1, 0], [90, 0], [0, 90], [91, 1], [200, 200]], np.float32)
+    breathing = Breathing(rows)
+    fewer, heirs = breathing.exhale(centroids, 2)
+    assert {tuple(c) for c in centroids.tolist()} - {tuple(c) for c in fewer.tolist()} in (
+        {(0, 0), (90, 0)},
+        {(0, 0), (91, 1)},
+        {(1, 0), (90, 0)},
+        {(1, 0), (91, 1)},
+    )
+    np.testing.assert_array_equal(breathing.nearest_among(centroids, fewer), heirs)
+    few = centroids[:2]
+    while len(few) > 1:
+        few, _ = breathing.exhale(few, 5)
+    assert len(few) == 1
+
+
+def test_added_centroids_are_rows_where_error_is_large() -> None:
+    rows = np.concatenate([RNG(0).integers(0, 9, (400, 3)), [[250, 250, 250]]]).astype(np.uint8)
+    breathing = Breathing(rows)
+    centroids = rows[:4].astype(np.float32)
+    grown = breathing.inhale(centroids, 3, RNG(0))
+    np.testing.assert_array_equal(grown[:4], centroids)
+    assert grown.dtype == np.float32
+    assert [250, 250, 250] in grown[4:].tolist()
+    everything = np.unique(rows, axis=0).astype(np.float32)
+    assert len(breathing.inhale(everything, 3, RNG(0))) == len(everything)

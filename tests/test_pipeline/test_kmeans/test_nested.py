@@ -1,0 +1,347 @@
+"""Growing prefixes, moves, and what is remembered when the number of centroids changes."""
+
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import StreamingKMeans
+from pipeline.engines import make_engine
+from pipeline.engines.cpu import engine as pruned
+from pipeline.engines.cpu.engine import PrunedEngine
+from pipeline.execution.executor import LocalExecutor
+from pipeline.extraction.extract import Extraction, extract
+from pipeline.extraction.patches import cut_patches
+from pipeline.kmeans import nested
+from pipeline.kmeans.breathing import Breathing
+from pipeline.kmeans.history import Fit
+from pipeline.kmeans.loop import Rules
+from pipeline.kmeans.nested import Nested, added, many_of, parts_of, prefixes, rounds_of
+from pipeline.kmeans.seeding import kmeans_plus_plus
+from pipeline.rows.source import ArraySource
+from pipeline.runtime.progress import SilentProgress
+from storage import PatchSpec, open_images
+from tests.oracles import squared_distances, sums_of
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def digits_rows() -> np.ndarray:
+    """16,000 4×4 patches of the digits, in random order."""
+    patches = cut_patches(open_images("digits").images, PatchSpec(4, 4))
+    return np.random.default_rng(2).permutation(patches)[:16_000]
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefixes for small data."""
+    monkeypatch.setattr(nested, "FIRST_ROWS", 1000)
+    monkeypatch.setattr(nested, "FIRST_PER_CENTROID", 20)
+    monkeypatch.setattr(nested, "MOVE_ROWS", 4000)
+    monkeypatch.setattr(nested, "MOVE_PER_CENTROID", 50)
+
+
+def run_nested(
+    executor: LocalExecutor, start: np.ndarray, breathing: Breathing, **options: Any
+) -> Fit:
+    rules = {"max_iter": 100, "tol": 1e-4, "target": 2e-4, "empty": "random"}
+    rules |= {name: options.pop(name) for name in tuple(options) if name in rules}
+    more = {"rounds": 4, "settled": False} | options
+    rng = np.random.default_rng(1)
+    run = Nested(executor, Rules(**rules), rng, k=len(start), breathing=breathing, **more)
+    run.start(start)
+    return run.finish()
+
+
+def fit(rows: np.ndarray, k: int, *, engine: str = "auto", **options: Any) -> Fit:
+    start = kmeans_plus_plus(rows[: max(20 * k, 500)], k, np.random.default_rng(0))
+    source = ArraySource(rows)
+    found = make_engine(engine, CPU, source.dim, source.dtype)
+    with closing(LocalExecutor(source, found, found.remember(source))) as executor:
+        return run_nested(executor, start, Breathing(rows[:8000]), **options)
+
+
+@given(n=st.integers(1, 10**9), k=st.integers(1, 10**5), settled=st.booleans())
+def test_prefixes_double_up_to_all_rows(n: int, k: int, settled: bool) -> None:
+    sizes, moving = prefixes(n, k, settled=settled)
+    assert sizes[-1] == n
+    for shorter, longer in pairwise(sizes):
+        assert shorter == -(-longer // 2)
+    if len(sizes) > 1:
+        assert sizes[0] >= max(nested.FIRST_ROWS, nested.FIRST_PER_CENTROID * k)
+    assert moving == 0 or not settled
+    enough = max(nested.MOVE_ROWS, nested.MOVE_PER_CENTROID * k)
+    assert sizes[moving] == n or sizes[moving] >= enough
+    if not settled and moving:
+        assert sizes[moving - 1] < enough
+
+
+@given(st.integers(2, 100_000), st.integers(1, 40))
+def test_rounds_move_fewer_and_fewer_and_no_more_than_half(k: int, rounds: int) -> None:
+    moved = [many_of(k, place, rounds) for place in range(rounds)]
+    assert moved[0] == added(k) <= k // 2
+    assert moved[-1] >= 1
+    assert moved == sorted(moved, reverse=True)
+    for many in moved:
+        assert 1 <= parts_of(k, many) <= many
+    assert rounds_of(k, rounds) == rounds
+    assert rounds_of(k, 0) == 0 < rounds_of(k, None)
+    assert rounds_of(1, rounds) == rounds_of(1, None) == 0
+
+
+@pytest.mark.usefixtures("short")
+def test_prefixes_grow_and_scores_belong_to_the_final_centroids(digits_rows: np.ndarray) -> None:
+    found = fit(digits_rows, 40)
+    history = found.history
+    assert sorted(set(history.rows)) == [1000, 2000, 4000, 8000, 16000]
+    assert history.rows == sorted(history.rows)
+    assert max(history.live) > 40  # while some were on trial
+    moved_at = {rows for rows, live in zip(history.rows, history.live, strict=True) if live > 40}
+    assert moved_at == {4000}
+    distances = squared_distances(digits_rows, found.centroids)
+    expected = sums_of(digits_rows, distances.argmin(1), 40)
+    np.testing.assert_array_equal(found.sums.counts, expected.counts)
+    np.testing.assert_array_equal(found.sums.sums, expected.sums)
+    assert found.sse.sum() == pytest.approx(distances.min(1).sum(), rel=1e-7)
+    assert history.mse[-1] == found.mse
+    assert found.updates == len(history.rows) - 1
+    assert {len(values) for values in vars(history).values()} == {len(history.rows)}
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("k", [20, 100])
+def test_ends_within_half_a_percent_of_100_full_passes(digits_rows: np.ndarray, k: int) -> None:
+    full = StreamingKMeans(k, mode="full", tol=0, random_state=0).fit(digits_rows)
+    assert fit(digits_rows, k, rounds=8).mse <= 1.005 * full.inertia_ / digits_rows.size
+
+
+@pytest.mark.usefixtures("short")
+def test_bits_depend_on_neither_blocks_nor_threads_nor_engine(
+    digits_rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = fit(digits_rows, 50)
+    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 16 * 700)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr(pruned, "SMALL", 8)
+    monkeypatch.setattr(pruned, "FEW_ROWS", 0)
+    for engine in ("pruned", "torch"):
+        other = fit(digits_rows, 50, engine=engine)
+        np.testing.assert_array_equal(one.centroids, other.centroids)
+        np.testing.assert_array_equal(one.sums.counts, other.sums.counts)
+        assert one.history.mse == other.history.mse
+
+
+@pytest.mark.usefixtures("short")
+def test_moves_leave_a_solution_that_lloyd_cannot() -> None:
+    # Nine blobs in a row; Lloyd never carries a centroid from one end to the other.
+    rng = np.random.default_rng(3)
+    blobs = np.stack([np.arange(9) * 28, np.zeros(9)], 1)
+    rows = (blobs[rng.integers(0, 9, 8000)] + rng.integers(0, 3, (8000, 2))).astype(np.uint8)
+    start = np.concatenate([rows[rows[:, 0] < 30][:5], blobs[[5, 6, 7, 8]]]).astype(np.float32)
+    source = ArraySource(rows)
+    mse = {}
+    for rounds in (0, 6):
+        executor = LocalExecutor(source, PrunedEngine(2, rows.dtype))
+        breathing = Breathing(rows[:2000])
+        options = {"tol": 0.0, "target": 0.0, "rounds": rounds}
+        found = run_nested(executor, start, breathing, **options)
+        mse[rounds] = found.mse
+    assert mse[0] > 40
+    assert mse[6] < 1.0  # each blob has one
+
+
+@pytest.mark.usefixtures("short")
+def test_a_round_that_does_not_help_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One centroid for each of nine blobs: nothing can be better, whatever a round comes to.
+    rng = np.random.default_rng(3)
+    blobs = np.stack([np.arange(9) * 28, np.arange(9) * 20], 1)
+    rows = (blobs[rng.integers(0, 9, 8000)] + rng.integers(0, 3, (8000, 2))).astype(np.uint8)
+    best = fit(rows, 9, rounds=0)
+
+    def spoil(run: Nested) -> None:
+        k, state = run._k, run.state
+        state.centroids = state.centroids[[0] * k] + np.arange(k, dtype=np.float32)[:, None]
+        state.history.mse[-1] *= 100
+        judge(run)
+
+    judge = Nested._judge
+    monkeypatch.setattr(Nested, "_judge", spoil)
+    assert fit(rows, 9, rounds=3).mse == pytest.approx(best.mse, rel=1e-6)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("most", [1, 4, 12])
+def test_max_iter_bounds_the_steps_on_each_prefix(digits_rows: np.ndarray, most: int) -> None:
+    history = fit(digits_rows, 60, rounds=8, max_iter=most, target=0.0, tol=0.0).history
+    steps = np.array(history.rows[:-1])
+    assert all((steps == rows).sum() <= most for rows in set(history.rows))
+    assert (max(history.live) > 60) == (most > 8)  # a round has its five steps, or is not begun
+
+
+def test_what_an_engine_met_before_does_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.integers(60, 200, (4000, 6)).astype(np.uint8)
+    fresh, used = (Breathing(rows, PrunedEngine(6, rows.dtype)) for _ in range(2))
+    used._engine.load(np.array([[0.0] * 6, [255.0] * 6], np.float32))  # another shift and scale
+    for k in (40, 60, 80, 100):
+        centroids = rows[rng.permutation(4000)[:k]].astype(np.float32)
+        (kept, heirs), (kept_too, heirs_too) = (b.exhale(centroids, 9) for b in (fresh, used))
+        np.testing.assert_array_equal(kept, kept_too)
+        np.testing.assert_array_equal(heirs, heirs_too)
+
+
+@pytest.mark.usefixtures("short")
+def test_why_a_run_stopped_and_that_options_do_something(digits_rows: np.ndarray) -> None:
+    runs = {
+        "target": fit(digits_rows, 30, target=0.01),
+        "tol": fit(digits_rows, 30, target=0.0, tol=0.01),
+        "max_iter": fit(digits_rows, 30, target=0.0, tol=0.0, max_iter=3),
+        "still": fit(digits_rows, 30, rounds=0),
+        "settled": fit(digits_rows, 30, settled=True),
+    }
+    assert [runs[name].stopped for name in ("target", "tol", "max_iter")] == [
+        "target",
+        "tol",
+        "max_iter",
+    ]
+    assert not runs["max_iter"].converged
+    assert max(runs["still"].history.live) == 30
+    assert runs["settled"].history.rows[0] == 4000
+    assert len({run.mse for run in runs.values()}) == len(runs)
+    last = [m for r, m in zip(*_history(runs["target"], "rows", "mse"), strict=True) if r == 16000]
+    assert last[-3] - last[-2] < 0.01 * last[-2]
+
+
+def _history(run: Fit, *names: str) -> tuple[list[Any], ...]:
+    return tuple(getattr(run.history, name) for name in names)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+def test_as_many_centroids_as_rows(n: int) -> None:
+    rows = np.arange(n, dtype=np.uint8)[:, None] * 30
+    found = StreamingKMeans(n, random_state=0).fit(rows)
+    assert sorted(found.cluster_centers_[:, 0].tolist()) == rows[:, 0].tolist()
+    assert found.inertia_ == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_that_float32_does_not_tell_apart_get_a_centroid_each(dtype: str) -> None:
+    rows = np.array([[0], [1e-9], [1e6]] * 5, dtype)
+    for seed in range(5):
+        found = StreamingKMeans(3, random_state=seed).fit(rows)
+        np.testing.assert_allclose(np.sort(found.cluster_centers_[:, 0]), rows[:3, 0], rtol=0.1)
+        assert found.counts_.tolist() == [5, 5, 5]
+
+
+@pytest.mark.parametrize("mode", ["nested", "full", "minibatch"])
+@pytest.mark.parametrize("empty", ["random", "split"])
+def test_k_asked_is_k_live(mode: str, empty: str) -> None:
+    # Nearly all rows are equal: a random seed or a random draw is where a centroid stands already.
+    rows = np.zeros((4000, 2), np.uint8)
+    rows[[7, 900, 2000, 3500, 3999]] = [(9, 9), (90, 90), (0, 200), (200, 0), (255, 255)]
+    init = np.array([[0, 0], [0, 0.5], [0.5, 0], [0.25, 0.25], [0, 0.25], [0.1, 0]])
+    found = StreamingKMeans(6, init=init, mode=mode, empty=empty, max_iter=2, random_state=0)
+    found.fit(rows)
+    assert (found.counts_ > 0).all()
+    assert found.counts_.sum() == 4000
+    distances = squared_distances(rows, found.cluster_centers_)
+    np.testing.assert_array_equal(found.counts_, np.bincount(distances.argmin(1), minlength=6))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(data=st.data(), dtype=st.sampled_from(["uint8", "float32"]), seed=st.integers(0, 999))
+def test_sums_are_right_whatever_k_prefix_and_heirs_came_before(
+    data: st.DataObject, dtype: str, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    rows = (rng.integers(0, 4, (700, 5)) * 20 + rng.integers(0, 9, (700, 5))).astype(dtype)
+    source = ArraySource(rows)
+    source.block_rows = 128
+    engine = PrunedEngine(5, source.dtype)
+    kept = pruned.SMALL, pruned.FEW_ROWS
+    pruned.SMALL, pruned.FEW_ROWS = 0, 0
+    centroids = rows[:30].astype(np.float32)
+    try:
+        with closing(LocalExecutor(source, engine, engine.remember(source))) as executor:
+            for _ in range(6):
+                n = data.draw(st.sampled_from([1, 128, 129, 300, 512, 700]))
+                change = data.draw(st.sampled_from(["none", "move", "grow", "shrink", "any"]))
+                heirs = None
+                if change == "move":
+                    centroids = centroids + rng.normal(0, 2, centroids.shape).astype(np.float32)
+                elif change == "grow":
+                    centroids = np.concatenate([centroids, rows[rng.integers(0, 700, 7)]])
+                elif change == "shrink" and len(centroids) > 9:
+                    k = len(centroids)
+                    centroids = centroids[7:]
+                    heirs = np.maximum(np.arange(k) - 7, 0)
+                elif change == "any":  # heirs that have nothing to do with where centroids are
+                    k = data.draw(st.integers(1, 50))
+                    heirs = rng.integers(0, k, len(centroids))
+                    centroids = rows[rng.integers(0, 700, k)]
+                centroids = centroids.astype(np.float32)
+                sums, _ = executor.run_pass(centroids, SilentProgress(), n, heirs)
+                again = LocalExecutor(ArraySource(rows[:n]), PrunedEngine(5, source.dtype))
+                expected, _ = again.run_pass(centroids, SilentProgress())
+                np.testing.assert_array_equal(sums.counts, expected.counts)
+                if dtype == "uint8":
+                    np.testing.assert_array_equal(sums.sums, expected.sums)
+                    np.testing.assert_array_equal(sums.squares, expected.squares)
+                else:
+                    np.testing.assert_allclose(
+                        sums.sums + sums.counts[:, None] * sums.origin,
+                        expected.sums + sums.counts[:, None] * expected.origin,
+                        rtol=1e-9,
+                        atol=1e-6,
+                    )
+    finally:
+        pruned.SMALL, pruned.FEW_ROWS = kept
+
+
+def test_guesses_outlive_a_change_of_k(digits_rows: np.ndarray) -> None:
+    # Twenty centroids more: rows that are far from all of them are not even looked at.
+    source = ArraySource(digits_rows)
+    source.block_rows = 4000
+    engine = PrunedEngine(source.dim, source.dtype)
+    rng = np.random.default_rng(0)
+    few = kmeans_plus_plus(digits_rows[:8000], 300, rng).astype(np.float32)
+    with closing(LocalExecutor(source, engine, engine.remember(source))) as executor:
+        executor.run_pass(few, SilentProgress())
+        first = engine.effort.products
+        more = np.concatenate([few, digits_rows[:5]])
+        executor.run_pass(more, SilentProgress())
+        assert engine.effort.walked < 0.75 * len(digits_rows)
+        assert engine.effort.products < 0.5 * first
+        heirs = np.append(np.arange(300), [0, 1, 2, 3, 4])
+        executor.run_pass(few, SilentProgress(), heirs=heirs)
+        assert engine.effort.walked < 0.75 * len(digits_rows)
+        # rows that were not met for a while keep their labels
+        executor.run_pass(few, SilentProgress(), 4000)
+        executor.run_pass(few, SilentProgress())
+        assert engine.effort.products < 0.5 * first
+
+
+@pytest.mark.usefixtures("short")
+def test_workers_run_prefixes_too(
+    strokes: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 200)
+    np.save(tmp_path / "images.npy", strokes)
+    extraction = Extraction(str(tmp_path / "images.npy"), "train", tmp_path, PatchSpec(3, 3))
+    store, *_ = extract(extraction, tmp_path)
+    monkeypatch.setattr(nested, "FIRST_ROWS", 400)
+    here, there = (
+        StreamingKMeans(12, scheduler=scheduler, random_state=0).fit(store)
+        for scheduler in ("", "processes:2")
+    )
+    np.testing.assert_array_equal(here.cluster_centers_, there.cluster_centers_)
+    assert len(set(here.history_["rows"])) > 1
+    for name in ("rows", "mse", "shift", "live", "redrawn"):
+        assert here.history_[name] == there.history_[name]

@@ -1,0 +1,371 @@
+"""A fit that is broken off goes on from its last complete pass and ends with the same bits."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import pytest
+
+from pipeline import SweepOptions, sweep
+from pipeline.execution.executor import LocalExecutor
+from pipeline.kmeans import checkpoint as journal
+from pipeline.kmeans import nested
+from pipeline.kmeans.checkpoint import SUFFIX, Journal
+from pipeline.kmeans.history import History
+from pipeline.kmeans.loop import Run, State
+from pipeline.kmeans.minibatch import MiniBatchState
+from pipeline.kmeans.nested import Nested, NestedState
+from pipeline.rows.cluster_sums import ClusterSums
+from pipeline.status import take_inventory
+from storage import IntegrityError
+from storage.fit_state import read_checkpoint, write_checkpoint
+from storage.locking import sole
+from tests.notes import Notes
+from tests.spoiled import spoil_larger_than
+from tests.stored_numbers import numbers_of
+
+
+class BrokenOff(BaseException):
+    """The process is gone."""
+
+
+@pytest.fixture(autouse=True)
+def every_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pass is kept, however short."""
+    monkeypatch.setattr(journal, "SHARE", 1.0)
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefixes and moves for small data."""
+    monkeypatch.setattr(nested, "FIRST_ROWS", 4000)
+    monkeypatch.setattr(nested, "MOVE_ROWS", 6000)
+    monkeypatch.setattr(nested, "MOVE_PER_CENTROID", 100)
+
+
+MODES: dict[str, dict[str, Any]] = {
+    "nested": {"mode": "nested", "k": "9,40", "moves": 3, "max_iter": 40},
+    "cold": {"mode": "nested", "k": "40", "init": "k-means++", "empty": "split", "max_iter": 15},
+    "full": {"mode": "full", "k": "9,40", "max_iter": 20},
+    "minibatch": {"mode": "minibatch", "k": "40", "max_iter": 25, "tol": 0, "batch_size": 3000},
+}
+
+
+def broken_sweeps(
+    options: SweepOptions, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> tuple[dict[str, Any], int, int]:
+    """Sweep until it is done, broken off after some passes, kept or not.
+
+    Returns: the last result, how often it was broken off, and how many passes were lost.
+    """
+    rng = np.random.default_rng(seed)
+    save, broken, lost, left = Journal.save, 0, 0, 0
+
+    def breaking(self: Journal, *state: Any) -> None:
+        nonlocal lost, left
+        left -= 1
+        if left < 0 and rng.random() < 0.3:
+            lost += 1
+            raise BrokenOff
+        save(self, *state)
+        if left < 0:
+            raise BrokenOff
+
+    monkeypatch.setattr(Journal, "save", breaking)
+    while True:
+        left = int(rng.integers(0, 6))
+        try:
+            result = sweep(options)
+        except BrokenOff:
+            broken += 1
+        else:
+            return result, broken, lost
+
+
+def count_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Of all fits from here on."""
+    passes, keep = 0, Nested._keep
+
+    def counting(self: Any) -> None:
+        nonlocal passes
+        passes += 1
+        keep(self)
+
+    monkeypatch.setattr("pipeline.kmeans.loop.Run._keep", counting)
+    return lambda: passes
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("mode", MODES)
+def test_no_pass_is_made_twice_and_the_bits_are_the_same(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = (
+        SweepOptions.checked(out=tmp_path / name, **MODES[mode]) for name in ("whole", "parts")
+    )
+    made = count_passes(monkeypatch)
+    expected = sweep(whole)
+    passes = made()
+    assert passes == sum(entry["passes"] for entry in expected["dictionaries"])
+    found, broken, lost = broken_sweeps(parts, monkeypatch, seed=len(mode))
+    assert broken >= 5
+    assert made() - passes == passes + lost
+    left = sorted(path.name for path in Path(found["experiment"]).iterdir())
+    assert not [name for name in left if SUFFIX in name]
+    assert numbers_of(found["experiment"]) == numbers_of(expected["experiment"])
+
+
+@pytest.mark.usefixtures("short")
+def test_a_fit_that_has_to_be_mended_goes_on_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil_larger_than(5, monkeypatch)
+    whole, parts = (
+        SweepOptions.checked(out=tmp_path / name, k="5,9", max_iter=30) for name in ("one", "two")
+    )
+    expected = sweep(whole)
+    assert expected["dictionaries"][1]["passes"] > 5  # those of both ways are told
+    found, broken, _ = broken_sweeps(parts, monkeypatch, seed=3)
+    assert broken > 5
+    assert numbers_of(found["experiment"]) == numbers_of(expected["experiment"])
+
+
+def test_a_dictionary_is_not_learned_again_for_a_broken_held_out_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = SweepOptions.checked(out=tmp_path, k="7", mode="full", max_iter=3)
+    run_pass, made = LocalExecutor.run_pass, []
+
+    def breaking(self: LocalExecutor, *rest: Any, **more: Any) -> Any:
+        if self.memory is None and len(made) < 5:  # the held-out rows
+            raise BrokenOff
+        made.append(self.source.n_rows)
+        return run_pass(self, *rest, **more)
+
+    monkeypatch.setattr(LocalExecutor, "run_pass", breaking)
+    for _ in range(2):
+        with pytest.raises(BrokenOff):
+            sweep(options)
+    assert len(made) == 4
+    made.append(0)
+    sweep(options)
+    assert len(made) == 6  # the held-out pass alone
+
+
+@pytest.mark.parametrize("kind", [State, MiniBatchState, NestedState])
+def test_every_field_of_a_state_comes_back(kind: type[State], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sums = ClusterSums(rng.integers(0, 9, (2, 3)), np.array([1, 2]), rng.random(2), rng.random(3))
+    values: dict[str, Any] = {
+        "str": "exhale",
+        "int": 7,
+        "float": 1 / 3,
+        "bool": True,
+        "ndarray": rng.random((2, 3)).astype(np.float32),
+        "ClusterSums": sums,
+        "History": History([5], [1 / 7], [0.1], [2], [1], [0.3]),
+    }
+    hints = {name: hint for name, hint in get_type_hints(kind).items() if name != "stopped"}
+    fields = {
+        name: values[getattr(hint, "__args__", (hint,))[0].__name__] for name, hint in hints.items()
+    }
+    state = kind(**fields, stopped="target")
+    write_checkpoint(tmp_path / "state", *state.pack())
+    stored = read_checkpoint(tmp_path / "state")
+    assert stored is not None
+    back = kind.unpack(*stored)
+    for name, value in vars(state).items():
+        found = getattr(back, name)
+        assert type(found) is type(value)
+        if isinstance(value, ClusterSums):
+            for part, array in vars(value).items():
+                np.testing.assert_array_equal(getattr(found, part), array)
+        else:
+            np.testing.assert_array_equal(found, value)
+
+
+def test_passes_shorter_than_saving_are_not_all_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "SHARE", 1e-9)
+    kept = Journal(tmp_path, 5, {})
+    for number in range(3):
+        kept.save("full", {}, {"number": number})
+    assert Journal(tmp_path, 5, {}).load("full") == ({}, {"number": 0})
+
+
+@pytest.mark.parametrize(
+    ("other", "note"),
+    [
+        ({"seed": 1}, None),  # another experiment, in a folder of its own
+        ({"k": "4,8"}, "starts anew: what is there was fitted otherwise"),  # from K = 4 now
+        ({}, "K=8 goes on after pass 2"),
+    ],
+)
+def test_a_state_is_taken_up_by_the_same_fit_alone(
+    other: dict[str, Any], note: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"out": tmp_path, "k": "8", "mode": "full", "max_iter": 4}
+    save, left = Journal.save, 2
+
+    def breaking(self: Journal, *state: Any) -> None:
+        nonlocal left
+        save(self, *state)
+        left -= 1
+        if left == 0:
+            raise BrokenOff
+
+    monkeypatch.setattr(Journal, "save", breaking)
+    with pytest.raises(BrokenOff):
+        sweep(SweepOptions.checked(**fields))
+    notes = Notes()
+    result = sweep(SweepOptions.checked(**(fields | other)), notes)
+    alone = sweep(SweepOptions.checked(**(fields | other | {"out": tmp_path / "alone"})))
+    assert numbers_of(result["experiment"]) == numbers_of(alone["experiment"])
+    told = [line for line in notes.lines if "goes on" in line or "anew" in line]
+    assert len(told) == (note is not None)
+    assert all(note in line for line in told if note)
+
+
+def test_seconds_are_those_of_all_parts(tmp_path: Path) -> None:
+    first = Journal(tmp_path, 5, {})
+    first._started -= 100
+    first.save("full", {}, {})
+    second = Journal(tmp_path, 5, {})
+    assert second.load("full") == ({}, {})
+    assert 100 < second.spent < 101
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "schema", "text"])
+def test_a_damaged_state_is_told_and_the_fit_starts_anew(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = SweepOptions.checked(out=tmp_path, k="8", mode="full", max_iter=4)
+
+    def breaks(_: Any) -> None:
+        raise BrokenOff
+
+    monkeypatch.setattr(Run, "_score", breaks)
+    with pytest.raises(BrokenOff):
+        sweep(options)
+    monkeypatch.undo()
+    (path,) = tmp_path.rglob(f"*{SUFFIX}")
+    whole = bytearray(path.read_bytes())
+    if damage == "flip":
+        whole[len(whole) // 2] ^= 4
+    elif damage == "schema":
+        arrays, facts = read_checkpoint(path) or ({}, {})
+        monkeypatch.setattr("storage.fit_state.SCHEMA", 99)
+        write_checkpoint(path, arrays, facts)
+        monkeypatch.undo()
+        whole = bytearray(path.read_bytes())
+    path.write_bytes(
+        {"cut": whole[:-9], "empty": b"", "text": b"not a zip file"}.get(damage, whole)
+    )
+    notes = Notes()
+    result = sweep(options, notes)
+    (told,) = [line for line in notes.lines if "anew" in line]
+    assert "K=8" in told
+    assert str(path) in told
+    alone = sweep(SweepOptions.checked(out=tmp_path / "alone", k="8", mode="full", max_iter=4))
+    assert numbers_of(result["experiment"]) == numbers_of(alone["experiment"])
+
+
+def test_every_flipped_bit_of_a_state_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "k00002-full.unfinished.npz"
+    arrays = {"centroids": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(2, np.int64)}
+    write_checkpoint(path, arrays, {"stage": "step", "before": np.inf})
+    found, facts = read_checkpoint(path) or ({}, {})
+    assert facts == {"stage": "step", "before": np.inf}
+    assert {name: array.tolist() for name, array in found.items()} == {
+        name: array.tolist() for name, array in arrays.items()
+    }
+    whole = path.read_bytes()
+    for bit in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        with pytest.raises(IntegrityError, match="checksum"):
+            read_checkpoint(path)
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(IntegrityError, match="checksum"):
+            read_checkpoint(path)
+
+
+@pytest.mark.parametrize("more", ["", ",9"], ids=["all is finished", "one is missing"])
+def test_what_killed_sweeps_left_is_swept_away(tmp_path: Path, more: str) -> None:
+    fields = {"out": tmp_path, "mode": "full", "max_iter": 2}
+    folder = Path(sweep(SweepOptions.checked(**fields, k="5"))["experiment"])
+    (folder / ".dictionaries.zarr.0123abcd.partial" / "count").mkdir(parents=True)
+    (folder / "k00005-full.unfinished.npz").write_bytes(b"of a fit that is stored")
+    (folder / "k00007-full.unfinished.npz.partial").write_bytes(b"half-written")
+    kept = folder / "k00007-full.unfinished.npz"
+    kept.write_bytes(b"of a fit that may be asked for again")
+    sweep(SweepOptions.checked(**fields, k="5" + more))
+    left = {path.name for path in folder.iterdir()}
+    assert left == {".lock", "dictionaries.zarr", kept.name}
+
+
+def test_a_sweep_at_work_does_not_keep_another_from_what_is_finished(tmp_path: Path) -> None:
+    options = SweepOptions.checked(out=tmp_path, k="5", mode="full", max_iter=2)
+    folder = Path(sweep(options)["experiment"])
+    half = folder / "k00007-full.unfinished.npz.partial"
+    half.write_bytes(b"being written")
+    with sole(folder / ".lock", "at work"):
+        assert sweep(options)["dictionaries"][0]["reused"]
+    assert half.exists()
+
+
+def test_a_state_is_not_taken_up_when_what_it_started_from_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"mode": "full", "max_iter": 4}
+    score = Run._score
+
+    def breaks(run: Any) -> None:
+        if len(run.state.centroids) == 20:
+            raise BrokenOff
+        score(run)
+
+    monkeypatch.setattr(Run, "_score", breaks)
+    with pytest.raises(BrokenOff):
+        sweep(SweepOptions.checked(**fields, out=tmp_path, k="5,10,20"))
+    monkeypatch.setattr(Run, "_score", score)
+    (store,) = tmp_path.glob("*/dictionaries.zarr")
+    for name in ("k00005", "k00010"):
+        shutil.rmtree(store / name)
+    notes = Notes()
+    found = sweep(SweepOptions.checked(**fields, out=tmp_path, k="10,20"), notes)
+    assert [line for line in notes.lines if "goes on" in line] == []
+    alone = sweep(SweepOptions.checked(**fields, out=tmp_path / "alone", k="10,20"))
+    assert numbers_of(found["experiment"]) == numbers_of(alone["experiment"])
+
+
+@pytest.mark.parametrize("state", ["crc of nothing", "other fields"])
+def test_a_state_of_another_kind_is_told(
+    state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = SweepOptions.checked(out=tmp_path, k="8", mode="full", max_iter=3)
+    score = Run._score
+
+    def breaks(_: Any) -> None:
+        raise BrokenOff
+
+    monkeypatch.setattr(Run, "_score", breaks)
+    with pytest.raises(BrokenOff):
+        sweep(options)
+    monkeypatch.setattr(Run, "_score", score)
+    (path,) = tmp_path.rglob(f"*{SUFFIX}")
+    if state == "other fields":
+        arrays, facts = read_checkpoint(path) or ({}, {})
+        write_checkpoint(path, arrays, facts | {"temperature": 3})
+    else:
+        path.write_bytes(bytes(4))
+    (listed,) = take_inventory(tmp_path)["experiments"]
+    assert len(listed["unfinished"]) == (state == "other fields")
+    notes = Notes()
+    sweep(options, notes)
+    assert len([line for line in notes.lines if "anew" in line]) == 1

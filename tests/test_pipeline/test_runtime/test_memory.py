@@ -1,0 +1,223 @@
+"""The memory cap: projected in-process, measured by the operating system in fresh processes."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import pipeline.runtime.memory
+from pipeline.config import FitOptions
+from pipeline.kmeans.fitter import projected_bytes
+from pipeline.rows.source import ArraySource
+from pipeline.runtime.memory import SLACK_BYTES, check_budget, device_refusal
+from storage import MemoryBudgetError, PatchStore
+from storage.patch_spec import chunk_rows
+from tests.linked_stores import linked_store, striped_images
+from tests.process_trees import run_measured
+
+MIB = 1 << 20
+
+# Runs the command line, and tells what each step was projected to take.
+RUN = """
+import json, sys
+from pipeline.extraction import extract as extraction
+from pipeline.kmeans import fitter as fit
+from pipeline.runtime import memory
+projected, check = [], memory.check_budget
+def note(step, needed, cap):
+    projected.append(check(step, needed, cap))
+    return projected[-1]
+memory.check_budget = extraction.check_budget = fit.check_budget = note
+from pipeline.command_line import group, run
+if sys.argv[1] == "refused":
+    sys.argv.pop(1), run(group)
+group(sys.argv[1:], standalone_mode=False)
+print(json.dumps(max(projected)))
+"""
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads the kernel's figures from /proc")
+
+
+def test_the_projection_starts_from_what_is_resident() -> None:
+    resident = pipeline.runtime.memory.resident()
+    check_budget("step", 0, resident + SLACK_BYTES + 64 * MIB)
+    with pytest.raises(MemoryBudgetError, match="step needs"):
+        check_budget("step", 128 * MIB, resident + SLACK_BYTES + 64 * MIB)
+
+
+def test_the_message_names_both_numbers_and_a_cap_that_would_do() -> None:
+    with pytest.raises(MemoryBudgetError) as caught:
+        check_budget("fitting", 10 << 30, 2 << 30)
+    message = str(caught.value)
+    assert "more than the cap of 2.0 GiB" in message
+    enough = int(message.split("MEMORY=")[1].split("MiB")[0]) * MIB
+    check_budget("fitting", 10 << 30, enough + 16 * MIB)
+
+
+def test_the_number_of_rows_is_not_in_the_projection() -> None:
+    small, large = (
+        ArraySource(np.broadcast_to(np.zeros((1, 25), np.uint8), (n, 25))) for n in (10**8, 10**9)
+    )
+    cpu = torch.device("cpu")
+    full, nested = (FitOptions.checked(mode=mode) for mode in ("full", "nested"))
+    for engine in ("torch", "pruned"):
+        for options in (full, nested):
+            one = projected_bytes(small, 1000, engine, cpu, options)
+            assert one == projected_bytes(large, 1000, engine, cpu, options)
+            assert projected_bytes(small, 10_000, engine, cpu, options) > one
+        without = projected_bytes(small, 10_000, engine, cpu, full)
+        assert without < projected_bytes(small, 10_000, engine, cpu, nested)
+
+
+def fit_of(store: PatchStore, out: Path, k: int, mode: str, *options: str) -> list[str]:
+    """Command line of a fit on a linked store under `out`."""
+    images = ["--dataset", str(out / "stripes.npy"), "--patch", f"1x{store.dim}"]
+    return ["fit", *images, "--out", str(out), "--k", str(k), "--mode", mode, *options]
+
+
+def measured(arguments: list[str], cap: int = 4 << 30) -> tuple[int, int]:
+    """Peak and projection of one command in a fresh process, which must not fail; bytes."""
+    ran = run_measured(["-c", RUN, *arguments, "--memory", str(cap)])
+    assert ran.code == 0, ran.err
+    return ran.peak, int(ran.out.splitlines()[-1])
+
+
+def scattered(dim: int) -> np.ndarray:
+    """Two chunks of rows: one with thousands that are near to nothing, then 20,000 groups.
+
+    The former make the engine's lists as long as they can be, the latter keep long runs short.
+    """
+    rng, size = np.random.default_rng(0), chunk_rows(dim, 1)
+    centres = rng.integers(40, 216, (20_000, dim)).astype(np.int16)
+    rows = centres[rng.integers(len(centres), size=2 * size)]
+    rows += rng.integers(-3, 4, rows.shape, np.int16)
+    rows[:8192] = rng.integers(0, 256, (8192, dim))
+    return rows.astype(np.uint8)
+
+
+def long_store(out: Path, dim: int, n_rows: int) -> PatchStore:
+    return linked_store(out, scattered(dim), n_rows, striped_images(out / "stripes.npy", dim))
+
+
+@LINUX
+def test_the_smallest_cap_that_is_named_will_do(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (4096, 25)).astype(np.uint8)
+    images = striped_images(tmp_path / "stripes.npy", 25)
+    store = linked_store(tmp_path, rows, 1 << 19, images)
+    fit = fit_of(store, tmp_path, 100, "full", "--max-iter", "1")
+    refused = run_measured(["-c", RUN, "refused", *fit, "--memory", "400MiB"])
+    assert refused.code == 2
+    message = refused.err.splitlines()[-1]
+    assert "more than the cap of 400.0 MiB" in message
+    enough = int(message.split("MEMORY=")[1].split("MiB")[0]) * MIB
+    peak, projected = measured(fit, enough)
+    assert peak <= projected <= enough
+    assert projected <= 1.6 * peak
+
+
+@LINUX
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("k", "dim", "mode", "options"),
+    [
+        (100, 25, "full", ("--max-iter", "1")),
+        (100, 25, "nested", ("--max-iter", "12")),
+        (100, 25, "minibatch", ("--max-iter", "1")),
+        (100, 225, "full", ("--max-iter", "1")),
+        (100, 225, "nested", ("--max-iter", "12", "--moves", "1")),
+        (10_000, 25, "full", ("--max-iter", "1", "--init", "random")),
+        (10_000, 225, "full", ("--max-iter", "1", "--init", "random")),
+    ],
+)
+def test_the_peak_is_within_the_projection_whatever_the_number_of_rows(
+    tmp_path: Path, k: int, dim: int, mode: str, options: tuple[str, ...]
+) -> None:
+    peaks = []
+    # A pass over 30 million of the largest would take half an hour.
+    for n in (3_000_000, 30_000_000) if k * dim < 1 << 21 else (500_000, 3_000_000):
+        out = tmp_path / str(n)
+        out.mkdir()
+        fit = fit_of(long_store(out, dim, n), out, k, mode, *options)
+        peak, projected = measured(fit)
+        print(f"K={k} d={dim} N={n} {mode}: {peak / MIB:.0f} of {projected / MIB:.0f} MiB")
+        assert peak <= projected <= 1.6 * peak
+        peaks.append(peak)
+    assert peaks[1] < 1.05 * peaks[0]
+
+
+@LINUX
+@pytest.mark.slow
+@pytest.mark.parametrize("k", [100, 10_000])
+def test_the_peak_of_all_processes_is_within_the_projection(tmp_path: Path, k: int) -> None:
+    fit = fit_of(long_store(tmp_path, 25, 3_000_000), tmp_path, k, "full", "--init", "random")
+    peak, projected = measured([*fit, "--max-iter", "1", "--scheduler", "processes:2"])
+    assert peak <= projected <= 1.6 * peak
+
+
+@LINUX
+@pytest.mark.slow
+def test_kernels_that_are_yet_to_be_compiled_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))
+    fit = fit_of(long_store(tmp_path, 25, 1 << 20), tmp_path, 100, "full", "--max-iter", "1")
+    first, projected = measured(fit)
+    assert first <= projected <= 1.6 * first
+    again, projected = measured([*fit, "--seed", "1"])
+    assert again <= projected < first + 64 * MIB
+    assert again < first - 64 * MIB
+
+
+@LINUX
+@pytest.mark.slow
+def test_an_extraction_stays_within_its_projection_and_gives_back(
+    mnist_dir: Path, tmp_path: Path
+) -> None:
+    mnist = ["--dataset", "mnist", "--data", str(mnist_dir), "--out", str(tmp_path)]
+    for options in ([], ["--patch", "7", "--scheduler", "processes:2"]):
+        peak, projected = measured(["extract", *mnist, *options])
+        assert peak <= projected <= 1.6 * peak
+    fit = ["fit", *mnist, "--k", "100", "--mode", "full", "--max-iter", "1"]
+    measured(fit)  # which compiles what is missing
+    reused, _ = measured([*fit, "--seed", "1"])  # of the store that the first extraction left
+    shutil.rmtree(tmp_path / "patches")
+    fresh, _ = measured([*fit, "--seed", "2"])
+    assert fresh - reused < 64 * MIB
+
+
+@LINUX
+@pytest.mark.slow
+def test_a_sweep_runs_under_a_hard_limit_of_the_cap_and_its_imports(tmp_path: Path) -> None:
+    store, cap = long_store(tmp_path, 25, 3_000_000), 1 << 30
+    imports = "import pipeline.k_sweep, pipeline.engines, sklearn.datasets, pipeline.runtime.memory"
+    status = "print([x for x in open('/proc/self/status') if 'VmPeak' in x][0])"
+    taken = run_measured(["-c", f"{imports}; {status}"]).out.split()
+    limit = int(taken[taken.index("VmPeak:") + 1]) * 1024 + cap
+    bounded = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}))\n{RUN}"
+    sweep = fit_of(store, tmp_path, 1000, "nested", "--max-iter", "14", "--moves", "1")
+    measured(sweep)  # which compiles what is missing
+    ran = run_measured(["-c", bounded, *sweep, "--seed", "1", "--memory", str(cap)])
+    assert ran.code == 0, ran.err
+    assert ran.peak <= int(ran.out.splitlines()[-1]) <= cap
+
+
+@pytest.mark.parametrize(
+    ("needed", "cap", "words"),
+    [
+        (3 << 30, 1 << 30, ("3.0 GiB", "1.0 GiB")),
+        ((1 << 30) + (9 << 20), 1 << 30, ("1,033 MiB", "1,024 MiB")),
+        ((1 << 30) + 7, 1 << 30, ("1,073,741,831 bytes", "1,073,741,824 bytes")),
+    ],
+)
+def test_a_refusal_shows_which_number_is_larger(
+    needed: int, cap: int, words: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.runtime.memory, "resident", lambda: 0)
+    monkeypatch.setattr(pipeline.runtime.memory, "SLACK_BYTES", 0)
+    with pytest.raises(MemoryBudgetError) as caught:
+        check_budget("a step", needed, cap)
+    assert f"needs {words[0]} of memory, more than the cap of {words[1]}:" in str(caught.value)
+    refusal = str(device_refusal("a step", needed, cap))
+    assert f"needs {words[0]} of device memory, more than the cap of {words[1]}:" in refusal

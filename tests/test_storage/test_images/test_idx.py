@@ -1,0 +1,88 @@
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from storage.errors import InputError
+from storage.images.idx import read_idx
+from tests.idx_files import idx_bytes, write_idx
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_round_trip(tmp_path: Path, suffix: str, dtype: str) -> None:
+    array = np.arange(2 * 3 * 4).reshape(2, 3, 4).astype(dtype)
+    found = read_idx(write_idx(tmp_path / f"images{suffix}", array))
+    np.testing.assert_array_equal(found, array)
+    assert found.dtype.newbyteorder("=") == array.dtype
+
+
+def test_plain_file_is_mapped_not_read(tmp_path: Path) -> None:
+    found = read_idx(write_idx(tmp_path / "images", np.ones((2, 3, 4), np.uint8)))
+    assert isinstance(found, np.memmap)
+
+
+WHOLE = idx_bytes(np.ones((2, 3, 4), np.uint8))
+WRONG = {
+    "nothing": (b"", "not an IDX file"),
+    "other magic": (b"PK\3\4" + WHOLE[4:], "not an IDX file"),
+    "unknown type": (b"\0\0\7\3" + WHOLE[4:], "not an IDX file"),
+    "no dimensions": (b"\0\0\x08\0" + WHOLE[4:], "0 dimensions"),
+    "many dimensions": (b"\0\0\x08\xff" + WHOLE[4:], "255 dimensions"),
+    "cut in the header": (WHOLE[:9], "within its header"),
+    "empty axis": (b"\0\0\x08\1" + struct.pack(">I", 0), "holds nothing"),
+}
+WRONG_LENGTH = {"cut": WHOLE[:-1], "longer": WHOLE + b"x"}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("fault", WRONG)
+def test_bad_header_is_named(tmp_path: Path, fault: str, packed: bool) -> None:
+    content, message = WRONG[fault]
+    path = tmp_path / "bad"
+    path.write_bytes(gzip.compress(content) if packed else content)
+    with pytest.raises(InputError, match=message):
+        read_idx(path)
+
+
+@pytest.mark.parametrize("fault", WRONG_LENGTH)
+def test_wrong_length_is_named(tmp_path: Path, fault: str) -> None:
+    path = tmp_path / "bad"
+    path.write_bytes(WRONG_LENGTH[fault])
+    with pytest.raises(InputError, match=r"has \d+ bytes where its header says 40"):
+        read_idx(path)
+    path.write_bytes(gzip.compress(WRONG_LENGTH[fault]))
+    with pytest.raises(InputError, match=r"ends after 23 of 24|goes on after its 24"):
+        read_idx(path)
+
+
+def test_lying_gzip_header_is_refused_before_allocation(tmp_path: Path) -> None:
+    path = tmp_path / "lie.gz"
+    path.write_bytes(gzip.compress(b"\0\0\x08\3" + struct.pack(">3I", 1 << 20, 1 << 10, 1 << 10)))
+    with pytest.raises(InputError, match="more than a gzip file of"):
+        read_idx(path)
+
+
+def test_damaged_gzip_and_missing_file_are_named(tmp_path: Path) -> None:
+    path = write_idx(tmp_path / "images.gz", np.ones((20, 30, 40), np.uint8))
+    path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(InputError, match="damaged gzip file"):
+        read_idx(path)
+    with pytest.raises(InputError, match="cannot read"):
+        read_idx(tmp_path / "absent")
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=64) | st.binary(max_size=40).map(lambda tail: b"\0\0\x08" + tail))
+def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes) -> None:
+    for packed in (content, gzip.compress(content)):
+        path = tmp_path / "any"
+        path.write_bytes(packed)
+        try:
+            assert read_idx(path).nbytes <= len(content)
+        except InputError:
+            continue

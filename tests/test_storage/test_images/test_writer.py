@@ -1,0 +1,109 @@
+"""Images written block after block: whole under their name, or not there at all."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+import zarr
+
+from storage import InputError, write_images
+from storage.images import writer as image_writer
+
+
+def written(path: Path, images: np.ndarray, step: int) -> None:
+    with write_images(path, images.shape, "rebuilt", {"k": 7}) as writer:
+        for start in range(0, len(images), step):
+            writer.write(images[start : start + step])
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(23, 4, 5, 3))
+
+
+@pytest.mark.parametrize("step", [1, 5, 23])
+@pytest.mark.parametrize("chunk_images", [1, 4, 100])
+def test_zarr_opens_in_xarray_with_named_axes(
+    tmp_path: Path,
+    images: np.ndarray,
+    step: int,
+    chunk_images: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(image_writer, "CHUNK_BYTES", chunk_images * 4 * 60)
+    images[:9] = 0  # chunks of zeros are written too
+    written(tmp_path / "out.zarr", images, step)
+    found = xarray.open_zarr(tmp_path / "out.zarr")
+    assert found["rebuilt"].dims == ("image", "row", "col", "channel")
+    assert found.attrs["k"] == 7
+    np.testing.assert_array_equal(found["rebuilt"].values, images.astype(np.float32))
+    array = zarr.open_array(tmp_path / "out.zarr/rebuilt", mode="r")
+    assert array.nchunks_initialized == array.nchunks == -(-23 // min(chunk_images, 23))
+
+
+@pytest.mark.parametrize("step", [1, 5, 23])
+def test_npy_is_what_numpy_reads(tmp_path: Path, images: np.ndarray, step: int) -> None:
+    written(tmp_path / "out.npy", images[..., 0], step)
+    found = np.load(tmp_path / "out.npy")
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, images[..., 0].astype(np.float32))
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.npy"])
+def test_what_breaks_off_leaves_nothing(tmp_path: Path, images: np.ndarray, name: str) -> None:
+    def breaks_off() -> None:
+        with write_images(tmp_path / name, images.shape, "rebuilt", {}) as writer:
+            writer.write(images[:5])
+            assert len(list(tmp_path.iterdir())) == 1
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        breaks_off()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.npy"])
+def test_what_is_there_is_never_overwritten(tmp_path: Path, images: np.ndarray, name: str) -> None:
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(InputError, match="is there already"):
+        written(tmp_path / name, images, 5)
+    (tmp_path / name).unlink()
+
+    def overtaken() -> None:
+        with write_images(tmp_path / name, images.shape, "rebuilt", {}) as writer:
+            writer.write(images)
+            (tmp_path / name).write_bytes(b"mine")
+
+    with pytest.raises(InputError, match="is there already"):
+        overtaken()
+    assert (tmp_path / name).read_bytes() == b"mine"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("out.png", r"ends in \.zarr or \.npy"), ("absent/out.npy", "no folder .*absent")],
+)
+def test_other_names_and_folders_are_refused(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        written(tmp_path / name, np.zeros((2, 3, 3)), 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_rest_of_a_killed_run_goes_that_of_a_running_one_stays(
+    tmp_path: Path, images: np.ndarray
+) -> None:
+    old, new = (tmp_path / f".out.npy.{name}.unfinished" for name in ("old", "new"))
+    folder = tmp_path / ".out.npy.folder.unfinished"
+    folder.mkdir()
+    (folder / "chunk").write_bytes(b"x")
+    for path in (old, new):
+        path.write_bytes(b"x")
+    past = time.time() - image_writer.ORPHANED - 60
+    os.utime(old, (past, past))
+    os.utime(folder, (past, past))  # something in it is new
+    written(tmp_path / "out.npy", images, 5)
+    assert {path.name for path in tmp_path.iterdir()} == {"out.npy", new.name, folder.name}
