@@ -8,18 +8,27 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-override OUT := $(or $(OUT),runs)
-VARIABLES := dataset data out patch stride threshold k mode init tol target max_iter moves batch_size empty \
-	device device_memory engine memory seed scheduler
-upper = $(shell echo $(1) | tr a-z A-Z)
-# --name value for each variable that is set; unset ones take the command line's defaults
-OPTIONS = $(foreach v,$(VARIABLES),$(if $($(call upper,$(v))),--$(subst _,-,$(v)) "$($(call upper,$(v)))"))
+# $(value …) everywhere: a $ in a name of a file is no reference to another variable
+override OUT := $(or $(value OUT),runs)
+VARIABLES := DATASET DATA OUT PATCH STRIDE THRESHOLD K MODE INIT TOL TARGET MAX_ITER MOVES BATCH_SIZE \
+	EMPTY DEVICE DEVICE_MEMORY ENGINE MEMORY SEED SCHEDULER
+KNOWN := $(VARIABLES) PYTHON BENCH SHELL
+GIVEN := $(foreach _,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $_))),$_))
+UNKNOWN := $(firstword $(filter-out $(KNOWN) MAKE% -%,$(GIVEN)))
+CLOSEST = $(shell $(PYTHON) -c 'import difflib, sys; a, *b = sys.argv[1:]; print(*difflib.get_close_matches(a.upper(), b, 1))' $(UNKNOWN) $(KNOWN))
+ifdef UNKNOWN
+$(error no variable $(UNKNOWN)$(if $(CLOSEST),: did you mean $(CLOSEST)?,: there are $(KNOWN)))
+endif
+quoted = '$(subst ','\'',$(value $1))'
+option = --$(shell echo $1 | tr A-Z_ a-z-) $(call quoted,$1)
+# for each variable that is set; unset ones take the command line's defaults
+OPTIONS = $(foreach v,$(VARIABLES),$(if $(value $v),$(call option,$v)))
 
 .PHONY: help setup sweep test test-slow lint format bench bench-gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Variables of make sweep: $(call upper,$(VARIABLES))"
+	@echo "Variables of make sweep: $(VARIABLES)"
 
 setup: $(BIN)/.installed ## create .venv and install what a sweep needs
 
@@ -39,7 +48,7 @@ $(BIN)/.installed-peers: $(BIN)/.installed-dev
 
 sweep: $(BIN)/.installed ## learn a dictionary for every K and write report.html
 	@$(BIN)/python -m pipeline sweep $(OPTIONS)
-	@$(BIN)/python -m analysis report --only-stale $(if $(MEMORY),--memory "$(MEMORY)") "$(OUT)"
+	@$(BIN)/python -m analysis report --only-stale $(if $(value MEMORY),$(call option,MEMORY)) $(call quoted,OUT)
 
 test: $(BIN)/.installed-dev ## run the tests, a few minutes
 	@$(BIN)/python -m pytest

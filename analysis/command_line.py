@@ -91,16 +91,18 @@ def reconstruct(
     from analysis.reconstruction.image_set import in_words, rebuild_set
     from pipeline import TerminalProgress
 
-    result = rebuild_set(
-        experiment,
-        k,
-        split=split,
-        stride=stride,
-        out=out,
-        data=data,
-        memory=MemoryOptions.checked(**given(fields)).memory,
-        progress=TerminalProgress(),
-    )
+    memory = MemoryOptions.checked(**given(fields)).memory
+    with TerminalProgress() as progress:
+        result = rebuild_set(
+            experiment,
+            k,
+            split=split,
+            stride=stride,
+            out=out,
+            data=data,
+            memory=memory,
+            progress=progress,
+        )
     show(result, as_json, in_words(result))
 
 

@@ -16,7 +16,7 @@ import click
 
 from pipeline.config import Options, PatchOptions, SweepOptions
 from pipeline.runtime.interrupts import Interrupted, asked_to_end, end, ending_promptly
-from storage.errors import InputError, PatchDictError, one_line
+from storage.errors import InputError, PatchDictError, one_line, refusal
 
 INTERRUPTED = 130  # exit code, as shells have it
 
@@ -75,13 +75,17 @@ def extract(split: str, as_json: bool, **fields: str | None) -> None:
 
     options = PatchOptions.checked(**given(fields))
     started = time.perf_counter()
-    with _room_on(options.out), Scheduler(options.scheduler, options.memory) as scheduler:
+    with (
+        _writing_into(options.out),
+        TerminalProgress() as progress,
+        Scheduler(options.scheduler, options.memory) as scheduler,
+    ):
         store, reused, repaired = build(
             Extraction(options.dataset, split, options.data, options.spec),
             options.out,
             scheduler=scheduler,
             memory=options.memory,
-            progress=TerminalProgress(),
+            progress=progress,
         )
     seconds = time.perf_counter() - started
     result = {
@@ -125,22 +129,20 @@ def _sweep(options: SweepOptions) -> dict[str, Any]:
     from pipeline.k_sweep import sweep as run_sweep
     from pipeline.runtime.progress import TerminalProgress
 
-    with _room_on(options.out):
-        return run_sweep(options, TerminalProgress())
+    with _writing_into(options.out), TerminalProgress() as progress:
+        return run_sweep(options, progress)
 
 
 @contextmanager
-def _room_on(out: Path) -> Iterator[None]:
-    """What is written there goes on when there is room again."""
+def _writing_into(out: Path) -> Iterator[None]:
+    """Names OUT in an error of the system that would name no file, or one of ours inside it."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise InputError(
-            f"the disk of {out} is full: make room, and run the same command again, it goes on"
-            " from here"
-        ) from error
+        nameless = error.filename is None and not isinstance(error, ConnectionError | TimeoutError)
+        if nameless or error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error.filename = str(out)
+        raise
 
 
 @group.command()
@@ -177,7 +179,8 @@ def verify(store: Path, as_json: bool) -> None:
     from pipeline.runtime.progress import TerminalProgress
     from pipeline.status import verify as verify_all
 
-    result = verify_all(store, TerminalProgress())
+    with TerminalProgress() as progress:
+        result = verify_all(store, progress)
     lines = [bad["reason"] for bad in result["bad"]]
     show(result, as_json, "\n".join([*lines, f"{result['chunks']} chunks, {len(lines)} bad"]))
     if not result["ok"]:
@@ -220,8 +223,7 @@ def run(command: click.Group) -> NoReturn:
     except OSError as error:
         if code := asked_to_end():  # what the signal broke
             end(code)
-        where = error.filename or "a file"
-        _fail(f"cannot use {where}: {error.strerror or error}; make room or choose another OUT")
+        _fail(refusal(error))
     except (KeyboardInterrupt, click.Abort) as error:
         cause = error.__cause__ or error  # click raises Abort for it
         end(cause.code if isinstance(cause, Interrupted) else INTERRUPTED)

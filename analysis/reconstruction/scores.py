@@ -68,17 +68,15 @@ def reconstruction_scores(
     columns = {name: np.empty(n, np.int64 if name == "patches" else float) for name in SCORES}
     progress = progress or SilentProgress()
     progress.start(f"rebuilding, K={k}", n, "images")
-    try:
-        for start, block in stack.blocks(size):
-            rebuilt = rebuilder.rebuild(block)
-            for name, values in _scores(block, rebuilt, peak).items():
-                columns[name][start : start + len(block)] = values
-            if on_block is not None:
-                on_block(start, rebuilt)
-            progress.advance(len(block))
-            del rebuilt  # before the next takes as much
-    finally:
-        progress.finish()
+    for start, block in stack.blocks(size):
+        rebuilt = rebuilder.rebuild(block)
+        for name, values in _scores(block, rebuilt, peak).items():
+            columns[name][start : start + len(block)] = values
+        if on_block is not None:
+            on_block(start, rebuilt)
+        progress.advance(len(block))
+        del rebuilt  # before the next takes as much
+    progress.finish()
     scores = xarray.Dataset(
         {name: ("image", columns[name], _described(name)) for name in SCORES},
         attrs={"k": k, "stride": geometry.stride, "peak": peak},

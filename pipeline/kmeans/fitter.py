@@ -242,26 +242,25 @@ class Fitter:
             return seeding.seed_centroids(source, k, options.init, rng, init, progress, engine)
 
         rng = generator(options, k)
-        try:
-            with self._run(k, rng, journal, settled=settled) as run:
-                if not run.take_up():
-                    run.start(seeds(rng))
-                progress.start(f"K={k}", self._planned_rows(k, settled=settled), "rows")
-                fit = run.finish()
-            if fit.mse > at_most:
-                # Lloyd never rises, and more centroids are never worse.
-                rules = replace(self._rules, max_iter=min(MENDING_STEPS, options.passes))
-                lloyd = Lloyd(self._executor, rules, rng, progress, journal)
-                lloyd.name = "mending"
-                if not lloyd.take_up():
-                    lloyd.start(seeds(generator(options, k)))
-                progress.start(f"K={k}", (rules.max_iter + 1) * self._source.n_rows, "rows")
-                mended = lloyd.finish()
-                mended.history.follow(fit.history)
-                mended.updates, mended.stopped = mended.updates + fit.updates, fit.stopped
-                fit = min(fit, mended, key=lambda one: one.mse)
-        finally:
+        with self._run(k, rng, journal, settled=settled) as run:
+            if not run.take_up():
+                run.start(seeds(rng))
+            progress.start(f"K={k}", self._planned_rows(k, settled=settled), "rows")
+            fit = run.finish()
+        progress.finish()
+        if fit.mse > at_most:
+            # Lloyd never rises, and more centroids are never worse.
+            rules = replace(self._rules, max_iter=min(MENDING_STEPS, options.passes))
+            lloyd = Lloyd(self._executor, rules, rng, progress, journal)
+            lloyd.name = "mending"
+            if not lloyd.take_up():
+                lloyd.start(seeds(generator(options, k)))
+            progress.start(f"K={k}", (rules.max_iter + 1) * self._source.n_rows, "rows")
+            mended = lloyd.finish()
             progress.finish()
+            mended.history.follow(fit.history)
+            mended.updates, mended.stopped = mended.updates + fit.updates, fit.stopped
+            fit = min(fit, mended, key=lambda one: one.mse)
         return fit
 
     def score(self, source: Source, centroids: np.ndarray) -> ClusterSums:

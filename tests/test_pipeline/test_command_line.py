@@ -1,5 +1,6 @@
 """The command line as a user meets it: in a process of its own."""
 
+import errno
 import json
 import os
 import shutil
@@ -10,12 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 
-from pipeline import SweepOptions
-from pipeline.runtime.progress import rounded
+from pipeline import command_line
 from storage import open_patches
+from storage.errors import refusal
 
 SWEEP = ["sweep", "--k", "2,4", "--max-iter", "2"]
 
@@ -135,7 +137,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["sweep", "--k", "24001"], "K = 24001 is more than the 24000 distinct rows"),
         (["sweep", "--patch", "9"], "patch 9x9 is larger than the images (8x8)"),
         (["sweep", "--threshold", "0.99"], "keeps none of the 24000 patches"),
-        (["sweep", "--out", "file/runs"], "file/runs"),
+        (["sweep", "--out", "file/runs"], "Not a directory; a folder is needed there"),
+        (["sweep", "--out", "x" * 300], "File name too long; choose a shorter name"),
         (["sweep", "--memory", "1MiB"], "more than the cap of 1.0 MiB: raise it (MEMORY="),
         (["sweep", "--device", "cuda:99"], "device cuda:99"),
         (["sweep", "--bogus"], "No such option"),
@@ -166,10 +169,55 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert not list(inputs.rglob("*.partial"))
 
 
-def test_variables_of_make_are_the_options() -> None:
-    makefile = (Path(__file__).parents[2] / "Makefile").read_text().replace("\\\n", " ")
-    line = next(line for line in makefile.splitlines() if line.startswith("VARIABLES :="))
-    assert set(line.split()[2:]) == set(SweepOptions.model_fields)
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "the disk of OUT is full: make room, and run the same command again"),
+        (errno.EDQUOT, "the disk of OUT is full: make room, and run the same command again"),
+        (errno.EACCES, "cannot use f: Permission denied; get the right to use it"),
+        (errno.EPERM, "cannot use f: Operation not permitted; get the right to use it"),
+        (errno.EROFS, "cannot use f: Read-only file system; choose a folder that can be written"),
+        (errno.ENOENT, "cannot use f: No such file or directory; check the name"),
+        (errno.ENAMETOOLONG, "cannot use f: File name too long; choose a shorter name"),
+        (errno.EISDIR, "cannot use f: Is a directory; a file is needed there"),
+        (errno.ENOTDIR, "cannot use f: Not a directory; a folder is needed there"),
+        (errno.EMFILE, "cannot use f: Too many open files; close other programs, or raise"),
+        (errno.EIO, "cannot use f: Input/output error; the disk, or the connection to it, fails"),
+        (errno.EXDEV, "cannot use f: Invalid cross-device link"),
+    ],
+)
+def test_what_the_system_refuses_is_told_as_it_is(
+    number: int, remedy: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @click.group()
+    def group() -> None: ...
+
+    @group.command()
+    def work() -> None:
+        with command_line._writing_into(Path("OUT")):
+            raise OSError(number, os.strerror(number), "f")
+
+    monkeypatch.setattr(sys, "argv", ["patchdict", "work"])
+    with pytest.raises(SystemExit) as ended:
+        command_line.run(group)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (ended.value.code, line.startswith(f"error: {remedy}")) == (2, True)
+    assert ("make room" in line) == (number in (errno.ENOSPC, errno.EDQUOT))
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.EIO, "Input/output error"), "cannot use OUT: Input/output error; the disk"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "Connection refused"),
+        (TimeoutError("no answer in 3 s"), "no answer in 3 s"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_error_without_a_file_is_told_where_it_belongs(error: OSError, told: str) -> None:
+    with pytest.raises(OSError) as caught, command_line._writing_into(Path("OUT")):  # noqa: PT011
+        raise error
+    assert refusal(caught.value).startswith(told)
 
 
 def test_unwritable_out_is_named(inputs: Path) -> None:
@@ -208,31 +256,3 @@ def test_a_signal_ends_with_one_line_and_the_same_command_goes_on(
     again = run(*arguments, cwd=tmp_path)
     assert "K=900 goes on after pass" in again.stderr
     assert "reused" in again.stdout.splitlines()[-2]
-
-
-@pytest.mark.parametrize(
-    ("mse", "told"),
-    [(6537247.17, "6537247.17"), (1703.987, "1703.99"), (0.00125123, "0.001251"), (0, "0.00")],
-)
-def test_an_mse_of_any_size_is_told(mse: float, told: str) -> None:
-    assert rounded(mse) == told
-
-
-def test_plain_progress_has_rate_and_time_left() -> None:
-    program = (
-        "from pipeline import progress\n"
-        "import time\n"
-        "progress.LINE_INTERVAL = 0.05\n"
-        "p = progress.TerminalProgress()\n"
-        "p.start('K=7', 100, 'rows')\n"
-        "for i in range(4):\n"
-        "    time.sleep(0.06); p.advance(20, MSE=1234.5)\n"
-        "p.finish()\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert "\r" not in done.stderr
-    middle = done.stderr.splitlines()[1]
-    for part in ("K=7", "%", "left", "rows/s", "MSE=1234.5"):
-        assert part in middle

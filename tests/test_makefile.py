@@ -1,0 +1,72 @@
+"""Variables of make: each is an option of the command line, and no other is taken."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import SweepOptions
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def dry_run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """What make would do; not told of a make that runs these tests."""
+    variables = set(os.environ) - {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"}
+    return subprocess.run(
+        ["make", "--dry-run", f"PYTHON={sys.executable}", *arguments],
+        cwd=ROOT,
+        env={name: os.environ[name] for name in variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def commands_of(*arguments: str) -> list[list[str]]:
+    """The words of the two commands of a sweep, after the interpreter's `-m`."""
+    done = dry_run("sweep", *arguments)
+    assert done.returncode == 0, done.stderr
+    return [shlex.split(line)[2:] for line in done.stdout.splitlines()[-2:]]
+
+
+def test_variables_are_the_options() -> None:
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    line = next(line for line in makefile.splitlines() if line.startswith("VARIABLES :="))
+    assert set(line.lower().split()[2:]) == set(SweepOptions.model_fields)
+
+
+def test_values_arrive_as_they_were_typed() -> None:
+    dataset, out = "/a b/it's $x$(y) $$.npy", 'runs "of" $HOME'
+    sweep, report = commands_of(f"DATASET={dataset}", f"OUT={out}", "MAX_ITER=3", "MEMORY=2GiB")
+    values = dict(zip(sweep[2::2], sweep[3::2], strict=True))
+    assert values == {"--dataset": dataset, "--out": out, "--max-iter": "3", "--memory": "2GiB"}
+    assert report == ["analysis", "report", "--only-stale", "--memory", "2GiB", out]
+
+
+def test_unset_variables_are_no_options() -> None:
+    sweep, report = commands_of("K=")
+    assert sweep == ["pipeline", "sweep", "--out", "runs"]
+    assert report == ["analysis", "report", "--only-stale", "runs"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "told"),
+    [
+        ("k=20,50", "no variable k: did you mean K?"),
+        ("Out=x", "no variable Out: did you mean OUT?"),
+        ("THRESHHOLD=0.1", "no variable THRESHHOLD: did you mean THRESHOLD?"),
+        ("MAXITER=5", "no variable MAXITER: did you mean MAX_ITER?"),
+        ("FROBNICATE=1", "no variable FROBNICATE: there are DATASET DATA OUT"),
+        ("v=1", "no variable v: there are DATASET"),
+    ],
+)
+def test_an_unknown_variable_is_an_error_that_names_the_right_one(variable: str, told: str) -> None:
+    done = dry_run("sweep", variable)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
