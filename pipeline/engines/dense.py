@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from pipeline.engines.device.tiled_search import TILE_BYTES, TileSearch
-from pipeline.engines.ordered_sums import PieceSums, piece_rows
+from pipeline.engines.ordered_sums import piece_rows, sum_piece
 from pipeline.engines.passing import sum_blocks
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import Source
@@ -47,7 +47,6 @@ class DenseEngine:
 
     def __init__(self, dim: int, dtype: np.dtype) -> None:
         self._search = TileSearch(CPU, dtype)
-        self._sums = PieceSums(CPU, dim, dtype)
         self._piece_rows = piece_rows(dim)
         one_thread = partial(torch.set_num_threads, 1)
         self._threads = ThreadPoolExecutor(thread_count(), "assign", one_thread)
@@ -80,7 +79,8 @@ class DenseEngine:
         """Assign the rows and add them to `into`, in place. rows: (n, d)."""
 
         def work(piece: torch.Tensor) -> ClusterSums:
-            return self._sums.sum_up(piece, self._nearest(piece), self._k, into.origin)
+            labels = self._nearest(piece).numpy()
+            return sum_piece(piece.numpy(), labels, self._k, into.origin)
 
         for sums in self._map(work, rows):
             into += sums  # in the order of the rows

@@ -1,14 +1,17 @@
-"""Sums of labelled rows by torch, piece by piece: one order of additions for every engine."""
+"""Sums of labelled rows, piece by piece: one order of additions for every engine and device.
+
+Whole numbers are added in int64, in any order. Floats are added in float64, those of a cluster in
+the order of the rows, pieces in theirs; the squares of a row by halves: the second half of them to
+the first, until one is left. So no sum depends on threads, vectors or devices.
+"""
 
 import numpy as np
-import torch
+from numba import njit
 
-from pipeline.rows.cluster_sums import ClusterSums, squares_fit_float32
-from pipeline.runtime.devices import CPU, has_float64
+from pipeline.engines.cpu.uint8_sums import add_rows
+from pipeline.rows.cluster_sums import ClusterSums
 
-# At most so many rows are summed at once: float32 adds a column of them exactly, 65,536 · 255
-# being less than 2^24.
-MAX_PIECE_ROWS = 1 << 16
+MAX_PIECE_ROWS = 1 << 16  # summed at once
 PIECE_BYTES = 2 << 20  # of a piece in float32
 
 
@@ -17,57 +20,49 @@ def piece_rows(dim: int) -> int:
     return min(MAX_PIECE_ROWS, 1 << max(8, (PIECE_BYTES // (4 * dim)).bit_length() - 1))
 
 
-class PieceSums:
-    """Sums up rows of one type, exactly for integers: each partial sum fits its float type.
+def sum_piece(rows: np.ndarray, labels: np.ndarray, k: int, origin: np.ndarray) -> ClusterSums:
+    """Sums of one piece on the CPU.
 
-    device: where the rows are. dim, dtype: of the rows.
+    Args:
+        rows: (n, d) as stored, n at most `piece_rows`.
+        labels: (n,) integers below k.
+        k: number of clusters.
+        origin: (d,) float64, taken off float rows before they are added.
     """
-
-    def __init__(self, device: torch.device, dim: int, dtype: np.dtype) -> None:
-        # Column sums of a piece and squared lengths of a row, each in the narrowest exact type.
-        self._sum_dtype = torch.float32 if dtype == np.uint8 else torch.float64
-        exact = squares_fit_float32(dtype, dim)
-        self._square_dtype = torch.float32 if exact else torch.float64
-        # Without float64 all is added on the host.
-        self._device = device if has_float64(device) else CPU
-        self._dtype, self._integers = dtype, dtype.kind in "ui"
-        # Where bincount adds weights as the rows come, in a thirtieth of the time of bags; a GPU
-        # adds them as its threads come.
-        self._in_order = self._device.type == "cpu"
-
-    def sum_up(
-        self, piece: torch.Tensor, labels: torch.Tensor, k: int, origin: np.ndarray
-    ) -> ClusterSums:
-        """Sums of one piece. piece: (n, d) as stored. labels: (n,) int32 or int64.
-
-        uint16 also as the int16 of the same bits. origin: (d,) float64, taken off float rows first.
-        """
-        piece, labels = piece.to(self._device), labels.to(self._device)
-        if self._dtype == np.uint16:
-            piece = piece.view(torch.uint16)
-        if not self._integers:
-            piece = piece.to(torch.float64) - torch.from_numpy(origin).to(self._device)
-        order = torch.argsort(labels, stable=True)
-        counts = torch.bincount(labels, minlength=k)
-        starts = counts.cumsum(0) - counts
-        sums = _added(piece.to(self._sum_dtype), order, starts)
-        lengths = piece.to(self._square_dtype).square().sum(1, dtype=self._square_dtype)
-        if self._in_order:
-            squares = torch.bincount(labels, weights=lengths.double(), minlength=k)
-        else:
-            squares = _added(lengths.double()[:, None], order, starts)[:, 0]
-        zeros = ClusterSums.zeros(0, 0, self._dtype)
-        return ClusterSums(
-            sums.cpu().numpy().astype(zeros.sums.dtype),
-            counts.cpu().numpy(),
-            squares.cpu().numpy().astype(zeros.squares.dtype),
-            zeros.origin,
-        )
+    dim, labels = rows.shape[1], labels.astype(np.int64)  # one kernel for all their types
+    sums, counts = np.zeros((k, dim), np.int64), np.zeros(k, np.int64)
+    squares = np.zeros(k, np.int64)  # 16 bits: at most 2^51 in a piece, which float64 holds
+    if rows.dtype.kind == "f":
+        sums, squares = sums.astype(np.float64), squares.astype(np.float64)
+        _add_floats(rows, labels, origin, sums, counts, squares)
+    else:
+        add_rows(rows, labels, 0, len(rows), sums, counts, squares)
+    zeros = ClusterSums.zeros(0, 0, rows.dtype)
+    return ClusterSums(sums, counts, squares.astype(zeros.squares.dtype), zeros.origin)
 
 
-def _added(values: torch.Tensor, order: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
-    """Sums of consecutive rows of values[order], each from one of `starts` on, one after the other.
-
-    values: (n, d) floats. order: (n,), starts: (k,), both int64. Returns: (k, d).
-    """
-    return torch.nn.functional.embedding_bag(order, values, starts, mode="sum")
+@njit(nogil=True, cache=True, error_model="numpy")
+def _add_floats(
+    rows: np.ndarray,
+    labels: np.ndarray,
+    origin: np.ndarray,
+    sums: np.ndarray,
+    counts: np.ndarray,
+    squares: np.ndarray,
+) -> None:
+    n, dim = rows.shape
+    terms = np.empty(dim, np.float64)
+    for row in range(n):
+        label = labels[row]
+        for d in range(dim):
+            x = np.float64(rows[row, d]) - origin[d]
+            sums[label, d] += x
+            terms[d] = x * x
+        left = dim
+        while left > 1:
+            half = (left + 1) // 2
+            for d in range(left - half):
+                terms[d] += terms[half + d]
+            left = half
+        squares[label] += terms[0]
+        counts[label] += 1

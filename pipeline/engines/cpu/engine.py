@@ -16,7 +16,6 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from pipeline.engines.cpu.assignment_cache import RowMemory, nothing_known, room_for
 from pipeline.engines.cpu.bounds import group, screen
@@ -28,7 +27,7 @@ from pipeline.engines.cpu.moved_centroids import rank_moves, recheck
 from pipeline.engines.cpu.neighbour_lists import LIST_ENTRIES, LIST_KERNELS, Neighbours
 from pipeline.engines.cpu.threads import PIECES, Crew
 from pipeline.engines.cpu.uint8_sums import add_rows, move_rows
-from pipeline.engines.ordered_sums import PieceSums, piece_rows
+from pipeline.engines.ordered_sums import piece_rows, sum_piece
 from pipeline.engines.passing import sum_blocks
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import Source
@@ -144,7 +143,6 @@ class PrunedEngine:
     def __init__(self, dim: int, dtype: np.dtype) -> None:
         self._dim, self._dtype, self._integers = dim, dtype, dtype.kind in "ui"
         self.crew = Crew()
-        self._piece_sums = PieceSums(torch.device("cpu"), dim, dtype)
         self._unit = unit_of(dim)
         self._neighbours = Neighbours(self.crew)
         self._rooms = [Rows(*(np.empty(0, kind) for kind in ("i4", "i4", "f4")))] * 2
@@ -237,10 +235,13 @@ class PrunedEngine:
 
     def _add_pieces(self, rows: np.ndarray, known: Known, into: ClusterSums) -> None:
         size = piece_rows(self._dim)
-        pieces = torch.from_numpy(rows).split(size)
-        labels = torch.from_numpy(known.label.astype(np.int64)).split(size)
-        work = partial(self._piece_sums.sum_up, k=len(into.counts), origin=into.origin)
-        for part in self.crew.pool.map(work, pieces, labels):
+        starts = range(0, len(rows), size)
+
+        def work(first: int, stop: int) -> ClusterSums:
+            part = slice(first, stop)
+            return sum_piece(rows[part], known.label[part], len(into.counts), into.origin)
+
+        for part in self.crew.each([(first, first + size) for first in starts], work):
             into += part  # in the order of the rows
 
     def _take(self, centroids: np.ndarray, before: _Loaded | None, share: float) -> _Loaded:

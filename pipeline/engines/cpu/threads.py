@@ -1,11 +1,8 @@
 """Threads that work side by side, each on its own stretch of items."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TypeVar
-
-import torch
 
 from pipeline.runtime.devices import thread_count
 
@@ -14,16 +11,15 @@ T = TypeVar("T")
 
 
 class Crew:
-    """A pool of threads in which torch, too, keeps to the calling thread.
+    """A pool of threads to which whole pieces of work are given.
 
     Threads that meet at a barrier after every small operation lose most of their time as soon as
-    another process wants a core; pieces that are whole pieces of work do not.
+    another process wants a core.
     """
 
     def __init__(self) -> None:
         self.threads = thread_count()
-        one_thread = partial(torch.set_num_threads, 1)
-        self.pool = ThreadPoolExecutor(self.threads, "assign", one_thread)
+        self._pool = ThreadPoolExecutor(self.threads, "assign")
 
     def stretches(self, items: int, each: int = PIECES) -> list[tuple[int, int]]:
         """[first, stop) of up to `each` pieces for every thread."""
@@ -32,4 +28,8 @@ class Crew:
 
     def run(self, work: Callable[[int, int], T], stretches: list[tuple[int, int]]) -> list[T]:
         """Results of work(first, stop) for each stretch, in order."""
-        return list(self.pool.map(lambda stretch: work(*stretch), stretches))
+        return list(self.each(stretches, work))
+
+    def each(self, stretches: list[tuple[int, int]], work: Callable[[int, int], T]) -> Iterator[T]:
+        """The same, each as soon as it is there."""
+        return self._pool.map(lambda stretch: work(*stretch), stretches)

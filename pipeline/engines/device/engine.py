@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from pipeline.engines.device.kernels import ByteTotals, DeviceKernels
+from pipeline.engines.device.ordered_sums import sum_piece
 from pipeline.engines.device.plan import (
     SLOTS,
     Carry,
@@ -24,7 +25,6 @@ from pipeline.engines.device.plan import (
 )
 from pipeline.engines.device.resident_rows import DeviceRows
 from pipeline.engines.device.transfers import Slot, Streams, bring
-from pipeline.engines.ordered_sums import PieceSums
 from pipeline.rows.cluster_sums import ClusterSums, empty_sums
 from pipeline.rows.source import Source, block_count
 from pipeline.runtime.devices import device_errors, give_back
@@ -55,7 +55,6 @@ class DeviceEngine:
         self._dim, self._dtype, self._budget = dim, dtype, budget
         self._of_bytes = dtype.itemsize == 1
         self._streams = Streams(self.device)
-        self._piece_sums = PieceSums(self.device, dim, dtype)
         self._like = torch.empty((0, dim), dtype=kernels.row_dtype, device=self.device)
         self._memories: list[DeviceRows] = []
         self._slots: list[Slot] = []
@@ -234,7 +233,7 @@ class DeviceEngine:
             self._add_piece(piece, of_piece, into)
 
     def _add_piece(self, piece: torch.Tensor, labels: torch.Tensor, into: ClusterSums) -> None:
-        into += self._piece_sums.sum_up(piece, labels, self._k, into.origin)
+        into += sum_piece(piece, labels, self._k, into.origin, self._dtype)
 
     def _planned(self, k: int) -> DevicePlan:
         return plan_device(

@@ -1,15 +1,12 @@
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.engines import ordered_sums as piece_sums
 from pipeline.engines.dense import DenseEngine
 from pipeline.engines.device import tiled_search as tiles
-from pipeline.engines.ordered_sums import PieceSums
 from pipeline.rows.cluster_sums import ClusterSums
-from pipeline.runtime.devices import CPU
 from tests.oracles import squared_distances, sums_of
 
 
@@ -119,21 +116,3 @@ def test_largest_bytes_add_up_exactly() -> None:
     sums = step(rows, np.zeros((1, 300), np.float32))
     assert (sums.sums == 200_000 * 255).all()
     assert sums.squares.tolist() == [200_000 * 300 * 255**2]
-
-
-def test_float_squares_are_added_in_one_order_on_a_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(6)
-    rows = torch.from_numpy(rng.normal(size=(3000, 7)).astype(np.float32))
-    labels = torch.from_numpy(rng.integers(9, size=3000, dtype=np.int32))
-    on_cpu = PieceSums(CPU, 7, np.dtype(np.float32)).sum_up(rows, labels, 10, np.zeros(7))
-    on_gpu = PieceSums(torch.device("cuda"), 7, np.dtype(np.float32))
-    monkeypatch.setattr(on_gpu, "_device", CPU)
-    count = torch.bincount
-
-    def in_any_order(values: torch.Tensor, minlength: int) -> torch.Tensor:
-        return count(values, minlength=minlength)
-
-    monkeypatch.setattr(torch, "bincount", in_any_order)  # takes no weights
-    found = on_gpu.sum_up(rows, labels, 10, np.zeros(7))
-    np.testing.assert_array_equal(found.squares, on_cpu.squares)
-    np.testing.assert_array_equal(found.sums, on_cpu.sums)

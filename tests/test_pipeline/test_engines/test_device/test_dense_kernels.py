@@ -13,7 +13,7 @@ from pipeline.engines.device import dense_kernels as torch_kernels
 from pipeline.engines.device import tiled_search as tiles
 from pipeline.engines.device.dense_kernels import MAX_NARROW_ROWS, TorchKernels
 from pipeline.engines.device.kernels import UNLABELLED
-from pipeline.engines.ordered_sums import PieceSums
+from pipeline.engines.device.ordered_sums import sum_piece
 from storage import InputError
 from tests.narrow_device import MEMORY, like_mps
 from tests.oracles import squared_distances, sums_of
@@ -225,7 +225,7 @@ def test_a_whole_step_of_wider_rows(device: torch.device, dtype: str) -> None:
     there = put(kernels, rows)
     labels = torch.empty(600, dtype=torch.int32, device=device)
     kernels.label(there, labels)
-    sums = PieceSums(device, 30, rows.dtype).sum_up(there, labels, 20, np.zeros(30))
+    sums = sum_piece(there, labels, 20, np.zeros(30), rows.dtype)
     expected = sums_of(rows, labels.cpu().numpy(), 20)
     np.testing.assert_allclose(sums.sums, expected.sums, rtol=1e-12)
     np.testing.assert_allclose(sums.squares, expected.squares, rtol=1e-12)
