@@ -10,9 +10,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 # $(value …) everywhere: a $ in a name of a file is no reference to another variable
 override OUT := $(or $(value OUT),runs)
-VARIABLES := DATASET DATA OUT PATCH STRIDE THRESHOLD K MODE INIT TOL TARGET MAX_ITER MOVES BATCH_SIZE \
-	EMPTY DEVICE DEVICE_MEMORY ENGINE MEMORY SEED SCHEDULER
-KNOWN := $(VARIABLES) PYTHON BENCH SHELL
+VARIABLES := DATASET DATA OUT PATCH STRIDE THRESHOLD K MODE INIT TOL MIN_GAIN MAX_ITER BREATHING \
+	BATCH_SIZE EMPTY DEVICE DEVICE_MEMORY ENGINE MEMORY SEED SCHEDULER
+FORMER := TARGET MOVES
+KNOWN := $(VARIABLES) $(FORMER) PYTHON BENCH SHELL
 GIVEN := $(foreach _,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $_))),$_))
 UNKNOWN := $(firstword $(filter-out $(KNOWN) MAKE% -%,$(GIVEN)))
 CLOSEST = $(shell $(PYTHON) -c 'import difflib, sys; a, *b = sys.argv[1:]; print(*difflib.get_close_matches(a.upper(), b, 1))' $(UNKNOWN) $(KNOWN))
@@ -22,7 +23,7 @@ endif
 quoted = '$(subst ','\'',$(value $1))'
 option = --$(shell echo $1 | tr A-Z_ a-z-) $(call quoted,$1)
 # for each variable that is set; unset ones take the command line's defaults
-OPTIONS = $(foreach v,$(VARIABLES),$(if $(value $v),$(call option,$v)))
+OPTIONS = $(foreach v,$(VARIABLES) $(FORMER),$(if $(value $v),$(call option,$v)))
 
 .PHONY: help setup sweep test test-slow lint format bench bench-gpu clean
 

@@ -1,4 +1,4 @@
-from .config import MemoryOptions, PatchOptions, SweepOptions
+from .config import USUAL_MEMORY, MemoryOptions, PatchOptions, SweepOptions
 from .engines.nearest import NearestCentroids, RowBlocks, assign
 from .estimator import StreamingKMeans
 from .extraction.extract import extract
@@ -8,6 +8,7 @@ from .runtime.memory import check_budget, fits
 from .runtime.progress import Progress, SilentProgress, TerminalProgress
 
 __all__ = [
+    "USUAL_MEMORY",
     "MemoryOptions",
     "NearestCentroids",
     "PatchOptions",

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from pipeline.config import Options, PatchOptions, SweepOptions
+from pipeline.config import FORMER_NAMES, Options, PatchOptions, SweepOptions, renamed
 from pipeline.runtime.interrupts import Interrupted, asked_to_end, end, ending_promptly
 from storage.errors import InputError, PatchDictError, one_line, refusal
 
@@ -31,6 +31,9 @@ def options_of(model: type[Options], **extra_help: str) -> Callable[[Any], Any]:
             if default:
                 help_text += f"  [default: {default}]"
             command = click.option(f"--{name.replace('_', '-')}", name, help=help_text)(command)
+        for old, new in FORMER_NAMES.items():
+            if new in model.model_fields:
+                command = click.option(f"--{old}", old, hidden=True)(command)
         return command
 
     return decorate
@@ -45,8 +48,11 @@ def _shown(default: Any) -> str:
 
 
 def given(fields: dict[str, str | None]) -> dict[str, str]:
-    """The options that were given; the others take their defaults."""
-    return {name: value for name, value in fields.items() if value is not None}
+    """The options that were given, under their names of today; the others take their defaults."""
+    found, notes = renamed({name: value for name, value in fields.items() if value is not None})
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    return found
 
 
 json_option = click.option(

@@ -7,8 +7,7 @@ import hashlib
 import json
 import os
 import re
-import sys
-from importlib.metadata import version
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -21,6 +20,7 @@ from pydantic import (
     Field,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from storage.errors import InputError, shortened
@@ -31,13 +31,18 @@ STUDY = (*range(100, 1001, 100), *range(2000, 10001, 1000))
 DIGITS = (10, 20, 50, 100, 200, 500, 1000)
 PRESETS = {"study": STUDY, "digits": DIGITS}
 MAX_ITER = {"nested": 300, "full": 100, "minibatch": 10}
-TARGET = {"nested": 1e-4, "full": 0.0, "minibatch": 0.0}
-CUDA_LIBRARIES = 512 << 20  # of the host's memory, as they are loaded; not measured
-GPU_MEMORY = ByteSize(4 << 30)  # torch's CUDA libraries alone can take 1 GiB of the host
+MIN_GAIN = {"nested": 1e-4, "full": 0.0, "minibatch": 0.0}
+FORMER_NAMES = {"moves": "breathing", "target": "min_gain"}  # taken for one version more
+# Caps on the memory where none is given. Torch built for CUDA loads libraries of 512 MiB (not
+# measured), on a GPU of 1 GiB and more.
+USUAL_MEMORY = ByteSize(1 << 30)
+TORCH_MEMORY = ByteSize(3 << 29)
+GPU_MEMORY = ByteSize(4 << 30)
 MOST_SIZES = 10_000  # dictionaries of one sweep
 Count = Annotated[int, Field(ge=1, le=(1 << 63) - 1)]  # numpy's integers end there
 Natural = Annotated[int, Field(ge=0, le=(1 << 63) - 1)]
 _WHOLE_SIZE = re.compile(r"\s*\d*\.?\d+\s*\w*\s*", re.ASCII)
+_WITHOUT_TORCH = {("cpu", "auto"), ("cpu", "pruned")}  # device, engine
 _SIZES = "use a size such as 1GiB or 800MB"
 
 
@@ -109,6 +114,16 @@ def check_address(scheduler: str) -> str:
     return scheduler
 
 
+def renamed(fields: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Options under their names of today, and a note on each that came under a former one."""
+    found, notes = dict(fields), []
+    for old, new in FORMER_NAMES.items():
+        if old in found and new not in found:  # given both, the old one is an unknown option
+            found[new] = found.pop(old)
+            notes.append(f"option {old} is called {new} now")
+    return found, notes
+
+
 def _absolute(path: str | Path) -> str:
     """Absolute, with ~ for a home; raises ValueError for what no file can be called."""
     if b"\0" in os.fsencode(path):
@@ -136,19 +151,12 @@ class Options(BaseModel):
             raise InputError(_one_line(error, list(cls.model_fields))) from None
 
 
-def usual_memory() -> ByteSize:
-    """The cap where none is given: 1 GiB, and more for the libraries of a torch built for CUDA."""
-    # What pip has for Linux is built so, unless it is said to be for the CPU.
-    cuda = sys.platform == "linux" and "+cpu" not in version("torch")
-    return ByteSize((1 << 30) + (CUDA_LIBRARIES if cuda else 0))
-
-
 class MemoryOptions(Options):
     """What every step that takes much memory is told."""
 
-    memory: Size = usual_memory()
-    """Cap on the resident memory of the process tree, as in 1GiB or 800MB; a sweep on a GPU, whose
-    drivers take part of it, allows 4GiB where none is given."""
+    memory: Size = USUAL_MEMORY
+    """Cap on the resident memory of the process tree, as in 1GiB or 800MB; where none is given, a
+    sweep on a GPU, whose drivers take part of it, is allowed 4GiB, engine torch on a CPU 1.5GiB."""
 
 
 class PatchOptions(MemoryOptions):
@@ -199,15 +207,15 @@ class FitOptions(Options):
 
     mode: Literal["nested", "full", "minibatch"] = "nested"
     """nested: Lloyd on growing prefixes; full: on all rows; minibatch: Sculley's mini-batches."""
-    init: Literal["warm", "k-means++", "k-means||", "random"] = "k-means++"
+    init: Literal["warm", "k-means++", "random"] = "k-means++"
     """First centroids: rows of a sample that are far apart, or any rows (random, the study's)."""
     max_iter: Count | None = None
     """Most steps that move the centroids: 100 for full, 10 for minibatch; 300 on each prefix."""
     tol: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
     """Stop when the centroids' squared shift is at most tol times the columns' mean variance."""
-    target: Annotated[float, Field(ge=0, lt=1)] | None = None
+    min_gain: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Stop when a pass gains less than this share of the MSE; 1e-4 for nested, else 0."""
-    moves: Natural | None = None
+    breathing: Natural | None = None
     """nested: rounds of adding centroids where error is large and removing the least missed; from
     30 for small K to 6 for large ones; 0: none."""
     batch_size: Count = 65536
@@ -225,18 +233,27 @@ class FitOptions(Options):
     @property
     def least_gain(self) -> float:
         """Share of the MSE that a pass must gain for another to follow."""
-        return TARGET[self.mode] if self.target is None else self.target
+        return MIN_GAIN[self.mode] if self.min_gain is None else self.min_gain
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_former_names(cls, fields: Any) -> Any:
+        fields, notes = renamed(fields)
+        for note in notes:
+            warnings.warn(note, FutureWarning, stacklevel=2)
+        return fields
 
     def in_use(self) -> dict[str, Any]:
-        """What the numbers of a dictionary depend on, beside K: plain JSON."""
+        """What the numbers of a dictionary depend on, beside K: plain JSON, its keys as stored."""
         # By FitOptions' own fields: a subclass adds where and how it runs, not what comes out.
         fields = {name: getattr(self, name) for name in FitOptions.model_fields}
-        fields["max_iter"], fields["target"] = self.passes, self.least_gain
+        fields |= {"max_iter": self.passes, "min_gain": self.least_gain}
         if self.mode != "minibatch":
             del fields["batch_size"]
         if self.mode != "nested":
-            del fields["moves"]
-        return fields
+            del fields["breathing"]
+        stored = {new: old for old, new in FORMER_NAMES.items()}
+        return {stored.get(name, name): value for name, value in fields.items()}
 
     def digest(self, *stores: str) -> str:
         """Hash of all that a dictionary's numbers depend on, beside K and, with warm starts, the
@@ -255,10 +272,10 @@ class SweepOptions(FitOptions, PatchOptions):
         AfterValidator(lambda sizes: tuple(sorted(set(sizes)))),
     ] = ()
     """Dictionary sizes: 100,200,300 or 100:1000:100 or study; default: study, digits: 10 … 1000."""
-    init: Literal["warm", "k-means++", "k-means||", "random"] = "warm"
+    init: Literal["warm", "k-means++", "random"] = "warm"
     """First centroids: those of the next smaller K of the experiment and new ones where error is
-    largest (warm), or independent of them: rows of a sample that are far apart (k-means++, or
-    k-means|| in fewer rounds), or any rows (random, the study's)."""
+    largest (warm), or independent of them: rows of a sample that are far apart (k-means++), or any
+    rows (random, the study's)."""
     device: str = "auto"
     """cpu, cuda, mps, or auto: the first of cuda, mps, cpu that is there."""
     device_memory: Annotated[
@@ -271,9 +288,10 @@ class SweepOptions(FitOptions, PatchOptions):
 
     def on(self, device: str) -> Self:
         """These options on a type of device, with the memory usual there where none was given."""
-        if device == "cpu" or "memory" in self.model_fields_set:
+        if "memory" in self.model_fields_set or (device, self.engine) in _WITHOUT_TORCH:
             return self
-        return self.model_copy(update={"memory": GPU_MEMORY})
+        memory = TORCH_MEMORY if device == "cpu" else GPU_MEMORY
+        return self.model_copy(update={"memory": memory})
 
     @property
     def sizes(self) -> tuple[int, ...]:

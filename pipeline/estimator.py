@@ -16,7 +16,7 @@ from sklearn.base import (
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from pipeline.config import FitOptions, Size, check_address
+from pipeline.config import FORMER_NAMES, FitOptions, Size, check_address
 from pipeline.engines import ENGINES, AssignmentEngine, choose, make_engine
 from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
@@ -48,16 +48,16 @@ class StreamingKMeans(
 
     Args:
         n_clusters: K, number of centroids.
-        init: "k-means++", "k-means||" (for large K), "random", or an array of up to K rows,
-            (m, d); missing ones are added by k-means++.
+        init: "k-means++", "random", or an array of up to K rows, (m, d); missing ones are added
+            by k-means++.
         mode: "nested" (Lloyd on growing prefixes, which takes rows to be in random order), "full"
             (Lloyd on all rows) or "minibatch" (Sculley).
         max_iter: most steps that move the centroids, in nested on each prefix; None: 300 there,
             100 for full, 10 for minibatch.
         tol: stop when the squared shift of all centroids is at most tol · mean column variance.
-        target: stop when a pass gains less than this share of the MSE; None: 1e-4 for nested,
+        min_gain: stop when a pass gains less than this share of the MSE; None: 1e-4 for nested,
             0 for the others.
-        moves: rounds of adding centroids where error is large and removing the least missed,
+        breathing: rounds of adding centroids where error is large and removing the least missed,
             in nested; None: 30 for small K to 6 for large ones.
         batch_size: rows of a mini-batch.
         empty: an empty cluster gets a "random" row, or half of the worst cluster ("split").
@@ -72,6 +72,7 @@ class StreamingKMeans(
         memory: cap on the resident memory, as in "1GiB", or None for no cap.
         progress: an observer (see `pipeline.runtime.progress`), or None.
         random_state: int, RandomState or None; an int makes results repeatable bit for bit.
+        moves, target: what breathing and min_gain were called; they go with the next version.
 
     Attributes:
         cluster_centers_: (K, d) float32; float64 for float64 rows.
@@ -91,8 +92,8 @@ class StreamingKMeans(
         mode: str = "nested",
         max_iter: int | None = None,
         tol: float = 1e-4,
-        target: float | None = None,
-        moves: int | None = None,
+        min_gain: float | None = None,
+        breathing: int | None = None,
         batch_size: int = 65536,
         empty: str = "random",
         engine: str = "auto",
@@ -102,14 +103,16 @@ class StreamingKMeans(
         memory: str | int | None = None,
         progress: Progress | None = None,
         random_state: Any = None,
+        moves: Any = "deprecated",
+        target: Any = "deprecated",
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
         self.mode = mode
         self.max_iter = max_iter
         self.tol = tol
-        self.target = target
-        self.moves = moves
+        self.min_gain = min_gain
+        self.breathing = breathing
         self.batch_size = batch_size
         self.empty = empty
         self.engine = engine
@@ -119,6 +122,8 @@ class StreamingKMeans(
         self.memory = memory
         self.progress = progress
         self.random_state = random_state
+        self.moves = moves
+        self.target = target
 
     def fit(self, X: Any, y: None = None) -> Self:  # noqa: N803  # scikit-learn's names
         """Learn the centroids from all rows of X; y is ignored.
@@ -237,17 +242,15 @@ class StreamingKMeans(
         seed = self.random_state
         if not isinstance(seed, (int, np.integer)):
             seed = check_random_state(seed).randint(2**31 - 1)
-        return FitOptions.checked(
-            mode=self.mode,
-            init=self.init if isinstance(self.init, str) else "k-means++",
-            max_iter=self.max_iter,
-            tol=self.tol,
-            target=self.target,
-            moves=self.moves,
-            batch_size=self.batch_size,
-            empty=self.empty,
-            seed=int(seed),
-        )
+        names = ("mode", "max_iter", "tol", "min_gain", "breathing", "batch_size", "empty")
+        fields = {name: getattr(self, name) for name in names}
+        for old, new in FORMER_NAMES.items():
+            if getattr(self, old) != "deprecated":
+                fields[old] = getattr(self, old)
+                if fields[new] is None:  # else both are given, and the old one is refused
+                    del fields[new]
+        init = self.init if isinstance(self.init, str) else "k-means++"
+        return FitOptions.checked(**fields, init=init, seed=int(seed))
 
     def _scheduler(self, source: Source, memory: int | None) -> Scheduler:
         scheduler = Scheduler(

@@ -12,7 +12,7 @@ from pipeline.config import SweepOptions
 from pipeline.engines import choose
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.extract import Extraction, extract
-from pipeline.kmeans.checkpoint import SUFFIX, Journal, states
+from pipeline.kmeans.checkpoint import SUFFIX, FitCheckpoint, states
 from pipeline.kmeans.fitter import Fitter, check_device, check_fit
 from pipeline.kmeans.history import Fit, mean_squared_error
 from pipeline.kmeans.seeding import require_distinct
@@ -205,19 +205,19 @@ def _learn(
     """Fit one dictionary and score it on the held-out patches."""
     started = time.perf_counter()
     smaller = _smaller(experiment, k) if experiment.options.init == "warm" else None
-    belongs = {"digest": experiment.digest, "started_from": smaller, "start": None}
+    fit_identity = {"digest": experiment.digest, "started_from": smaller, "start": None}
     if experiment.train.dtype.kind == "f":  # their sums are those of the way they were added
-        belongs["remote"] = fitter.remote
+        fit_identity["remote"] = fitter.remote
     if smaller is None:
-        journal = Journal(experiment.folder, k, belongs, progress)
-        fit = fitter.fit(k, journal=journal)
+        checkpoint = FitCheckpoint(experiment.folder, k, fit_identity, progress)
+        fit = fitter.fit(k, checkpoint=checkpoint)
     else:
         centroids, mse = read_centroids(experiment.dictionaries, smaller)
-        belongs["start"] = hashlib.sha256(centroids.tobytes()).hexdigest()
-        journal = Journal(experiment.folder, k, belongs, progress)
+        fit_identity["start"] = hashlib.sha256(centroids.tobytes()).hexdigest()
+        checkpoint = FitCheckpoint(experiment.folder, k, fit_identity, progress)
         start = centroids.reshape(smaller, -1)
-        fit = fitter.fit(k, start, at_most=mse, settled=True, journal=journal)
-    seconds = journal.spent + time.perf_counter() - started
+        fit = fitter.fit(k, start, mse_limit=mse, warm=True, checkpoint=checkpoint)
+    seconds = checkpoint.spent + time.perf_counter() - started
     heldout_mse = None
     if heldout is not None:
         progress.start(f"K={k} held-out", heldout.n_rows, "rows")

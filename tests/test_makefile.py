@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import SweepOptions
+from pipeline.config import FORMER_NAMES
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -39,6 +40,8 @@ def test_variables_are_the_options() -> None:
     makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
     line = next(line for line in makefile.splitlines() if line.startswith("VARIABLES :="))
     assert set(line.lower().split()[2:]) == set(SweepOptions.model_fields)
+    former = next(line for line in makefile.splitlines() if line.startswith("FORMER :="))
+    assert set(former.lower().split()[2:]) == set(FORMER_NAMES)
 
 
 def test_values_arrive_as_they_were_typed() -> None:

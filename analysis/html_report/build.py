@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.html_report.freshness import digest_of, find_experiments, read_marks
-from pipeline import MemoryOptions
+from pipeline import USUAL_MEMORY, MemoryOptions
 from storage import PatchDictError
 
 PAGE, FIGURES = "report.html", "figures"
@@ -25,7 +25,7 @@ def report(
     *,
     data: Path | None = None,
     only_stale: bool = False,
-    memory: int | str = "1GiB",
+    memory: int | str = USUAL_MEMORY,
 ) -> list[dict[str, Any]]:
     """Write the reports of all experiments under a sweep's OUT, or of one experiment's folder.
 
@@ -57,7 +57,7 @@ def report(
 
 
 def report_experiment(
-    folder: Path, *, data: Path | None = None, only_stale: bool = False, memory: int = 1 << 30
+    folder: Path, *, data: Path | None = None, only_stale: bool = False, memory: int = USUAL_MEMORY
 ) -> dict[str, Any]:
     """Write the report of one experiment; see `report`. memory: in bytes."""
     started = time.perf_counter()

@@ -20,6 +20,7 @@ from analysis.reconstruction.overlap import Rebuilt, rebuild
 from analysis.reconstruction.reconstruct import images_at_once
 from analysis.reconstruction.scores import by_class, overall
 from analysis.text import SPLIT_NAMES
+from pipeline import USUAL_MEMORY
 from storage import PatchSpec
 
 EPSILON = 0.1  # of the largest level: the root mean squared error up to which a patch is covered
@@ -44,7 +45,7 @@ class Material:
     scores: dict[int, xarray.Dataset]
 
 
-def investigate(experiment: Experiment, memory: int = 1 << 30) -> tuple[Findings, Material]:
+def investigate(experiment: Experiment, memory: int = USUAL_MEMORY) -> tuple[Findings, Material]:
     """Read what the report needs: some patches, the images, every dictionary.
 
     memory: cap in bytes on what is resident while images and patches are streamed.

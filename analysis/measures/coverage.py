@@ -8,7 +8,7 @@ import xarray
 
 from analysis.measures.patch_sample import PatchSample
 from analysis.measures.pixel_scale import PixelScale
-from pipeline import MemoryOptions, NearestCentroids, RowBlocks, check_budget
+from pipeline import USUAL_MEMORY, MemoryOptions, NearestCentroids, RowBlocks, check_budget
 from storage import InputError, PatchStore
 from storage.images.source import PIXEL_DTYPES
 
@@ -27,7 +27,7 @@ def coverage(
     *,
     rows: int | None = None,
     worst: int = 16,
-    memory: int | str = "1GiB",
+    memory: int | str = USUAL_MEMORY,
 ) -> xarray.Dataset:
     """How far patches are from their nearest centroids, streamed.
 

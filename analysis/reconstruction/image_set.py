@@ -13,7 +13,7 @@ from analysis.html_report.freshness import find_experiments
 from analysis.reconstruction.reconstruct import RebuiltBlock
 from analysis.reconstruction.scores import by_class, overall, reconstruction_scores
 from analysis.text import count, number
-from pipeline import Progress
+from pipeline import USUAL_MEMORY, Progress
 from storage import InputError, group_name, write_images
 from storage.images.writer import ImageWriter, check_target
 
@@ -28,7 +28,7 @@ def rebuild_set(
     stride: int | None = None,
     out: Path | None = None,
     data: Path | None = None,
-    memory: int = 1 << 30,
+    memory: int = USUAL_MEMORY,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Rebuild all images of a split block after block, score them, and write them.

@@ -11,7 +11,7 @@ from analysis.measures.pixel_scale import PixelScale
 from analysis.reconstruction.image_stack import ImageStack
 from analysis.reconstruction.overlap import check_fit, open_dictionary
 from analysis.reconstruction.reconstruct import Rebuilder, RebuiltBlock, images_at_once
-from pipeline import MemoryOptions, Progress, SilentProgress
+from pipeline import USUAL_MEMORY, MemoryOptions, Progress, SilentProgress
 from storage import InputError, PatchSpec
 
 SCORES = {
@@ -31,7 +31,7 @@ def reconstruction_scores(
     labels: Any = None,
     spec: PatchSpec | dict[str, Any] | None = None,
     stride: int | None = None,
-    memory: int | str = "1GiB",
+    memory: int | str = USUAL_MEMORY,
     progress: Progress | None = None,
     on_block: Callable[[int, RebuiltBlock], None] | None = None,
 ) -> xarray.Dataset:

@@ -39,12 +39,12 @@ class Executor(Protocol):
         centroids: np.ndarray,
         progress: Progress,
         rows: int | None = None,
-        heirs: np.ndarray | None = None,
+        successors: np.ndarray | None = None,
     ) -> tuple[ClusterSums, float]:
         """Assign rows to `centroids`, (k, d) float32. Returns: their sums, seconds.
 
-        rows: the first so many; None: all. heirs: where the number of centroids changed, which of
-        them takes the rows of each one of the last pass, (k before,) int64; it only saves time.
+        rows: the first so many; None: all. successors: where the number of centroids changed, which
+        of them takes the rows of each one of the last pass, (k before,) int64; saves time alone.
         """
 
     def close(self) -> None:
@@ -67,12 +67,12 @@ class LocalExecutor:
         centroids: np.ndarray,
         progress: Progress,
         rows: int | None = None,
-        heirs: np.ndarray | None = None,
+        successors: np.ndarray | None = None,
     ) -> tuple[ClusterSums, float]:
         started = time.perf_counter()
         source = self.source if rows is None else prefix(self.source, rows)
         blocks = range(block_count(source))
-        sums = self.engine.sum_up(source, blocks, centroids, self.memory, progress, heirs)
+        sums = self.engine.sum_up(source, blocks, centroids, self.memory, progress, successors)
         return sums, time.perf_counter() - started
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class ClusterExecutor:
         centroids: np.ndarray,
         progress: Progress,
         rows: int | None = None,
-        heirs: np.ndarray | None = None,
+        successors: np.ndarray | None = None,
     ) -> tuple[ClusterSums, float]:
         started = time.perf_counter()
         rows = self.source.n_rows if rows is None else min(rows, self.source.n_rows)
@@ -117,7 +117,16 @@ class ClusterExecutor:
         futures = {
             self.scheduler.client.submit(
                 sum_range,
-                *(path, seal, rows, shared, heirs, range(first, stop), self.engine, self.device),
+                *(
+                    path,
+                    seal,
+                    rows,
+                    shared,
+                    successors,
+                    range(first, stop),
+                    self.engine,
+                    self.device,
+                ),
                 *(self.run, self.remember, self.largest, self.device_memory),
                 **self._preferred(first),
                 pure=False,
@@ -182,7 +191,7 @@ def sum_range(
     seal: str,
     rows: int,
     centroids: np.ndarray,
-    heirs: np.ndarray | None,
+    successors: np.ndarray | None,
     blocks: range,
     engine: str,
     device: str,
@@ -194,7 +203,8 @@ def sum_range(
     """Sums over some chunks of the store at `path`, and this worker's address; runs on a worker.
 
     seal: of the store that is meant; a worker may have another one under that name.
-    rows: of the store that the pass sees. centroids: of the pass, (k, d). heirs: see `Executor`.
+    rows: of the store that the pass sees. centroids: of the pass, (k, d). successors: see
+    `Executor`.
     run: a name, the same for all passes of a fit. remember: whether more passes follow. engine,
     device, largest, device_memory: see `make_engine`.
     """
@@ -219,7 +229,7 @@ def sum_range(
             state.memories[blocks.start] = memory
         memory = state.memories.get(blocks.start)
         seen = prefix(state.source, rows)
-        sums = state.engine.sum_up(seen, blocks, centroids, memory, SilentProgress(), heirs)
+        sums = state.engine.sum_up(seen, blocks, centroids, memory, SilentProgress(), successors)
     return sums, str(worker.address)
 
 

@@ -14,6 +14,7 @@ from dask.callbacks import Callback
 from dask.system import CPU_COUNT
 
 import pipeline.runtime.memory
+from pipeline.config import USUAL_MEMORY
 from pipeline.runtime.memory import SLACK_BYTES
 from storage.errors import InputError, WorkerError
 
@@ -44,7 +45,7 @@ class Scheduler(AbstractContextManager["Scheduler"]):
     memory: cap in bytes on the resident memory of this machine's processes together.
     """
 
-    def __init__(self, address: str = "", memory: int = 1 << 30) -> None:
+    def __init__(self, address: str = "", memory: int = USUAL_MEMORY) -> None:
         self.address = address
         self._memory = memory
         self._threads = CPU_COUNT

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from dask.delayed import delayed
 
+from pipeline.config import USUAL_MEMORY
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.patches import count_patches, cut_patches
 from pipeline.runtime.memory import check_budget
@@ -72,7 +73,7 @@ def extract(
     out: Path,
     *,
     scheduler: Scheduler | None = None,
-    memory: int = 1 << 30,
+    memory: int = USUAL_MEMORY,
     progress: Progress | None = None,
 ) -> Extracted:
     """The patch store of these images, built under `out`/patches unless it is there.

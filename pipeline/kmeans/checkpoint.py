@@ -1,4 +1,4 @@
-"""The journal of a fit: its state after each pass, from which the same command goes on."""
+"""The state of an unfinished fit after each pass, from which the same command goes on."""
 
 import time
 from contextlib import suppress
@@ -16,18 +16,18 @@ SHARE = 0.05  # of the time, at most, that saving takes
 SUFFIX = ".unfinished.npz"
 
 
-class Journal:
+class FitCheckpoint:
     """Where the runs of one fit keep their state; one file each.
 
-    folder: of the experiment. k: centroids of the fit. belongs: plain JSON, all that the fit's
+    folder: of the experiment. k: centroids of the fit. fit_identity: plain JSON, all that the fit's
     numbers depend on; a state of another fit is not taken up. spent: seconds that went into the
     state that was taken up.
     """
 
     def __init__(
-        self, folder: Path, k: int, belongs: dict[str, Any], progress: Progress | None = None
+        self, folder: Path, k: int, fit_identity: dict[str, Any], progress: Progress | None = None
     ) -> None:
-        self.k, self._folder, self._belongs = k, folder, belongs
+        self.k, self._folder, self._identity = k, folder, fit_identity
         self._progress = progress or SilentProgress()
         self._started = self._saved = time.perf_counter()
         self._cost = 0.0
@@ -43,7 +43,7 @@ class Journal:
         if found is None:
             return None
         arrays, facts = found
-        if facts.pop("belongs") != self._belongs:
+        if facts.pop("belongs") != self._identity:
             self._progress.note(f"K={self.k} starts anew: what is there was fitted otherwise")
             return None
         self.spent = max(self.spent, facts.pop("spent"))
@@ -61,7 +61,7 @@ class Journal:
         self._folder.mkdir(parents=True, exist_ok=True)
         spent = self.spent + now - self._started
         write_checkpoint(
-            self._path(run), arrays, {**facts, "belongs": self._belongs, "spent": spent}
+            self._path(run), arrays, {**facts, "belongs": self._identity, "spent": spent}
         )
         self._saved = time.perf_counter()
         self._cost = self._saved - now

@@ -27,11 +27,11 @@ from pipeline.execution.executor import ClusterExecutor, Executor, LocalExecutor
 from pipeline.execution.scheduler import WORKER_BYTES, Scheduler
 from pipeline.kmeans import seeding
 from pipeline.kmeans.breathing import Breathing
-from pipeline.kmeans.checkpoint import Journal
+from pipeline.kmeans.checkpoint import FitCheckpoint
 from pipeline.kmeans.d2_sampling import SPREADING_KERNELS
 from pipeline.kmeans.history import Fit
 from pipeline.kmeans.lloyd import Lloyd
-from pipeline.kmeans.loop import Rules, Run
+from pipeline.kmeans.loop import KMeansLoop, StoppingRules
 from pipeline.kmeans.minibatch import MiniBatch
 from pipeline.kmeans.nested import Nested, added, planned_rows, rounds_of
 from pipeline.rows.cluster_sums import ClusterSums
@@ -48,7 +48,7 @@ MENDING_STEPS = 10  # of Lloyd on all rows, where a larger dictionary came out w
 
 def most_centroids(k: int, options: FitOptions) -> int:
     """Centroids at a time, at most, while k are learned."""
-    on_trial = options.mode == "nested" and rounds_of(k, options.moves)
+    on_trial = options.mode == "nested" and rounds_of(k, options.breathing)
     return k + added(k) if on_trial else k
 
 
@@ -224,15 +224,15 @@ class Fitter:
         k: int,
         init: np.ndarray | None = None,
         *,
-        at_most: float = np.inf,
-        settled: bool = False,
-        journal: Journal | None = None,
+        mse_limit: float = np.inf,
+        warm: bool = False,
+        checkpoint: FitCheckpoint | None = None,
     ) -> Fit:
         """Learn k centroids.
 
         init: up to k centroids to start from, (m, d); missing ones are added by k-means++.
-        at_most: MSE of these on all rows, which the result must not exceed. settled: they come
-        from a fit on all rows. journal: where the fit's state is kept, and taken up.
+        mse_limit: MSE of these on all rows, which the result must not exceed. warm: they come
+        from a fit on all rows. checkpoint: where the fit's state is kept, and taken up.
         Raises: InputError for fewer than k distinct rows.
         """
         options, progress = self._options, self._progress
@@ -242,18 +242,18 @@ class Fitter:
             return seeding.seed_centroids(source, k, options.init, rng, init, progress, engine)
 
         rng = generator(options, k)
-        with self._run(k, rng, journal, settled=settled) as run:
-            if not run.take_up():
+        with self._run(k, rng, checkpoint, warm=warm) as run:
+            if not run.resume():
                 run.start(seeds(rng))
-            progress.start(f"K={k}", self._planned_rows(k, settled=settled), "rows")
+            progress.start(f"K={k}", self._planned_rows(k, warm=warm), "rows")
             fit = run.finish()
         progress.finish()
-        if fit.mse > at_most:
+        if fit.mse > mse_limit:
             # Lloyd never rises, and more centroids are never worse.
             rules = replace(self._rules, max_iter=min(MENDING_STEPS, options.passes))
-            lloyd = Lloyd(self._executor, rules, rng, progress, journal)
+            lloyd = Lloyd(self._executor, rules, rng, progress, checkpoint)
             lloyd.name = "mending"
-            if not lloyd.take_up():
+            if not lloyd.resume():
                 lloyd.start(seeds(generator(options, k)))
             progress.start(f"K={k}", (rules.max_iter + 1) * self._source.n_rows, "rows")
             mended = lloyd.finish()
@@ -280,32 +280,32 @@ class Fitter:
         if self._scored is not None:
             self._scored.close()
 
-    def _planned_rows(self, k: int, *, settled: bool) -> int:
+    def _planned_rows(self, k: int, *, warm: bool) -> int:
         options, n = self._options, self._source.n_rows
         if options.mode != "nested":
             return (options.passes + 1) * n
-        return planned_rows(n, k, rounds_of(k, options.moves), settled=settled)
+        return planned_rows(n, k, rounds_of(k, options.breathing), warm=warm)
 
     @property
-    def _rules(self) -> Rules:
+    def _rules(self) -> StoppingRules:
         options = self._options
-        return Rules(options.passes, options.tol, options.least_gain, options.empty)
+        return StoppingRules(options.passes, options.tol, options.least_gain, options.empty)
 
     @contextmanager
     def _run(
-        self, k: int, rng: np.random.Generator, journal: Journal | None, *, settled: bool
-    ) -> Iterator[Run[Any]]:
-        options, common = self._options, (self._rules, rng, self._progress, journal)
+        self, k: int, rng: np.random.Generator, checkpoint: FitCheckpoint | None, *, warm: bool
+    ) -> Iterator[KMeansLoop[Any]]:
+        options, common = self._options, (self._rules, rng, self._progress, checkpoint)
         if options.mode == "full":
             yield Lloyd(self._executor, *common)
         elif options.mode == "minibatch":
             with closing(self._local_executor(self._source, remember=False)) as here:
                 yield MiniBatch(here, *common, batch_size=options.batch_size)
         else:
-            rounds = rounds_of(k, options.moves)
+            rounds = rounds_of(k, options.breathing)
             breathing = self._breathing(k) if rounds else None
             yield Nested(
-                self._executor, *common, k=k, breathing=breathing, rounds=rounds, settled=settled
+                self._executor, *common, k=k, breathing=breathing, rounds=rounds, warm=warm
             )
 
     def _breathing(self, k: int) -> Breathing:

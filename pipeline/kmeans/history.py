@@ -70,7 +70,7 @@ class Fit:
 
 
 def stopped_by(
-    history: History, before: float, variance: float, tol: float, target: float
+    history: History, before: float, variance: float, tol: float, min_gain: float
 ) -> Stopped | None:
     """Which option ends a run after the last pass; none while empty centroids got new places.
 
@@ -81,7 +81,7 @@ def stopped_by(
     if history.shift[-1] <= tol * variance:
         return "tol"
     mse = history.mse[-1]
-    return "target" if before - mse < target * mse else None
+    return "target" if before - mse < min_gain * mse else None
 
 
 def mean_squared_error(sse: np.ndarray, sums: ClusterSums) -> float:

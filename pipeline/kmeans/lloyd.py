@@ -6,19 +6,19 @@ import numpy as np
 
 from pipeline.kmeans.empty_clusters import fill_empty
 from pipeline.kmeans.history import mean_squared_error
-from pipeline.kmeans.loop import END, Run, State
+from pipeline.kmeans.loop import END, KMeansLoop, LoopState
 
 
-class Lloyd(Run[State]):
+class Lloyd(KMeansLoop[LoopState]):
     """Lloyd steps until the centroids stand still; assumes prepared input.
 
     `max_iter` is the most steps. A last pass scores the centroids it ends with.
     """
 
-    name, kind = "full", State
+    name, kind = "full", LoopState
 
-    def begin(self, centroids: np.ndarray) -> State:
-        return State("step", centroids)
+    def begin(self, centroids: np.ndarray) -> LoopState:
+        return LoopState("step", centroids)
 
     def stages(self) -> dict[str, Callable[[], None]]:
         return {"step": self._step}

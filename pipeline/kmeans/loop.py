@@ -12,7 +12,7 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 
 from pipeline.execution.executor import Executor
-from pipeline.kmeans.checkpoint import Journal
+from pipeline.kmeans.checkpoint import FitCheckpoint
 from pipeline.kmeans.empty_clusters import fill_empty
 from pipeline.kmeans.history import Fit, History, Stopped, mean_squared_error, stopped_by
 from pipeline.kmeans.seeding import distinct_rows
@@ -20,27 +20,27 @@ from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import centroid_dtype
 from pipeline.runtime.progress import Progress, SilentProgress
 
-REVIVALS = 6  # how often centroids without rows get a new place at the end
+MAX_REDRAWS = 6  # how often centroids without rows get a new place at the end
 END = "end"
 
 
 @dataclass(frozen=True)
-class Rules:
+class StoppingRules:
     """When a run ends, and what becomes of empty centroids.
 
     max_iter: most steps; see each loop. tol: as in scikit-learn, the run ends when the squared
-    shift of all centroids is at most tol times the mean variance of the columns. target: it also
+    shift of all centroids is at most tol times the mean variance of the columns. min_gain: it also
     ends when a pass gains less than this share of the MSE. empty: see `fill_empty`.
     """
 
     max_iter: int
     tol: float
-    target: float
+    min_gain: float
     empty: str
 
 
 @dataclass
-class State:
+class LoopState:
     """Where a run stands between two passes.
 
     stage: the next one. centroids: of the next pass, (k, d). updates: how often they were moved.
@@ -80,29 +80,29 @@ class State:
         return cls(**found, **facts | {"history": History(**facts["history"])})
 
 
-S = TypeVar("S", bound=State)
+S = TypeVar("S", bound=LoopState)
 
 
-class Run(Generic[S]):
+class KMeansLoop(Generic[S]):
     """What all loops have in common: the way from stage to stage, and the end.
 
-    executor: makes the passes. rng: the one generator of the run. journal: where its state is
+    executor: makes the passes. rng: the one generator of the run. checkpoint: where its state is
     kept; None: nowhere.
     """
 
-    name: str  # of its state in the journal
+    name: str  # of its state in the checkpoint
     kind: type[S]  # of its state
 
     def __init__(
         self,
         executor: Executor,
-        rules: Rules,
+        rules: StoppingRules,
         rng: np.random.Generator,
         progress: Progress | None = None,
-        journal: Journal | None = None,
+        checkpoint: FitCheckpoint | None = None,
     ) -> None:
         self.executor, self.rules, self.rng = executor, rules, rng
-        self.progress, self.journal = progress or SilentProgress(), journal
+        self.progress, self.checkpoint = progress or SilentProgress(), checkpoint
         self.state: S
 
     def begin(self, centroids: np.ndarray) -> S:
@@ -113,20 +113,22 @@ class Run(Generic[S]):
         """The loop's own stages by name."""
         raise NotImplementedError
 
-    def take_up(self) -> bool:
+    def resume(self) -> bool:
         """Stand where the run of this name was left; whether there was one."""
-        if self.journal is None or (kept := self.journal.load(self.name)) is None:
+        if self.checkpoint is None or (kept := self.checkpoint.load(self.name)) is None:
             return False
         arrays, facts = kept
         generator = facts.pop("generator")
         try:
             self.state = self.kind.unpack(arrays, facts)
         except (TypeError, KeyError):  # of a version with other fields
-            self.progress.note(f"K={self.journal.k} starts anew: its state is of another version")
+            self.progress.note(
+                f"K={self.checkpoint.k} starts anew: its state is of another version"
+            )
             return False
         self.rng.bit_generator.state = generator
         passes = len(self.state.history.rows)
-        self.progress.note(f"K={self.journal.k} goes on after pass {passes}")
+        self.progress.note(f"K={self.checkpoint.k} goes on after pass {passes}")
         return True
 
     def start(self, centroids: np.ndarray) -> None:
@@ -147,10 +149,10 @@ class Run(Generic[S]):
         return Fit(state.centroids, state.sums, sse, state.history, state.updates, state.stopped)
 
     def _keep(self) -> None:
-        if self.journal:
+        if self.checkpoint:
             arrays, facts = self.state.pack()
             generator = self.rng.bit_generator.state
-            self.journal.save(self.name, arrays, facts | {"generator": generator})
+            self.checkpoint.save(self.name, arrays, facts | {"generator": generator})
 
     def _go_on(self, mse: float, variance: float) -> None:
         """After a pass over all rows: another one, or the scoring, as the rules say.
@@ -158,7 +160,7 @@ class Run(Generic[S]):
         mse: of the pass. variance: mean over the columns.
         """
         state, rules = self.state, self.rules
-        reason = stopped_by(state.history, state.before, variance, rules.tol, rules.target)
+        reason = stopped_by(state.history, state.before, variance, rules.tol, rules.min_gain)
         state.before = mse
         if reason:
             state.stopped = reason
@@ -174,14 +176,14 @@ class Run(Generic[S]):
         state, source = self.state, self.executor.source
         sums, seconds = self.executor.run_pass(state.centroids, self.progress)
         dead = sums.counts == 0
-        redrawn = int(dead.sum()) if state.revived < REVIVALS else 0
+        redrawn = int(dead.sum()) if state.revived < MAX_REDRAWS else 0
         mse = mean_squared_error(sums.sse(state.centroids), sums)
         state.history.add(sums, mse, shift=0.0, redrawn=redrawn, seconds=seconds)
         if redrawn == 0:
             state.sums, state.stage = sums, END
             return
         centroids = state.centroids.copy()
-        if state.revived < REVIVALS // 2:
+        if state.revived < MAX_REDRAWS // 2:
             fill_empty(centroids, centroids.copy(), sums, self.rules.empty, source, self.rng)
         else:  # where nearly all rows are equal, draws find no others
             live = centroids[~dead]

@@ -16,24 +16,24 @@ from pipeline.engines import AssignmentEngine
 from pipeline.execution.executor import LocalExecutor
 from pipeline.kmeans.empty_clusters import fill_empty
 from pipeline.kmeans.history import mean_squared_error
-from pipeline.kmeans.loop import Run, State
+from pipeline.kmeans.loop import KMeansLoop, LoopState
 from pipeline.rows.cluster_sums import ClusterSums, empty_sums
 from pipeline.rows.source import Source, read_ahead
 
 
 @dataclass
-class MiniBatchState(State):
+class MiniBatchState(LoopState):
     """taken: sums of all rows that each centroid took so far."""
 
     taken: ClusterSums | None = None
 
 
-class MiniBatch(Run[MiniBatchState]):
+class MiniBatch(KMeansLoop[MiniBatchState]):
     """Passes in batches, in the order of the source (a store's is random).
 
-    Assumes prepared input. `max_iter` is the most passes; `tol` and `target` look at a whole pass,
-    at its MSE as met on the way. batch_size: rows; a batch ends with its block. A last pass scores
-    the final centroids.
+    Assumes prepared input. `max_iter` is the most passes; `tol` and `min_gain` look at a whole
+    pass, at its MSE as met on the way. batch_size: rows; a batch ends with its block. A last pass
+    scores the final centroids.
     """
 
     name, kind = "minibatch", MiniBatchState

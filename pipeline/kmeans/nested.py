@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.kmeans.breathing import Breathing
 from pipeline.kmeans.empty_clusters import fill_empty
 from pipeline.kmeans.history import Stopped, mean_squared_error, stopped_by
-from pipeline.kmeans.loop import Run, State
+from pipeline.kmeans.loop import KMeansLoop, LoopState
 
 FIRST_ROWS, FIRST_PER_CENTROID = 1 << 17, 100  # of the shortest prefix
 MOVE_ROWS, MOVE_PER_CENTROID = 1 << 21, 300  # of that on which centroids are added, removed
@@ -30,10 +30,10 @@ USUAL_STEPS = 4  # on a prefix
 ENOUGH = 4e-4  # gain of a pass below which rounds begin
 
 
-def prefixes(n: int, k: int, *, settled: bool) -> tuple[list[int], int]:
+def prefixes(n: int, k: int, *, warm: bool) -> tuple[list[int], int]:
     """Row counts of the growing prefix, each about twice the one before; the last is n.
 
-    settled: the centroids come from a fit on all rows, so that small samples say nothing new.
+    warm: the centroids come from a fit on all rows, so that small samples say nothing new.
     Returns: them, and the place of the one on which centroids are moved.
     """
     sizes = [n]
@@ -41,7 +41,7 @@ def prefixes(n: int, k: int, *, settled: bool) -> tuple[list[int], int]:
         sizes.insert(0, -(-sizes[0] // 2))
     enough = [size >= max(MOVE_ROWS, MOVE_PER_CENTROID * k) for size in sizes]
     moving = enough.index(True) if any(enough) else len(sizes) - 1
-    return (sizes[moving:], 0) if settled else (sizes, moving)
+    return (sizes[moving:], 0) if warm else (sizes, moving)
 
 
 def noise(k: int, rows: int) -> float:
@@ -53,9 +53,9 @@ def noise(k: int, rows: int) -> float:
     return k / rows
 
 
-def planned_rows(n: int, k: int, rounds: int, *, settled: bool) -> int:
+def planned_rows(n: int, k: int, rounds: int, *, warm: bool) -> int:
     """Rows that the passes of a fit will see, about; for progress alone."""
-    sizes, moving = prefixes(n, k, settled=settled)
+    sizes, moving = prefixes(n, k, warm=warm)
     steps = sum(round_steps(k, many_of(k, place, rounds)) for place in range(rounds))
     return USUAL_STEPS * sum(sizes) + steps * sizes[moving] + n
 
@@ -88,10 +88,10 @@ def round_steps(k: int, many: int) -> int:
 
 
 @dataclass
-class NestedState(State):
+class NestedState(LoopState):
     """place: of the prefix, see `prefixes`. last: number of updates at which it is left. length:
-    of a step, in steps to the means. heirs: see `Executor`, for the next pass. moved: whether the
-    rounds of moves are over on this prefix, or not its business.
+    of a step, in steps to the means. successors: see `Executor`, for the next pass. moved: whether
+    the rounds of moves are over on this prefix, or not its business.
     Of a round: round: its number. best, lowest: centroids before it, and their MSE. surplus: of
     centroids on trial. part: how many removals follow the next one. step: since the last change.
     """
@@ -99,7 +99,7 @@ class NestedState(State):
     place: int = -1
     last: int = 0
     length: float = FARTHER
-    heirs: np.ndarray | None = None
+    successors: np.ndarray | None = None
     moved: bool = False
     round: int = 0
     best: np.ndarray | None = None
@@ -109,12 +109,12 @@ class NestedState(State):
     step: int = 0
 
 
-class Nested(Run[NestedState]):
+class Nested(KMeansLoop[NestedState]):
     """Steps on growing prefixes, then on all rows; assumes prepared input.
 
     `max_iter` is the most steps on each prefix, those of moves included; `tol` and `target` end
     the run on all rows. breathing: adds and removes centroids, None: there are no moves. rounds:
-    how often at most. settled: see `prefixes`. A last pass scores the centroids it ends with.
+    how often at most. warm: see `prefixes`. A last pass scores the centroids it ends with.
     """
 
     name, kind = "nested", NestedState
@@ -125,12 +125,12 @@ class Nested(Run[NestedState]):
         k: int,
         breathing: Breathing | None,
         rounds: int,
-        settled: bool,
+        warm: bool,
         **named: Any,
     ) -> None:
         super().__init__(*common, **named)
         self._k, self._breathing, self._rounds = k, breathing, rounds
-        self._sizes, self._moving = prefixes(self.executor.source.n_rows, k, settled=settled)
+        self._sizes, self._moving = prefixes(self.executor.source.n_rows, k, warm=warm)
 
     def begin(self, centroids: np.ndarray) -> NestedState:
         return NestedState("grow", centroids)
@@ -160,21 +160,21 @@ class Nested(Run[NestedState]):
         state.before, state.length, state.stage = np.inf, FARTHER, "settle"
 
     def _settle(self) -> None:
-        """Until a step gains less than the target, relative to the MSE; the last to the means."""
+        """Until a step gains less than wanted, relative to the MSE; the last to the means."""
         state, rules, rows = self.state, self.rules, self._rows
         if state.updates == state.last:  # moves took all steps
             self._leave("max_iter")
             return
-        target = rules.target if state.moved else ENOUGH
+        min_gain = rules.min_gain if state.moved else ENOUGH
         if not (state.moved and rows == self._sizes[-1]):
-            target = max(noise(self._k, rows), target)
+            min_gain = max(noise(self._k, rows), min_gain)
         moved, means, variance = self._step(state.length)
         mse, before, state.before = state.history.mse[-1], state.before, state.history.mse[-1]
         state.centroids, reason = moved, None
         if mse > before and state.length > 1:
             state.length = 1.0  # too far
         else:
-            reason = stopped_by(state.history, before, variance, rules.tol, target)
+            reason = stopped_by(state.history, before, variance, rules.tol, min_gain)
         if reason or state.updates == state.last:
             state.centroids = means
             self._leave(reason or "max_iter")
@@ -219,12 +219,12 @@ class Nested(Run[NestedState]):
         if state.step == 0:
             parts = parts_of(self._k, state.surplus)
             goal = self._k + state.surplus * state.part // parts
-            heirs = np.arange(len(state.centroids))
+            successors = np.arange(len(state.centroids))
             while len(state.centroids) > goal:
                 surplus = len(state.centroids) - goal
                 state.centroids, passed_on = self._breathing.exhale(state.centroids, surplus)
-                heirs = passed_on[heirs]
-            state.heirs = heirs
+                successors = passed_on[successors]
+            state.successors = successors
         state.centroids, *_ = self._step(FARTHER)
         state.step += 1
         if state.step < (PART_STEPS if state.part else LAST_STEPS):
@@ -244,7 +244,7 @@ class Nested(Run[NestedState]):
         if mse < state.lowest:
             state.best, state.lowest = state.centroids, mse
         else:
-            state.heirs = self._breathing.nearest_among(state.centroids, state.best)
+            state.successors = self._breathing.nearest_among(state.centroids, state.best)
         state.round, state.stage = state.round + 1, "inhale"
 
     def _step(self, length: float) -> tuple[np.ndarray, np.ndarray, float]:
@@ -254,8 +254,10 @@ class Nested(Run[NestedState]):
         mean variance of the columns.
         """
         state, centroids = self.state, self.state.centroids
-        sums, seconds = self.executor.run_pass(centroids, self.progress, self._rows, state.heirs)
-        state.heirs = None
+        sums, seconds = self.executor.run_pass(
+            centroids, self.progress, self._rows, state.successors
+        )
+        state.successors = None
         mse = mean_squared_error(sums.sse(centroids), sums)
         exact = sums.means(centroids)
         means = exact.astype(centroids.dtype)

@@ -1,4 +1,4 @@
-"""Initial centroids: K distinct rows, drawn at random, by k-means++ or k-means|| on a sample."""
+"""Initial centroids: K distinct rows, drawn at random or by k-means++ on a sample."""
 
 from contextlib import closing
 
@@ -13,9 +13,8 @@ from pipeline.runtime.devices import CPU
 from pipeline.runtime.progress import Progress, SilentProgress
 from storage.errors import InputError
 
-INITS = ("k-means++", "k-means||", "random")
+INITS = ("k-means++", "random")
 MIN_SAMPLE_ROWS, SAMPLE_ROWS_PER_CENTROID = 1 << 16, 16
-ROUNDS, DRAWS = 5, 0.5  # of k-means||, each drawing about K / 2 rows
 TRIALS = 4
 DRAWN_FROM = 50  # times as many numbers or fewer, and numpy's choice lists them all
 _DISTINCT_STEP = 1 << 14  # rows compared at once
@@ -34,7 +33,7 @@ def seed_centroids(
     """K initial centroids: distinct rows of the source, after those that are `given`.
 
     init: "random" (the study's) draws them uniformly; "k-means++" draws them from a uniform
-        sample by greedy D² sampling, "k-means||" in a few rounds, for large K.
+        sample by greedy D² sampling.
     given: (m, d) centroids to start from, m <= k; the others are drawn by k-means++.
     engine: labels the sample; None: one of its own.
     Returns: (k, d), of the rows' dtype if nothing is given.
@@ -50,8 +49,6 @@ def seed_centroids(
     if len(np.unique(sample, axis=0)) < k:
         # Too few distinct rows by chance: all of them are candidates then.
         sample = distinct_rows(source, k, sample)
-    if init == "k-means||" and given is None:
-        return kmeans_parallel(sample, k, rng, progress, engine)
     return kmeans_plus_plus(sample, k, rng, given, progress, engine=engine)
 
 
@@ -90,19 +87,18 @@ def kmeans_plus_plus(
     rng: np.random.Generator,
     given: np.ndarray | None = None,
     progress: Progress | None = None,
-    weights: np.ndarray | None = None,
     engine: AssignmentEngine | None = None,
 ) -> np.ndarray:
     """Greedy k-means++ (Arthur & Vassilvitskii 2007, section 6: the best of a few candidates).
 
     sample: (m, d) with at least k distinct rows. given: centroids that stand already, fewer than
-    k. weights: (m,) of the rows of the sample; None: all the same. engine: see `seed_centroids`.
+    k. engine: see `seed_centroids`.
     Returns: (k, d), the given ones, then rows of the sample; of its dtype if nothing is given.
     """
     progress = progress or SilentProgress()
     progress.start(f"K={k} seeding", k, "centroids")
     if given is None:
-        first = _draw_weighted(weights, len(sample), rng)
+        first = int(rng.integers(len(sample)))
         standing, labels = sample[first : first + 1], np.zeros(len(sample), np.int64)
     else:
         standing = given
@@ -110,7 +106,7 @@ def kmeans_plus_plus(
         engine.load(given.astype(centroid_type(sample.dtype)))
         labels = engine.assign(sample)
     progress.advance(len(standing))
-    chosen = add_by_distance(sample, standing, labels, k - len(standing), rng, weights, progress)
+    chosen = add_by_distance(sample, standing, labels, k - len(standing), rng, progress)
     progress.finish()
     seeds = np.concatenate([standing, sample[chosen].astype(standing.dtype)])
     if len(seeds) < k:  # rows that differ by less than float32 tells
@@ -124,12 +120,11 @@ def add_by_distance(
     labels: np.ndarray,
     many: int,
     rng: np.random.Generator,
-    weights: np.ndarray | None = None,
     progress: Progress | None = None,
 ) -> np.ndarray:
     """Rows to add to given centroids, one after the other, by greedy D² sampling.
 
-    sample: (m, d). centroids: (k, d). labels: (m,), the nearest of them. weights: (m,), or None.
+    sample: (m, d). centroids: (k, d). labels: (m,), the nearest of them.
     Distances are float32 about the mean of the sample: exact for bytes up to d = 258.
     Returns: numbers of rows of the sample, (many,) int64, or fewer where all others are centroids.
     """
@@ -139,9 +134,7 @@ def add_by_distance(
     shift = np.rint(shift) if sample.dtype.kind in "ui" else shift
     spread = max(float(np.abs(part - shift).max()) for part in (sample.max(0), sample.min(0)))
     scale = scale_of(spread, sample.dtype)
-    if weights is None:
-        weights = np.ones(m)
-    field = make_field(sample, weights, total, shift, scale)
+    field = make_field(sample, np.ones(m), total, shift, scale)
     for j, centroid in enumerate(((centroids - shift) * scale).astype(np.float32)):
         place(field, j, centroid)
     enter(field, labels)
@@ -157,79 +150,14 @@ def add_by_distance(
     return chosen
 
 
-def kmeans_parallel(
-    sample: np.ndarray,
-    k: int,
-    rng: np.random.Generator,
-    progress: Progress | None = None,
-    engine: AssignmentEngine | None = None,
-) -> np.ndarray:
-    """k-means|| (Bahmani et al. 2012, Scalable K-Means++): rounds of many independent draws.
-
-    Each round draws about K / 2 rows with probabilities in proportion to their squared distances;
-    k-means++ then chooses among the drawn ones, weighted by the rows that are nearest to each.
-    sample: (m, d) with at least k distinct rows. engine: see `seed_centroids`.
-    Returns: (k, d) rows of the sample.
-    """
-    engine = engine or _engine_of(sample)
-    m = len(sample)
-    nearest, label = np.full(m, np.inf), np.zeros(m, np.int64)
-    fresh, drawn = sample[rng.integers(m, size=1)], np.empty((0, sample.shape[1]), sample.dtype)
-    for _ in range(ROUNDS + 1):
-        _improve(engine, sample, fresh, len(drawn), nearest, label)
-        drawn = np.concatenate([drawn, fresh])
-        potential = nearest.sum()
-        if potential == 0:
-            break
-        wanted = rng.random(m) < DRAWS * k * nearest / potential
-        fresh = np.unique(sample[wanted], axis=0)
-        if len(fresh) == 0:
-            break
-    if len(drawn) <= k:  # few rows are far from the others
-        return kmeans_plus_plus(sample, k, rng, drawn, progress, engine=engine)
-    weights = np.bincount(label, minlength=len(drawn))
-    return kmeans_plus_plus(drawn, k, rng, None, progress, weights)
-
-
 def _engine_of(sample: np.ndarray) -> AssignmentEngine:
     return make_engine("auto", CPU, sample.shape[1], sample.dtype)
-
-
-def _improve(
-    engine: AssignmentEngine,
-    sample: np.ndarray,
-    fresh: np.ndarray,
-    first: int,
-    nearest: np.ndarray,
-    label: np.ndarray,
-) -> None:
-    """Take rows over, in place, that are nearer to one of `fresh`, candidates from `first` on.
-
-    nearest: (m,) float64, squared distance of each row to its candidate. label: (m,) which that is.
-    """
-    centroids = fresh.astype(centroid_type(sample.dtype))
-    engine.load(centroids)
-    found = engine.assign(sample)
-    for start in range(0, len(sample), _DISTINCT_STEP):
-        part = slice(start, start + _DISTINCT_STEP)
-        away = sample[part] - centroids[found[part]]
-        square = np.einsum("nd,nd->n", away, away, dtype=np.float64)
-        closer = square < nearest[part]
-        nearest[part] = np.where(closer, square, nearest[part])
-        label[part] = np.where(closer, first + found[part], label[part])
 
 
 def draw_sample(source: Source, count: int, rng: np.random.Generator) -> np.ndarray:
     """Rows drawn uniformly without replacement, in the order drawn; all of them if few."""
     numbers = rng.choice(source.n_rows, min(count, source.n_rows), replace=False)
     return take_rows(source, numbers)
-
-
-def _draw_weighted(weights: np.ndarray | None, m: int, rng: np.random.Generator) -> int:
-    if weights is None:
-        return int(rng.integers(m))
-    cumulative = np.cumsum(weights)
-    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
 
 
 def require_distinct(source: Source, k: int) -> None:

@@ -12,7 +12,7 @@ from storage import InputError, open_labels
 
 
 def learn(out: Path, dataset: str) -> Experiment:
-    options = SweepOptions(out=out, dataset=dataset, k=(2,), max_iter=2, moves=0, device="cpu")
+    options = SweepOptions(out=out, dataset=dataset, k=(2,), max_iter=2, breathing=0, device="cpu")
     return open_experiment(Path(sweep(options)["experiment"]))
 
 

@@ -256,3 +256,10 @@ def test_a_signal_ends_with_one_line_and_the_same_command_goes_on(
     again = run(*arguments, cwd=tmp_path)
     assert "K=900 goes on after pass" in again.stderr
     assert "reused" in again.stdout.splitlines()[-2]
+
+
+def test_former_names_of_options_are_taken_with_a_note(tmp_path: Path) -> None:
+    done = run("sweep", "--moves", "x", cwd=tmp_path)
+    assert done.stderr.splitlines()[0] == "note: option moves is called breathing now"
+    assert "breathing 'x' is not valid" in done.stderr
+    assert "--moves" not in run("sweep", "--help", cwd=tmp_path).stdout

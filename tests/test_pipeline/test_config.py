@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import STUDY, FitOptions, PatchOptions, SweepOptions, usual_memory
+from pipeline.config import STUDY, FitOptions, PatchOptions, SweepOptions
 from storage import InputError
 
 
@@ -61,9 +61,9 @@ def test_values_are_read_with_their_units() -> None:
         ("device_memory", "0", "greater than 0"),
         ("device_memory", "-1GiB", "use a size such as 1GiB"),
         ("mode", "fast", "'nested', 'full' or 'minibatch'"),
-        ("init", "best", "'warm', 'k-means\\+\\+', 'k-means\\|\\|' or 'random'"),
-        ("moves", "-1", "greater than or equal to 0"),
-        ("target", "1", "less than 1"),
+        ("init", "k-means||", "'warm', 'k-means\\+\\+' or 'random'"),
+        ("breathing", "-1", "greater than or equal to 0"),
+        ("min_gain", "1", "less than 1"),
         ("empty", "drop", "'random' or 'split'"),
         ("max_iter", "0", "max_iter '0'"),
         ("batch_size", "1.5", "batch_size '1.5'"),
@@ -110,12 +110,12 @@ def test_paths_are_absolute_and_names_are_not(
         ({"empty": "split"}, True),
         ({"batch_size": 10}, False),  # nested has none of a fixed size
         ({"mode": "minibatch", "batch_size": 10}, True),
-        ({"moves": 3}, True),
-        ({"mode": "full", "moves": 3}, False),  # full moves none
-        ({"target": 0.01}, True),
-        ({"target": 1e-4}, False),  # the default of nested
-        ({"mode": "full", "target": 2e-4}, True),
-        ({"mode": "full", "target": 0}, False),
+        ({"breathing": 3}, True),
+        ({"mode": "full", "breathing": 3}, False),  # full moves none
+        ({"min_gain": 0.01}, True),
+        ({"min_gain": 1e-4}, False),  # the default of nested
+        ({"mode": "full", "min_gain": 2e-4}, True),
+        ({"mode": "full", "min_gain": 0}, False),
         ({"device": "cpu"}, False),
         ({"device_memory": "3GiB"}, False),
         ({"engine": "torch"}, False),
@@ -137,25 +137,38 @@ def test_every_option_says_what_it_is() -> None:
         assert field.description, name
 
 
-def test_a_gpu_is_allowed_more_memory_where_none_is_given() -> None:
-    assert SweepOptions.checked().on("cpu").memory == usual_memory()
-    assert SweepOptions.checked().on("cuda").memory == 4 << 30
-    for device in ("cpu", "cuda", "mps"):
-        assert SweepOptions.checked(memory="1GiB").on(device).memory == 1 << 30
-
-
 @pytest.mark.parametrize(
-    ("system", "build", "expected"),
+    ("engine", "device", "expected"),
     [
-        ("linux", "2.13.0+cpu", 1024),
-        ("linux", "2.13.0", 1536),
-        ("linux", "2.11.0+cu130", 1536),
-        ("darwin", "2.13.0", 1024),
+        ("auto", "cpu", 1 << 30),
+        ("pruned", "cpu", 1 << 30),
+        ("torch", "cpu", 3 << 29),
+        ("auto", "cuda", 4 << 30),
+        ("torch", "mps", 4 << 30),
     ],
 )
-def test_libraries_for_cuda_are_allowed_for(
-    system: str, build: str, expected: int, monkeypatch: pytest.MonkeyPatch
+def test_a_cap_that_is_not_given_leaves_room_for_libraries(
+    engine: str, device: str, expected: int
 ) -> None:
-    monkeypatch.setattr("sys.platform", system)
-    monkeypatch.setattr("pipeline.config.version", lambda package: build)
-    assert usual_memory() == expected << 20
+    assert SweepOptions.checked(engine=engine).on(device).memory == expected
+    assert SweepOptions.checked(engine=engine, memory="2GiB").on(device).memory == 2 << 30
+
+
+def test_former_names_are_taken_with_a_note_and_stored() -> None:
+    with pytest.warns(FutureWarning) as notes:
+        former = SweepOptions.checked(moves="3", target="0.5")
+    assert [str(note.message) for note in notes] == [
+        "option moves is called breathing now",
+        "option target is called min_gain now",
+    ]
+    assert former == SweepOptions.checked(breathing=3, min_gain=0.5)
+    assert {"moves": 3, "target": 0.5}.items() <= former.in_use().items()
+    assert former.in_use().keys().isdisjoint({"breathing", "min_gain"})
+    with pytest.raises(InputError, match="no option 'moves': use one of"):
+        SweepOptions.checked(moves="3", breathing="4")
+
+
+def test_digests_name_folders_and_stay() -> None:
+    assert SweepOptions.checked(breathing=4).digest("train", "test") == "cb48cb2c"
+    full = SweepOptions.checked(mode="full", min_gain=0.01)
+    assert full.digest("train", "test") == "1c55efdd"

@@ -84,10 +84,9 @@ def test_every_parameter_changes_something(rows: np.ndarray) -> None:
     assert not np.array_equal(base, centres(init=rows[:12]))
     assert not np.array_equal(base, centres(mode="minibatch"))
     assert not np.array_equal(base, centres(mode="full"))
-    assert not np.array_equal(base, centres(init="k-means||"))
-    assert not np.array_equal(centres(max_iter=30), centres(max_iter=30, moves=0))
-    still = {"moves": 0, "max_iter": 9}
-    assert not np.array_equal(centres(**still), centres(**still, target=0.5))
+    assert not np.array_equal(centres(max_iter=30), centres(max_iter=30, breathing=0))
+    still = {"breathing": 0, "max_iter": 9}
+    assert not np.array_equal(centres(**still), centres(**still, min_gain=0.5))
     assert not np.array_equal(base, centres(max_iter=1))
     assert not np.array_equal(base, centres(tol=1e3))
     assert not np.array_equal(
@@ -113,8 +112,8 @@ def test_init_may_hold_fewer_rows_than_clusters(rows: np.ndarray) -> None:
         ({"n_clusters": 2.5}, "n_clusters=2.5"),
         ({"mode": "online"}, "mode 'online'"),
         ({"init": "warm"}, "no init 'warm': use k-means"),
-        ({"target": 2.0}, "target 2.0"),
-        ({"moves": -1}, "moves -1"),
+        ({"min_gain": 2.0}, "min_gain 2.0"),
+        ({"breathing": -1}, "breathing -1"),
         ({"engine": "gpu"}, "no engine 'gpu'"),
         ({"device": "tpu"}, "no device 'tpu'"),
         ({"memory": "much"}, "memory='much'"),
@@ -194,3 +193,13 @@ def test_wrong_width_is_refused(store: PatchStore, rows: np.ndarray) -> None:
     km = StreamingKMeans(3, max_iter=1).fit(rows[:, :4])
     with pytest.raises(InputError, match="9 columns where 4 are expected"):
         km.predict(store)
+
+
+def test_former_parameters_are_taken_for_one_version(rows: np.ndarray) -> None:
+    fields = {"max_iter": 3, "random_state": 0}
+    with pytest.warns(FutureWarning, match="option moves is called breathing now"):
+        former = StreamingKMeans(9, moves=1, **fields).fit(rows)
+    new = StreamingKMeans(9, breathing=1, **fields).fit(rows)
+    np.testing.assert_array_equal(former.cluster_centers_, new.cluster_centers_)
+    with pytest.raises(ValueError, match="no option 'target'"):
+        StreamingKMeans(9, target=0.1, min_gain=0.1).fit(rows)

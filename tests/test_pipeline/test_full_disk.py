@@ -17,7 +17,7 @@ set -e
 mkdir disk && mount -t tmpfs -o size={first}k tmpfs disk
 for size in {sizes}; do
     mount -o remount,size=${{size}}k disk
-    "{python}" -m pipeline sweep --k 5,40,200 --moves 2 --out disk/runs > /dev/null 2> error || true
+    "{python}" -m pipeline sweep --k 5,40,200 --breathing 2 --out disk/runs >/dev/null 2>error || :
     echo $size $(tail -n 1 error)
 done
 cp -r disk/runs runs
@@ -64,6 +64,6 @@ def test_it_goes_on_when_there_is_room(sizes: tuple[int, ...], tmp_path: Path) -
     assert [str(path) for path in out.rglob("*") if "partial" in path.name] == []
     assert list(out.rglob("*.unfinished*")) == []
     assert verify(out, SilentProgress())["ok"]
-    expected = sweep(SweepOptions.checked(k="5,40,200", moves=2, out=tmp_path / "roomy"))
+    expected = sweep(SweepOptions.checked(k="5,40,200", breathing=2, out=tmp_path / "roomy"))
     (found,) = out.glob("digits*")
     assert numbers_of(found) == numbers_of(expected["experiment"])

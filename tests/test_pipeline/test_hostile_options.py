@@ -220,11 +220,11 @@ GOOD = {
     "memory": st.sampled_from(["1GiB", "3GB", "1MiB", str((1 << 63) - 1)]),
     "scheduler": st.sampled_from(["", "threads", "processes:0", "processes:9999"]),
     "mode": st.sampled_from(["nested", "full", "minibatch"]),
-    "init": st.sampled_from(["warm", "k-means++", "k-means||", "random"]),
+    "init": st.sampled_from(["warm", "k-means++", "random"]),
     "max_iter": st.sampled_from(["1", "2"]),
     "tol": st.sampled_from(["0", "0.5", "1e308", "5e-324"]),
-    "target": st.sampled_from(["0", "0.5", "5e-324"]),
-    "moves": st.sampled_from(["0", "1"]),
+    "min_gain": st.sampled_from(["0", "0.5", "5e-324"]),
+    "breathing": st.sampled_from(["0", "1"]),
     "batch_size": st.sampled_from(["1", "100", str((1 << 63) - 1)]),
     "empty": st.sampled_from(["random", "split"]),
     "seed": st.sampled_from(["0", "7", str((1 << 63) - 1)]),
@@ -242,7 +242,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     command = draw(
         st.sampled_from(["sweep", "sweep", "fit", "extract", "status", "verify", "help"])
     )
-    words = ["--dataset", "six", "--k", "2", "--max-iter", "1", "--moves", "0", "--patch", "3"]
+    words = ["--dataset", "six", "--k", "2", "--max-iter", "1", "--breathing", "0", "--patch", "3"]
     if command == "extract":
         words = words[:2] + words[-2:]
     elif command not in ("sweep", "fit"):

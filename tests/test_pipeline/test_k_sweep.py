@@ -106,7 +106,7 @@ def test_a_dictionary_does_not_depend_on_the_others(
 
 def test_warm_starts_go_on_from_the_next_smaller_k(tmp_path: Path) -> None:
     sizes = (5, 6, 7, 8, 12, 13)
-    fields = {"mode": "nested", "init": "warm", "max_iter": None, "moves": 4}
+    fields = {"mode": "nested", "init": "warm", "max_iter": None, "breathing": 4}
     whole = sweep(options(tmp_path / "whole", k=sizes, **fields))
     mse = [entry["mse"] for entry in whole["dictionaries"]]
     assert (np.diff(mse) <= 0).all()
@@ -207,12 +207,11 @@ def test_option_mode_and_init_reach_the_loops(tmp_path: Path) -> None:
         for fields in (
             {},
             {"mode": "nested", "max_iter": None},
-            {"mode": "nested", "max_iter": None, "moves": 0},
-            {"mode": "nested", "max_iter": None, "init": "k-means||"},
+            {"mode": "nested", "max_iter": None, "breathing": 0},
             {"mode": "minibatch"},
             {"init": "random"},
             {"max_iter": None},
-            {"max_iter": None, "target": "0.01"},
+            {"max_iter": None, "min_gain": "0.01"},
             {"tol": "100"},
             {"mode": "minibatch", "batch_size": "500"},
         )

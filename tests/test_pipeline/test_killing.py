@@ -129,7 +129,7 @@ def killed_sweeps(
 
 
 def test_thirty_kills(forking: Callable[[dict[str, Any]], Forked], tmp_path: Path) -> None:
-    fields = {"k": "5,40", "moves": 2, "max_iter": 30}
+    fields = {"k": "5,40", "breathing": 2, "max_iter": 30}
     assert killed_sweeps(fields, forking, tmp_path, at_least=30) >= 30
 
 
@@ -142,7 +142,7 @@ def command(out: Path, *arguments: str) -> Callable[[], subprocess.Popen[bytes]]
 
 @pytest.mark.slow
 def test_three_hundred_kills(forking: Callable[[dict[str, Any]], Forked], tmp_path: Path) -> None:
-    fields = {"k": "5,40,200", "moves": 4, "max_iter": 60}
+    fields = {"k": "5,40,200", "breathing": 4, "max_iter": 60}
     assert killed_sweeps(fields, forking, tmp_path, at_least=300) >= 300
 
 
@@ -151,7 +151,7 @@ def test_three_hundred_kills(forking: Callable[[dict[str, Any]], Forked], tmp_pa
 def test_killed_commands_on_mnist(scheduler: str, mnist_dir: Path, tmp_path: Path) -> None:
     cut = ["--dataset", "mnist", "--data", str(mnist_dir), "--memory", "3GiB"]
     cut += ["--threshold", "0.3", "--scheduler", scheduler]
-    fit = ["--k", "50,200,800", "--moves", "2", "--max-iter", "40"]
+    fit = ["--k", "50,200,800", "--breathing", "2", "--max-iter", "40"]
     whole = command(tmp_path / "whole", "sweep", *cut, *fit)()
     started = time.monotonic()
     assert whole.wait(timeout=600) == 0

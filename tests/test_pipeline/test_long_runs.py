@@ -135,10 +135,10 @@ def test_rows_are_found_past_two_to_the_31() -> None:
     assert take_rows(source, numbers)[:, 0].tolist() == expected
     assert draw_sample(source, 3, np.random.default_rng(0)).shape == (3, 2)
     assert len(prefix(source, (1 << 32) + 9).read_block(1 << 12)) == 9
-    sizes, _ = prefixes(source.n_rows, 100, settled=False)
+    sizes, _ = prefixes(source.n_rows, 100, warm=False)
     assert sizes[-1] == source.n_rows
     assert all(2 * one >= two for one, two in pairwise(sizes))
-    assert planned_rows(source.n_rows, 100, 30, settled=False) > source.n_rows
+    assert planned_rows(source.n_rows, 100, 30, warm=False) > source.n_rows
 
 
 @pytest.mark.parametrize("k", [2, 70_000])  # labels of 16 and of 32 bits

@@ -10,7 +10,7 @@ from pipeline.execution.executor import LocalExecutor
 from pipeline.k_sweep import sweep
 from pipeline.kmeans.fitter import generator
 from pipeline.kmeans.lloyd import Lloyd
-from pipeline.kmeans.loop import Rules
+from pipeline.kmeans.loop import StoppingRules
 from pipeline.kmeans.seeding import seed_centroids
 from tests.benchmarks.gpu.settings import Settings
 from tests.benchmarks.gpu.store import SIDE, images_file, open_rows, timed_engine
@@ -31,7 +31,7 @@ def measure(settings: Settings, folder: Path) -> Iterator[tuple[str, list[dict[s
     executor = LocalExecutor(timed, engine, engine.remember(timed))
     rows: list[dict[str, float]] = []
     options = FitOptions(mode="full", init="random", tol=0, max_iter=settings.study_iterations)
-    rules = Rules(options.passes, options.tol, options.least_gain, options.empty)
+    rules = StoppingRules(options.passes, options.tol, options.least_gain, options.empty)
     started = time.perf_counter()
     with closing(executor):
         for k in sizes:
@@ -71,7 +71,7 @@ def nested(settings: Settings, folder: Path) -> Iterator[tuple[str, list[dict[st
 
 
 def _fit(
-    executor: LocalExecutor, watch: Stopwatch, options: FitOptions, rules: Rules, k: int
+    executor: LocalExecutor, watch: Stopwatch, options: FitOptions, rules: StoppingRules, k: int
 ) -> dict[str, float]:
     watch.read()
     started = time.perf_counter()

@@ -376,7 +376,7 @@ def test_paths_that_are_no_text_stand_in_the_page(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 8, 8), np.uint8)
     np.save(tmp_path / "six.npy", images)
     (tmp_path / "six.npy").rename(tmp_path / "\udcff<b>.npy")
-    learn(tmp_path / "o\udcff", (2,), dataset=str(tmp_path / "\udcff<b>.npy"), moves=0)
+    learn(tmp_path / "o\udcff", (2,), dataset=str(tmp_path / "\udcff<b>.npy"), breathing=0)
     (result,) = report(tmp_path / "o\udcff")
     page = Path(result["report"]).read_text()
     assert r"o\udcff" in page

@@ -24,7 +24,7 @@ from storage import open_images, open_labels
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     out = tmp_path_factory.mktemp("runs")
-    options = SweepOptions(dataset="digits", out=out, k=(3, 7, 20), max_iter=2, moves=0)
+    options = SweepOptions(dataset="digits", out=out, k=(3, 7, 20), max_iter=2, breathing=0)
     return open_experiment(Path(sweep(options)["experiment"]))
 
 
@@ -37,7 +37,7 @@ def sparse(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     images[:, 3:8, 2:9] = rng.integers(0, 256, (14, 5, 7, 3))
     np.save(out / "colour.npy", images)
     options = SweepOptions(
-        dataset=str(out / "colour.npy"), out=out, k=(4,), patch=(2, 3), stride=2, moves=0
+        dataset=str(out / "colour.npy"), out=out, k=(4,), patch=(2, 3), stride=2, breathing=0
     )
     return open_experiment(Path(sweep(options)["experiment"]))
 

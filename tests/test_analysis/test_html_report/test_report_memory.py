@@ -39,7 +39,7 @@ def test_a_report_stays_below_its_cap_on_images_that_are_larger(tmp_path: Path) 
 
 
 def test_a_cap_that_is_too_small_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    folder = Path(sweep(SweepOptions(out=tmp_path, k=(3,), max_iter=2, moves=0))["experiment"])
+    folder = Path(sweep(SweepOptions(out=tmp_path, k=(3,), max_iter=2, breathing=0))["experiment"])
     with pytest.raises(MemoryBudgetError, match=r"needs .* more than the cap of 100\.0 MiB"):
         report(folder, memory="100MiB")
     assert not (folder / "report.html").exists()
@@ -52,7 +52,7 @@ def test_a_cap_below_what_figures_take_is_refused_before_any_work(
 ) -> None:
     np.save(tmp_path / "some.npy", np.random.default_rng(0).integers(0, 256, (9, 8, 8), np.uint8))
     dataset = str(tmp_path / "some.npy")
-    sweep(SweepOptions(dataset=dataset, out=tmp_path, k=(3,), max_iter=2, moves=0))
+    sweep(SweepOptions(dataset=dataset, out=tmp_path, k=(3,), max_iter=2, breathing=0))
     worked: list[object] = []
     monkeypatch.setattr(
         "analysis.html_report.investigation.investigate", lambda *given: worked.append(given)

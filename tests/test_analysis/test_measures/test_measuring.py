@@ -20,14 +20,14 @@ CAP = 1 << 30
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     out = tmp_path_factory.mktemp("runs")
-    options = SweepOptions(out=out, k=(2, 4, 8, 30), max_iter=3, moves=0, device="cpu")
+    options = SweepOptions(out=out, k=(2, 4, 8, 30), max_iter=3, breathing=0, device="cpu")
     return open_experiment(Path(sweep(options)["experiment"]))
 
 
 @pytest.fixture
 def strokes_experiment(strokes_file: Path, tmp_path: Path) -> Experiment:
     """Nothing is held out, one dictionary of one centroid, and an image without patches."""
-    options = SweepOptions(dataset=str(strokes_file), out=tmp_path, k=(1,), moves=0)
+    options = SweepOptions(dataset=str(strokes_file), out=tmp_path, k=(1,), breathing=0)
     return open_experiment(Path(sweep(options)["experiment"]))
 
 

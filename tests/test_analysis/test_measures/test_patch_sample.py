@@ -80,7 +80,7 @@ def test_patches_of_several_large_images_are_covered(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(1, 256, (4, 260, 260), np.uint8)
     np.save(tmp_path / "large.npy", images)
     options = SweepOptions(
-        dataset=str(tmp_path / "large.npy"), out=tmp_path, k=(2,), max_iter=1, moves=0
+        dataset=str(tmp_path / "large.npy"), out=tmp_path, k=(2,), max_iter=1, breathing=0
     )
     experiment = open_experiment(Path(sweep(options)["experiment"]))
     assert experiment.store("train").offsets[1] >= measuring.COVERED_ROWS

@@ -20,7 +20,7 @@ from tests.idx_files import write_idx
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an experiment with two dictionaries."""
     out = tmp_path_factory.mktemp("runs")
-    options = SweepOptions(out=out, k=(4, 20), max_iter=3, moves=0, device="cpu")
+    options = SweepOptions(out=out, k=(4, 20), max_iter=3, breathing=0, device="cpu")
     return Path(sweep(options)["experiment"])
 
 
@@ -90,7 +90,7 @@ def test_colour_images_without_classes_say_why(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 8, 7, 3), np.uint8)
     np.save(tmp_path / "colour.npy", images)
     options = SweepOptions(
-        dataset=str(tmp_path / "colour.npy"), out=tmp_path, k=(3,), patch=(2, 3), moves=0
+        dataset=str(tmp_path / "colour.npy"), out=tmp_path, k=(3,), patch=(2, 3), breathing=0
     )
     folder = Path(sweep(options)["experiment"])
     found = run(folder, "--k", 3, "--out", tmp_path / "out.npy")
@@ -105,7 +105,7 @@ def test_an_exact_rebuilding_is_null_in_json(tmp_path: Path) -> None:
     images = np.zeros((4, 3, 3), np.uint8)
     images[1] = 50
     file = write_idx(tmp_path / "flat-idx3-ubyte", images)
-    options = SweepOptions(dataset=str(file), out=tmp_path, k=(1,), patch=(3, 3), moves=0)
+    options = SweepOptions(dataset=str(file), out=tmp_path, k=(1,), patch=(3, 3), breathing=0)
     found = run(sweep(options)["experiment"], "--k", 1)
     assert (found["mse"], found["psnr"]) == (0, None)
 
@@ -149,6 +149,6 @@ def test_bad_options_are_one_line_and_exit_code_two(
 
 def test_a_folder_with_several_experiments_is_refused_by_name(tmp_path: Path) -> None:
     for seed in (0, 1):
-        sweep(SweepOptions(out=tmp_path, k=(2,), max_iter=1, moves=0, seed=seed))
+        sweep(SweepOptions(out=tmp_path, k=(2,), max_iter=1, breathing=0, seed=seed))
     result = CliRunner().invoke(group, ["reconstruct", str(tmp_path), "--k", "2"])
     assert "holds several experiments: give the folder of one of digits-" in str(result.exception)

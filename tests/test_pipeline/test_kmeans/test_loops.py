@@ -12,7 +12,7 @@ from pipeline.extraction.patches import cut_patches
 from pipeline.kmeans.empty_clusters import fill_empty
 from pipeline.kmeans.history import Fit
 from pipeline.kmeans.lloyd import Lloyd
-from pipeline.kmeans.loop import Rules
+from pipeline.kmeans.loop import StoppingRules
 from pipeline.kmeans.minibatch import MiniBatch
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import ArraySource
@@ -28,14 +28,18 @@ def executor(rows: np.ndarray) -> LocalExecutor:
 
 
 def lloyd(rows: np.ndarray, centroids: np.ndarray, **options: Any) -> Fit:
-    rules = Rules(**({"max_iter": 50, "tol": 0.0, "target": 0.0, "empty": "random"} | options))
+    rules = StoppingRules(
+        **({"max_iter": 50, "tol": 0.0, "min_gain": 0.0, "empty": "random"} | options)
+    )
     run = Lloyd(executor(rows), rules, np.random.default_rng(0))
     run.start(centroids)
     return run.finish()
 
 
 def minibatch(rows: np.ndarray, centroids: np.ndarray, batch_size: int = 50, **options: Any) -> Fit:
-    rules = Rules(**({"max_iter": 3, "tol": 0.0, "target": 0.0, "empty": "random"} | options))
+    rules = StoppingRules(
+        **({"max_iter": 3, "tol": 0.0, "min_gain": 0.0, "empty": "random"} | options)
+    )
     rng = np.random.default_rng(0)
     run = MiniBatch(executor(rows), rules, rng, batch_size=batch_size)
     run.start(centroids)
@@ -121,7 +125,7 @@ def test_tol_is_relative_to_the_mean_variance(digits_rows: np.ndarray) -> None:
 def test_target_is_the_gain_of_a_pass(digits_rows: np.ndarray, loop: Any) -> None:
     init = digits_rows[:30].astype(np.float32)
     full = loop(digits_rows, init, max_iter=60)
-    fit = loop(digits_rows, init, max_iter=60, target=0.01)
+    fit = loop(digits_rows, init, max_iter=60, min_gain=0.01)
     assert (fit.stopped, fit.converged) == ("target", True)
     assert fit.updates < full.updates
     mse = np.array(fit.history.mse[: fit.updates])

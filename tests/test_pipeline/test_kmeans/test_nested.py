@@ -21,7 +21,7 @@ from pipeline.extraction.patches import cut_patches
 from pipeline.kmeans import nested
 from pipeline.kmeans.breathing import Breathing
 from pipeline.kmeans.history import Fit
-from pipeline.kmeans.loop import Rules
+from pipeline.kmeans.loop import StoppingRules
 from pipeline.kmeans.nested import Nested, added, many_of, parts_of, prefixes, rounds_of
 from pipeline.kmeans.seeding import kmeans_plus_plus
 from pipeline.rows.source import ArraySource
@@ -51,11 +51,11 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def run_nested(
     executor: LocalExecutor, start: np.ndarray, breathing: Breathing, **options: Any
 ) -> Fit:
-    rules = {"max_iter": 100, "tol": 1e-4, "target": 2e-4, "empty": "random"}
+    rules = {"max_iter": 100, "tol": 1e-4, "min_gain": 2e-4, "empty": "random"}
     rules |= {name: options.pop(name) for name in tuple(options) if name in rules}
-    more = {"rounds": 4, "settled": False} | options
+    more = {"rounds": 4, "warm": False} | options
     rng = np.random.default_rng(1)
-    run = Nested(executor, Rules(**rules), rng, k=len(start), breathing=breathing, **more)
+    run = Nested(executor, StoppingRules(**rules), rng, k=len(start), breathing=breathing, **more)
     run.start(start)
     return run.finish()
 
@@ -68,18 +68,18 @@ def fit(rows: np.ndarray, k: int, *, engine: str = "auto", **options: Any) -> Fi
         return run_nested(executor, start, Breathing(rows[:8000]), **options)
 
 
-@given(n=st.integers(1, 10**9), k=st.integers(1, 10**5), settled=st.booleans())
-def test_prefixes_double_up_to_all_rows(n: int, k: int, settled: bool) -> None:
-    sizes, moving = prefixes(n, k, settled=settled)
+@given(n=st.integers(1, 10**9), k=st.integers(1, 10**5), warm=st.booleans())
+def test_prefixes_double_up_to_all_rows(n: int, k: int, warm: bool) -> None:
+    sizes, moving = prefixes(n, k, warm=warm)
     assert sizes[-1] == n
     for shorter, longer in pairwise(sizes):
         assert shorter == -(-longer // 2)
     if len(sizes) > 1:
         assert sizes[0] >= max(nested.FIRST_ROWS, nested.FIRST_PER_CENTROID * k)
-    assert moving == 0 or not settled
+    assert moving == 0 or not warm
     enough = max(nested.MOVE_ROWS, nested.MOVE_PER_CENTROID * k)
     assert sizes[moving] == n or sizes[moving] >= enough
-    if not settled and moving:
+    if not warm and moving:
         assert sizes[moving - 1] < enough
 
 
@@ -150,7 +150,7 @@ def test_moves_leave_a_solution_that_lloyd_cannot() -> None:
     for rounds in (0, 6):
         executor = LocalExecutor(source, PrunedEngine(2, rows.dtype))
         breathing = Breathing(rows[:2000])
-        options = {"tol": 0.0, "target": 0.0, "rounds": rounds}
+        options = {"tol": 0.0, "min_gain": 0.0, "rounds": rounds}
         found = run_nested(executor, start, breathing, **options)
         mse[rounds] = found.mse
     assert mse[0] > 40
@@ -179,7 +179,7 @@ def test_a_round_that_does_not_help_is_taken_back(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("most", [1, 4, 12])
 def test_max_iter_bounds_the_steps_on_each_prefix(digits_rows: np.ndarray, most: int) -> None:
-    history = fit(digits_rows, 60, rounds=8, max_iter=most, target=0.0, tol=0.0).history
+    history = fit(digits_rows, 60, rounds=8, max_iter=most, min_gain=0.0, tol=0.0).history
     steps = np.array(history.rows[:-1])
     assert all((steps == rows).sum() <= most for rows in set(history.rows))
     assert (max(history.live) > 60) == (most > 8)  # a round has its five steps, or is not begun
@@ -192,19 +192,21 @@ def test_what_an_engine_met_before_does_not_matter() -> None:
     used._engine.load(np.array([[0.0] * 6, [255.0] * 6], np.float32))  # another shift and scale
     for k in (40, 60, 80, 100):
         centroids = rows[rng.permutation(4000)[:k]].astype(np.float32)
-        (kept, heirs), (kept_too, heirs_too) = (b.exhale(centroids, 9) for b in (fresh, used))
+        (kept, successors), (kept_too, successors_too) = (
+            b.exhale(centroids, 9) for b in (fresh, used)
+        )
         np.testing.assert_array_equal(kept, kept_too)
-        np.testing.assert_array_equal(heirs, heirs_too)
+        np.testing.assert_array_equal(successors, successors_too)
 
 
 @pytest.mark.usefixtures("short")
 def test_why_a_run_stopped_and_that_options_do_something(digits_rows: np.ndarray) -> None:
     runs = {
-        "target": fit(digits_rows, 30, target=0.01),
-        "tol": fit(digits_rows, 30, target=0.0, tol=0.01),
-        "max_iter": fit(digits_rows, 30, target=0.0, tol=0.0, max_iter=3),
+        "target": fit(digits_rows, 30, min_gain=0.01),
+        "tol": fit(digits_rows, 30, min_gain=0.0, tol=0.01),
+        "max_iter": fit(digits_rows, 30, min_gain=0.0, tol=0.0, max_iter=3),
         "still": fit(digits_rows, 30, rounds=0),
-        "settled": fit(digits_rows, 30, settled=True),
+        "warm": fit(digits_rows, 30, warm=True),
     }
     assert [runs[name].stopped for name in ("target", "tol", "max_iter")] == [
         "target",
@@ -213,7 +215,7 @@ def test_why_a_run_stopped_and_that_options_do_something(digits_rows: np.ndarray
     ]
     assert not runs["max_iter"].converged
     assert max(runs["still"].history.live) == 30
-    assert runs["settled"].history.rows[0] == 4000
+    assert runs["warm"].history.rows[0] == 4000
     assert len({run.mse for run in runs.values()}) == len(runs)
     last = [m for r, m in zip(*_history(runs["target"], "rows", "mse"), strict=True) if r == 16000]
     assert last[-3] - last[-2] < 0.01 * last[-2]
@@ -273,7 +275,7 @@ def test_sums_are_right_whatever_k_prefix_and_heirs_came_before(
             for _ in range(6):
                 n = data.draw(st.sampled_from([1, 128, 129, 300, 512, 700]))
                 change = data.draw(st.sampled_from(["none", "move", "grow", "shrink", "any"]))
-                heirs = None
+                successors = None
                 if change == "move":
                     centroids = centroids + rng.normal(0, 2, centroids.shape).astype(np.float32)
                 elif change == "grow":
@@ -281,13 +283,13 @@ def test_sums_are_right_whatever_k_prefix_and_heirs_came_before(
                 elif change == "shrink" and len(centroids) > 9:
                     k = len(centroids)
                     centroids = centroids[7:]
-                    heirs = np.maximum(np.arange(k) - 7, 0)
-                elif change == "any":  # heirs that have nothing to do with where centroids are
+                    successors = np.maximum(np.arange(k) - 7, 0)
+                elif change == "any":  # successors that have nothing to do with where centroids are
                     k = data.draw(st.integers(1, 50))
-                    heirs = rng.integers(0, k, len(centroids))
+                    successors = rng.integers(0, k, len(centroids))
                     centroids = rows[rng.integers(0, 700, k)]
                 centroids = centroids.astype(np.float32)
-                sums, _ = executor.run_pass(centroids, SilentProgress(), n, heirs)
+                sums, _ = executor.run_pass(centroids, SilentProgress(), n, successors)
                 again = LocalExecutor(ArraySource(rows[:n]), PrunedEngine(5, source.dtype))
                 expected, _ = again.run_pass(centroids, SilentProgress())
                 np.testing.assert_array_equal(sums.counts, expected.counts)
@@ -319,8 +321,8 @@ def test_guesses_outlive_a_change_of_k(digits_rows: np.ndarray) -> None:
         executor.run_pass(more, SilentProgress())
         assert engine.effort.walked < 0.75 * len(digits_rows)
         assert engine.effort.products < 0.5 * first
-        heirs = np.append(np.arange(300), [0, 1, 2, 3, 4])
-        executor.run_pass(few, SilentProgress(), heirs=heirs)
+        successors = np.append(np.arange(300), [0, 1, 2, 3, 4])
+        executor.run_pass(few, SilentProgress(), successors=successors)
         assert engine.effort.walked < 0.75 * len(digits_rows)
         # rows that were not met for a while keep their labels
         executor.run_pass(few, SilentProgress(), 4000)

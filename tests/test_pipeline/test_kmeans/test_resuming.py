@@ -10,11 +10,10 @@ import pytest
 
 from pipeline import SweepOptions, sweep
 from pipeline.execution.executor import LocalExecutor
-from pipeline.kmeans import checkpoint as journal
-from pipeline.kmeans import nested
-from pipeline.kmeans.checkpoint import SUFFIX, Journal
+from pipeline.kmeans import checkpoint, nested
+from pipeline.kmeans.checkpoint import SUFFIX, FitCheckpoint
 from pipeline.kmeans.history import History
-from pipeline.kmeans.loop import Run, State
+from pipeline.kmeans.loop import KMeansLoop, LoopState
 from pipeline.kmeans.minibatch import MiniBatchState
 from pipeline.kmeans.nested import Nested, NestedState
 from pipeline.rows.cluster_sums import ClusterSums
@@ -34,7 +33,7 @@ class BrokenOff(BaseException):
 @pytest.fixture(autouse=True)
 def every_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every pass is kept, however short."""
-    monkeypatch.setattr(journal, "SHARE", 1.0)
+    monkeypatch.setattr(checkpoint, "SHARE", 1.0)
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 MODES: dict[str, dict[str, Any]] = {
-    "nested": {"mode": "nested", "k": "9,40", "moves": 3, "max_iter": 40},
+    "nested": {"mode": "nested", "k": "9,40", "breathing": 3, "max_iter": 40},
     "cold": {"mode": "nested", "k": "40", "init": "k-means++", "empty": "split", "max_iter": 15},
     "full": {"mode": "full", "k": "9,40", "max_iter": 20},
     "minibatch": {"mode": "minibatch", "k": "40", "max_iter": 25, "tol": 0, "batch_size": 3000},
@@ -61,9 +60,9 @@ def broken_sweeps(
     Returns: the last result, how often it was broken off, and how many passes were lost.
     """
     rng = np.random.default_rng(seed)
-    save, broken, lost, left = Journal.save, 0, 0, 0
+    save, broken, lost, left = FitCheckpoint.save, 0, 0, 0
 
-    def breaking(self: Journal, *state: Any) -> None:
+    def breaking(self: FitCheckpoint, *state: Any) -> None:
         nonlocal lost, left
         left -= 1
         if left < 0 and rng.random() < 0.3:
@@ -73,7 +72,7 @@ def broken_sweeps(
         if left < 0:
             raise BrokenOff
 
-    monkeypatch.setattr(Journal, "save", breaking)
+    monkeypatch.setattr(FitCheckpoint, "save", breaking)
     while True:
         left = int(rng.integers(0, 6))
         try:
@@ -93,7 +92,7 @@ def count_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
         passes += 1
         keep(self)
 
-    monkeypatch.setattr("pipeline.kmeans.loop.Run._keep", counting)
+    monkeypatch.setattr("pipeline.kmeans.loop.KMeansLoop._keep", counting)
     return lambda: passes
 
 
@@ -154,8 +153,8 @@ def test_a_dictionary_is_not_learned_again_for_a_broken_held_out_pass(
     assert len(made) == 6  # the held-out pass alone
 
 
-@pytest.mark.parametrize("kind", [State, MiniBatchState, NestedState])
-def test_every_field_of_a_state_comes_back(kind: type[State], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [LoopState, MiniBatchState, NestedState])
+def test_every_field_of_a_state_comes_back(kind: type[LoopState], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     sums = ClusterSums(rng.integers(0, 9, (2, 3)), np.array([1, 2]), rng.random(2), rng.random(3))
     values: dict[str, Any] = {
@@ -189,11 +188,11 @@ def test_every_field_of_a_state_comes_back(kind: type[State], tmp_path: Path) ->
 def test_passes_shorter_than_saving_are_not_all_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "SHARE", 1e-9)
-    kept = Journal(tmp_path, 5, {})
+    monkeypatch.setattr(checkpoint, "SHARE", 1e-9)
+    kept = FitCheckpoint(tmp_path, 5, {})
     for number in range(3):
         kept.save("full", {}, {"number": number})
-    assert Journal(tmp_path, 5, {}).load("full") == ({}, {"number": 0})
+    assert FitCheckpoint(tmp_path, 5, {}).load("full") == ({}, {"number": 0})
 
 
 @pytest.mark.parametrize(
@@ -208,16 +207,16 @@ def test_a_state_is_taken_up_by_the_same_fit_alone(
     other: dict[str, Any], note: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fields = {"out": tmp_path, "k": "8", "mode": "full", "max_iter": 4}
-    save, left = Journal.save, 2
+    save, left = FitCheckpoint.save, 2
 
-    def breaking(self: Journal, *state: Any) -> None:
+    def breaking(self: FitCheckpoint, *state: Any) -> None:
         nonlocal left
         save(self, *state)
         left -= 1
         if left == 0:
             raise BrokenOff
 
-    monkeypatch.setattr(Journal, "save", breaking)
+    monkeypatch.setattr(FitCheckpoint, "save", breaking)
     with pytest.raises(BrokenOff):
         sweep(SweepOptions.checked(**fields))
     notes = Notes()
@@ -230,10 +229,10 @@ def test_a_state_is_taken_up_by_the_same_fit_alone(
 
 
 def test_seconds_are_those_of_all_parts(tmp_path: Path) -> None:
-    first = Journal(tmp_path, 5, {})
+    first = FitCheckpoint(tmp_path, 5, {})
     first._started -= 100
     first.save("full", {}, {})
-    second = Journal(tmp_path, 5, {})
+    second = FitCheckpoint(tmp_path, 5, {})
     assert second.load("full") == ({}, {})
     assert 100 < second.spent < 101
 
@@ -247,7 +246,7 @@ def test_a_damaged_state_is_told_and_the_fit_starts_anew(
     def breaks(_: Any) -> None:
         raise BrokenOff
 
-    monkeypatch.setattr(Run, "_score", breaks)
+    monkeypatch.setattr(KMeansLoop, "_score", breaks)
     with pytest.raises(BrokenOff):
         sweep(options)
     monkeypatch.undo()
@@ -323,17 +322,17 @@ def test_a_state_is_not_taken_up_when_what_it_started_from_is_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fields = {"mode": "full", "max_iter": 4}
-    score = Run._score
+    score = KMeansLoop._score
 
     def breaks(run: Any) -> None:
         if len(run.state.centroids) == 20:
             raise BrokenOff
         score(run)
 
-    monkeypatch.setattr(Run, "_score", breaks)
+    monkeypatch.setattr(KMeansLoop, "_score", breaks)
     with pytest.raises(BrokenOff):
         sweep(SweepOptions.checked(**fields, out=tmp_path, k="5,10,20"))
-    monkeypatch.setattr(Run, "_score", score)
+    monkeypatch.setattr(KMeansLoop, "_score", score)
     (store,) = tmp_path.glob("*/dictionaries.zarr")
     for name in ("k00005", "k00010"):
         shutil.rmtree(store / name)
@@ -349,15 +348,15 @@ def test_a_state_of_another_kind_is_told(
     state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = SweepOptions.checked(out=tmp_path, k="8", mode="full", max_iter=3)
-    score = Run._score
+    score = KMeansLoop._score
 
     def breaks(_: Any) -> None:
         raise BrokenOff
 
-    monkeypatch.setattr(Run, "_score", breaks)
+    monkeypatch.setattr(KMeansLoop, "_score", breaks)
     with pytest.raises(BrokenOff):
         sweep(options)
-    monkeypatch.setattr(Run, "_score", score)
+    monkeypatch.setattr(KMeansLoop, "_score", score)
     (path,) = tmp_path.rglob(f"*{SUFFIX}")
     if state == "other fields":
         arrays, facts = read_checkpoint(path) or ({}, {})

@@ -5,12 +5,7 @@ import pytest
 from sklearn.cluster import kmeans_plusplus
 
 from pipeline.kmeans import seeding
-from pipeline.kmeans.seeding import (
-    kmeans_parallel,
-    kmeans_plus_plus,
-    require_distinct,
-    seed_centroids,
-)
+from pipeline.kmeans.seeding import kmeans_plus_plus, require_distinct, seed_centroids
 from pipeline.rows.source import ArraySource
 from pipeline.runtime.progress import SilentProgress
 from storage import InputError
@@ -109,29 +104,6 @@ def test_as_good_as_scikit_learns() -> None:
         for group in (ours, theirs)
     ]
     assert potential[0] <= 1.15 * potential[1]
-
-
-def test_parallel_seeding_is_as_good() -> None:
-    rows = blobs()
-    groups = [
-        [seed(rows, 25, RNG(number)) for number in range(8)]
-        for seed in (kmeans_parallel, kmeans_plus_plus)
-    ]
-    potential = [
-        np.mean([squared_distances(rows, seeds).min(1).sum() for seeds in group])
-        for group in groups
-    ]
-    assert potential[0] <= 1.15 * potential[1]
-
-
-def test_weights_are_rows_that_stand_together() -> None:
-    # A row with weight 50 counts as fifty of them: the second centroid is never the light one.
-    rows = np.array([[0], [100], [120]], np.uint8)
-    taken = Counter(
-        tuple(sorted(kmeans_plus_plus(rows, 2, RNG(seed), weights=np.array([50, 1, 50]))[:, 0]))
-        for seed in range(200)
-    )
-    assert taken[(0, 120)] > 180
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])

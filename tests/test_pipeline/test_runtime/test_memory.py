@@ -126,7 +126,7 @@ def test_the_smallest_cap_that_is_named_will_do(tmp_path: Path) -> None:
         (100, 25, "nested", ("--max-iter", "12")),
         (100, 25, "minibatch", ("--max-iter", "1")),
         (100, 225, "full", ("--max-iter", "1")),
-        (100, 225, "nested", ("--max-iter", "12", "--moves", "1")),
+        (100, 225, "nested", ("--max-iter", "12", "--breathing", "1")),
         (10_000, 25, "full", ("--max-iter", "1", "--init", "random")),
         (10_000, 225, "full", ("--max-iter", "1", "--init", "random")),
     ],
@@ -196,7 +196,7 @@ def test_a_sweep_runs_under_a_hard_limit_of_the_cap_and_its_imports(tmp_path: Pa
     taken = run_measured(["-c", f"{imports}; {status}"]).out.split()
     limit = int(taken[taken.index("VmPeak:") + 1]) * 1024 + cap
     bounded = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}))\n{RUN}"
-    sweep = fit_of(store, tmp_path, 1000, "nested", "--max-iter", "14", "--moves", "1")
+    sweep = fit_of(store, tmp_path, 1000, "nested", "--max-iter", "14", "--breathing", "1")
     measured(sweep)  # which compiles what is missing
     ran = run_measured(["-c", bounded, *sweep, "--seed", "1", "--memory", str(cap)])
     assert ran.code == 0, ran.err

@@ -60,7 +60,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reported]:
     }
     found = {}
     for kind in KINDS:
-        made = sweep(SweepOptions(out=out, device="cpu", max_iter=2, moves=0, **options[kind]))
+        made = sweep(SweepOptions(out=out, device="cpu", max_iter=2, breathing=0, **options[kind]))
         folder = Path(made["experiment"])
         (result,) = report(folder)
         experiment = open_experiment(folder)

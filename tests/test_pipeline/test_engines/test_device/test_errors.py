@@ -15,7 +15,7 @@ from pipeline import StreamingKMeans, SweepOptions, assign, sweep
 from pipeline.config import FitOptions
 from pipeline.engines import engine as choosing
 from pipeline.execution.scheduler import Scheduler
-from pipeline.kmeans import checkpoint as journal
+from pipeline.kmeans import checkpoint
 from pipeline.kmeans.fitter import check_fit
 from pipeline.rows.source import ArraySource
 from pipeline.runtime.devices import device_budget, device_errors, resolve_device
@@ -207,7 +207,7 @@ def test_prediction_and_assignment_tell_too(
 def test_a_fit_goes_on_after_its_device_failed(
     plain: list[PlainKernels], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "SHARE", 1.0)
+    monkeypatch.setattr(checkpoint, "SHARE", 1.0)
     fields = {"k": "8", "mode": "full", "max_iter": 6, "engine": "fused", "device": "cpu"}
     expected = sweep(SweepOptions.checked(out=tmp_path / "whole", **fields))
     label, asked = PlainKernels.label, 0

@@ -68,7 +68,7 @@ def test_workers_learn_what_this_process_does(
 def test_a_cap_that_is_too_small_is_refused_and_the_named_one_suffices(
     kernels: str, mode: str, tmp_path: Path
 ) -> None:
-    fields = {"mode": mode, "moves": 1, "max_iter": 1, "k": "4"} | take_kernels(kernels)
+    fields = {"mode": mode, "breathing": 1, "max_iter": 1, "k": "4"} | take_kernels(kernels)
     with pytest.raises(MemoryBudgetError) as caught:
         sweep(options(tmp_path, **fields, device_memory="900"))
     told = re.fullmatch(
@@ -139,7 +139,7 @@ def test_kills(tmp_path: Path) -> None:
     take_kernels("torch")
     kernels = choosing._kernels_of("fused", torch.device("cpu"), 25, np.dtype("u1"))
     half = kernels.device_bytes(60) + (1 << 20)  # 60: with those on trial
-    fields = {"k": "5,40", "moves": 2, "max_iter": 30, "device_memory": half}
+    fields = {"k": "5,40", "breathing": 2, "max_iter": 30, "device_memory": half}
     assert killed_sweeps(fields, forking, tmp_path, at_least=30) >= 30
 
 

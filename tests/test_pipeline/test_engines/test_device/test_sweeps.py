@@ -12,7 +12,7 @@ import torch
 from pipeline import SweepOptions, sweep
 from pipeline.engines import engine as choosing
 from pipeline.engines.device.engine import DeviceEngine
-from pipeline.kmeans import checkpoint as journal
+from pipeline.kmeans import checkpoint
 from pipeline.rows.source import StoreSource
 from storage import DeviceError, open_dictionaries, open_patches
 from tests.device_kernels import PlainKernels
@@ -22,7 +22,7 @@ from tests.stored_numbers import numbers_of
 from tests.test_pipeline.test_kmeans.test_resuming import broken_sweeps
 
 MODES: dict[str, dict[str, Any]] = {
-    "nested": {"mode": "nested", "k": "4,9", "moves": 1, "max_iter": 8},
+    "nested": {"mode": "nested", "k": "4,9", "breathing": 1, "max_iter": 8},
     "full": {"mode": "full", "k": "4,9,14", "max_iter": 2},
     "minibatch": {"mode": "minibatch", "k": "4,9", "max_iter": 2, "tol": 0, "batch_size": 200},
 }
@@ -173,7 +173,7 @@ def half_there(
     request: pytest.FixtureRequest, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[str, SweepOptions]:
     """A mode, and options with which half of the rows stay; every pass is kept."""
-    monkeypatch.setattr(journal, "SHARE", 1.0)
+    monkeypatch.setattr(checkpoint, "SHARE", 1.0)
     chosen = options(folder, tmp_path, **MODES[request.param], **take_kernels("plain"))
     budget = budget_for(0.5, chosen, "uint8", torch.device("cpu"))
     return request.param, chosen.model_copy(update={"device_memory": budget})
