@@ -1,0 +1,3 @@
+from analysis import *  # noqa: F403
+from pipeline import *  # noqa: F403
+from storage import *  # noqa: F403
