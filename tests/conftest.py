@@ -3,12 +3,14 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import pipeline.runtime.memory
+from pipeline import SweepOptions, sweep
 from tests.idx_files import write_idx
 
 if not torch.cuda.is_available():
@@ -58,3 +60,13 @@ def strokes() -> np.ndarray:
 def strokes_file(strokes: np.ndarray, tmp_path: Path) -> Path:
     """`strokes` as an IDX file."""
     return write_idx(tmp_path / "strokes-idx3-ubyte", strokes)
+
+
+@pytest.fixture(scope="session")
+def digits_swept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `sweep` returns for three dictionaries of the digits with the defaults.
+
+    Tests that change files copy the folder first.
+    """
+    out = tmp_path_factory.mktemp("digits")
+    return sweep(SweepOptions(dataset="digits", k=(10, 20, 50), out=out, device="cpu"))
