@@ -68,5 +68,5 @@ def digits_swept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
     Tests that change files copy the folder first.
     """
-    out = tmp_path_factory.mktemp("digits")
+    out = tmp_path_factory.mktemp("digits") / "runs"
     return sweep(SweepOptions(dataset="digits", k=(10, 20, 50), out=out, device="cpu"))

@@ -1,37 +1,83 @@
-"""The README's example runs as it stands, and its commands exist."""
+"""What the READMEs say is so: the example's results, files, links, options and figures."""
 
+import csv
+import doctest
 import re
 import subprocess
-import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from pipeline import SweepOptions
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+FOLDERS = ("storage", "pipeline", "analysis", "tests")
+READMES = [ROOT / "README.md", *(p for f in FOLDERS for p in (ROOT / f).rglob("README.md"))]
+MEASURED = ROOT / "tests" / "benchmarks" / "measured"
 
 
-def test_the_python_example_runs(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    check = example + (
-        "\nassert patches.n_rows == 24_000"
-        "\nassert km.cluster_centers_.shape == (50, 25)"
-        "\nassert rebuilt.shape == image.shape"
-        "\nerror = ((image - rebuilt) ** 2).mean()"
-        "\nassert 0 < error < 0.2 * image.astype(float).var()\n"
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+def test_the_python_example_prints_what_it_shows(
+    digits_swept: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the folder of a sweep of the same K, so that its dictionaries are there already."""
+    monkeypatch.chdir(Path(digits_swept["experiment"]).parents[1])
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example = doctest.DocTestParser().get_doctest(block, {}, "README", "README.md", 0)
+    assert len(example.examples) == 8
+    printed: list[str] = []
+    failed = doctest.DocTestRunner(verbose=False).run(example, out=printed.append)
+    assert not failed.failed, "".join(printed)
+
+
+def test_numbers_of_the_digits_are_those_of_a_sweep(digits_swept: dict[str, Any]) -> None:
+    assert f"MSE {digits_swept['dictionaries'][0]['mse']:.0f} (K = 10)" in README
+
+
+def test_where_to_read_names_files() -> None:
+    (table,) = re.findall(
+        r"\| Where to read \| File \|\n\|---\|---\|\n(.*?)\n\n", README, re.DOTALL
     )
-    done = subprocess.run(
-        [sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    files = re.findall(r"`([\w/.]+)` \|$", table, re.MULTILINE)
+    assert len(files) == len(table.splitlines()) == 14
+    assert [file for file in files if not (ROOT / file).is_file()] == []
 
 
-def test_every_variable_of_make_is_explained() -> None:
-    for name in SweepOptions.model_fields:
-        assert f"`{name.upper()}`" in README, name
+@pytest.mark.parametrize("readme", READMES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_files_links_and_pictures_are_there(readme: Path) -> None:
+    text = readme.read_text()
+    links = re.findall(r'(?:src="|\]\()([^")#:]+)["#)]', text)
+    named = re.findall(r"^\| ((?:`[\w./]+` ?)+)\|", text, re.MULTILINE)
+    files = [] if readme == READMES[0] else re.findall(r"`([\w/]+(?:\.\w+|/))`", " ".join(named))
+    assert [name for name in [*links, *files] if not (readme.parent / name).exists()] == []
 
 
-def test_pictures_are_there() -> None:
-    pictures = re.findall(r'(?:src="|\]\()(\.pictures/[^")]+)', README)
-    assert len(pictures) == 3
-    for picture in pictures:
-        assert (Path(__file__).parents[1] / picture).is_file()
+def test_nine_options_are_explained() -> None:
+    """Of them the defaults are stated too, but for those that depend on what is learned."""
+    options = re.findall(r"^\| `([A-Z_]+)` \| `?([\w.]+)`? \|", README, re.MULTILINE)
+    assert len(options) == 9
+    for name, default in options:
+        value = SweepOptions.model_fields[name.lower()].default
+        if isinstance(value, str):
+            assert default == (value or "empty"), name
+
+
+def test_tables_of_figures_are_whole() -> None:
+    text = (ROOT / "tests" / "benchmarks" / "README.md").read_text()
+    files = sorted(MEASURED.glob("*.csv"))
+    assert [f"`measured/{file.name}`" in text for file in files] == [True] * len(files) != []
+    for file in files:
+        header, *rows = csv.reader(file.read_text().splitlines())
+        assert {len(row) for row in rows} == {len(header)}, file.name
+
+
+def test_every_target_of_make_is_named() -> None:
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    everywhere = " ".join(readme.read_text() for readme in READMES)
+    for target in re.findall(r"^  make ([\w-]+)", listed, re.MULTILINE):
+        assert f"make {target}" in re.sub(r"\s+", " ", everywhere), target
