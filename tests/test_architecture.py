@@ -50,7 +50,11 @@ HEAVY = {
     "distributed": ("pipeline/execution/",),
     "torch": ("pipeline/",),
     "triton": ("pipeline/engines/device/",),
-    "numba": ("pipeline/engines/cpu/", "pipeline/kmeans/d2_sampling.py"),
+    "numba": (
+        "pipeline/engines/cpu/",
+        "pipeline/engines/ordered_sums.py",
+        "pipeline/kmeans/d2_sampling.py",
+    ),
     "sklearn": (
         "storage/images/source.py",  # its digits
         "pipeline/estimator.py",  # its protocol
@@ -77,6 +81,7 @@ SLOW_TO_LOAD = (
 FILE_LINES, FUNCTION_LINES, FOLDER_FILES = 300, 60, 14
 # file, folder, or file:function -> why
 LARGE_ALL_THE_SAME: dict[str, str] = {
+    "pipeline/config.py": "not yet",
     "pipeline/engines/cpu/candidate_scan.py": "not yet",
     "pipeline/engines/cpu/candidate_scan.py:walk": "not yet",
     "pipeline/engines/cpu/engine.py": "not yet",
