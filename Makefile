@@ -51,11 +51,13 @@ sweep: $(BIN)/.installed ## learn a dictionary for every K and write report.html
 	@$(BIN)/python -m pipeline sweep $(OPTIONS)
 	@$(BIN)/python -m analysis report --only-stale $(if $(value MEMORY),$(call option,MEMORY)) $(call quoted,OUT)
 
+# a process for each core, four at most: each takes up to 1 GiB; one that is done takes tests of others
+SIDE_BY_SIDE := --numprocesses logical --maxprocesses 4 --dist worksteal
 test: $(BIN)/.installed-dev ## run the tests, a few minutes
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-slow: $(BIN)/.installed-dev ## run the long tests too
-	@$(BIN)/python -m pytest -m "slow or not slow"
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "slow or not slow"
 
 lint: $(BIN)/.installed-dev ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
