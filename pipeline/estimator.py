@@ -5,7 +5,6 @@ from typing import Any, Self
 
 import numpy as np
 import psutil
-import torch
 from pydantic import TypeAdapter, ValidationError
 from sklearn.base import (
     BaseEstimator,
@@ -17,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pipeline.config import FORMER_NAMES, FitOptions, Size, check_address
-from pipeline.engines import ENGINES, AssignmentEngine, choose, make_engine
+from pipeline.engines import ENGINES, AssignmentEngine, EngineSpec
 from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
 from pipeline.kmeans.fitter import Fitter, check_device, check_fit, generator
@@ -133,27 +132,24 @@ class StreamingKMeans(
         """
         options = self._options()
         source = self._source(X, reset=True)
-        device = resolve_device(self.device, source.dtype)
+        engine = self._engine_spec(source)
         init = self._initial(source.dim)
         require_distinct(source, self.n_clusters)
         memory = _parse_memory("memory", self.memory)
         device_memory = _parse_memory("device_memory", self.device_memory)
         progress = self.progress or SilentProgress()
-        progress.note(place(self.device, device, choose(self.engine, device, source.dtype)))
+        progress.note(place(self.device, engine))
         with self._scheduler(source, memory) as scheduler:
             blocks, k = None, self.n_clusters
-            on_device = check_device(
-                *(source, k, self.engine, device, options, scheduler), device_memory
-            )
+            on_device = check_device(*(source, k, engine, options, scheduler), device_memory)
             if on_device:
                 progress.note(on_device)
             if memory is not None:
-                _, blocks = check_fit(source, k, self.engine, device, options, scheduler, memory)
+                _, blocks = check_fit(source, k, engine, options, scheduler, memory)
             fitter = Fitter(
                 source,
                 options,
-                device=device,
-                engine=self.engine,
+                engine=engine,
                 largest=self.n_clusters,
                 progress=progress,
                 scheduler=scheduler,
@@ -208,6 +204,8 @@ class StreamingKMeans(
         """
         check_is_fitted(self)
         source = self._source(X, reset=False)
+        import torch  # for this alone
+
         dtype = centroid_dtype(source)
         centroids = torch.from_numpy(self.cluster_centers_.astype(dtype))
         blocks = [
@@ -264,11 +262,12 @@ class StreamingKMeans(
         return scheduler
 
     def _engine(self, source: Source) -> AssignmentEngine:
-        return make_engine(
-            *(self.engine, resolve_device(self.device, source.dtype), source.dim, source.dtype),
-            device_memory=_parse_memory("device_memory", self.device_memory),
-            largest=self.n_clusters,
-        )
+        device_memory = _parse_memory("device_memory", self.device_memory)
+        return self._engine_spec(source).make(largest=self.n_clusters, device_memory=device_memory)
+
+    def _engine_spec(self, source: Source) -> EngineSpec:
+        device = resolve_device(self.device, source.dtype)
+        return EngineSpec.resolve(self.engine, device, source.dim, source.dtype)
 
     def _initial(self, dim: int) -> np.ndarray | None:
         if isinstance(self.init, str):

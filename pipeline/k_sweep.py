@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import SweepOptions
-from pipeline.engines import choose
+from pipeline.engines import EngineSpec
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.extract import Extraction, extract
 from pipeline.kmeans.checkpoint import SUFFIX, FitCheckpoint, states
@@ -101,8 +101,8 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
     experiment = prepare(options, scheduler, progress)
     device = resolve_device(options.device, experiment.train.dtype)
     train = experiment.train
-    choice = choose(options.engine, device, train.dtype)
-    where = place(options.device, device, choice)
+    engine = EngineSpec.resolve(options.engine, device, train.dim, train.dtype)
+    where = place(options.device, engine)
     progress.note(f"{train.n_rows:,} rows of {train.dim}, {where}")
     path = experiment.dictionaries
     check_dictionaries(path, experiment.describe())
@@ -111,14 +111,12 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
         # What cannot be learned is refused before anything is written.
         source, largest = StoreSource(train), max(missing)
         on_device = check_device(
-            *(source, largest, options.engine, device, options, scheduler),
+            *(source, largest, engine, options, scheduler),
             options.device_memory,
             experiment.test.n_rows if experiment.test else 0,
         )
         cap = options.memory
-        projected, blocks = check_fit(
-            source, largest, options.engine, device, options, scheduler, cap
-        )
+        projected, blocks = check_fit(source, largest, engine, options, scheduler, cap)
         progress.note(f"memory: {in_words(projected)} at most, {in_words(cap)} allowed")
         if on_device:
             progress.note(on_device)
@@ -126,8 +124,7 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
         fitter = Fitter(
             source,
             options,
-            device=device,
-            engine=options.engine,
+            engine=engine,
             largest=largest,
             progress=progress,
             scheduler=scheduler,
@@ -141,7 +138,7 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
             heldout = StoreSource(experiment.test) if experiment.test else None
             for k in _missing(experiment):
                 found = _learn(experiment, k, fitter, heldout, progress)
-                found.attributes.update(engine=choice.engine, device=device_name(device))
+                found.attributes.update(engine=engine.name, device=device_name(device))
                 write_dictionary(path, found)
                 _remove(states(experiment.folder, k))
     elif _leftovers(experiment):

@@ -1,5 +1,7 @@
 """Sweeps whose rows lie on a device, so small that some chunks and pieces make a store."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +10,39 @@ import pytest
 import torch
 
 from pipeline import SweepOptions
-from pipeline.engines import engine as choosing
 from pipeline.engines.device import plan as device_plan
 from pipeline.engines.device.dense_kernels import TorchKernels
 from pipeline.engines.device.kernels import DeviceKernels
 from pipeline.engines.device.plan import DevicePlan, plan_device
+from pipeline.engines.device.spec import FusedSpec
 from pipeline.kmeans import nested
 from pipeline.kmeans.fitter import most_centroids
+from pipeline.runtime.devices import Device
 from storage.patch_spec import chunk_rows
 from tests.device_kernels import PlainKernels
 
 CUDA = torch.cuda.is_available()
 STANDINS = {"plain": PlainKernels, "torch": TorchKernels}
 N_ROWS, DIM, CHUNK_ROWS = 1440, 9, 256  # rows of bytes; of a type of m bytes CHUNK_ROWS / m
+
+
+def take_fused(kind: Callable[..., DeviceKernels]) -> None:
+    """The fused engine runs everywhere, with these kernels."""
+
+    def kernels(self: FusedSpec) -> DeviceKernels:
+        return kind(self.device.torch, self.dim, self.dtype)
+
+    FusedSpec.kernels, FusedSpec.problem = kernels, lambda self: ""  # type: ignore[method-assign]
+
+
+@contextmanager
+def own_kernels() -> Iterator[None]:
+    """What `take_fused` changes in here is as it was afterwards."""
+    before = FusedSpec.kernels, FusedSpec.problem
+    try:
+        yield
+    finally:
+        FusedSpec.kernels, FusedSpec.problem = before  # type: ignore[method-assign]
 
 
 def take_kernels(name: str) -> dict[str, Any]:
@@ -31,13 +53,7 @@ def take_kernels(name: str) -> dict[str, Any]:
     """
     if name == "fused":
         return {"engine": "fused", "device": "cuda" if CUDA else "cpu"}
-    kind = STANDINS[name]
-
-    def kernels_of(engine: str, *rest: Any) -> DeviceKernels:
-        return kind(*rest)
-
-    choosing._kernels_of = kernels_of
-    choosing._lacking = lambda device, dtype: ""
+    take_fused(STANDINS[name])
     return {"engine": "fused", "device": "cpu"}
 
 
@@ -66,14 +82,15 @@ def write_images(folder: Path, dtype: str = "uint8") -> Path:
     return path
 
 
-def budget_for(share: float, options: SweepOptions, dtype: str, device: torch.device) -> int:
+def budget_for(share: float, options: SweepOptions, dtype: str, device: str) -> int:
     """Bytes of a device with which this share of the rows stays, or a little more."""
     itemsize, most = np.dtype(dtype).itemsize, most_centroids(max(options.sizes), options)
-    kernels = choosing._kernels_of("fused", device, DIM, np.dtype(dtype))
+    spec = FusedSpec("fused", Device.named(device), DIM, np.dtype(dtype))
+    kernels = spec.kernels()
     fixed = kernels.device_bytes(most)
 
     def plan(budget: int) -> DevicePlan:
-        moves, kind = kernels.moves, device.type
+        moves, kind = kernels.moves, spec.device.type
         return plan_device(budget, fixed, most, DIM, itemsize, moves=moves, device=kind)
 
     budget = plan(0).least

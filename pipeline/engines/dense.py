@@ -23,7 +23,7 @@ from pipeline.engines.ordered_sums import piece_rows, sum_piece
 from pipeline.engines.passing import sum_blocks
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import Source
-from pipeline.runtime.devices import CPU, thread_count
+from pipeline.runtime.devices import thread_count
 from pipeline.runtime.progress import Progress
 
 T = TypeVar("T")
@@ -46,12 +46,12 @@ class DenseEngine:
     """
 
     def __init__(self, dim: int, dtype: np.dtype) -> None:
-        self._search = TileSearch(CPU, dtype)
+        self._search = TileSearch(torch.device("cpu"), dtype)
         self._piece_rows = piece_rows(dim)
         one_thread = partial(torch.set_num_threads, 1)
         self._threads = ThreadPoolExecutor(thread_count(), "assign", one_thread)
 
-    def remember(self, source: object, folder: object = None, blocks: object = None) -> None:
+    def cache_for(self, source: object, folder: object = None, blocks: object = None) -> None:
         """Nothing: every pass compares every row with every centroid."""
 
     def load(self, centroids: np.ndarray, memory: object = None) -> None:
@@ -63,17 +63,16 @@ class DenseEngine:
         """Index of the nearest centroid of each row. rows: (n, d). Returns: (n,) int64."""
         return np.concatenate(list(self._map(lambda piece: self._nearest(piece).numpy(), rows)))
 
-    def sum_up(
+    def run_pass(
         self,
         source: Source,
         blocks: range,
         centroids: np.ndarray,
-        memory: None,
+        cache: None,
         progress: Progress,
-        heirs: np.ndarray | None = None,
     ) -> ClusterSums:
         """Sums over the rows of some blocks, assigned to `centroids`; see `AssignmentEngine`."""
-        return sum_blocks(self, source, blocks, centroids, memory, progress, heirs)
+        return sum_blocks(self, source, blocks, centroids, cache, progress)
 
     def step(self, rows: np.ndarray, into: ClusterSums, index: int | None = None) -> None:
         """Assign the rows and add them to `into`, in place. rows: (n, d)."""

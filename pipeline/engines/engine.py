@@ -1,217 +1,220 @@
-"""What the assignment engines have in common, and which one a name means."""
+"""What the assignment engines have in common, and which one a name means.
+
+An engine is a folder with a subclass of `EngineSpec` and a row in `REGISTRY`.
+"""
 
 import importlib
-import importlib.util
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
-import torch
 
-from pipeline.engines import dense
-from pipeline.engines.cpu import engine as pruned
-from pipeline.engines.device.engine import DeviceEngine
-from pipeline.engines.device.kernels import DeviceKernels
-from pipeline.engines.device.plan import DevicePlan, device_host_bytes, plan_device
-from pipeline.engines.device.transfers import blocks_held
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import READ_AHEAD
-from pipeline.runtime.devices import device_budget, device_errors
+from pipeline.runtime.devices import CPU, Device
 from pipeline.runtime.progress import Progress
 from storage.errors import InputError
 
 if TYPE_CHECKING:
+    from pipeline.engines.device.plan import DevicePlan
     from pipeline.rows.source import Source
 
-ENGINES = ("auto", "torch", "pruned", "fused")
-OLDEST_TRITON = (3, 6)  # whose compiler takes the kernels
 # One is worked on, one waits, one is filled from the last; two fit into no gap of the heap.
 SPARE_BLOCKS = 5
 
 
-class PassMemory(Protocol):
-    """What an engine keeps of the rows of a source between passes."""
+class AssignmentCache(Protocol):
+    """What an engine keeps of the rows of a source between passes; losing it costs time alone."""
+
+    def relabel(self, successors: np.ndarray) -> None:
+        """The centroids of the next pass are others than those of the last.
+
+        Args:
+            successors: (k before,) int64, which centroid of the next pass takes over the rows of
+                each one of the last. Without this message, added centroids come last.
+        """
 
     def close(self) -> None:
         """Let go of it."""
 
 
 class AssignmentEngine(Protocol):
-    """Finds nearest centroids, ties to the lowest index, and adds up exact sums."""
+    """Finds nearest centroids, ties to the lowest index, and adds up exact sums.
 
-    def remember(
+    Three lifetimes: the engine (threads, buffers), a pass (its centroids), and a cache of the rows
+    of one source, which lasts from pass to pass.
+    """
+
+    def cache_for(
         self, source: "Source", folder: Path | None = None, blocks: range | None = None
-    ) -> PassMemory | None:
+    ) -> AssignmentCache | None:
         """What the engine can keep of the rows of a source between passes; None: nothing.
 
-        folder: where it may write; None: the system's folder for temporary files. blocks: the
-        only ones that passes will see; None: all.
+        Args:
+            source: of the rows.
+            folder: where it may write; None: the system's folder for temporary files.
+            blocks: the only ones that passes will see; None: all.
         """
 
-    def sum_up(
+    def run_pass(
         self,
         source: "Source",
         blocks: range,
         centroids: np.ndarray,
-        memory: Any,
+        cache: Any,
         progress: Progress,
-        heirs: np.ndarray | None = None,
     ) -> ClusterSums:
-        """A pass: sums over the rows of some blocks, assigned to `centroids`, (k, d).
+        """Sums over the rows of some blocks, each assigned to its nearest centroid.
 
-        memory: of this engine, for this source or one that it is a prefix of, and blocks that
-        begin with these; None: nothing is kept. heirs: see `Executor`.
+        Args:
+            source: of the rows.
+            blocks: the numbers of those that are read.
+            centroids: (k, d) float32 or float64.
+            cache: of this engine, for this source or one that it is a prefix of, and blocks that
+                begin with these; None: nothing is kept.
+            progress: told of rows as they are done.
         """
 
     def load(self, centroids: np.ndarray) -> None:
-        """Take the centroids that the next calls assign to; (k, d) float32 or float64."""
+        """Take the centroids that rows at hand are assigned to; (k, d) float32 or float64."""
 
     def assign(self, rows: np.ndarray) -> np.ndarray:
-        """Labels of the rows; (n, d) -> (n,) int64."""
+        """Labels of rows at hand; (n, d) -> (n,) int64."""
 
     def step(self, rows: np.ndarray, into: ClusterSums) -> None:
-        """Assign the rows and add them to `into`, in place; (n, d)."""
+        """Assign rows at hand and add them to `into`, in place; (n, d)."""
 
 
 @dataclass(frozen=True)
-class Choice:
-    """An engine. why: this one, in words that follow its name; empty where it was asked for."""
+class EngineSpec(ABC):
+    """An engine for rows of one kind on one device: all that is known of it before it computes.
 
-    engine: str
-    why: str = ""
+    Resolved once, passed on as an argument; equal ones make engines that do the same.
 
-    def runs_on_device(self, device: torch.device) -> bool:
-        """Whether it keeps rows on a device, rather than being one for the CPU."""
-        return self.engine == "fused" or (self.engine == "torch" and device.type != "cpu")
-
-
-def choose(name: str, device: torch.device, dtype: np.dtype) -> Choice:
-    """What an engine's name means on a device, for rows of a type.
-
-    "auto" is pruned on a CPU; elsewhere fused, or torch where that cannot be.
-    Raises: InputError for another name, or an engine that does not run there.
+    Attributes:
+        name: as in `ENGINES`, but not "auto".
+        device: on which it computes.
+        dim: values of a row.
+        dtype: of the rows.
+        why: this engine, in words that follow its name; empty where it was asked for.
+        exactness: how labels are decided; engines of one exactness give the same labels.
+        caches_rows: whether the rows themselves stay with the engine from pass to pass.
     """
-    if name not in ENGINES:
-        raise InputError(f"no engine {name!r}: use {', '.join(ENGINES)}")
-    if name == "pruned" and device.type != "cpu":
-        raise InputError(f"the pruned engine runs on the cpu, not on {device}: use engine torch")
-    if name == "auto":
-        if device.type == "cpu":
-            return Choice("pruned")
-        if device.type != "cuda":
-            return Choice("torch")
-        lacking = _lacking(device, dtype)
-        return Choice("torch", f"as {lacking}") if lacking else Choice("fused")
-    if name == "fused" and (lacking := _lacking(device, dtype)):
-        raise InputError(f"the fused engine cannot be used, as {lacking}: use engine torch or auto")
-    if name == "torch" and device.type == "mps" and dtype == np.float64:
-        raise InputError(f"MPS has no float64, which {dtype} rows need: use float32, or device cpu")
-    return Choice(name)
 
+    name: str
+    device: Device
+    dim: int
+    dtype: np.dtype
+    why: str = field(default="", compare=False)
 
-def engine_name(name: str, device: torch.device, dtype: np.dtype) -> str:
-    """The engine that `choose` gives."""
-    return choose(name, device, dtype).engine
+    @staticmethod
+    def resolve(name: str, device: Device, dim: int, dtype: np.dtype) -> "EngineSpec":
+        """What an engine's name means on a device, for rows of `dim` values of `dtype`.
 
+        "auto" is the first of the registry that prefers such a device and can run there.
 
-def _lacking(device: torch.device, dtype: np.dtype) -> str:
-    """What the fused engine lacks; empty where it can be used."""
-    if device.type not in ("cuda", "cpu"):
-        return f"it runs on cuda, not on {device.type}"
-    if importlib.util.find_spec("triton") is None:
-        return "Triton is not installed"
-    triton = importlib.import_module("triton")  # it is loaded where it is asked for alone
-    if tuple(map(int, triton.__version__.split(".")[:2])) < OLDEST_TRITON:
-        return f"Triton {triton.__version__} is older than {'.'.join(map(str, OLDEST_TRITON))}"
-    if device.type == "cpu" and not triton.knobs.runtime.interpret:
-        return "it runs on cuda, and on the cpu with TRITON_INTERPRET=1 alone"
-    if dtype == np.float64:
-        return "it takes bytes, 16-bit integers and float32, not float64"
-    if torch.version.hip:
-        return "its kernels are for NVIDIA's GPUs"
-    with device_errors(device):
-        return str(importlib.import_module("pipeline.engines.device.fused_search").fault(device))
+        Raises:
+            InputError: for another name, or an engine that does not run there.
+        """
+        if name not in ENGINES:
+            raise InputError(f"no engine {name!r}: use {', '.join(ENGINES)}")
+        fitting = [one for one, entry in REGISTRY.items() if device.type in entry.preferred]
+        why = ""
+        for one in fitting if name == "auto" else [name]:
+            spec = REGISTRY[one].load()(one, device, dim, dtype, why)
+            problem = spec.problem()
+            if not problem:
+                return spec
+            why = f"as {problem}"
+        raise InputError(f"the {one} engine cannot be used, {why}: use {REGISTRY[one].instead}")
 
+    @staticmethod
+    def for_samples(dim: int, dtype: np.dtype) -> "EngineSpec":
+        """The engine that labels rows which are in memory anyway, whatever passes run on."""
+        return EngineSpec.resolve("auto", CPU, dim, dtype)
 
-def make_engine(
-    name: str,
-    device: torch.device,
-    dim: int,
-    dtype: np.dtype,
-    *,
-    device_memory: int | None = None,
-    largest: int = 1,
-) -> AssignmentEngine:
-    """The engine that `choose` gives, for rows of `dim` values of `dtype`.
+    @property
+    @abstractmethod
+    def exactness(self) -> str:
+        """See above."""
 
-    device_memory: cap on what it takes of the device, bytes; None: a share of what is free there.
-    largest: the most centroids that will be loaded, where that is known.
-    """
-    choice = choose(name, device, dtype)
-    if choice.runs_on_device(device):
-        with device_errors(device):
-            kernels = _kernels_of(choice.engine, device, dim, dtype)
-            budget = device_budget(device, device_memory)
-            return DeviceEngine(kernels, dim, dtype, budget, largest=largest)
-    if choice.engine == "torch":
-        return dense.DenseEngine(dim, dtype)
-    return pruned.PrunedEngine(dim, dtype)
+    @property
+    def caches_rows(self) -> bool:
+        """See above."""
+        return False
 
+    @abstractmethod
+    def problem(self) -> str:
+        """Why it cannot be used, in words that follow "as"; empty where it can."""
 
-def engine_plan(
-    name: str,
-    device: torch.device,
-    k: int,
-    dim: int,
-    dtype: np.dtype,
-    device_memory: int | None = None,
-) -> DevicePlan | None:
-    """What an engine does with the memory of a device for k centroids; None: it needs none.
+    @abstractmethod
+    def make(self, *, largest: int = 1, device_memory: int | None = None) -> AssignmentEngine:
+        """The engine.
 
-    device_memory: see `make_engine`.
-    """
-    choice = choose(name, device, dtype)
-    if not choice.runs_on_device(device):
+        Args:
+            largest: the most centroids that will be loaded, where that is known.
+            device_memory: cap on what it takes of the device, bytes; None: a share of what is free
+                there.
+        """
+
+    @abstractmethod
+    def host_bytes(self, k: int, block_rows: int) -> int:
+        """Host memory for k centroids beside its rows, bytes, at most.
+
+        Args:
+            k: number of centroids.
+            block_rows: rows that it is given at once.
+        """
+
+    def code_bytes(self) -> int:
+        """What its compiled code will take of this process, bytes, at most."""
+        return 0
+
+    def device_plan(self, k: int, device_memory: int | None = None) -> "DevicePlan | None":
+        """What it does with the memory of a device for k centroids; None: it needs none.
+
+        device_memory: see `make`.
+        """
         return None
-    with device_errors(device):
-        kernels = _kernels_of(choice.engine, device, dim, dtype)
-        budget = device_budget(device, device_memory)
-        moves, fixed = kernels.moves, kernels.device_bytes(k)
-    return plan_device(budget, fixed, k, dim, dtype.itemsize, moves=moves, device=device.type)
 
-
-def _kernels_of(engine: str, device: torch.device, dim: int, dtype: np.dtype) -> DeviceKernels:
-    # Lazily: runs on a CPU load neither, nor Triton.
-    module, kind = {
-        "torch": ("pipeline.engines.device.dense_kernels", "TorchKernels"),
-        "fused": ("pipeline.engines.device.fused_search", "FusedKernels"),
-    }[engine]
-    return cast(DeviceKernels, getattr(importlib.import_module(module), kind)(device, dim, dtype))
-
-
-def projected_engine_bytes(
-    name: str, device: torch.device, k: int, dim: int, dtype: np.dtype, block_rows: int
-) -> int:
-    """Host memory that an engine needs beside its rows, in bytes, at most."""
-    choice = choose(name, device, dtype)
-    if choice.runs_on_device(device):
-        with device_errors(device):
-            kernels = _kernels_of(choice.engine, device, dim, dtype).host_bytes(k)
-        return kernels + device_host_bytes(k, dim, dtype.itemsize)
-    if choice.engine == "torch":
-        return dense.projected_bytes(k, dim)
-    return pruned.projected_bytes(k, dim, block_rows)
-
-
-def blocks_at_once(name: str, device: torch.device, k: int, source: "Source") -> int:
-    """How many blocks of a source an engine works best with at a time."""
-    if engine_name(name, device, source.dtype) != "pruned":
+    def blocks_at_once(self, k: int, source: "Source") -> int:
+        """How many blocks of a source it works best with at a time, for k centroids."""
         return 1
-    return int(pruned.blocks_at_once(k, source))
+
+    @property
+    def blocks_held(self) -> int:
+        """Blocks that are read and in memory at a time, at most."""
+        return READ_AHEAD + SPARE_BLOCKS
 
 
-def blocks_in_memory(name: str, device: torch.device, dtype: np.dtype) -> int:
-    """How many blocks that are read are in memory at a time, at most."""
-    ahead = blocks_held() if choose(name, device, dtype).runs_on_device(device) else READ_AHEAD
-    return ahead + SPARE_BLOCKS
+@dataclass(frozen=True)
+class _Entry:
+    """Where the spec of an engine is found, which is loaded when it is asked for.
+
+    preferred: types of devices for which "auto" may take it. instead: what to use where it cannot
+    be.
+    """
+
+    module: str
+    kind: str
+    preferred: tuple[str, ...]
+    instead: str
+
+    def load(self) -> type[EngineSpec]:
+        return cast(type[EngineSpec], getattr(importlib.import_module(self.module), self.kind))
+
+
+# In the order in which "auto" tries them.
+REGISTRY = {
+    "pruned": _Entry("pipeline.engines.cpu.spec", "PrunedSpec", ("cpu",), "engine torch"),
+    "fused": _Entry("pipeline.engines.device.spec", "FusedSpec", ("cuda",), "engine torch or auto"),
+    "torch": _Entry(
+        "pipeline.engines.device.spec",
+        "TorchSpec",
+        ("cuda", "mps", "cpu"),
+        "float32 rows, or device cpu",
+    ),
+}
+ENGINES = ("auto", "torch", "pruned", "fused")

@@ -5,11 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.engines import engine_name, make_engine, projected_engine_bytes
-from pipeline.engines.cpu.engine import PRUNED_KERNELS
+from pipeline.engines import EngineSpec
 from pipeline.rows.source import ArraySource, Prefix, as_source, read_ahead, row_dtype
 from pipeline.runtime.devices import resolve_device
-from pipeline.runtime.kernel_cache import code_bytes
 from storage.errors import InputError
 
 
@@ -35,14 +33,10 @@ class NearestCentroids:
         if centroids.ndim != 2 or centroids.size == 0:
             raise InputError(f"centroids have the shape {centroids.shape}: give (k, d)")
         self._dtype, self._dim = row_dtype(np.dtype(dtype)), centroids.shape[1]
-        self._engine = make_engine(
-            engine,
-            resolve_device(device, self._dtype),
-            self._dim,
-            self._dtype,
-            device_memory=device_memory,
-            largest=len(centroids),
+        spec = EngineSpec.resolve(
+            engine, resolve_device(device, self._dtype), self._dim, self._dtype
         )
+        self._engine = spec.make(largest=len(centroids), device_memory=device_memory)
         self._engine.load(centroids)
 
     def label(self, rows: np.ndarray) -> np.ndarray:
@@ -72,9 +66,8 @@ class NearestCentroids:
     ) -> int:
         """What k centroids and labelling so many rows at once take beside the rows, at most."""
         dtype = row_dtype(np.dtype(dtype))
-        chosen = resolve_device(device, dtype)
-        code = code_bytes(PRUNED_KERNELS) if engine_name(engine, chosen, dtype) == "pruned" else 0
-        return projected_engine_bytes(engine, chosen, k, dim, dtype, rows) + code
+        spec = EngineSpec.resolve(engine, resolve_device(device, dtype), dim, dtype)
+        return spec.host_bytes(k, rows) + spec.code_bytes()
 
 
 def assign(

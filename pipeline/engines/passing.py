@@ -36,11 +36,10 @@ def sum_blocks(
     centroids: np.ndarray,
     memory: "RowMemory | None",
     progress: Progress,
-    heirs: np.ndarray | None = None,
 ) -> ClusterSums:
-    """Sums over the rows of some blocks; see `AssignmentEngine.sum_up`."""
+    """Sums over the rows of some blocks; see `AssignmentEngine.run_pass`."""
     if memory is not None:
-        memory.expect(source.n_rows, heirs)
+        memory.expect(source.n_rows)
     engine.load(centroids, memory)
     sums = empty_sums(source, len(centroids))
     if memory is not None:

@@ -13,12 +13,12 @@ from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
-from pipeline.engines import AssignmentEngine, PassMemory, make_engine
+from pipeline.engines import AssignmentCache, AssignmentEngine, EngineSpec
 from pipeline.execution.scheduler import Scheduler
 from pipeline.rows.cluster_sums import ClusterSums, empty_sums
 from pipeline.rows.source import Source, StoreSource, block_count, prefix
+from pipeline.runtime.devices import Device
 from pipeline.runtime.progress import Progress, SilentProgress
 from storage.errors import IntegrityError
 from storage.patch_store import open_patches
@@ -35,17 +35,15 @@ class Executor(Protocol):
         """Where the rows come from."""
 
     def run_pass(
-        self,
-        centroids: np.ndarray,
-        progress: Progress,
-        rows: int | None = None,
-        successors: np.ndarray | None = None,
+        self, centroids: np.ndarray, progress: Progress, rows: int | None = None
     ) -> tuple[ClusterSums, float]:
         """Assign rows to `centroids`, (k, d) float32. Returns: their sums, seconds.
 
-        rows: the first so many; None: all. successors: where the number of centroids changed, which
-        of them takes the rows of each one of the last pass, (k before,) int64; saves time alone.
+        rows: the first so many; None: all.
         """
+
+    def relabel(self, successors: np.ndarray) -> None:
+        """The centroids of the next pass are others; see `AssignmentCache.relabel`."""
 
     def close(self) -> None:
         """Let go of what is kept of the rows between passes."""
@@ -60,33 +58,33 @@ class LocalExecutor:
 
     source: Source
     engine: AssignmentEngine
-    memory: PassMemory | None = None
+    memory: AssignmentCache | None = None
 
     def run_pass(
-        self,
-        centroids: np.ndarray,
-        progress: Progress,
-        rows: int | None = None,
-        successors: np.ndarray | None = None,
+        self, centroids: np.ndarray, progress: Progress, rows: int | None = None
     ) -> tuple[ClusterSums, float]:
         started = time.perf_counter()
         source = self.source if rows is None else prefix(self.source, rows)
         blocks = range(block_count(source))
-        sums = self.engine.sum_up(source, blocks, centroids, self.memory, progress, successors)
+        sums = self.engine.run_pass(source, blocks, centroids, self.memory, progress)
         return sums, time.perf_counter() - started
+
+    def relabel(self, successors: np.ndarray) -> None:
+        if self.memory is not None:
+            self.memory.relabel(successors)
 
     def close(self) -> None:
         if self.memory is not None:
             self.memory.close()
 
 
-@dataclass(frozen=True)
+@dataclass
 class ClusterExecutor:
     """Passes over a patch store on the workers of a cluster, which must see the store's path.
 
     remember: whether workers keep what helps the next pass; a worker that did not run a range
     before takes longer for it. largest: the most centroids that will come. device_memory: cap on
-    what each worker takes of its device; None: see `make_engine`.
+    what each worker takes of its device; None: see `EngineSpec.make`.
     Sums of integer rows are those of a local pass, bit for bit; those of floats are added range
     by range, and do not depend on the number of workers.
     """
@@ -100,13 +98,10 @@ class ClusterExecutor:
     device_memory: int | None = None
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
     held: dict[int, str] = field(default_factory=dict)  # range -> worker that remembers its rows
+    successors: np.ndarray | None = None  # for the next pass
 
     def run_pass(
-        self,
-        centroids: np.ndarray,
-        progress: Progress,
-        rows: int | None = None,
-        successors: np.ndarray | None = None,
+        self, centroids: np.ndarray, progress: Progress, rows: int | None = None
     ) -> tuple[ClusterSums, float]:
         started = time.perf_counter()
         rows = self.source.n_rows if rows is None else min(rows, self.source.n_rows)
@@ -117,22 +112,15 @@ class ClusterExecutor:
         futures = {
             self.scheduler.client.submit(
                 sum_range,
-                *(
-                    path,
-                    seal,
-                    rows,
-                    shared,
-                    successors,
-                    range(first, stop),
-                    self.engine,
-                    self.device,
-                ),
+                *(path, seal, rows, shared, self.successors, range(first, stop)),
+                *(self.engine, self.device),
                 *(self.run, self.remember, self.largest, self.device_memory),
                 **self._preferred(first),
                 pure=False,
             ): first
             for first, stop in ranges(block_count(self.source), -(-rows // self.source.block_rows))
         }
+        self.successors = None
         sums = empty_sums(self.source, len(centroids))
         exact = sums.squares.dtype == np.int64
         waiting: dict[int, ClusterSums] = {}
@@ -147,6 +135,9 @@ class ClusterExecutor:
         for first in sorted(waiting):
             sums += waiting[first]
         return sums, time.perf_counter() - started
+
+    def relabel(self, successors: np.ndarray) -> None:
+        self.successors = successors
 
     def close(self) -> None:
         with suppress(Exception):  # a cluster that is gone has forgotten, and its end was told
@@ -172,7 +163,7 @@ class _Run:
     engine: AssignmentEngine
     source: StoreSource
     folder: Path
-    memories: dict[int, PassMemory | None] = field(default_factory=dict)
+    memories: dict[int, AssignmentCache | None] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)  # the engine uses all threads by itself
 
     def close(self) -> None:
@@ -204,9 +195,9 @@ def sum_range(
 
     seal: of the store that is meant; a worker may have another one under that name.
     rows: of the store that the pass sees. centroids: of the pass, (k, d). successors: see
-    `Executor`.
+    `Executor.relabel`.
     run: a name, the same for all passes of a fit. remember: whether more passes follow. engine,
-    device, largest, device_memory: see `make_engine`.
+    device, largest, device_memory: see `EngineSpec`.
     """
     from distributed import get_worker  # only where a cluster is asked for
 
@@ -214,22 +205,21 @@ def sum_range(
     with _runs_lock:
         if run not in _runs:
             source = _open(path, seal)
-            found = make_engine(
-                *(engine, torch.device(device), source.dim, source.dtype),
-                device_memory=device_memory,
-                largest=largest,
-            )
-            _runs[run] = _Run(found, source, Path(worker.local_directory))
+            spec = EngineSpec.resolve(engine, Device.named(device), source.dim, source.dtype)
+            made = spec.make(largest=largest, device_memory=device_memory)
+            _runs[run] = _Run(made, source, Path(worker.local_directory))
         state = _runs[run]
     with state.lock:
         if remember and blocks.start not in state.memories:
             all_blocks = block_count(state.source)
             whole = range(*next(r for r in ranges(all_blocks, all_blocks) if r[0] == blocks.start))
-            memory = state.engine.remember(state.source, state.folder, whole)
+            memory = state.engine.cache_for(state.source, state.folder, whole)
             state.memories[blocks.start] = memory
         memory = state.memories.get(blocks.start)
         seen = prefix(state.source, rows)
-        sums = state.engine.sum_up(seen, blocks, centroids, memory, SilentProgress(), successors)
+        if memory is not None and successors is not None:
+            memory.relabel(successors)
+        sums = state.engine.run_pass(seen, blocks, centroids, memory, SilentProgress())
     return sums, str(worker.address)
 
 

@@ -8,21 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 import pipeline.runtime.memory
 from pipeline.config import FitOptions
-from pipeline.engines import (
-    AssignmentEngine,
-    blocks_at_once,
-    blocks_in_memory,
-    engine_name,
-    engine_plan,
-    make_engine,
-    projected_engine_bytes,
-)
-from pipeline.engines.cpu.engine import PRUNED_KERNELS, PrunedEngine
-from pipeline.engines.device.engine import DeviceEngine
+from pipeline.engines import AssignmentEngine, EngineSpec
 from pipeline.execution.executor import ClusterExecutor, Executor, LocalExecutor
 from pipeline.execution.scheduler import WORKER_BYTES, Scheduler
 from pipeline.kmeans import seeding
@@ -36,7 +25,7 @@ from pipeline.kmeans.minibatch import MiniBatch
 from pipeline.kmeans.nested import Nested, added, planned_rows, rounds_of
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import GatheredSource, Source, StoreSource
-from pipeline.runtime.devices import CPU, device_budget
+from pipeline.runtime.devices import Device, device_budget
 from pipeline.runtime.kernel_cache import code_bytes
 from pipeline.runtime.memory import check_budget, device_refusal, fits, in_words
 from pipeline.runtime.progress import Progress
@@ -55,8 +44,7 @@ def most_centroids(k: int, options: FitOptions) -> int:
 def projected_bytes(
     source: Source,
     k: int,
-    engine: str,
-    device: torch.device,
+    engine: EngineSpec,
     options: FitOptions,
     blocks: int | None = None,
 ) -> int:
@@ -72,18 +60,19 @@ def projected_bytes(
         rows = min(_move_sample_rows(k), source.n_rows)
         moving = seeding.projected_bytes(most, dim, itemsize, rows, "k-means++")
         sampling = max(sampling, moving)
-    if engine_name(engine, device, source.dtype) != "pruned":  # which labels the samples
-        sampling += projected_engine_bytes("pruned", CPU, most, dim, source.dtype, rows)
-    passes = pass_bytes(source, most, engine, device, blocks, sample_rows=rows)
+    samples = EngineSpec.for_samples(dim, source.dtype)
+    if engine != samples:
+        sampling += samples.host_bytes(most, rows)
+    passes = pass_bytes(source, most, engine, blocks, sample_rows=rows)
     spreading = SPREADING_KERNELS if options.init != "random" or most > k else ()
-    return sampling + sampling // GAPS + passes + code_bytes([*PRUNED_KERNELS, *spreading])
+    code = samples.code_bytes() + code_bytes(spreading)
+    return sampling + sampling // GAPS + passes + code
 
 
 def pass_bytes(
     source: Source,
     k: int,
-    engine: str,
-    device: torch.device,
+    engine: EngineSpec,
     blocks: int | None = None,
     *,
     sample_rows: int = 0,
@@ -92,21 +81,18 @@ def pass_bytes(
 
     blocks: see `projected_bytes`. sample_rows: which the same engine labels between passes.
     """
-    at_once = blocks or blocks_at_once(engine, device, k, source)
+    at_once = blocks or engine.blocks_at_once(k, source)
     block_rows = min(source.block_rows * at_once, source.n_rows)
-    held = blocks_in_memory(engine, device, source.dtype)
-    in_work = held * block_rows * source.dim * source.dtype.itemsize
+    in_work = engine.blocks_held * block_rows * source.dim * source.dtype.itemsize
     rows = max(block_rows, sample_rows)
-    engines = projected_engine_bytes(engine, device, k, source.dim, source.dtype, rows)
-    needed = in_work + engines + 8 * 8 * k * source.dim
+    needed = in_work + engine.host_bytes(k, rows) + 8 * 8 * k * source.dim
     return needed + needed // GAPS
 
 
 def check_fit(
     source: Source,
     k: int,
-    engine: str,
-    device: torch.device,
+    engine: EngineSpec,
     options: FitOptions,
     scheduler: Scheduler,
     cap: int,
@@ -117,17 +103,17 @@ def check_fit(
         fewer where that needs too much.
     Raises: MemoryBudgetError where even one passes the cap.
     """
-    worker = _imports_bytes(device) + pass_bytes(source, k, engine, device, 1)
-    worker += code_bytes(PRUNED_KERNELS)
+    worker = _imports_bytes(engine.device) + pass_bytes(source, k, engine, 1)
+    worker += engine.code_bytes()
     workers = scheduler.local_workers * worker
-    for blocks in range(blocks_at_once(engine, device, k, source), 0, -1):
-        needed = workers + projected_bytes(source, k, engine, device, options, blocks)
+    for blocks in range(engine.blocks_at_once(k, source), 0, -1):
+        needed = workers + projected_bytes(source, k, engine, options, blocks)
         if blocks == 1 or fits(needed, cap):
             break
     return check_budget(f"fitting K = {k}", needed, cap), blocks
 
 
-def _imports_bytes(device: torch.device) -> int:
+def _imports_bytes(device: Device) -> int:
     """Of a worker before it begins; with drivers of a device as this process has them."""
     if device.type == "cpu":
         return WORKER_BYTES
@@ -137,8 +123,7 @@ def _imports_bytes(device: torch.device) -> int:
 def check_device(
     source: Source,
     k: int,
-    engine: str,
-    device: torch.device,
+    engine: EngineSpec,
     options: FitOptions,
     scheduler: Scheduler,
     device_memory: int | None,
@@ -147,13 +132,13 @@ def check_device(
     """What fitting K centroids does with the memory of a device, in words; empty for none, where
     none was spoken of.
 
-    device_memory: see `make_engine`; processes that this machine starts share it. heldout_rows:
+    device_memory: see `EngineSpec.make`; processes that this machine starts share it. heldout_rows:
     that are scored too.
     Raises: MemoryBudgetError where the cap is too small even if no rows stay.
     """
     most, sharers = most_centroids(k, options), _sharers(scheduler, options)
-    share = _share(device, device_memory, sharers)
-    plan = engine_plan(engine, device, most, source.dim, source.dtype, share)
+    share = _share(engine.device, device_memory, sharers)
+    plan = engine.device_plan(most, share)
     if plan is None:
         unused = "the engine takes none, and its cap changes nothing"
         return "" if device_memory is None else f"device memory: {unused}"
@@ -177,7 +162,7 @@ def _sharers(scheduler: Scheduler, options: FitOptions) -> int:
     return max(1, scheduler.local_workers + (options.mode == "minibatch"))
 
 
-def _share(device: torch.device, device_memory: int | None, sharers: int) -> int | None:
+def _share(device: Device, device_memory: int | None, sharers: int) -> int | None:
     if sharers == 1:
         return device_memory
     return device_budget(device, device_memory) // sharers
@@ -186,10 +171,10 @@ def _share(device: torch.device, device_memory: int | None, sharers: int) -> int
 class Fitter:
     """Fits dictionaries of one source, one after the other; what is known of the rows is kept.
 
-    engine: name. largest: the most centroids that will be asked for. scheduler: where whole passes
+    largest: the most centroids that will be asked for. scheduler: where whole passes
     run, for a patch store; all else runs here. scratch: folder for what is kept of the rows
     between passes; None: the system's. blocks: of the source that are taken at once; None: as many
-    as the engine works best with. device_memory: see `make_engine`.
+    as the engine works best with. device_memory: see `EngineSpec.make`.
     """
 
     def __init__(
@@ -197,8 +182,7 @@ class Fitter:
         source: Source,
         options: FitOptions,
         *,
-        device: torch.device,
-        engine: str,
+        engine: EngineSpec,
         largest: int,
         progress: Progress,
         scheduler: Scheduler,
@@ -206,10 +190,10 @@ class Fitter:
         blocks: int | None = None,
         device_memory: int | None = None,
     ) -> None:
-        self._source, self._options, self._device = source, options, device
+        self._source, self._options = source, options
         self._engine, self._largest, self._progress = engine, largest, progress
         self._scheduler, self._scratch, self._blocks = scheduler, scratch, blocks
-        self._device_memory = _share(device, device_memory, _sharers(scheduler, options))
+        self._device_memory = _share(engine.device, device_memory, _sharers(scheduler, options))
         self._sample = np.empty((0, source.dim), source.dtype)
         self._scored: LocalExecutor | None = None
 
@@ -268,7 +252,7 @@ class Fitter:
 
         Those of the last source asked for stay on a device, where they leave room for others.
         """
-        if self.remote or not isinstance(self._local_engine, DeviceEngine):
+        if self.remote or not self._engine.caches_rows:
             with closing(self._executor_of(source, remember=False)) as executor:
                 return executor.run_pass(centroids, self._progress)[0]
         if self._scored is None or self._scored.source is not source:
@@ -322,20 +306,15 @@ class Fitter:
         return self._scheduler.remote and isinstance(self._source, StoreSource)
 
     @cached_property
-    def _own_engine(self) -> PrunedEngine | None:
-        """The one pruned engine of this process: its lists and threads serve all that it does."""
-        if self.remote or not isinstance(self._local_engine, PrunedEngine):
-            return None
-        return self._local_engine
+    def _own_engine(self) -> AssignmentEngine | None:
+        """That of the passes where it labels samples, too: one's threads serve all."""
+        samples = EngineSpec.for_samples(self._source.dim, self._source.dtype)
+        return None if self.remote or self._engine != samples else self._local_engine
 
     @cached_property
     def _local_engine(self) -> AssignmentEngine:
         """Of all passes in this process, which share what it may take of a device."""
-        return make_engine(
-            *(self._engine, self._device, self._source.dim, self._source.dtype),
-            device_memory=self._device_memory,
-            largest=self._most,
-        )
+        return self._engine.make(largest=self._most, device_memory=self._device_memory)
 
     @property
     def _most(self) -> int:
@@ -349,7 +328,7 @@ class Fitter:
     def _executor_of(self, source: Source, *, remember: bool) -> Executor:
         if self._scheduler.remote and isinstance(source, StoreSource):
             return ClusterExecutor(
-                *(source, self._scheduler, self._engine, str(self._device)),
+                *(source, self._scheduler, self._engine.name, str(self._engine.device)),
                 remember=remember,
                 largest=self._most,
                 device_memory=self._device_memory,
@@ -362,9 +341,9 @@ class Fitter:
             return LocalExecutor(source, engine)
         blocks = self._blocks
         if blocks is None:
-            blocks = blocks_at_once(self._engine, self._device, self._largest, source)
+            blocks = self._engine.blocks_at_once(self._largest, source)
         source = GatheredSource(source, blocks) if blocks > 1 else source
-        return LocalExecutor(source, engine, engine.remember(source, self._scratch))
+        return LocalExecutor(source, engine, engine.cache_for(source, self._scratch))
 
 
 def generator(options: FitOptions, k: int) -> np.random.Generator:

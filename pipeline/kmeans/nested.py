@@ -90,8 +90,8 @@ def round_steps(k: int, many: int) -> int:
 @dataclass
 class NestedState(LoopState):
     """place: of the prefix, see `prefixes`. last: number of updates at which it is left. length:
-    of a step, in steps to the means. successors: see `Executor`, for the next pass. moved: whether
-    the rounds of moves are over on this prefix, or not its business.
+    of a step, in steps to the means. successors: for the next pass, see `Executor.relabel`. moved:
+    whether the rounds of moves are over on this prefix, or not its business.
     Of a round: round: its number. best, lowest: centroids before it, and their MSE. surplus: of
     centroids on trial. part: how many removals follow the next one. step: since the last change.
     """
@@ -254,9 +254,9 @@ class Nested(KMeansLoop[NestedState]):
         mean variance of the columns.
         """
         state, centroids = self.state, self.state.centroids
-        sums, seconds = self.executor.run_pass(
-            centroids, self.progress, self._rows, state.successors
-        )
+        if state.successors is not None:
+            self.executor.relabel(state.successors)
+        sums, seconds = self.executor.run_pass(centroids, self.progress, self._rows)
         state.successors = None
         mse = mean_squared_error(sums.sse(centroids), sums)
         exact = sums.means(centroids)

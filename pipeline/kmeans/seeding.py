@@ -4,12 +4,11 @@ from contextlib import closing
 
 import numpy as np
 
-from pipeline.engines import AssignmentEngine, make_engine
+from pipeline.engines import AssignmentEngine, EngineSpec
 from pipeline.engines.cpu.centroid_table import scale_of
 from pipeline.kmeans.d2_sampling import enter, field_bytes, make_field, place, spread_out
 from pipeline.kmeans.empty_clusters import new_rows
 from pipeline.rows.source import Source, centroid_type, read_ahead, take_rows
-from pipeline.runtime.devices import CPU
 from pipeline.runtime.progress import Progress, SilentProgress
 from storage.errors import InputError
 
@@ -151,7 +150,7 @@ def add_by_distance(
 
 
 def _engine_of(sample: np.ndarray) -> AssignmentEngine:
-    return make_engine("auto", CPU, sample.shape[1], sample.dtype)
+    return EngineSpec.for_samples(sample.shape[1], sample.dtype).make()
 
 
 def draw_sample(source: Source, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-import torch
 
-from pipeline.runtime.devices import thread_count
+from pipeline.runtime.devices import Device, has_metal, thread_count
 
 if TYPE_CHECKING:
-    from pipeline.engines import Choice
+    from pipeline.engines import EngineSpec
 
 _PACKAGES = ("patchdict", "torch", "numba", "numpy", "zarr", "xarray", "dask")
 
@@ -30,24 +29,27 @@ def machine() -> dict[str, Any]:
     }
 
 
-def device_name(device: torch.device) -> str:
+def device_name(device: Device) -> str:
     """The device as the record names it: cpu, mps, or the GPU's model behind its number."""
     if device.type != "cuda":
         return str(device)
-    return f"{device} ({torch.cuda.get_device_name(device)})"
+    import torch  # which has found the GPU
+
+    return f"{device} ({torch.cuda.get_device_name(str(device))})"
 
 
-def place(asked: str, device: torch.device, choice: "Choice") -> str:
+def place(asked: str, engine: "EngineSpec") -> str:
     """Where it computes, by which engine, and why there; asked: the device's name."""
+    device = engine.device
     found = f"on {device_name(device)}"
     if asked == "auto" and device.type == "cpu":
         missing = "no CUDA GPU or Metal found"
-        if torch.backends.mps.is_available():
+        if has_metal():
             missing = "no CUDA GPU found, and Metal has no float64"
         found += f": {missing};"
     else:
         found += ","
-    return f"{found} engine {choice.engine}" + (f", {choice.why}" if choice.why else "")
+    return f"{found} engine {engine.name}" + (f", {engine.why}" if engine.why else "")
 
 
 def versions() -> dict[str, str]:

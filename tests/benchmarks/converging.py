@@ -13,13 +13,13 @@ from pathlib import Path
 
 import faiss
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from pipeline.config import FitOptions
+from pipeline.engines import EngineSpec
 from pipeline.engines.cpu.engine import PrunedEngine
 from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
@@ -93,8 +93,7 @@ def ours(rows: np.ndarray, k: int) -> Curve:
         fitter = Fitter(
             ArraySource(rows),
             FitOptions(),
-            device=torch.device("cpu"),
-            engine="auto",
+            engine=EngineSpec.for_samples(rows.shape[1], rows.dtype),
             largest=k,
             progress=watch,
             scheduler=scheduler,

@@ -54,7 +54,7 @@ def lloyd(source: Source, k: int, passes: int) -> Passes:
     source = GatheredSource(source, blocks) if blocks > 1 else source
     engine = PrunedEngine(source.dim, source.dtype)
     run = Passes([], [], centroids)
-    with closing(LocalExecutor(source, engine, engine.remember(source))) as executor:
+    with closing(LocalExecutor(source, engine, engine.cache_for(source))) as executor:
         executor.run_pass(centroids[:1], SilentProgress())  # kernels are loaded
         for number in range(passes):
             if number == EARLY:

@@ -157,6 +157,7 @@ def test_a_stream_stays_of_one_kind(rows: np.ndarray) -> None:
 
 
 def test_auto_passes_over_mps_for_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.runtime.devices.gpu_possible", lambda: True)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("pipeline.runtime.devices._start", lambda device: None)

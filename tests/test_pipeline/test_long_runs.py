@@ -10,22 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from sklearn.cluster import KMeans
 
 from pipeline import StreamingKMeans
-from pipeline.engines import make_engine
+from pipeline.engines import EngineSpec
 from pipeline.engines.cpu.assignment_cache import RowMemory
 from pipeline.execution.executor import LocalExecutor
 from pipeline.kmeans.nested import planned_rows, prefixes
 from pipeline.kmeans.seeding import draw_sample
 from pipeline.rows.source import StoreSource, block_count, prefix, take_rows
+from pipeline.runtime.devices import CPU
 from pipeline.runtime.progress import SilentProgress
 from storage import PatchStore
 from tests.linked_stores import linked_store, striped_images
 from tests.oracles import squared_distances
 
-CPU = torch.device("cpu")
 PAST_FLOAT32 = (1 << 24) + (1 << 22) + 3  # rows
 
 
@@ -47,7 +46,9 @@ def test_more_than_two_to_the_31_pairs_of_a_row_and_a_centroid(tmp_path: Path, e
     store = store_of(tmp_path, rows, repeats * len(rows))
     assert store.n_rows * k > 1 << 31
     centroids = rng.uniform(0, 255, (k, 4)).astype(np.float32)
-    executor = LocalExecutor(StoreSource(store), make_engine(engine, CPU, 4, store.dtype))
+    executor = LocalExecutor(
+        StoreSource(store), EngineSpec.resolve(engine, CPU, 4, store.dtype).make()
+    )
     sums, _ = executor.run_pass(centroids, SilentProgress())
     distances = squared_distances(rows, centroids)
     labels = distances.argmin(1)
@@ -170,7 +171,7 @@ def test_a_pass_over_more_than_two_to_the_31_rows(tmp_path: Path) -> None:
     store = store_of(tmp_path, values[:, None], n)
     assert store.n_rows == n
     source = StoreSource(store)
-    engine = make_engine("pruned", CPU, 1, store.dtype)
+    engine = EngineSpec.resolve("pruned", CPU, 1, store.dtype).make()
     centroids = np.array([[0.0], [200.0]], np.float32)
     sums, _ = LocalExecutor(source, engine).run_pass(centroids, SilentProgress())
     whole, rest = divmod(n, len(values))

@@ -51,7 +51,7 @@ class RowMemory:
         self._checksums = np.zeros(blocks, np.int64)
         self._heirs: dict[int, np.ndarray] = {}  # of the labels that were written in a pass
         self._pass, self._units_since = 0, 0
-        self._next: tuple[int, np.ndarray | None] = n_rows, None
+        self._next_heirs: np.ndarray | None = None
         self._room = np.empty(0, np.uint8)
         self._unit = 0.0
         self._whole = False  # the last pass came to its end
@@ -70,13 +70,13 @@ class RowMemory:
         """Let the scratch file go."""
         self._file.close()
 
-    def expect(self, n_rows: int, heirs: np.ndarray | None = None) -> None:
-        """The next pass sees the first `n_rows` rows.
+    def relabel(self, successors: np.ndarray) -> None:
+        """The next pass has other centroids; see `pipeline.engines.engine.AssignmentCache`."""
+        self._next_heirs = successors
 
-        heirs: (k before,) int64, for each centroid of the last pass the one that takes its rows
-            over, should the number of centroids change; None: added ones come last.
-        """
-        self._next = n_rows, heirs
+    def expect(self, n_rows: int) -> None:
+        """The next pass sees the first `n_rows` rows."""
+        self._n_rows = n_rows
 
     def start(self, centroids: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray] | None:
         """Begin a pass. centroids: (k, d). unit: length of a level, in the rows' own unit.
@@ -89,7 +89,7 @@ class RowMemory:
             self._sums, self._counted = None, set()
         self._whole = False
         k, before = len(centroids), len(self._centroids)
-        (self._n_rows, heirs), self._next = self._next, (self._n_rows, None)
+        heirs, self._next_heirs = self._next_heirs, None
         if heirs is None and k >= before:
             heirs = np.arange(before)
         moved = None

@@ -149,7 +149,7 @@ class PrunedEngine:
         self._loaded: _Loaded | None = None
         self.effort = Effort()
 
-    def remember(
+    def cache_for(
         self, source: Source, folder: Path | None = None, blocks: range | None = None
     ) -> RowMemory:
         """A memory for the passes over one source; folder: of its scratch file."""
@@ -181,17 +181,16 @@ class PrunedEngine:
         """Index of the nearest centroid of each row. rows: (n, d). Returns: (n,) int64."""
         return self._find(rows).label.astype(np.int64)
 
-    def sum_up(
+    def run_pass(
         self,
         source: Source,
         blocks: range,
         centroids: np.ndarray,
-        memory: RowMemory | None,
+        cache: RowMemory | None,
         progress: Progress,
-        heirs: np.ndarray | None = None,
     ) -> ClusterSums:
         """Sums over the rows of some blocks, assigned to `centroids`; see `AssignmentEngine`."""
-        return sum_blocks(self, source, blocks, centroids, memory, progress, heirs)
+        return sum_blocks(self, source, blocks, centroids, cache, progress)
 
     def step(self, rows: np.ndarray, into: ClusterSums, index: int | None = None) -> None:
         """Assign the rows and add them to `into`, in place. rows: (n, d).

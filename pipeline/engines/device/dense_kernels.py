@@ -14,7 +14,7 @@ from pipeline.engines.device.device_totals import TotalsTable
 from pipeline.engines.device.kernels import UNLABELLED
 from pipeline.engines.device.tiled_search import TileSearch
 from pipeline.engines.ordered_sums import piece_rows
-from pipeline.runtime.devices import CPU, has_float64
+from pipeline.runtime.devices import has_float64
 
 PIECE_BYTES = 64 << 20  # of rows widened for adding
 # float32 holds whole numbers exactly up to 2^24 = 16,777,216. So it adds, in any order,
@@ -195,7 +195,7 @@ class NarrowTotals(_Totals):
 
 def _where(mask: torch.Tensor) -> torch.Tensor:
     """Indices of what is true, (m,) int64."""
-    finder = mask.device if has_float64(mask.device) else CPU
+    finder = mask.device if has_float64(mask.device) else torch.device("cpu")
     return mask.to(finder).nonzero()[:, 0].to(mask.device)
 
 

@@ -61,7 +61,7 @@ class DeviceEngine:
         self._k, self._largest = 0, largest
         self._plan = self._planned(largest)
 
-    def remember(
+    def cache_for(
         self, source: Source, folder: Path | None = None, blocks: range | None = None
     ) -> DeviceRows:
         """A memory for the passes over some blocks of one source, which takes room at the first.
@@ -100,29 +100,28 @@ class DeviceEngine:
             if totals is not None:
                 _add_totals(totals, into)
 
-    def sum_up(
+    def run_pass(
         self,
         source: Source,
         blocks: range,
         centroids: np.ndarray,
-        memory: DeviceRows | None,
+        cache: DeviceRows | None,
         progress: Progress,
-        heirs: np.ndarray | None = None,
     ) -> ClusterSums:
         """Sums over the rows of some blocks, assigned to `centroids`; see `AssignmentEngine`."""
         self.load(centroids)
         sums = empty_sums(source, self._k)
         with self._at_work():
-            if memory is None:
-                memory = DeviceRows(0, source.block_rows, moves=False)
+            if cache is None:
+                cache = DeviceRows(0, source.block_rows, moves=False)
             else:
                 self._memories = [one for one in self._memories if not one.closed]
                 others = sum(one.nbytes for one in self._memories)
-                memory.take(self._plan, others, self._like)
+                cache.take(self._plan, others, self._like)
             if self._of_bytes:
-                self._sum_bytes(source, blocks, memory, progress, heirs, sums)
+                self._sum_bytes(source, blocks, cache, progress, sums)
             else:
-                self._sum_pieces(source, blocks, memory, progress, sums)
+                self._sum_pieces(source, blocks, cache, progress, sums)
         return sums
 
     def _sum_bytes(
@@ -131,12 +130,11 @@ class DeviceEngine:
         blocks: range,
         memory: DeviceRows,
         progress: Progress,
-        heirs: np.ndarray | None,
         sums: ClusterSums,
     ) -> None:
         n = _rows_of(source, blocks)
         stays, there = min(memory.capacity, n), min(memory.filled, n)
-        totals = memory.totals(self._kernels, self._k, stays, heirs)
+        totals = memory.totals(self._kernels, self._k, stays)
         passing = self._kernels.totals(self._k) if stays < n else None
         if there:
             self._kernels.label(memory.rows[:there], memory.labels[:there])

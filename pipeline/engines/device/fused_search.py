@@ -23,7 +23,7 @@ from triton.errors import TritonError
 from pipeline.engines.device.fused_programs import SIDE as _SIDE
 from pipeline.engines.device.fused_programs import nearest_long, nearest_short
 from pipeline.engines.device.fused_sums import FusedTotals, launching_on
-from pipeline.runtime.devices import ACCELERATOR_ERROR, first_line
+from pipeline.runtime.devices import accelerator_error, first_line
 from storage.errors import InputError
 
 SHORT, SHORT_FLOATS = 160, 64  # columns of rows that a tile holds whole
@@ -255,7 +255,7 @@ def fault(device: torch.device) -> str:
     try:
         totals.move(rows, labels - 1, labels)
         found = [part.item() for part in totals.fetch()]
-    except (torch.OutOfMemoryError, ACCELERATOR_ERROR):
+    except (torch.OutOfMemoryError, accelerator_error()):
         raise  # of the device, whatever computes
     except (TritonError, RuntimeError, OSError, ImportError, SubprocessError) as error:
         return f"Triton cannot build or run kernels ({first_line(str(error))})"

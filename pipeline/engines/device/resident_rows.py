@@ -23,6 +23,7 @@ class DeviceRows:
     def __init__(self, n_rows: int, block_rows: int, *, moves: bool) -> None:
         self.n_rows, self.block_rows, self._moves = n_rows, block_rows, moves
         self.closed = False
+        self._successors: np.ndarray | None = None
         self.drop()
 
     def drop(self) -> None:
@@ -36,6 +37,10 @@ class DeviceRows:
         """Give the memory back for good."""
         self.drop()
         self.closed = True
+
+    def relabel(self, successors: np.ndarray) -> None:
+        """The next pass has other centroids; see `pipeline.engines.engine.AssignmentCache`."""
+        self._successors = successors
 
     def forget(self) -> None:
         """Labels and sums are not to be trusted."""
@@ -57,22 +62,21 @@ class DeviceRows:
         self.rows, self.labels, self.capacity = rows, labels, capacity
         self.nbytes, self.given = capacity * plan.row_bytes, True
 
-    def totals(
-        self, kernels: DeviceKernels, k: int, n: int, heirs: np.ndarray | None
-    ) -> ByteTotals:
+    def totals(self, kernels: DeviceKernels, k: int, n: int) -> ByteTotals:
         """Sums to which this pass adds what changed of its first n rows; see `account`.
 
-        heirs: see `Executor`. Until `finish`, they are not those of the next pass.
+        Until `finish`, they are not those of the next pass.
         """
         totals, held, before = self._totals, self._held, self._k
+        successors, self._successors = self._successors, None
         self.forget()
-        if heirs is None and k >= before:
-            heirs = np.arange(before)
-        if totals is None or held > n or heirs is None or len(heirs) != before:
+        if successors is None and k >= before:
+            successors = np.arange(before)
+        if totals is None or held > n or successors is None or len(successors) != before:
             return kernels.totals(k)
-        same = np.array_equal(heirs, np.arange(before))
+        same = np.array_equal(successors, np.arange(before))
         if not same or k != before:
-            takers = torch.from_numpy(heirs.astype(np.int64)).to(self.rows.device)
+            takers = torch.from_numpy(successors.astype(np.int64)).to(self.rows.device)
             totals.inherit(takers, k)
             if not same:
                 old, new = self._before[:held], self.labels[:held]

@@ -39,7 +39,7 @@ def _rows(settings: Settings, source: Source, centroids: np.ndarray) -> list[dic
     engine = timed_engine(settings, source, k, watch)
     engine.load(centroids)
     engine.step(source.read_block(0), empty_sums(source, k))  # kernels compiled, buffers pinned
-    memory = engine.remember(timed)
+    memory = engine.cache_for(timed)
     table = [_pass(engine, timed, centroids, memory, watch, "all come to stay")]
     later = [
         _pass(engine, timed, centroids, memory, watch, "all are there") for _ in range(LATER_PASSES)
@@ -49,7 +49,7 @@ def _rows(settings: Settings, source: Source, centroids: np.ndarray) -> list[dic
     table.append(_pass(engine, timed, centroids, None, watch, "none stays"))
     least = least_budget(settings, source, k)
     small = timed_engine(settings, source, k, watch, least)
-    kept = small.remember(timed)
+    kept = small.cache_for(timed)
     way = f"DEVICE_MEMORY at its least, {least / 2**20:.0f} MiB"
     table.append(_pass(small, timed, centroids, kept, watch, way))
     kept.close()
@@ -77,7 +77,7 @@ def _pass(
     watch.read()
     started = time.perf_counter()
     blocks = range(block_count(source))
-    engine.sum_up(source, blocks, centroids, memory, SilentProgress())
+    engine.run_pass(source, blocks, centroids, memory, SilentProgress())
     seconds = time.perf_counter() - started
     found = watch.read()
     read, copy = found.get("read", 0.0), found.get("copy", 0.0)

@@ -28,7 +28,7 @@ def measure(settings: Settings, folder: Path) -> Iterator[tuple[str, list[dict[s
     timed = TimedSource(source, watch)
     sizes = [k for k in settings.study_k if k <= source.n_rows]
     engine = timed_engine(settings, source, max(sizes), watch)
-    executor = LocalExecutor(timed, engine, engine.remember(timed))
+    executor = LocalExecutor(timed, engine, engine.cache_for(timed))
     rows: list[dict[str, float]] = []
     options = FitOptions(mode="full", init="random", tol=0, max_iter=settings.study_iterations)
     rules = StoppingRules(options.passes, options.tol, options.least_gain, options.empty)

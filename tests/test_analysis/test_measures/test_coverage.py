@@ -6,7 +6,6 @@ from typing import Any
 import dask.array
 import numpy as np
 import pytest
-import torch
 import xarray
 
 from analysis import coverage
@@ -16,6 +15,7 @@ from analysis.measures.coverage import BINS, QUANTILES, STEPS
 from analysis.reconstruction.overlap import rebuild
 from analysis.reconstruction.reconstruct import images_at_once
 from pipeline.extraction.extract import Extraction, extract
+from pipeline.runtime.devices import CPU, Device
 from storage import InputError, IntegrityError, MemoryBudgetError, PatchSpec, PatchStore
 from tests.damage import flip_bit
 from tests.oracles import squared_distances
@@ -191,9 +191,9 @@ def test_labels_are_found_on_the_cpu_whatever_is_there(
 ) -> None:
     asked = []
 
-    def resolved(name: str, dtype: np.dtype) -> torch.device:
+    def resolved(name: str, dtype: np.dtype) -> Device:
         asked.append(name)
-        return torch.device("cpu")
+        return CPU
 
     monkeypatch.setattr("pipeline.engines.nearest.resolve_device", resolved)
     coverage(centroids, store)

@@ -13,18 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from dask.delayed import delayed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import StreamingKMeans, SweepOptions, sweep
-from pipeline.engines import make_engine
+from pipeline.engines import EngineSpec
 from pipeline.execution.executor import MAX_RANGES, ClusterExecutor, LocalExecutor, ranges
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.extract import Extraction, extract
 from pipeline.rows.source import StoreSource
-from pipeline.runtime.devices import thread_count
+from pipeline.runtime.devices import CPU, thread_count
 from pipeline.runtime.progress import SilentProgress
 from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore, open_dictionaries
 from storage.errors import WorkerError
@@ -63,7 +62,7 @@ def test_workers_add_up_what_this_process_does(
     assert store.n_chunks > 3
     source = StoreSource(store)
     centroids = store.read_chunk(1)[:20].astype(np.float32)
-    engine = make_engine(engine_name, torch.device("cpu"), source.dim, source.dtype)
+    engine = EngineSpec.resolve(engine_name, CPU, source.dim, source.dtype).make()
     here, _ = LocalExecutor(source, engine).run_pass(centroids, SilentProgress())
     seen: list[int] = []
 

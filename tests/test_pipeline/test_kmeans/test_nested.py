@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import StreamingKMeans
-from pipeline.engines import make_engine
+from pipeline.engines import EngineSpec
 from pipeline.engines.cpu import engine as pruned
 from pipeline.engines.cpu.engine import PrunedEngine
 from pipeline.execution.executor import LocalExecutor
@@ -25,11 +24,10 @@ from pipeline.kmeans.loop import StoppingRules
 from pipeline.kmeans.nested import Nested, added, many_of, parts_of, prefixes, rounds_of
 from pipeline.kmeans.seeding import kmeans_plus_plus
 from pipeline.rows.source import ArraySource
+from pipeline.runtime.devices import CPU
 from pipeline.runtime.progress import SilentProgress
 from storage import PatchSpec, open_images
 from tests.oracles import squared_distances, sums_of
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +61,8 @@ def run_nested(
 def fit(rows: np.ndarray, k: int, *, engine: str = "auto", **options: Any) -> Fit:
     start = kmeans_plus_plus(rows[: max(20 * k, 500)], k, np.random.default_rng(0))
     source = ArraySource(rows)
-    found = make_engine(engine, CPU, source.dim, source.dtype)
-    with closing(LocalExecutor(source, found, found.remember(source))) as executor:
+    found = EngineSpec.resolve(engine, CPU, source.dim, source.dtype).make()
+    with closing(LocalExecutor(source, found, found.cache_for(source))) as executor:
         return run_nested(executor, start, Breathing(rows[:8000]), **options)
 
 
@@ -271,7 +269,7 @@ def test_sums_are_right_whatever_k_prefix_and_heirs_came_before(
     pruned.SMALL, pruned.FEW_ROWS = 0, 0
     centroids = rows[:30].astype(np.float32)
     try:
-        with closing(LocalExecutor(source, engine, engine.remember(source))) as executor:
+        with closing(LocalExecutor(source, engine, engine.cache_for(source))) as executor:
             for _ in range(6):
                 n = data.draw(st.sampled_from([1, 128, 129, 300, 512, 700]))
                 change = data.draw(st.sampled_from(["none", "move", "grow", "shrink", "any"]))
@@ -289,7 +287,9 @@ def test_sums_are_right_whatever_k_prefix_and_heirs_came_before(
                     successors = rng.integers(0, k, len(centroids))
                     centroids = rows[rng.integers(0, 700, k)]
                 centroids = centroids.astype(np.float32)
-                sums, _ = executor.run_pass(centroids, SilentProgress(), n, successors)
+                if successors is not None:
+                    executor.relabel(successors)
+                sums, _ = executor.run_pass(centroids, SilentProgress(), n)
                 again = LocalExecutor(ArraySource(rows[:n]), PrunedEngine(5, source.dtype))
                 expected, _ = again.run_pass(centroids, SilentProgress())
                 np.testing.assert_array_equal(sums.counts, expected.counts)
@@ -314,7 +314,7 @@ def test_guesses_outlive_a_change_of_k(digits_rows: np.ndarray) -> None:
     engine = PrunedEngine(source.dim, source.dtype)
     rng = np.random.default_rng(0)
     few = kmeans_plus_plus(digits_rows[:8000], 300, rng).astype(np.float32)
-    with closing(LocalExecutor(source, engine, engine.remember(source))) as executor:
+    with closing(LocalExecutor(source, engine, engine.cache_for(source))) as executor:
         executor.run_pass(few, SilentProgress())
         first = engine.effort.products
         more = np.concatenate([few, digits_rows[:5]])
@@ -322,7 +322,8 @@ def test_guesses_outlive_a_change_of_k(digits_rows: np.ndarray) -> None:
         assert engine.effort.walked < 0.75 * len(digits_rows)
         assert engine.effort.products < 0.5 * first
         successors = np.append(np.arange(300), [0, 1, 2, 3, 4])
-        executor.run_pass(few, SilentProgress(), successors=successors)
+        executor.relabel(successors)
+        executor.run_pass(few, SilentProgress())
         assert engine.effort.walked < 0.75 * len(digits_rows)
         # rows that were not met for a while keep their labels
         executor.run_pass(few, SilentProgress(), 4000)

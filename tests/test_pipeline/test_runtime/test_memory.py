@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import pipeline.runtime.memory
 from pipeline.config import FitOptions
+from pipeline.engines import EngineSpec
 from pipeline.kmeans.fitter import projected_bytes
 from pipeline.rows.source import ArraySource
+from pipeline.runtime.devices import CPU
 from pipeline.runtime.memory import SLACK_BYTES, check_budget, device_refusal
 from storage import MemoryBudgetError, PatchStore
 from storage.patch_spec import chunk_rows
@@ -60,15 +61,15 @@ def test_the_number_of_rows_is_not_in_the_projection() -> None:
     small, large = (
         ArraySource(np.broadcast_to(np.zeros((1, 25), np.uint8), (n, 25))) for n in (10**8, 10**9)
     )
-    cpu = torch.device("cpu")
     full, nested = (FitOptions.checked(mode=mode) for mode in ("full", "nested"))
-    for engine in ("torch", "pruned"):
+    for name in ("torch", "pruned"):
+        engine = EngineSpec.resolve(name, CPU, 25, small.dtype)
         for options in (full, nested):
-            one = projected_bytes(small, 1000, engine, cpu, options)
-            assert one == projected_bytes(large, 1000, engine, cpu, options)
-            assert projected_bytes(small, 10_000, engine, cpu, options) > one
-        without = projected_bytes(small, 10_000, engine, cpu, full)
-        assert without < projected_bytes(small, 10_000, engine, cpu, nested)
+            one = projected_bytes(small, 1000, engine, options)
+            assert one == projected_bytes(large, 1000, engine, options)
+            assert projected_bytes(small, 10_000, engine, options) > one
+        without = projected_bytes(small, 10_000, engine, full)
+        assert without < projected_bytes(small, 10_000, engine, nested)
 
 
 def fit_of(store: PatchStore, out: Path, k: int, mode: str, *options: str) -> list[str]:

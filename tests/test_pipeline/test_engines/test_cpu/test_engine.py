@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.engines import make_engine
+from pipeline.engines import EngineSpec
 from pipeline.engines.cpu import coarse_quantizer as guessing
 from pipeline.engines.cpu import engine as pruned
 from pipeline.engines.cpu import neighbour_lists as neighbours
@@ -22,11 +22,11 @@ from pipeline.engines.ordered_sums import piece_rows
 from pipeline.execution.executor import LocalExecutor
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import ArraySource
+from pipeline.runtime.devices import CPU, Device
 from pipeline.runtime.kernel_cache import drop_stale
 from pipeline.runtime.progress import SilentProgress
 from tests.oracles import squared_distances, sums_of
 
-CPU = torch.device("cpu")
 DTYPES = ["uint8", "int8", "uint16", "int16", "float32", "float64"]
 
 
@@ -145,7 +145,7 @@ def test_passes_with_a_memory_are_those_without(dtype: str) -> None:
         np.float64 if dtype == "float64" else np.float32
     )
     engine = PrunedEngine(9, rows.dtype)
-    remembering = LocalExecutor(source, engine, engine.remember(source))
+    remembering = LocalExecutor(source, engine, engine.cache_for(source))
     for centroids, sums in lloyd(remembering, start, 12):
         plain = PrunedEngine(9, rows.dtype)
         fresh, _ = LocalExecutor(source, plain).run_pass(centroids, SilentProgress())
@@ -181,7 +181,7 @@ def test_blocks_and_threads_do_not_change_the_result(monkeypatch: pytest.MonkeyP
     for threads, size in (("1", 30_000), ("2", 4096), ("7", 1000)):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
         source, engine = small_blocks(rows, size), PrunedEngine(25, rows.dtype)
-        executor = LocalExecutor(source, engine, engine.remember(source))
+        executor = LocalExecutor(source, engine, engine.cache_for(source))
         results.append([sums for _, sums in lloyd(executor, start, 6)])
         executor.close()
     for sums, *others in zip(*results, strict=True):
@@ -214,7 +214,7 @@ def test_damage_to_what_is_remembered_costs_time_only(how: str) -> None:
     start = rows[:40].astype(np.float32)
     engine, other = (PrunedEngine(9, rows.dtype) for _ in range(2))
     damaged = LocalExecutor(source, engine, Damaged(3000, 512, None, how=how))
-    whole = LocalExecutor(source, other, other.remember(source))
+    whole = LocalExecutor(source, other, other.cache_for(source))
     pairs = zip(lloyd(damaged, start, 5), lloyd(whole, start, 5), strict=True)
     assert all(equal(mine[1], theirs[1]) for mine, theirs in pairs)
     assert engine.effort.walked > other.effort.walked
@@ -227,7 +227,7 @@ def test_equal_centroids_may_part_again() -> None:
     rows = some_rows(rng, "plain", 4000, 9, "uint8")
     source = small_blocks(rows, 512)
     engine = PrunedEngine(9, rows.dtype)
-    executor = LocalExecutor(source, engine, engine.remember(source))
+    executor = LocalExecutor(source, engine, engine.cache_for(source))
     centroids = rows[np.repeat(np.arange(20), 3)].astype(np.float32)
     for _ in range(8):  # equal ones take no rows, and then step aside
         sums, _ = executor.run_pass(centroids, SilentProgress())
@@ -247,7 +247,7 @@ def test_an_interrupted_pass_leaves_no_wrong_sums() -> None:
     rows = some_rows(rng, "clumps", 3000, 9, "uint8")
     source = small_blocks(rows, 512)
     engine = PrunedEngine(9, rows.dtype)
-    executor = LocalExecutor(source, engine, engine.remember(source))
+    executor = LocalExecutor(source, engine, engine.cache_for(source))
     steps = lloyd(executor, rows[:40].astype(np.float32), 4)
 
     class Stops(SilentProgress):
@@ -266,7 +266,7 @@ def test_a_pass_that_ended_before_its_first_block_leaves_none_either() -> None:
     rows = some_rows(rng, "clumps", 3000, 9, "uint8")
     source = small_blocks(rows, 512)
     engine = PrunedEngine(9, rows.dtype)
-    executor = LocalExecutor(source, engine, engine.remember(source))
+    executor = LocalExecutor(source, engine, engine.cache_for(source))
     steps = lloyd(executor, rows[:40].astype(np.float32), 4)
     engine.load(steps[0][0], executor.memory)
     again, _ = executor.run_pass(steps[3][0], SilentProgress())
@@ -279,7 +279,7 @@ def test_a_memory_serves_another_k_after_the_first() -> None:
     rows = some_rows(rng, "clumps", 3000, 9, "uint8")
     source = small_blocks(rows, 512)
     engine = PrunedEngine(9, rows.dtype)
-    executor = LocalExecutor(source, engine, engine.remember(source))
+    executor = LocalExecutor(source, engine, engine.cache_for(source))
     for k in (40, 300, 7):
         (_, _), (centroids, sums) = lloyd(executor, rows[:k].astype(np.float32), 2)
         check(rows, centroids, loaded(rows, centroids).assign(rows))
@@ -291,7 +291,7 @@ def test_the_scratch_file_has_no_name(tmp_path: Path) -> None:
     rows = np.zeros((3000, 9), np.uint8)
     engine = PrunedEngine(9, rows.dtype)
     source = small_blocks(rows, 512)
-    executor = LocalExecutor(source, engine, engine.remember(source, tmp_path))
+    executor = LocalExecutor(source, engine, engine.cache_for(source, tmp_path))
     executor.run_pass(rows[:1].astype(np.float32), SilentProgress())
     assert list(tmp_path.iterdir()) == []
     executor.close()
@@ -308,10 +308,10 @@ def test_values_beyond_float32_are_left_to_float64() -> None:
 
 def test_auto_is_pruned_on_a_cpu_and_torch_elsewhere() -> None:
     kind = np.dtype(np.uint8)
-    assert isinstance(make_engine("auto", CPU, 3, kind), PrunedEngine)
-    assert isinstance(make_engine("torch", CPU, 3, kind), DenseEngine)
-    with pytest.raises(ValueError, match="pruned engine runs on the cpu, not on cuda"):
-        make_engine("pruned", torch.device("cuda"), 3, kind)
+    assert isinstance(EngineSpec.resolve("auto", CPU, 3, kind).make(), PrunedEngine)
+    assert isinstance(EngineSpec.resolve("torch", CPU, 3, kind).make(), DenseEngine)
+    with pytest.raises(ValueError, match="as it runs on the cpu, not on cuda"):
+        EngineSpec.resolve("pruned", Device("cuda"), 3, kind).make()
 
 
 def test_kernels_older_than_any_source_are_not_used(tmp_path: Path) -> None:

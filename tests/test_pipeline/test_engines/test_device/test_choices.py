@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,35 +14,34 @@ import torch
 
 from pipeline import StreamingKMeans, SweepOptions, sweep
 from pipeline.config import FitOptions
-from pipeline.engines import engine as choosing
-from pipeline.engines import engine_plan, make_engine
-from pipeline.engines.engine import choose
+from pipeline.engines import EngineSpec
 from pipeline.execution.executor import ClusterExecutor, LocalExecutor
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.extract import Extraction, extract
 from pipeline.kmeans.fitter import Fitter, check_device
 from pipeline.rows.source import ArraySource, StoreSource
+from pipeline.runtime.devices import CPU, Device
 from pipeline.runtime.progress import SilentProgress
 from storage import InputError, MemoryBudgetError, PatchSpec
 from tests.device_kernels import PlainKernels
+from tests.device_sweeps import own_kernels, take_fused
 from tests.idx_files import write_idx
 from tests.notes import Notes
 
-CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda:0"), torch.device("mps")
+CUDA, MPS = Device("cuda", 0), Device("mps")
 BYTES, WIDE = np.dtype(np.uint8), np.dtype(np.float64)
 
 
 def use_plain_kernels() -> None:
     """The fused engine is one of plain kernels on the CPU; on a worker, too."""
-    choosing._kernels_of = lambda engine, *rest: PlainKernels(*rest)  # type: ignore[assignment]
-    choosing._lacking = lambda device, dtype: ""
+    take_fused(PlainKernels)
 
 
 @pytest.fixture
-def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "_kernels_of", choosing._kernels_of)
-    monkeypatch.setattr(choosing, "_lacking", choosing._lacking)
-    use_plain_kernels()
+def plain() -> Iterator[None]:
+    with own_kernels():
+        use_plain_kernels()
+        yield
 
 
 def with_triton(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
@@ -63,17 +63,22 @@ def with_triton(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
     monkeypatch.setattr(importlib, "import_module", loaded)
 
 
+def told(name: str, device: Device, dtype: np.dtype) -> tuple[str, str]:
+    spec = EngineSpec.resolve(name, device, 25, dtype)
+    return spec.name, spec.why
+
+
 def test_auto_is_the_best_that_runs_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with_triton(monkeypatch, "3.7.1")
-    assert choose("auto", CPU, BYTES).engine == "pruned"
-    assert choose("auto", MPS, BYTES).engine == "torch"
-    assert choose("auto", CUDA, BYTES) == choosing.Choice("fused")
-    assert choose("auto", CUDA, WIDE).engine == "torch"
-    assert choose("auto", CUDA, WIDE).why.endswith("not float64")
+    assert EngineSpec.resolve("auto", CPU, 25, BYTES).name == "pruned"
+    assert EngineSpec.resolve("auto", MPS, 25, BYTES).name == "torch"
+    assert told("auto", CUDA, BYTES) == ("fused", "")
+    assert EngineSpec.resolve("auto", CUDA, 25, WIDE).name == "torch"
+    assert told("auto", CUDA, WIDE)[1].endswith("not float64")
     with_triton(monkeypatch, None)
-    assert choose("auto", CUDA, BYTES) == choosing.Choice("torch", "as Triton is not installed")
+    assert told("auto", CUDA, BYTES) == ("torch", "as Triton is not installed")
     with_triton(monkeypatch, "3.5.1")
-    assert choose("auto", CUDA, BYTES).why == "as Triton 3.5.1 is older than 3.6"
+    assert told("auto", CUDA, BYTES)[1] == "as Triton 3.5.1 is older than 3.6"
 
 
 @pytest.mark.parametrize(
@@ -92,13 +97,13 @@ def test_what_does_not_run_there_is_refused(
 ) -> None:
     with_triton(monkeypatch, "3.7.1")
     with pytest.raises(InputError, match=message):
-        choose(name, device, dtype)
+        told(name, device, dtype)
 
 
 def test_fused_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     with_triton(monkeypatch, None)
     with pytest.raises(InputError, match="Triton is not installed: use engine torch or auto"):
-        choose("fused", CUDA, BYTES)
+        told("fused", CUDA, BYTES)
 
 
 @pytest.mark.slow
@@ -115,7 +120,7 @@ def test_workers_keep_rows_and_add_up_the_same(strokes: np.ndarray, tmp_path: Pa
         (store.read_chunk(seed)[:20].astype(np.float32), rows)
         for seed, rows in enumerate([None, 700, None])
     ]
-    engine = make_engine("pruned", CPU, source.dim, source.dtype)
+    engine = EngineSpec.resolve("pruned", CPU, source.dim, source.dtype).make()
     here = [LocalExecutor(source, engine).run_pass(c, progress, n)[0] for c, n in passes]
     with Scheduler("processes:2", 3 << 30) as scheduler:
         scheduler.client.run(use_plain_kernels)
@@ -148,18 +153,22 @@ def test_the_cap_on_the_device_is_projected_and_the_one_that_is_named_will_do(
 @pytest.mark.usefixtures("plain")
 def test_what_stays_is_told() -> None:
     source = ArraySource(np.zeros((1 << 18, 25), np.uint8))
+
+    def spec(name: str) -> EngineSpec:
+        return EngineSpec.resolve(name, CPU, 25, BYTES)
+
     options, here = FitOptions.checked(mode="full"), Scheduler()
 
     def words(cap: int | None, scheduler: Scheduler = here) -> str:
-        return check_device(source, 10, "fused", CPU, options, scheduler, cap)
+        return check_device(source, 10, spec("fused"), options, scheduler, cap)
 
     assert words(1 << 30).endswith("1.0 GiB allowed; all rows stay there")
-    plan = engine_plan("fused", CPU, 10, 25, BYTES, 6 << 20)
+    plan = EngineSpec.resolve("fused", CPU, 25, BYTES).device_plan(10, 6 << 20)
     assert plan is not None
     stay = plan.room(1 << 18, source.block_rows)
     assert words(6 << 20).endswith(f"{stay:,} of 262,144 rows stay there, the others are streamed")
-    assert check_device(source, 10, "pruned", CPU, options, here, None) == ""
-    assert "changes nothing" in check_device(source, 10, "pruned", CPU, options, here, 1 << 30)
+    assert check_device(source, 10, spec("pruned"), options, here, None) == ""
+    assert "changes nothing" in check_device(source, 10, spec("pruned"), options, here, 1 << 30)
     with pytest.raises(MemoryBudgetError, match=r"for each of 64 processes"):
         words(1 << 20, Scheduler("processes:64"))
 
@@ -201,8 +210,7 @@ def test_rows_that_are_scored_again_are_not_read_again(
             fitter = Fitter(
                 StoreSource(store),
                 FitOptions(),
-                device=CPU,
-                engine=engine,
+                engine=EngineSpec.resolve(engine, CPU, store.dim, store.dtype),
                 largest=2,
                 progress=SilentProgress(),
                 scheduler=scheduler,

@@ -108,13 +108,15 @@ class Passes:
     ) -> None:
         self.rows, self.source = rows, CountingSource(rows, block_rows)
         self.engine = engine_of(rows, budget, **more)
-        self.memory = self.engine.remember(self.source)
+        self.memory = self.engine.cache_for(self.source)
         self.executor = LocalExecutor(self.source, self.engine, self.memory)
 
     def check(
         self, centroids: np.ndarray, n: int | None = None, heirs: np.ndarray | None = None
     ) -> None:
-        sums, _ = self.executor.run_pass(centroids, SilentProgress(), n, heirs)
+        if heirs is not None:
+            self.executor.relabel(heirs)
+        sums, _ = self.executor.run_pass(centroids, SilentProgress(), n)
         seen = self.rows[:n]
         plain = CountingSource(seen, self.source.block_rows)
         plain.origin = self.source.origin  # type: ignore[misc]
@@ -170,7 +172,7 @@ def test_any_prefixes_and_numbers_of_centroids(
     rows = some_rows(n, 3, dtype)
     passes = Passes(rows, block_rows, budget_for(rows, stay))
     kernels_of(passes.engine).moves = moves
-    passes.memory = passes.engine.remember(passes.source)
+    passes.memory = passes.engine.cache_for(passes.source)
     passes.executor = LocalExecutor(passes.source, passes.engine, passes.memory)
     before = 0
     for seen, k, passed_on, seed in steps:
@@ -241,7 +243,7 @@ def test_a_pass_for_which_there_was_no_room_may_be_made_again(
 ) -> None:
     rows = some_rows(90, 6, "uint8")
     source, engine = CountingSource(rows, 40), engine_of(rows)
-    executor = LocalExecutor(source, engine, engine.remember(source))
+    executor = LocalExecutor(source, engine, engine.cache_for(source))
     centroids = some_centroids(rows, 5)
 
     def full(*_: Any) -> torch.Tensor:
@@ -274,14 +276,14 @@ def test_memories_share_what_the_engine_may_take() -> None:
     source = CountingSource(rows, 50)
     engine = engine_of(rows, budget_for(rows, 170), largest=20)
     ranges = [range(0, 2), range(2, 4), range(4, 6)]
-    memories = [engine.remember(source, None, blocks) for blocks in ranges]
+    memories = [engine.cache_for(source, None, blocks) for blocks in ranges]
     centroids = some_centroids(rows, 20)
     whole = sums_of(rows, squared_distances(rows, centroids).argmin(1), 20)
 
     def check() -> list[int]:
         sums = ClusterSums.zeros(20, 4, rows.dtype)
         for blocks, memory in zip(ranges, memories, strict=True):
-            sums += engine.sum_up(source, blocks, centroids, memory, SilentProgress())
+            sums += engine.run_pass(source, blocks, centroids, memory, SilentProgress())
         assert equal(sums, whole)
         return [memory.capacity for memory in memories]
 
@@ -292,7 +294,7 @@ def test_memories_share_what_the_engine_may_take() -> None:
     assert sum(first) <= 190
     assert check() == first
     memories[0].close()
-    memories[0] = engine.remember(source, None, ranges[0])
+    memories[0] = engine.cache_for(source, None, ranges[0])
     assert check() == first
 
 
@@ -314,7 +316,7 @@ def test_blocks_are_not_decoded_further_ahead_than_is_counted(
             done += units
             most = max(most, source.read.total() - done // 10)
 
-    engine.sum_up(source, range(100), some_centroids(rows, 3), None, Watching())
+    engine.run_pass(source, range(100), some_centroids(rows, 3), None, Watching())
     assert done == 1000
     assert 1 <= most <= device_traffic.blocks_held()
 
@@ -355,7 +357,7 @@ def test_nothing_is_overwritten_while_it_is_in_use(late: LateStreams, stay: int)
     kernels.streams = late
     engine = DeviceEngine(kernels, 4, rows.dtype, budget_for(rows, stay), largest=20)
     source = CountingSource(rows, 60)
-    with closing(LocalExecutor(source, engine, engine.remember(source))) as executor:
+    with closing(LocalExecutor(source, engine, engine.cache_for(source))) as executor:
         for seed, n in enumerate([200, 700, 700, 300, 700]):
             centroids = some_centroids(rows, 20, seed)
             sums, _ = executor.run_pass(centroids, SilentProgress(), n)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,17 +14,19 @@ import torch
 import pipeline.runtime.memory
 from pipeline import StreamingKMeans, SweepOptions, assign, sweep
 from pipeline.config import FitOptions
-from pipeline.engines import engine as choosing
+from pipeline.engines import EngineSpec
 from pipeline.execution.scheduler import Scheduler
 from pipeline.kmeans import checkpoint
 from pipeline.kmeans.fitter import check_fit
 from pipeline.rows.source import ArraySource
-from pipeline.runtime.devices import device_budget, device_errors, resolve_device
+from pipeline.runtime import devices
+from pipeline.runtime.devices import CPU, Device, device_budget, device_errors, resolve_device
 from storage import DeviceError, InputError, MemoryBudgetError
 from tests.device_kernels import PlainKernels
+from tests.device_sweeps import own_kernels, take_fused
 from tests.stored_numbers import numbers_of
 
-CUDA = torch.device("cuda:0")
+CUDA = Device("cuda", 0)
 LOST = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be"
 
 
@@ -60,14 +63,14 @@ def test_auto_passes_over_a_triton_that_does_not_work(monkeypatch: pytest.Monkey
         "pipeline.engines.device.fused_search", reason="Triton is not installed"
     )
     monkeypatch.setattr(fused, "fault", lambda device: "Triton finds no C compiler")
-    found = choosing.choose("auto", CUDA, np.dtype(np.uint8))
-    assert found.engine == "torch"
+    found = EngineSpec.resolve("auto", CUDA, 25, np.dtype(np.uint8))
+    assert found.name == "torch"
     assert found.why == "as Triton finds no C compiler"
     with pytest.raises(InputError, match="cannot be used, as Triton finds no C compiler"):
-        choosing.choose("fused", CUDA, np.dtype(np.uint8))
+        EngineSpec.resolve("fused", CUDA, 25, np.dtype(np.uint8))
     monkeypatch.setattr(torch.version, "hip", "6.4")
     assert (
-        choosing.choose("auto", CUDA, np.dtype(np.uint8)).why
+        EngineSpec.resolve("auto", CUDA, 25, np.dtype(np.uint8)).why
         == "as its kernels are for NVIDIA's GPUs"
     )
 
@@ -85,6 +88,7 @@ def pretend(
     monkeypatch: pytest.MonkeyPatch, *, gpus: int = 0, cuda: str | None = None, mps: bool = False
 ) -> None:
     """A torch that was built for this CUDA, or for none, and sees so many GPUs, or Metal."""
+    monkeypatch.setattr(devices, "gpu_possible", lambda: gpus > 0 or mps)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.version, "cuda", cuda)
@@ -149,8 +153,8 @@ def test_the_budget_is_the_cap_or_a_share_of_what_is_free(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 700)
     monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 200)
     monkeypatch.setattr(torch.mps, "empty_cache", lambda: None)
-    assert device_budget(torch.device("mps"), None) == 400
-    assert device_budget(torch.device("cpu"), 123) == 123
+    assert device_budget(Device("mps"), None) == 400
+    assert device_budget(CPU, 123) == 123
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
@@ -167,26 +171,18 @@ def test_memory_that_an_earlier_engine_left_is_free(
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000 - kept, 1000))
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 1000)
     monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: kept)
-    assert device_budget(torch.device(kind), None) == 800
+    assert device_budget(Device(kind), None) == 800
 
 
 @pytest.fixture
-def plain(monkeypatch: pytest.MonkeyPatch) -> list[PlainKernels]:
-    """The fused engine is one of plain kernels on the CPU; all that were made."""
-    made: list[PlainKernels] = []
-
-    def kernels_of(engine: str, *rest: Any) -> PlainKernels:
-        made.append(PlainKernels(*rest))
-        return made[-1]
-
-    monkeypatch.setattr(choosing, "_kernels_of", kernels_of)
-    monkeypatch.setattr(choosing, "_lacking", lambda device, dtype: "")
-    return made
+def plain() -> Iterator[None]:
+    """The fused engine is one of plain kernels on the CPU."""
+    with own_kernels():
+        take_fused(PlainKernels)
+        yield
 
 
-def test_prediction_and_assignment_tell_too(
-    plain: list[PlainKernels], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prediction_and_assignment_tell_too(plain: None, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(0).integers(0, 256, (500, 4), dtype=np.uint8)
     km = StreamingKMeans(3, engine="fused", device="cpu", random_state=0).fit(rows)
 
@@ -205,7 +201,7 @@ def test_prediction_and_assignment_tell_too(
 
 
 def test_a_fit_goes_on_after_its_device_failed(
-    plain: list[PlainKernels], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "SHARE", 1.0)
     fields = {"k": "8", "mode": "full", "max_iter": 6, "engine": "fused", "device": "cpu"}
@@ -229,17 +225,15 @@ def test_a_fit_goes_on_after_its_device_failed(
     assert numbers_of(found["experiment"]) == numbers_of(expected["experiment"])
 
 
-def test_each_worker_has_the_drivers_too(
-    plain: list[PlainKernels], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_worker_has_the_drivers_too(plain: None, monkeypatch: pytest.MonkeyPatch) -> None:
     source = ArraySource(np.zeros((100, 4), np.uint8))
     monkeypatch.setattr(pipeline.runtime.memory, "resident", lambda: 3 << 30)
     needed = {
-        device: check_fit(
-            *(source, 5, engine, torch.device(device), FitOptions(), Scheduler("processes:2")),
-            100 << 30,
+        device.type: check_fit(
+            *(source, 5, EngineSpec.resolve(engine, device, 4, source.dtype), FitOptions()),
+            *(Scheduler("processes:2"), 100 << 30),
         )[0]
-        for device, engine in (("cpu", "pruned"), ("cuda", "fused"))
+        for device, engine in ((CPU, "pruned"), (Device("cuda"), "fused"))
     }
     assert needed["cpu"] < 2 * (3 << 30)
     assert needed["cuda"] > 3 * (3 << 30)
@@ -247,13 +241,12 @@ def test_each_worker_has_the_drivers_too(
 
 PROGRAM = """
 import sys, torch
-from pipeline.engines import engine as choosing
 from pipeline.kmeans.fitter import check_fit
 from pipeline.execution.scheduler import Scheduler
 from pipeline.rows.source import ArraySource
 from tests.device_kernels import PlainKernels
-choosing._kernels_of = lambda engine, *rest: PlainKernels(*rest)
-choosing._lacking = lambda device, dtype: ""
+from tests.device_sweeps import take_fused
+take_fused(PlainKernels)
 def fails(self, rows, labels):
     raise torch.AcceleratorError("CUDA error: the GPU has fallen off the bus\\nmore")
 PlainKernels.label = fails

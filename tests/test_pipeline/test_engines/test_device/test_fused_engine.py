@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from pipeline import StreamingKMeans
-from pipeline.engines import engine_plan, make_engine
+from pipeline.engines import EngineSpec
 from pipeline.engines.device.engine import DeviceEngine
+from pipeline.runtime.devices import CPU, Device
 from storage import DeviceError, InputError, MemoryBudgetError
 
 fused = pytest.importorskip(
@@ -51,10 +52,10 @@ def test_a_fit_ends_where_the_reference_does(mode: str, dtype: str) -> None:
 
 def test_what_does_not_stay_on_the_device_changes_nothing() -> None:
     rows = clumps("uint8")
-    plan = engine_plan("fused", torch.device(DEVICE), 9, 25, rows.dtype)
+    plan = EngineSpec.resolve("fused", Device.named(DEVICE), 25, rows.dtype).device_plan(9)
     assert plan is not None
     some = plan.least + len(rows) // 2 * plan.row_bytes
-    tight = engine_plan("fused", torch.device(DEVICE), 9, 25, rows.dtype, some)
+    tight = EngineSpec.resolve("fused", Device.named(DEVICE), 25, rows.dtype).device_plan(9, some)
     assert tight is not None
     assert 0 < tight.room(len(rows), 1 << 18) < len(rows)
     whole, streamed = (
@@ -83,12 +84,12 @@ def test_what_triton_cannot_do_here_is_said(
         if raised is not None:
             raise raised
 
-    device = torch.device(DEVICE)
-    assert fused.fault(device) == ""
+    device = Device.named(DEVICE)
+    assert fused.fault(device.torch) == ""
     fused.fault.cache_clear()
     monkeypatch.setattr(fused.FusedTotals, "move", move)
     with pytest.raises(InputError, match=r"cannot be used, as Triton.*" + words.rstrip("$")):
-        make_engine("fused", device, 3, np.dtype("u1"))
+        EngineSpec.resolve("fused", device, 3, np.dtype("u1")).make()
     fused.fault.cache_clear()
 
 
@@ -108,12 +109,12 @@ def test_a_device_that_fails_is_no_fault_of_triton(
     fused.fault.cache_clear()
     monkeypatch.setattr(fused.FusedTotals, "move", move)
     with pytest.raises(kind):
-        make_engine("fused", torch.device(DEVICE), 3, np.dtype("u1"))
+        EngineSpec.resolve("fused", Device.named(DEVICE), 3, np.dtype("u1")).make()
 
 
 @pytest.mark.skipif(CUDA, reason="there is a GPU, on which the engine runs")
 def test_without_a_gpu_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(make_engine("fused", torch.device("cpu"), 3, np.dtype("u1")), DeviceEngine)
+    assert isinstance(EngineSpec.resolve("fused", CPU, 3, np.dtype("u1")).make(), DeviceEngine)
     monkeypatch.delenv("TRITON_INTERPRET")
     with pytest.raises(InputError, match="it runs on cuda"):
-        make_engine("fused", torch.device("cpu"), 3, np.dtype("u1"))
+        EngineSpec.resolve("fused", CPU, 3, np.dtype("u1")).make()

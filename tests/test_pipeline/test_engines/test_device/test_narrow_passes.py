@@ -29,10 +29,10 @@ def test_passes_agree_with_the_oracle(dtype: str, share: float) -> None:
         least = DeviceEngine(kernels, 12, rows.dtype, 1 << 40, largest=12)._plan.least
         budget = least + int(share * rows.nbytes * 4)
         engine = DeviceEngine(kernels, 12, rows.dtype, budget, largest=12)
-        memory = engine.remember(source)
+        memory = engine.cache_for(source)
         for k in (5, 9, 9):
             blocks = range(block_count(source))
-            sums = engine.sum_up(source, blocks, centroids[:k], memory, SilentProgress())
+            sums = engine.run_pass(source, blocks, centroids[:k], memory, SilentProgress())
             labels = squared_distances(rows, centroids[:k]).argmin(1)
             if source.origin is not None:
                 expected = sums_of(rows - source.origin, labels, k)

@@ -6,22 +6,23 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from analysis import report
 from pipeline import SweepOptions, sweep
-from pipeline.engines import engine as choosing
 from pipeline.engines.device.engine import DeviceEngine
+from pipeline.engines.device.spec import FusedSpec
+from pipeline.runtime.devices import CPU
 from pipeline.runtime.memory import in_words
 from pipeline.runtime.progress import SilentProgress
 from pipeline.status import take_inventory, verify
 from storage import MemoryBudgetError
-from tests.device_sweeps import CHUNK_ROWS, CUDA, DIM, take_kernels, write_images
+from tests.device_sweeps import CHUNK_ROWS, CUDA, DIM, own_kernels, take_kernels, write_images
 from tests.notes import Notes
 from tests.stored_numbers import numbers_of
 from tests.test_pipeline.test_killing import PRELOADED, Forked, killed_sweeps, sweep_in_small_chunks
@@ -37,10 +38,9 @@ def with_triton() -> None:
 
 
 @pytest.fixture
-def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `take_kernels` changes is as it was afterwards."""
-    for name in ("_kernels_of", "_lacking"):
-        monkeypatch.setattr(choosing, name, getattr(choosing, name))
+def stand_ins() -> Iterator[None]:
+    with own_kernels():
+        yield
 
 
 def options(folder: Path, **fields: Any) -> SweepOptions:
@@ -88,14 +88,14 @@ def test_a_cap_that_is_too_small_is_refused_and_the_named_one_suffices(
 def test_what_is_taken_of_a_device_is_told_with_held_out_rows(
     mode: str, cap: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken, sum_up = [], DeviceEngine.sum_up
+    taken, run_pass = [], DeviceEngine.run_pass
 
     def noting(self: DeviceEngine, *rest: Any) -> Any:
-        found = sum_up(self, *rest)
+        found = run_pass(self, *rest)
         taken.append(self._plan.fixed + sum(one.nbytes for one in self._memories))
         return found
 
-    monkeypatch.setattr(DeviceEngine, "sum_up", noting)
+    monkeypatch.setattr(DeviceEngine, "run_pass", noting)
     fields = {"k": "2", "mode": mode, "max_iter": 1} | take_kernels("plain")
     notes = Notes()
     sweep(SweepOptions.checked(out=tmp_path, device_memory=cap, **fields), notes)
@@ -137,7 +137,7 @@ def test_kills(tmp_path: Path) -> None:
         return Forked(context.Process(target=sweep_on_torch_kernels, args=(fields,)))
 
     take_kernels("torch")
-    kernels = choosing._kernels_of("fused", torch.device("cpu"), 25, np.dtype("u1"))
+    kernels = FusedSpec("fused", CPU, 25, np.dtype("u1")).kernels()
     half = kernels.device_bytes(60) + (1 << 20)  # 60: with those on trial
     fields = {"k": "5,40", "breathing": 2, "max_iter": 30, "device_memory": half}
     assert killed_sweeps(fields, forking, tmp_path, at_least=30) >= 30

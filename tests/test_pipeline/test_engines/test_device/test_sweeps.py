@@ -1,7 +1,7 @@
 """Whole sweeps whose rows lie on a device: the dictionaries are those of the CPU."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,20 @@ import pytest
 import torch
 
 from pipeline import SweepOptions, sweep
-from pipeline.engines import engine as choosing
 from pipeline.engines.device.engine import DeviceEngine
 from pipeline.kmeans import checkpoint
 from pipeline.rows.source import StoreSource
 from storage import DeviceError, open_dictionaries, open_patches
 from tests.device_kernels import PlainKernels
-from tests.device_sweeps import CUDA, N_ROWS, budget_for, cut_small, take_kernels, write_images
+from tests.device_sweeps import (
+    CUDA,
+    N_ROWS,
+    budget_for,
+    cut_small,
+    own_kernels,
+    take_kernels,
+    write_images,
+)
 from tests.notes import Notes
 from tests.stored_numbers import numbers_of
 from tests.test_pipeline.test_kmeans.test_resuming import broken_sweeps
@@ -47,10 +54,10 @@ SLOW = [  # of Triton's interpreter
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
+def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     cut_small(monkeypatch)
-    for name in ("_kernels_of", "_lacking"):  # what take_kernels changes is as it was afterwards
-        monkeypatch.setattr(choosing, name, getattr(choosing, name))
+    with own_kernels():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +92,13 @@ def of_cpu(
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
     """How often the passes of device engines read each chunk of a patch store."""
     counted, passing = Counter[int](), 0
-    sum_up, read_block = DeviceEngine.sum_up, StoreSource.read_block
+    run_pass, read_block = DeviceEngine.run_pass, StoreSource.read_block
 
     def noting(self: DeviceEngine, *rest: Any) -> Any:
         nonlocal passing
         passing += 1
         try:
-            return sum_up(self, *rest)
+            return run_pass(self, *rest)
         finally:
             passing -= 1
 
@@ -99,7 +106,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
         counted[index] += passing
         return read_block(self, index)
 
-    monkeypatch.setattr(DeviceEngine, "sum_up", noting)
+    monkeypatch.setattr(DeviceEngine, "run_pass", noting)
     monkeypatch.setattr(StoreSource, "read_block", counting)
     return counted
 
@@ -133,7 +140,7 @@ def test_dictionaries_are_those_of_the_cpu(
     expected = of_cpu(mode, dtype)
     reads.clear()
     chosen = options(folder, tmp_path, dtype, **MODES[mode], **take_kernels(kernels))
-    device = torch.device(chosen.device)
+    device = chosen.device
     budget = budget_for(SHARES[share], chosen, dtype, device)
     notes = Notes()
     result = sweep(chosen.model_copy(update={"device_memory": budget}), notes)
@@ -175,7 +182,7 @@ def half_there(
     """A mode, and options with which half of the rows stay; every pass is kept."""
     monkeypatch.setattr(checkpoint, "SHARE", 1.0)
     chosen = options(folder, tmp_path, **MODES[request.param], **take_kernels("plain"))
-    budget = budget_for(0.5, chosen, "uint8", torch.device("cpu"))
+    budget = budget_for(0.5, chosen, "uint8", "cpu")
     return request.param, chosen.model_copy(update={"device_memory": budget})
 
 
