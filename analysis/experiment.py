@@ -9,7 +9,6 @@ from typing import Any, cast
 import numpy as np
 import xarray
 
-from analysis.html_report.freshness import DICTIONARIES
 from analysis.measures.mse_curve import mse_curve
 from analysis.measures.pixel_scale import PixelScale
 from storage import (
@@ -24,6 +23,7 @@ from storage import (
     open_labels,
     open_patches,
 )
+from storage.layout import ExperimentLayout
 from storage.patch_store import store_name
 
 LABEL_ROUNDS = 1  # of asking for classes: a report without them is better than a late one
@@ -100,7 +100,7 @@ class Experiment:
         Raises: InputError when it is gone, IntegrityError when it is damaged or another.
         """
         name = self.facts[f"{split}_store"]
-        store = open_patches(self.folder.parent / "patches" / f"{name}.zarr")
+        store = open_patches(ExperimentLayout(self.folder).patches(name))
         found = store_name(store.source, store.spec)  # a hash of source and spec is in it
         if found != name:
             raise IntegrityError(
@@ -175,5 +175,5 @@ class Experiment:
 
 def open_experiment(folder: Path, data: Path | None = None) -> Experiment:
     """Open an experiment that `find_experiments` found; data: where its downloads are now."""
-    tree = open_dictionaries(folder / DICTIONARIES)
+    tree = open_dictionaries(ExperimentLayout(folder).dictionaries)
     return Experiment(folder, tree, data or Path(tree.attrs["data"]))

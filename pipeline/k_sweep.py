@@ -1,7 +1,6 @@
 """The sweep: patches once, then a dictionary for every K, each written as soon as it is learned."""
 
 import hashlib
-import shutil
 import time
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pipeline.config import SweepOptions
 from pipeline.engines import EngineSpec
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.extract import Extraction, extract
-from pipeline.kmeans.checkpoint import SUFFIX, FitCheckpoint, states
+from pipeline.kmeans.checkpoint import FitCheckpoint
 from pipeline.kmeans.fitter import Fitter, check_device, check_fit
 from pipeline.kmeans.history import Fit, mean_squared_error
 from pipeline.kmeans.seeding import require_distinct
@@ -21,6 +20,7 @@ from pipeline.runtime.devices import resolve_device
 from pipeline.runtime.machine import device_name, machine, place, versions
 from pipeline.runtime.memory import in_words, peak_resident
 from pipeline.runtime.progress import Progress, SilentProgress, rounded
+from storage.atomic import exclusive, remove
 from storage.dictionary_store import (
     Dictionary,
     check_dictionaries,
@@ -32,7 +32,7 @@ from storage.dictionary_store import (
 )
 from storage.errors import BusyError
 from storage.images.source import splits_of
-from storage.locking import sole
+from storage.layout import ExperimentLayout, state_size
 from storage.patch_store import PatchStore
 
 SCORES = ("k", "mse", "sse", "heldout_mse", "passes", "rows_seen", "seconds", "live")
@@ -60,8 +60,12 @@ class Experiment:
         return self.options.out / f"{name}-{self.digest}"
 
     @property
+    def layout(self) -> ExperimentLayout:
+        return ExperimentLayout(self.folder)
+
+    @property
     def dictionaries(self) -> Path:
-        return self.folder / "dictionaries.zarr"
+        return self.layout.dictionaries
 
     def describe(self) -> dict[str, Any]:
         """What the dictionary store records of its experiment: plain JSON."""
@@ -140,7 +144,7 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
                 found = _learn(experiment, k, fitter, heldout, progress)
                 found.attributes.update(engine=engine.name, device=device_name(device))
                 write_dictionary(path, found)
-                _remove(states(experiment.folder, k))
+                _remove(experiment.layout.fit_states(k))
     elif _leftovers(experiment):
         with suppress(BusyError, OSError), _sole_owner(experiment):
             _remove(_leftovers(experiment))
@@ -262,20 +266,16 @@ def _scores(fit: Fit, heldout_mse: float | None, seconds: float) -> dict[str, An
 
 
 def _sole_owner(experiment: Experiment) -> AbstractContextManager[None]:
-    return sole(experiment.folder / ".lock", f"sweeping into {experiment.folder}")
+    return exclusive(experiment.layout.lock, f"sweeping into {experiment.folder}")
 
 
 def _leftovers(experiment: Experiment) -> list[Path]:
     """What killed sweeps left: half-written files, states of fits that are stored since."""
-    folder, path = experiment.folder, experiment.dictionaries
-    finished = [s for k in finished_dictionaries(path) for s in states(folder, k)]
-    half = (*folder.glob(f".{path.name}.*.partial"), *folder.glob(f"*{SUFFIX}.partial"))
-    return [*finished, *half]
+    layout = experiment.layout
+    finished = finished_dictionaries(layout.dictionaries)
+    return [s for s in layout.fit_states() if state_size(s) in finished] + layout.half_written()
 
 
 def _remove(paths: list[Path]) -> None:
     for path in paths:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove(path)

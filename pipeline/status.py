@@ -7,6 +7,7 @@ from pipeline.kmeans.checkpoint import unfinished_fits
 from pipeline.runtime.progress import Progress
 from storage.dictionary_store import finished_dictionaries
 from storage.errors import InputError, PatchDictError
+from storage.layout import find_experiments, patch_stores, unfinished_patch_stores
 from storage.patch_store import open_patches
 from storage.verification import chunk_count, verify_store
 
@@ -17,7 +18,7 @@ def take_inventory(out: Path) -> dict[str, Any]:
     seconds).
     """
     stores, damaged = [], []
-    for path in sorted(out.glob("patches/*.zarr")):
+    for path in patch_stores(out):
         try:
             store = open_patches(path)
         except PatchDictError as error:
@@ -32,9 +33,9 @@ def take_inventory(out: Path) -> dict[str, Any]:
             }
         )
     experiments = []
-    for path in sorted(out.glob("*/dictionaries.zarr")):
+    for experiment in find_experiments(out):
         try:
-            finished = finished_dictionaries(path)
+            finished = finished_dictionaries(experiment.dictionaries)
         except PatchDictError as error:
             damaged.append(str(error))
             continue
@@ -44,15 +45,14 @@ def take_inventory(out: Path) -> dict[str, Any]:
         ]
         experiments.append(
             {
-                "experiment": str(path.parent),
+                "experiment": str(experiment.folder),
                 "dictionaries": entries,
-                "unfinished": unfinished_fits(path.parent),
+                "unfinished": unfinished_fits(experiment.folder),
             }
         )
-    unfinished = [str(path) for path in sorted(out.glob("patches/*.zarr.partial"))]
     return {
         "stores": stores,
-        "unfinished": unfinished,
+        "unfinished": [str(path) for path in unfinished_patch_stores(out)],
         "damaged": damaged,
         "experiments": experiments,
     }

@@ -1,7 +1,6 @@
 from .dictionary_store import (
     Dictionary,
     finished_dictionaries,
-    group_name,
     open_dictionaries,
 )
 from .errors import (
@@ -15,6 +14,7 @@ from .errors import (
 )
 from .images.source import ImageSource, class_names, open_images, open_labels
 from .images.writer import write_images
+from .layout import group_name
 from .patch_spec import PatchSpec
 from .patch_store import PatchStore, open_patches
 

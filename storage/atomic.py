@@ -1,7 +1,26 @@
-"""What outlives a power cut: bytes reach the disk before the name that vouches for them."""
+"""Whole or not at all, and one process at a time.
 
+Bytes are written under another name beside their place, reach the disk, and are then given their
+name in one step, so that neither a kill nor a power cut leaves half of anything under it.
+"""
+
+import json
 import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from storage.errors import BusyError
+from storage.layout import PARTIAL
+
+ORPHANED_SECONDS = 3600  # without a change, after which what is half-written is nobody's
 
 
 def sync_tree(path: Path) -> None:
@@ -24,6 +43,102 @@ def replace_durably(staging: Path, path: Path) -> None:
     sync_tree(staging)
     os.replace(staging, path)
     _sync(path.parent)
+
+
+@contextmanager
+def staged(path: Path, *, beside: Path | None = None) -> Iterator[Path]:
+    """A hidden name to write a file or folder under, which is moved to `path` at the end.
+
+    Where the context ends by an exception, what was written is removed, and `path` stays as it
+    was.
+
+    Args:
+        path: the name it gets; see `replace_durably`.
+        beside: gives the hidden name its folder and its beginning; None: `path`.
+    """
+    beside = beside or path
+    staging = beside.with_name(f".{beside.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
+    try:
+        yield staging
+        replace_durably(staging, path)
+    finally:
+        remove(staging)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with staged(path) as staging:
+        staging.write_bytes(content)
+
+
+def remove_orphans(path: Path) -> None:
+    """Remove what killed runs left beside `path` when they were writing it.
+
+    What changed within ORPHANED_SECONDS may be another process's work and stays.
+    """
+    for orphan in path.parent.glob(f".{path.name}.*{PARTIAL}"):
+        if time.time() - _changed(orphan) > ORPHANED_SECONDS:
+            remove(orphan)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder as far as it can be, or nothing."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def exclusive(
+    lock: Path, what: str, *, wait: Callable[[str], None] | None = None
+) -> Iterator[None]:
+    """Hold a lock file, whose folder is made if need be.
+
+    The lock is the operating system's, so that it ends with the process that holds it, however
+    that ends. Beside it lies a note of who holds it and since when; the note alone may be left
+    behind, and is overwritten by the next holder.
+
+    Args:
+        lock: the file.
+        what: is done with it, as in "building runs/patches/digits.zarr", for those who come second.
+        wait: is told so there, and they wait; None: they are refused.
+
+    Raises: BusyError where another process holds it.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    file = FileLock(lock)
+    note = lock.with_name(lock.name + ".json")
+    try:
+        file.acquire(timeout=0)
+    except Timeout:
+        holder = f"{_holder(note)} is {what}"
+        if wait is None:
+            raise BusyError(f"{holder}: wait until it is done, or choose another OUT") from None
+        wait(f"waiting: {holder}")
+        file.acquire()
+    try:
+        since = datetime.now().astimezone().isoformat(" ", "seconds")
+        holds = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
+        note.write_text(json.dumps(holds))
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        file.release()
+
+
+def _holder(note: Path) -> str:
+    try:
+        holds = json.loads(note.read_text())
+        return f"process {holds['process']} on {holds['host']}, since {holds['since']},"
+    except (OSError, ValueError, KeyError, TypeError):  # between the lock and its note
+        return "another process"
+
+
+def _changed(path: Path) -> float:
+    """When a file, or anything in a folder, changed last."""
+    times = [inner.stat().st_mtime for inner in path.rglob("*")] if path.is_dir() else []
+    return max([path.stat().st_mtime, *times])
 
 
 def _sync(path: Path) -> None:

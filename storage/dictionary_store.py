@@ -5,11 +5,9 @@ Layout of the tree: root attributes describe the experiment; group k00100 holds
     count     (atom,) int64                           shift   (iteration,) float64
     sse       (atom,) float64                         live, redrawn, rows, seconds (iteration,)
 and, as attributes, the scores and the configuration that made it. The root and each group are
-sealed (storage.seal): their metadata and every chunk that is read are checked.
+sealed (storage.integrity): their metadata and every chunk that is read are checked.
 """
 
-import shutil
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,17 +16,21 @@ import numpy as np
 import xarray
 import zarr
 
-from storage.atomic import replace_durably
+from storage.atomic import staged
 from storage.errors import DamageError, InputError, IntegrityError
-from storage.integrity import checked_compressors, describe, file_fault, open_strict
-from storage.seal import (
+from storage.integrity import (
     METADATA,
     SEALING,
+    checked_compressors,
+    describe,
+    file_fault,
+    open_strict,
     read_checksums,
     sealed_attributes,
     stated_checksums,
     write_seal,
 )
+from storage.layout import group_folders, group_name
 
 KIND, SCHEMA = "dictionaries", 2
 # what tells one experiment from another, where its attributes have it
@@ -69,11 +71,6 @@ class Dictionary:
                 np.asarray(self.history[name], dtype),
             )
         return xarray.Dataset(variables, attrs=self.attributes)
-
-
-def group_name(k: int) -> str:
-    """Name of the group of the dictionary with k centroids, as in k00100."""
-    return f"k{k:05d}"
 
 
 def open_dictionaries(path: str | Path) -> xarray.DataTree:
@@ -151,15 +148,10 @@ def create_dictionaries(path: Path, attributes: dict[str, Any]) -> None:
     if path.exists():
         _check_identity(path, root_attributes(path), attributes)
         return
-    staging = _staging_beside(path)
-    try:
-        zarr.create_group(
-            staging, zarr_format=3, attributes={"kind": KIND, "schema": SCHEMA, **attributes}
-        )
+    described = {"kind": KIND, "schema": SCHEMA, **attributes}
+    with staged(path) as staging:
+        zarr.create_group(staging, zarr_format=3, attributes=described)
         write_seal(staging, {})
-        replace_durably(staging, path)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def write_dictionary(path: Path, dictionary: Dictionary) -> Path:
@@ -167,10 +159,8 @@ def write_dictionary(path: Path, dictionary: Dictionary) -> Path:
 
     Returns: the path of the new group.
     """
-    k = len(dictionary.centroids)
-    staging = _staging_beside(path)
-    try:
-        dataset = dictionary.to_dataset()
+    place, dataset = path / group_name(len(dictionary.centroids)), dictionary.to_dataset()
+    with staged(place, beside=path) as staging:
         dataset.to_zarr(
             staging,
             mode="w-",
@@ -183,16 +173,7 @@ def write_dictionary(path: Path, dictionary: Dictionary) -> Path:
             },
         )
         write_seal(staging, read_checksums(staging))
-        replace_durably(staging, path / group_name(k))
-        return path / group_name(k)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def group_folders(path: Path) -> dict[int, Path]:
-    """The folders of the dictionaries in a tree by K, ascending, whole or not."""
-    found = {int(f.name[1:]): f for f in path.glob("k*") if f.is_dir() and f.name[1:].isdecimal()}
-    return dict(sorted(found.items()))
+    return place
 
 
 def root_attributes(path: Path) -> dict[str, Any]:
@@ -235,7 +216,3 @@ def _check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any])
 
 def _remedy(group: str) -> str:
     return f"delete its folder {group} and run the same sweep again, it learns that one anew"
-
-
-def _staging_beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")

@@ -12,7 +12,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from storage.atomic import replace_durably
+from storage.atomic import staged
 from storage.errors import IntegrityError
 
 SCHEMA = 1
@@ -24,15 +24,13 @@ def write_checkpoint(path: Path, arrays: dict[str, np.ndarray], facts: dict[str,
     """Put arrays and facts, plain JSON, into the file at `path`, all or nothing."""
     text = json.dumps({"schema": SCHEMA, **facts}).encode()
     members: dict[str, Any] = {_FACTS: np.frombuffer(text, np.uint8), **arrays}
-    staging = path.with_name(path.name + ".partial")
-    with staging.open("wb+") as file:
+    with staged(path) as staging, staging.open("wb+") as file:
         np.savez(file, **members)
         file.seek(0)
         checksum = google_crc32c.Checksum()
         while block := file.read(_BLOCK):
             checksum.update(block)
         file.write(checksum.digest())
-    replace_durably(staging, path)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:

@@ -1,9 +1,18 @@
-"""Zarr without silence: a chunk that is absent, damaged or another's is an error for every reader.
+"""Whole and as it was written, or an error: checksums of chunks, the seal of metadata.
 
-The check stands where bytes are read, so that zarr's arrays, Dask, xarray and workers all say the
-same; zarr alone would return zeros for an absent chunk and bare ValueErrors for damage.
+Chunks end with their CRC32C, which is checked where bytes are read, so that zarr's arrays, Dask,
+xarray and workers all say the same; zarr alone would return zeros for an absent chunk and bare
+ValueErrors for damage.
+
+Metadata are sealed by two attributes of a group, written last:
+    checksums  {array: {place: 8 hex digits}}, the CRC32C of each chunk, place as in 3/0: a chunk
+               of another store, or of another place, is no more whole than a damaged one
+    seal       SHA-256 (hex) of the bytes of the group's zarr.json, with the seal's own digits as
+               zeros, and of those of the arrays that `checksums` names
 """
 
+import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,9 +21,16 @@ import google_crc32c
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import LocalStore, WrapperStore
 
-from storage.errors import DamageError
+from storage.atomic import write_whole
+from storage.errors import DamageError, InputError, IntegrityError
 
 CHECKSUM_BYTES = 4  # at the end of every chunk
+METADATA = "zarr.json"
+SEALING = ("checksums", "seal")  # the attributes that are the seal's own
+_BLANK = b"0" * 64
+_SEAL = re.compile(rb'"seal": "([0-9a-f]{64})"')
+
+Checksums = dict[str, dict[str, str]]
 
 
 class StrictStore(WrapperStore[LocalStore]):
@@ -34,25 +50,45 @@ class StrictStore(WrapperStore[LocalStore]):
         return StrictStore(store, self.stated, self.remedy)
 
     async def get(self, key, prototype, byte_range=None):  # type: ignore[no-untyped-def]  # as in zarr
-        if "c" not in key.split("/"):
-            return await super().get(key, prototype, byte_range)
-        value, fault = None, None
         try:
             value = await super().get(key, prototype, byte_range)
         except OSError as error:
-            fault = unreadable(error)
-        if fault is None:
+            self._refuse(key, unreadable(error), error)
+            raise
+        return self._whole(key, value)
+
+    # What zarr reads without its event loop does not pass by `get`.
+    def get_sync(self, key, *, prototype=None, byte_range=None):  # type: ignore[no-untyped-def]
+        try:
+            value = self._store.get_sync(key, prototype=prototype, byte_range=byte_range)
+        except OSError as error:
+            self._refuse(key, unreadable(error), error)
+            raise
+        return self._whole(key, value)
+
+    def _whole(self, key: str, value: Any) -> Any:
+        """The value, checked where it is a chunk's."""
+        if _is_chunk(key):
             data = None if value is None else value.as_numpy_array()
             fault = chunk_fault(data, None if self.stated is None else self.stated.get(key, ""))
-        if fault is not None:
-            remedy = self.remedy.replace("GROUP", key.split("/")[0])
-            raise DamageError(f"{describe(self._store.root, key)} {fault}: {remedy}")
+            if fault is not None:
+                self._refuse(key, fault)
         return value
+
+    def _refuse(self, key: str, fault: str, cause: OSError | None = None) -> None:
+        """Raise DamageError where the key is a chunk's."""
+        if _is_chunk(key):
+            remedy = self.remedy.replace("GROUP", key.split("/")[0])
+            raise DamageError(f"{describe(self._store.root, key)} {fault}: {remedy}") from cause
 
 
 def open_strict(path: Path, stated: dict[str, str] | None = None, remedy: str = "") -> StrictStore:
     """The store at `path`, for reading; see `StrictStore`."""
     return StrictStore(LocalStore(path, read_only=True), stated, remedy)
+
+
+def _is_chunk(key: str) -> bool:
+    return "c" in key.split("/")
 
 
 def describe(root: Path, key: str) -> str:
@@ -105,3 +141,110 @@ def checked_compressors(typesize: int, **blosc: Any) -> list[Any]:
     The checksum comes last: Blosc has none, and returns wrong data silently for most flipped bits.
     """
     return [BloscCodec(cname="zstd", clevel=1, typesize=typesize, **blosc), Crc32cCodec()]
+
+
+def sealed_attributes(
+    folder: Path, remedy: str, *, kind: str | None = None, schema: int | None = None
+) -> dict[str, Any]:
+    """Attributes of a group that is of this kind and schema, complete, and as it was sealed.
+
+    kind, schema: what the group says of itself; None: nothing (a group inside another).
+    remedy: what the errors tell to do.
+    Raises: FileNotFoundError; InputError for another kind; IntegrityError for another schema, and
+        for an unfinished group; DamageError where the metadata is not what was written.
+    """
+    try:
+        raw = (folder / METADATA).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise DamageError(f"{folder / METADATA} {unreadable(error)}: {remedy}") from error
+    try:
+        attributes = json.loads(raw)["attributes"]
+        found = attributes.get("kind"), attributes.get("schema"), attributes.get("complete")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamageError(f"{folder} has damaged metadata ({error}): {remedy}") from error
+    broken = not _holds(folder, raw, attributes)
+    # A seal that does not hold says that the words below are not those that were written.
+    damaged = DamageError if broken and b'"seal"' in raw else None
+    if found[0] != kind:
+        raise (damaged or InputError)(
+            f"{folder} is not a store of {kind} (its kind is {found[0]!r}): give one that is"
+        )
+    if found[1] != schema:
+        raise (damaged or IntegrityError)(
+            f"{folder} has schema version {found[1]} where {schema} is expected: {remedy}"
+        )
+    if found[2] is not True:
+        raise (damaged or IntegrityError)(f"{folder} is unfinished: {remedy}")
+    if broken:
+        raise DamageError(f"{folder} has damaged metadata (its seal is broken): {remedy}")
+    return dict(attributes)
+
+
+def stated_checksums(attributes: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Checksum of each chunk by its key, from the attributes of a sealed group."""
+    return {
+        f"{prefix}{array}/c/{place}": checksum
+        for array, places in attributes["checksums"].items()
+        for place, checksum in places.items()
+    }
+
+
+def read_checksums(folder: Path) -> Checksums:
+    """Checksums of all chunks that lie in a group.
+
+    Raises: DamageError for one that fails its own.
+    """
+    found: Checksums = {}
+    for metadata in sorted(folder.glob(f"*/{METADATA}")):
+        array = metadata.parent
+        found[array.name] = {}
+        for file in sorted(path for path in (array / "c").rglob("*") if path.is_file()):
+            key, data = file.relative_to(folder).as_posix(), file.read_bytes()
+            if fault := chunk_fault(data, None):
+                raise DamageError(f"{describe(folder, key)} {fault}: run the same command again")
+            found[array.name][file.relative_to(array / "c").as_posix()] = checksum_of(data)
+    return found
+
+
+def foreign_files(folder: Path, checksums: Checksums) -> list[Path]:
+    """Files in a group that are none of its own."""
+    own = {METADATA, *(f"{array}/{METADATA}" for array in checksums)}
+    own |= stated_checksums({"checksums": checksums}).keys()
+    files = sorted(path for path in folder.rglob("*") if not path.is_dir())
+    return [file for file in files if file.relative_to(folder).as_posix() not in own]
+
+
+def write_seal(folder: Path, checksums: Checksums) -> None:
+    """Mark a group complete and seal it, in one step that a power cut does not undo."""
+    document = json.loads((folder / METADATA).read_bytes())
+    document["attributes"] |= {
+        "complete": True,
+        "checksums": checksums,
+        "seal": _BLANK.decode(),
+    }
+    raw = json.dumps(document, indent=2).encode()
+    raw = _with_seal(raw, _digest(folder, raw, checksums).encode())
+    write_whole(folder / METADATA, raw)
+
+
+def _holds(folder: Path, raw: bytes, attributes: dict[str, Any]) -> bool:
+    stated = _SEAL.findall(raw)
+    try:
+        digest = _digest(folder, _with_seal(raw, _BLANK), attributes["checksums"])
+        return stated == [digest.encode()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _with_seal(raw: bytes, digits: bytes) -> bytes:
+    return _SEAL.sub(b'"seal": "' + digits + b'"', raw)
+
+
+def _digest(folder: Path, raw: bytes, checksums: Checksums) -> str:
+    """SHA-256 of the metadata; raw: the group's own, with a blank seal."""
+    digest = hashlib.sha256()
+    for part in (raw, *((folder / name / METADATA).read_bytes() for name in sorted(checksums))):
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()

@@ -5,7 +5,7 @@ Layout of the group:
     offsets  (images + 1,)   int64; row at which each image's patches start
     order    (images,)       int64; which source image stands at each place
 Attributes: kind, schema, spec, source, n_rows, dim, versions; set last: `complete` and the seal
-(storage.seal), against which all metadata and every chunk that is read are checked.
+(storage.integrity), against which all metadata and every chunk that is read are checked.
 """
 
 import hashlib
@@ -18,9 +18,16 @@ import numpy as np
 import zarr
 
 from storage.errors import DamageError, InputError
-from storage.integrity import describe, file_fault, open_strict
+from storage.integrity import (
+    METADATA,
+    describe,
+    file_fault,
+    open_strict,
+    sealed_attributes,
+    stated_checksums,
+)
+from storage.layout import STORE_SUFFIX
 from storage.patch_spec import PatchSpec
-from storage.seal import sealed_attributes, stated_checksums
 
 if TYPE_CHECKING:
     import dask.array
@@ -68,7 +75,7 @@ class PatchStore:
     @cached_property
     def name(self) -> str:
         """The store's name, which carries the hash of source and spec."""
-        return self.path.name.removesuffix(".zarr")
+        return self.path.name.removesuffix(STORE_SUFFIX)
 
     @property
     def patch_shape(self) -> tuple[int, ...]:
@@ -150,7 +157,7 @@ def open_patches(path: str | Path) -> PatchStore:
         attributes = sealed_attributes(path, REMEDY, kind=KIND, schema=SCHEMA)
     except FileNotFoundError:
         if (path / "patches").is_dir():
-            raise DamageError(f"{path} has lost its metadata (zarr.json): {REMEDY}") from None
+            raise DamageError(f"{path} has lost its metadata ({METADATA}): {REMEDY}") from None
         raise InputError(f"{path} is not a patch store: run extract first") from None
     checksums = stated_checksums(attributes)
     try:

@@ -15,10 +15,19 @@ from zarr.storage import LocalStore, MemoryStore
 
 from storage.atomic import replace_durably, sync_tree
 from storage.errors import DamageError
-from storage.integrity import checked_compressors, checksum_of, file_fault, open_strict
+from storage.integrity import (
+    METADATA,
+    SEALING,
+    checked_compressors,
+    checksum_of,
+    file_fault,
+    open_strict,
+    read_checksums,
+    write_seal,
+)
+from storage.layout import PARTIAL, building_place, retired_place
 from storage.patch_spec import PatchSpec, blosc_layout, chunk_rows
 from storage.patch_store import KIND, SCHEMA, PatchStore
-from storage.seal import METADATA, SEALING, read_checksums, write_seal
 
 
 def create_staging(
@@ -147,7 +156,7 @@ def finish_staging(staging: Path, path: Path) -> None:
     if missing := expected - len(checksums["patches"]):
         raise DamageError(f"{missing} chunks of {staging} were not written: run it again")
     write_seal(staging, checksums)
-    retired = _retired(path)
+    retired = retired_place(path)
     shutil.rmtree(retired, ignore_errors=True)
     if path.exists():
         path.rename(retired)
@@ -157,9 +166,7 @@ def finish_staging(staging: Path, path: Path) -> None:
 
 def leftovers(path: Path) -> list[Path]:
     """What a killed run left beside a store that is whole: half of it, or a damaged one."""
-    return [
-        left for left in (path.with_name(path.name + ".partial"), _retired(path)) if left.exists()
-    ]
+    return [left for left in (building_place(path), retired_place(path)) if left.exists()]
 
 
 def remove_leftovers(path: Path) -> None:
@@ -173,12 +180,8 @@ def remove_half_written(folder: Path) -> None:
 
     Assumes that no other process writes there.
     """
-    for file in folder.rglob("*.partial"):
+    for file in folder.rglob(f"*{PARTIAL}"):
         file.unlink(missing_ok=True)
-
-
-def _retired(path: Path) -> Path:
-    return path.with_name(f".{path.name}.damaged")
 
 
 def seal_again(store: PatchStore, chunks: Iterable[int]) -> None:

@@ -12,13 +12,19 @@ import zarr
 from storage.dictionary_store import (
     HISTORY,
     group_attributes,
-    group_folders,
     root_attributes,
 )
 from storage.errors import IntegrityError, PatchDictError
-from storage.integrity import describe, file_fault, open_strict
+from storage.integrity import (
+    METADATA,
+    describe,
+    file_fault,
+    foreign_files,
+    open_strict,
+    stated_checksums,
+)
+from storage.layout import DICTIONARIES, group_folders
 from storage.patch_store import PatchStore, open_patches
-from storage.seal import METADATA, foreign_files, stated_checksums
 
 SUM_TOLERANCE = 1e-9  # of sums of float64, whose order of adding may differ
 
@@ -36,7 +42,7 @@ class Finding:
 
 def is_dictionary_store(path: Path) -> bool:
     """Whether a folder holds dictionaries, or what is left of them."""
-    return path.name == "dictionaries.zarr" or bool(group_folders(path))
+    return path.name == DICTIONARIES or bool(group_folders(path))
 
 
 def chunk_count(path: Path) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.extraction.extract import describe
 from storage.images.source import ImageSource, open_images
+from storage.layout import building_place, patch_store_path
 from storage.patch_spec import PatchSpec, chunk_rows
 from storage.patch_store import PatchStore, open_patches, store_name
 from storage.patch_writer import create_staging, finish_staging, write_chunk
@@ -25,8 +26,8 @@ def linked_store(out: Path, rows: np.ndarray, n_rows: int, images: ImageSource) 
         rows = np.concatenate([rows] * (size // len(rows)) + [rows[: size % len(rows)]])
     spec = PatchSpec(1, dim)
     source = describe(images)
-    path = out / "patches" / f"{store_name(source, spec)}.zarr"
-    staging = path.with_name(path.name + ".partial")
+    path = patch_store_path(out, store_name(source, spec))
+    staging = building_place(path)
     staging.parent.mkdir(parents=True, exist_ok=True)
     many = len(images.images)
     offsets = np.linspace(0, n_rows, many + 1).astype(np.int64)

@@ -32,7 +32,6 @@ LAYER = {room: number for number, layer in enumerate(LAYERS) for room in layer}
 OPEN_TO_ANALYSIS = {"pipeline", "pipeline.command_line"}
 # (file, module that it imports all the same) -> why
 IMPORTS_ALL_THE_SAME: dict[tuple[str, str], str] = {
-    ("storage/locking.py", "pipeline.runtime.progress"): "moves",
     ("pipeline/runtime/machine.py", "pipeline.engines"): "moves",
     ("analysis/experiment.py", "analysis.html_report.freshness"): "moves",
     ("analysis/experiment.py", "analysis.html_report.page.document"): "moves",

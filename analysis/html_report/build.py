@@ -3,21 +3,19 @@
 Each figure is three files: NAME.png, NAME.svg, and what it shows as NAME.csv.
 """
 
-import os
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
 from analysis.html_report.freshness import digest_of, find_experiments, read_marks
 from pipeline import USUAL_MEMORY, MemoryOptions
 from storage import PatchDictError
+from storage.atomic import remove_orphans, write_whole
+from storage.layout import ExperimentLayout
 
-PAGE, FIGURES = "report.html", "figures"
 PICTURE, OTHERS = "png", ("svg", "csv")  # files of a figure
 DRAWING_BYTES = 160 << 20  # of the largest figure but the next while it is drawn, as measured
 DRAWING_BYTES_OF_SIZE = 12 << 20  # of each line of patches above their centroids, one for a K
-ORPHANED = 60  # seconds after which a half-written file is nobody's
 
 
 def report(
@@ -61,7 +59,7 @@ def report_experiment(
 ) -> dict[str, Any]:
     """Write the report of one experiment; see `report`. memory: in bytes."""
     started = time.perf_counter()
-    page = folder / PAGE
+    page = ExperimentLayout(folder).report
     digest = digest_of(folder)
     if only_stale:
         marks = read_marks(page)
@@ -89,7 +87,7 @@ def report_experiment(
     chosen = choose_images(experiment)
     parts = interactive_parts(experiment, found, chosen, material.coverage, names)
     text = render(experiment, found, answers(found), figures, digest, parts, chosen)
-    (folder / FIGURES).mkdir(exist_ok=True)
+    ExperimentLayout(folder).figures.mkdir(exist_ok=True)
     for figure in figures:
         for ending, content in figure.files.items():
             _write(_file(folder, figure.name, ending), content)
@@ -110,7 +108,7 @@ def _files(folder: Path, names: list[str]) -> list[Path]:
 
 
 def _file(folder: Path, name: str, ending: str) -> Path:
-    return folder / FIGURES / f"{name}.{ending}"
+    return ExperimentLayout(folder).figures / f"{name}.{ending}"
 
 
 def _result(page: Path, files: list[Path], *, made: bool, started: float) -> dict[str, Any]:
@@ -124,13 +122,5 @@ def _result(page: Path, files: list[Path], *, made: bool, started: float) -> dic
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    for orphan in path.parent.glob(f".{path.name}.*.partial"):
-        if time.time() - orphan.stat().st_mtime > ORPHANED:  # of a killed run
-            orphan.unlink(missing_ok=True)
-    staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        staging.write_bytes(content)
-        os.replace(staging, path)
-    finally:
-        staging.unlink(missing_ok=True)
+    remove_orphans(path)
+    write_whole(path, content)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from storage import InputError, IntegrityError
 from storage.dictionary_store import finished_dictionaries
+from storage.layout import DICTIONARIES, ExperimentLayout
+from storage.layout import find_experiments as find_folders
 
-DICTIONARIES = "dictionaries.zarr"
 CODE = (".py", ".html", ".css", ".js")  # of which a page is made
 _META = re.compile(r'<meta name="patchdict-(digest|figures)" content="([^"]*)">')
 _HEAD_BYTES = 4096  # the <meta> tags stand within
@@ -36,8 +37,7 @@ def find_experiments(out: Path) -> list[Path]:
     if not out.is_dir():
         raise InputError(f"no folder {out}: give the OUT of a sweep, or one experiment's folder")
     single = (out / DICTIONARIES).exists()
-    found = [out] if single else sorted(path.parent for path in out.glob(f"*/{DICTIONARIES}"))
-    finished = [folder for folder in found if _has_dictionaries(folder)]
+    finished = [found.folder for found in find_folders(out) if _has_dictionaries(found)]
     if not finished:
         raise InputError(
             f"no finished dictionaries in {out}: run the same sweep again"
@@ -47,9 +47,9 @@ def find_experiments(out: Path) -> list[Path]:
     return finished
 
 
-def _has_dictionaries(folder: Path) -> bool:
+def _has_dictionaries(experiment: ExperimentLayout) -> bool:
     try:
-        return bool(finished_dictionaries(folder / DICTIONARIES))
+        return bool(finished_dictionaries(experiment.dictionaries))
     except IntegrityError:
         return True
 
@@ -60,7 +60,7 @@ def digest_of(folder: Path) -> str:
     The attributes of all dictionaries, which hold their scores and configuration, and the code of
     `analysis`: a page that another version made is made again.
     """
-    found = finished_dictionaries(folder / DICTIONARIES)
+    found = finished_dictionaries(ExperimentLayout(folder).dictionaries)
     digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode())
     for path in sorted(Path(__file__).parents[1].rglob("*")):
         if path.suffix in CODE:

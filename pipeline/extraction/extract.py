@@ -22,9 +22,10 @@ from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.patches import count_patches, cut_patches
 from pipeline.runtime.memory import check_budget
 from pipeline.runtime.progress import Progress, SilentProgress
+from storage.atomic import exclusive
 from storage.errors import DamageError, InputError, IntegrityError
 from storage.images.source import ImageSource, open_images
-from storage.locking import sole
+from storage.layout import building_place, lock_place, patch_store_path
 from storage.patch_spec import CHUNK_BYTES, ChunkPlan, PatchSpec, chunk_rows, plan_chunks
 from storage.patch_store import PatchStore, open_patches, store_name
 from storage.patch_writer import (
@@ -90,7 +91,7 @@ def extract(
     images = open_images(extraction.dataset, extraction.split, extraction.data)
     extraction.spec.grid(*images.images.shape[1:3])  # refuses patches that do not fit
     source = describe(images)
-    path = out / "patches" / f"{store_name(source, extraction.spec)}.zarr"
+    path = patch_store_path(out, store_name(source, extraction.spec))
     work = _Work(extraction, source, scheduler, progress, memory)
     if path.exists() and work.is_whole(path):
         if leftovers(path):
@@ -259,7 +260,7 @@ class _Work:
 
     def write(self, path: Path, offsets: np.ndarray, order: np.ndarray) -> None:
         """Write the chunks that are not there yet, and move the whole store to `path`."""
-        spec, staging = self.extraction.spec, path.with_name(path.name + ".partial")
+        spec, staging = self.extraction.spec, building_place(path)
         channels = math.prod(self.source["image_shape"][2:])
         present = create_staging(
             staging, spec=spec, source=self.source, channels=channels, offsets=offsets, order=order
@@ -343,5 +344,4 @@ def _order(path: Path) -> np.ndarray:
 
 def _sole_builder(path: Path, progress: Progress) -> AbstractContextManager[None]:
     """Holds the lock of one store; says so where it has to wait for another process."""
-    lock = path.with_name(f".{path.name}.lock")
-    return sole(lock, f"building {path}", wait=progress)
+    return exclusive(lock_place(path), f"building {path}", wait=progress.note)

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.runtime.progress import Progress, SilentProgress
-from storage.dictionary_store import group_name
 from storage.errors import IntegrityError
 from storage.fit_state import read_checkpoint, write_checkpoint
+from storage.layout import ExperimentLayout, state_size
 
 SHARE = 0.05  # of the time, at most, that saving takes
-SUFFIX = ".unfinished.npz"
 
 
 class FitCheckpoint:
@@ -67,12 +66,7 @@ class FitCheckpoint:
         self._cost = self._saved - now
 
     def _path(self, run: str) -> Path:
-        return self._folder / f"{group_name(self.k)}-{run}{SUFFIX}"
-
-
-def states(folder: Path, k: int) -> list[Path]:
-    """Files that hold the state of the fit of k centroids, those of half-written ones too."""
-    return sorted(folder.glob(f"{group_name(k)}-*{SUFFIX}*"))
+        return ExperimentLayout(self._folder).fit_state(self.k, run)
 
 
 def unfinished_fits(folder: Path) -> list[dict[str, Any]]:
@@ -81,12 +75,12 @@ def unfinished_fits(folder: Path) -> list[dict[str, Any]]:
     Those whose state is damaged are left out: they start anew.
     """
     found: dict[int, dict[str, Any]] = {}
-    for path in sorted(folder.glob(f"k*-*{SUFFIX}"), key=lambda path: path.stat().st_mtime):
+    for path in ExperimentLayout(folder).fit_states():
         with suppress(IntegrityError):
             stored = read_checkpoint(path)
             if stored is None:
                 continue
-            k, history = int(path.name.partition("-")[0][1:]), stored[1]["history"]
+            k, history = state_size(path), stored[1]["history"]
             before = found.get(k, {"passes": 0})
             found[k] = {
                 "k": k,

@@ -1,9 +1,6 @@
 """Many images written one block after another, whole or not at all: as a zarr or a .npy file."""
 
 import os
-import shutil
-import time
-import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +10,12 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import zarr
 
-from storage.atomic import replace_durably
+from storage.atomic import remove_orphans, staged
 from storage.errors import InputError
 from storage.integrity import checked_compressors
 
 FORMATS = (".zarr", ".npy")
 CHUNK_BYTES = 8 << 20  # of a zarr chunk, decoded
-ORPHANED = 3600  # seconds without a change, after which a half-written file is nobody's
 _AXES = ("image", "row", "col", "channel")
 
 
@@ -44,11 +40,8 @@ def write_images(
         folder that is not.
     """
     check_target(path)
-    for orphan in path.parent.glob(f".{path.name}.*.unfinished"):
-        if time.time() - _changed(orphan) > ORPHANED:  # of a killed run
-            _remove(orphan)
-    staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.unfinished")
-    try:
+    remove_orphans(path)
+    with staged(path) as staging:
         if path.suffix == ".npy":
             with staging.open("xb") as file:
                 yield _NpyWriter(file, shape)
@@ -61,9 +54,6 @@ def write_images(
                 warnings.simplefilter("ignore")
                 zarr.consolidate_metadata(staging)
         check_target(path)  # once more, it took a while
-        replace_durably(staging, path)
-    finally:
-        _remove(staging)
 
 
 def check_target(path: Path) -> None:
@@ -123,16 +113,3 @@ class _ZarrWriter:
         stop = self._written + self._filled
         self._array[self._written : stop] = self._waiting[: self._filled]
         self._written, self._filled = stop, 0
-
-
-def _changed(path: Path) -> float:
-    """When a file, or anything in a folder, changed last."""
-    times = [inner.stat().st_mtime for inner in path.rglob("*")] if path.is_dir() else []
-    return max([path.stat().st_mtime, *times])
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

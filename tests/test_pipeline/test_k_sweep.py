@@ -17,7 +17,7 @@ from storage import (
     open_dictionaries,
     open_patches,
 )
-from storage.locking import sole
+from storage.atomic import exclusive
 from tests.oracles import squared_distances
 from tests.spoiled import spoil_larger_than
 
@@ -195,7 +195,7 @@ def test_what_cannot_be_done_is_refused_before_any_dictionary(
 def test_two_sweeps_of_one_experiment_do_not_mix(swept: tuple[Path, dict[str, Any]]) -> None:
     out, first = swept
     lock = Path(first["experiment"]) / ".lock"
-    with sole(lock, "at work"), pytest.raises(BusyError) as caught:
+    with exclusive(lock, "at work"), pytest.raises(BusyError) as caught:
         sweep(options(out, k="4"))
     assert f"process {os.getpid()} on {socket.gethostname()}, since 20" in str(caught.value)
     assert f"is sweeping into {lock.parent}" in str(caught.value)

@@ -8,7 +8,7 @@ import zarr
 from pipeline.extraction.extract import Extraction, extract
 from storage import InputError, IntegrityError, PatchSpec, PatchStore, open_patches
 from storage.dictionary_store import create_dictionaries
-from storage.seal import read_checksums, write_seal
+from storage.integrity import read_checksums, write_seal
 from storage.verification import Finding, verify_patches
 from tests.idx_files import write_idx
 

@@ -34,8 +34,8 @@ from storage import (
     open_dictionaries,
     open_patches,
 )
+from storage.integrity import read_checksums, write_seal
 from storage.patch_store import store_name
-from storage.seal import read_checksums, write_seal
 from storage.verification import verify_patches
 from tests.damage import DAMAGES, bits_of, files_of, flip_bit, restore
 from tests.notes import Notes

@@ -11,7 +11,7 @@ import pytest
 from pipeline import SweepOptions, sweep
 from pipeline.execution.executor import LocalExecutor
 from pipeline.kmeans import checkpoint, nested
-from pipeline.kmeans.checkpoint import SUFFIX, FitCheckpoint
+from pipeline.kmeans.checkpoint import FitCheckpoint
 from pipeline.kmeans.history import History
 from pipeline.kmeans.loop import KMeansLoop, LoopState
 from pipeline.kmeans.minibatch import MiniBatchState
@@ -19,8 +19,8 @@ from pipeline.kmeans.nested import Nested, NestedState
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.status import take_inventory
 from storage import IntegrityError
+from storage.atomic import exclusive
 from storage.fit_state import read_checkpoint, write_checkpoint
-from storage.locking import sole
 from tests.notes import Notes
 from tests.spoiled import spoil_larger_than
 from tests.stored_numbers import numbers_of
@@ -112,7 +112,7 @@ def test_no_pass_is_made_twice_and_the_bits_are_the_same(
     assert broken >= 5
     assert made() - passes == passes + lost
     left = sorted(path.name for path in Path(found["experiment"]).iterdir())
-    assert not [name for name in left if SUFFIX in name]
+    assert not [name for name in left if ".unfinished" in name]
     assert numbers_of(found["experiment"]) == numbers_of(expected["experiment"])
 
 
@@ -250,7 +250,7 @@ def test_a_damaged_state_is_told_and_the_fit_starts_anew(
     with pytest.raises(BrokenOff):
         sweep(options)
     monkeypatch.undo()
-    (path,) = tmp_path.rglob(f"*{SUFFIX}")
+    (path,) = tmp_path.rglob("*.unfinished.npz")
     whole = bytearray(path.read_bytes())
     if damage == "flip":
         whole[len(whole) // 2] ^= 4
@@ -300,7 +300,7 @@ def test_what_killed_sweeps_left_is_swept_away(tmp_path: Path, more: str) -> Non
     folder = Path(sweep(SweepOptions.checked(**fields, k="5"))["experiment"])
     (folder / ".dictionaries.zarr.0123abcd.partial" / "count").mkdir(parents=True)
     (folder / "k00005-full.unfinished.npz").write_bytes(b"of a fit that is stored")
-    (folder / "k00007-full.unfinished.npz.partial").write_bytes(b"half-written")
+    (folder / ".k00007-full.unfinished.npz.0123abcd.partial").write_bytes(b"half-written")
     kept = folder / "k00007-full.unfinished.npz"
     kept.write_bytes(b"of a fit that may be asked for again")
     sweep(SweepOptions.checked(**fields, k="5" + more))
@@ -311,9 +311,9 @@ def test_what_killed_sweeps_left_is_swept_away(tmp_path: Path, more: str) -> Non
 def test_a_sweep_at_work_does_not_keep_another_from_what_is_finished(tmp_path: Path) -> None:
     options = SweepOptions.checked(out=tmp_path, k="5", mode="full", max_iter=2)
     folder = Path(sweep(options)["experiment"])
-    half = folder / "k00007-full.unfinished.npz.partial"
+    half = folder / ".k00007-full.unfinished.npz.0123abcd.partial"
     half.write_bytes(b"being written")
-    with sole(folder / ".lock", "at work"):
+    with exclusive(folder / ".lock", "at work"):
         assert sweep(options)["dictionaries"][0]["reused"]
     assert half.exists()
 
@@ -357,7 +357,7 @@ def test_a_state_of_another_kind_is_told(
     with pytest.raises(BrokenOff):
         sweep(options)
     monkeypatch.setattr(KMeansLoop, "_score", score)
-    (path,) = tmp_path.rglob(f"*{SUFFIX}")
+    (path,) = tmp_path.rglob("*.unfinished.npz")
     if state == "other fields":
         arrays, facts = read_checkpoint(path) or ({}, {})
         write_checkpoint(path, arrays, facts | {"temperature": 3})

@@ -1,0 +1,112 @@
+"""Where everything lies under OUT; no other module knows.
+
+OUT/patches/NAME.zarr              a patch store, shared by all experiments
+OUT/patches/NAME.zarr.partial      one that is being built, or that a killed run left
+OUT/EXPERIMENT/dictionaries.zarr   the dictionaries, one group per K
+OUT/EXPERIMENT/kK-LOOP.unfinished.npz   the state of an unfinished fit
+OUT/EXPERIMENT/report.html, figures/    the report
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+PATCHES, DICTIONARIES, STORE_SUFFIX = "patches", "dictionaries.zarr", ".zarr"
+PARTIAL = ".partial"  # ends the name of what is being written
+_STATE_SUFFIX = ".unfinished.npz"
+
+
+def patch_store_path(out: Path, name: str) -> Path:
+    """The place of the patch store of this name."""
+    return out / PATCHES / f"{name}{STORE_SUFFIX}"
+
+
+def patch_stores(out: Path) -> list[Path]:
+    """Patch stores under `out`, whole or not, by name."""
+    return sorted((out / PATCHES).glob(f"*{STORE_SUFFIX}"))
+
+
+def unfinished_patch_stores(out: Path) -> list[Path]:
+    """Patch stores that are being built under `out`, or that killed runs left."""
+    return sorted((out / PATCHES).glob(f"*{STORE_SUFFIX}{PARTIAL}"))
+
+
+def building_place(store: Path) -> Path:
+    """The folder in which a patch store is built; a killed run's is gone on with."""
+    return store.with_name(store.name + PARTIAL)
+
+
+def retired_place(store: Path) -> Path:
+    """Where a damaged patch store waits while the new one takes its name."""
+    return store.with_name(f".{store.name}.damaged")
+
+
+def lock_place(store: Path) -> Path:
+    """The lock file of who builds a patch store."""
+    return store.with_name(f".{store.name}.lock")
+
+
+def group_name(k: int) -> str:
+    """Name of the group of the dictionary with k centroids, as in k00100."""
+    return f"k{k:05d}"
+
+
+def group_folders(dictionaries: Path) -> dict[int, Path]:
+    """The folders of the dictionaries in a store by K, ascending, whole or not."""
+    groups = dictionaries.glob("k*")
+    found = {int(f.name[1:]): f for f in groups if f.is_dir() and f.name[1:].isdecimal()}
+    return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True)
+class ExperimentLayout:
+    """The folder of one experiment."""
+
+    folder: Path
+
+    @property
+    def dictionaries(self) -> Path:
+        return self.folder / DICTIONARIES
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def figures(self) -> Path:
+        return self.folder / "figures"
+
+    @property
+    def lock(self) -> Path:
+        """The lock file of who sweeps into the experiment."""
+        return self.folder / ".lock"
+
+    def patches(self, store_name: str) -> Path:
+        """The patch store of this name, beside the experiment."""
+        return patch_store_path(self.folder.parent, store_name)
+
+    def fit_state(self, k: int, loop: str) -> Path:
+        """File of the state that one loop of the fit of k centroids keeps."""
+        return self.folder / f"{group_name(k)}-{loop}{_STATE_SUFFIX}"
+
+    def fit_states(self, k: int | None = None) -> list[Path]:
+        """Files of states that are there, of one K or of all, those written last at the end."""
+        group = "k*" if k is None else group_name(k)
+        found = self.folder.glob(f"{group}-*{_STATE_SUFFIX}")
+        return sorted(found, key=lambda path: path.stat().st_mtime)
+
+    def half_written(self) -> list[Path]:
+        """Dictionaries and states that a killed sweep had begun to write."""
+        begun = (f".{DICTIONARIES}.*{PARTIAL}", f".k*{_STATE_SUFFIX}.*{PARTIAL}")
+        return [path for pattern in begun for path in self.folder.glob(pattern)]
+
+
+def state_size(state: Path) -> int:
+    """K of the fit whose state a file holds."""
+    return int(state.name.partition("-")[0][1:])
+
+
+def find_experiments(out: Path) -> list[ExperimentLayout]:
+    """Experiments with a dictionary store: `out` itself, or those under it by name."""
+    if (out / DICTIONARIES).exists():
+        return [ExperimentLayout(out)]
+    return [ExperimentLayout(path.parent) for path in sorted(out.glob(f"*/{DICTIONARIES}"))]
