@@ -5,7 +5,7 @@ from .measures.gallery import Gallery, gallery
 from .measures.kinds import centroid_kinds
 from .measures.mse_curve import decibels_per_bit, dimensions_of_slope, mse_curve
 from .measures.usage import usage
-from .reconstruction.overlap import reconstruct
+from .reconstruction.reconstruct import reconstruct
 from .reconstruction.scores import by_class, reconstruction_scores
 
 __all__ = [

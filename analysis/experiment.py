@@ -163,7 +163,8 @@ class Experiment:
             _log.warning("%s", reason)
             return None, reason
         if labels is None:
-            return None, f"{dataset} is a file of images, of which no classes are known"
+            name = Path(dataset).name  # it stands in the report, which tells nobody's folders
+            return None, f"{name} holds images alone, of which no classes are known"
         images = self.facts["source"] if split == "train" else self.store(split).source
         if len(labels) != images["images"]:
             raise InputError(

@@ -71,6 +71,7 @@ def report_experiment(
     from analysis.experiment import open_experiment
     from analysis.html_report.answers import answers
     from analysis.html_report.exploration import choose_images
+    from analysis.html_report.figures.charts import elbow_limits
     from analysis.html_report.figures.figures import draw_figures
     from analysis.html_report.investigation import SHOWN_SIZES, investigate
     from analysis.html_report.page.document import render
@@ -85,8 +86,17 @@ def report_experiment(
     figures = draw_figures(experiment, found, material)
     names = [figure.name for figure in figures]
     chosen = choose_images(experiment)
-    parts = interactive_parts(experiment, found, chosen, material.coverage, names)
-    text = render(experiment, found, answers(found), figures, digest, parts, chosen)
+    interval = elbow_limits(found)
+    parts = interactive_parts(experiment, chosen, found.elbow, interval)
+    text = render(
+        experiment,
+        answers(found),
+        figures,
+        elbow=found.elbow,
+        chosen=chosen,
+        embedded=parts,
+        digest=digest,
+    )
     ExperimentLayout(folder).figures.mkdir(exist_ok=True)
     for figure in figures:
         for ending, content in figure.files.items():

@@ -14,7 +14,7 @@ from analysis.measures.kinds import kinds_of
 from analysis.measures.patch_sample import evenly
 from analysis.measures.similarity_grid import sort_on_grid
 from analysis.measures.usage import usage
-from analysis.reconstruction.reconstruct import Rebuilder
+from analysis.reconstruction.overlap import Rebuilder
 from storage import PatchStore
 
 EXPLORED_BYTES = 8 << 20  # of arrays on the page; as text they take a third more

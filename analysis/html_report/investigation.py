@@ -16,8 +16,8 @@ from analysis.measures.kinds import shares_of
 from analysis.measures.measuring import measure_coverage, measure_scores
 from analysis.measures.mse_curve import power_law
 from analysis.measures.patch_sample import evenly
-from analysis.reconstruction.overlap import Rebuilt, rebuild
-from analysis.reconstruction.reconstruct import images_at_once
+from analysis.reconstruction.overlap import images_at_once
+from analysis.reconstruction.reconstruct import Rebuilt, rebuild
 from analysis.reconstruction.scores import by_class, overall
 from analysis.text import SPLIT_NAMES
 from pipeline import USUAL_MEMORY

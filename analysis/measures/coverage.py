@@ -12,12 +12,12 @@ from pipeline import USUAL_MEMORY, MemoryOptions, NearestCentroids, RowBlocks, c
 from storage import InputError, PatchStore
 from storage.images.source import PIXEL_DTYPES
 
-LEVELS = 5  # errors that are told of, of all
-ALL = 0.995  # of the patches: where all K have reached it, larger errors tell nothing new
-STEPS = 256  # of epsilon; for bytes every level
+TOLD_ERRORS = 5  # of all values of epsilon, that are told of
+NEARLY_ALL = 0.995  # of the patches: where all K have reached it, larger errors tell nothing new
+EPSILON_STEPS = 256  # for bytes every level
 BINS = 1 << 16  # of the histogram that quantiles are read from
 QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
-PIECE_ROWS = 1 << 13  # whose differences are taken at once, in a core's cache
+PIECE_ROWS = 1 << 13  # rows whose differences are taken at once, in a core's cache
 BLOCKS_AT_WORK = 4  # one read, one waiting, one worked on, one for the allocator
 
 
@@ -38,86 +38,99 @@ def coverage(
             (k, row, col[, channel]) or (k, d).
         patches: a PatchStore, a PatchSample, or an array of numpy, dask, zarr or xarray, (n, d) or
             (n, row, col[, channel]), in the data set's own dtype.
-        rows: the first so many alone; None: all. Rows of a store follow a permutation of the
-            images, so the first ones of many small images are a sample of them all.
+        rows: only the first so many; None: all. Rows of a store follow a permutation of the images,
+            so the first ones of many small images are a sample of them all.
         worst: how many of the patches that are farthest from any centroid to give.
         memory: cap on the resident memory of the process, as in "1GiB".
 
-    Returns: a Dataset of
+    Returns:
+        A Dataset of
         within (epsilon): share of the rows with RMSE ≤ epsilon, counted one by one; epsilon goes
-            in 255 equal steps from 0 to the pixel type's largest level (1 for floats);
+        in 255 equal steps from 0 to the pixel type's largest level (1 for floats);
         rmse_quantile (quantile): read from a histogram, so up to 1/65536 of the largest level
-            above the quantile itself, never below it;
+        above the quantile itself, never below it;
         rows, mse: number of rows, and their mean squared error in squared pixel levels;
-        worst_patch, worst_centroid (worst, row, col[, channel]), or (worst, pixel) where nobody
-            knows the patch's shape, worst_index (the centroid's), worst_rmse, worst_row, largest
-            RMSE first: of each image of a store the worst alone, so that they differ; with a store
-            also worst_image, the number of the source image. Fewer where there are fewer.
-    Raises: InputError for shapes that do not fit, no rows, and types that are no pixels;
-        IntegrityError for damaged chunks; MemoryBudgetError with both numbers.
+        worst_patch, worst_centroid (worst, row, col[, channel]), or (worst, pixel) where the
+        patch's shape is not known, worst_index (the centroid's), worst_rmse, worst_row, largest
+        RMSE first: of each image of a store only the worst, so that they differ; with a store also
+        worst_image, the number of the source image. Fewer where there are fewer.
+
+    Raises:
+        InputError: shapes that do not fit, no rows, and types that are not pixels.
+        IntegrityError: damaged chunks.
+        MemoryBudgetError: it does not fit under the cap; both numbers are in the message.
     """
     if worst < 0:
         raise InputError(f"the worst {worst} patches cannot be given: ask for 0 or more")
     centroids = _centroids_of(dictionary)
-    flat = centroids.reshape(len(centroids), -1)
-    sample = patches if isinstance(patches, PatchSample) else None
-    known = patches if isinstance(patches, PatchStore) else sample
-    blocks = RowBlocks(patches if sample is None else sample.values, rows)
-    dtype = np.dtype(patches.dtype)
-    if dtype.name not in PIXEL_DTYPES:
-        raise InputError(
-            f"the patches hold {dtype.name} where {', '.join(PIXEL_DTYPES)} are expected"
-        )
-    if blocks.dim != flat.shape[1]:
-        raise InputError(
-            f"patches of {blocks.dim} values do not fit centroids of {flat.shape[1]}: give those"
-            " that the dictionary was learned from"
-        )
-    cap = MemoryOptions.checked(memory=memory).memory
-    check_budget(f"covering by K = {len(flat)}", _projected_bytes(len(flat), blocks), cap)
-    nearest = NearestCentroids(flat, blocks.dtype, device="cpu")
-    wide = flat.astype(np.float64)
-    offsets, order = (None, None) if known is None else (known.offsets, known.order)
-    tally, hall, start = _Tally(PixelScale.of(dtype).largest), _Worst(worst, offsets), 0
-    for block in blocks:
-        labels = nearest.label(block)
-        squares = squared_distances(block, wide, labels)
-        tally.add(squares, blocks.dim)
-        hall.add(start, block, labels, np.sqrt(squares / blocks.dim))
-        start += len(block)
-    found = tally.to_dataset(blocks.dim)
+    known = patches if isinstance(patches, PatchStore | PatchSample) else None
+    blocks = _row_blocks(patches, rows, centroids, MemoryOptions.checked(memory=memory).memory)
+    tally = _Tally(PixelScale.of(blocks.dtype).largest)
+    farthest = _Farthest(worst, None if known is None else known.offsets)
+    _measure(blocks, centroids.reshape(len(centroids), -1), tally, farthest)
     shape = centroids.shape[1:] if known is None else known.patch_shape
-    found = found.assign(hall.variables(centroids, shape, blocks.dtype, order))
-    if sample is not None:
-        found["worst_row"] = ("worst", sample.numbers[found["worst_row"].values])
+    found = tally.to_dataset(blocks.dim).assign(farthest.variables(centroids, shape, blocks.dtype))
+    if known is not None:
+        found["worst_image"] = ("worst", known.order[farthest.groups])
+    if isinstance(known, PatchSample):
+        found["worst_row"] = ("worst", known.numbers[found["worst_row"].values])
     return found
 
 
 def _centroids_of(dictionary: xarray.DataTree | xarray.Dataset | np.ndarray) -> np.ndarray:
+    """The centroids of a dictionary in any of its forms."""
     if isinstance(dictionary, np.ndarray):
         return dictionary
-    dataset = dictionary.to_dataset() if isinstance(dictionary, xarray.DataTree) else dictionary
-    values: np.ndarray = dataset["centroids"].values
+    values: np.ndarray = dictionary["centroids"].values
     return values
 
 
-def _projected_bytes(k: int, blocks: RowBlocks) -> int:
-    rows, dim = blocks.block_rows, blocks.dim
-    reading = BLOCKS_AT_WORK * rows * dim * blocks.dtype.itemsize
-    pieces = 3 * 8 * PIECE_ROWS * dim
-    return (
-        reading
-        + pieces
-        + 5 * 8 * rows
-        + 8 * k * dim
-        + NearestCentroids.projected_bytes(k, dim, rows, dtype=blocks.dtype, device="cpu")
-    )
+def _row_blocks(patches: Any, rows: int | None, centroids: np.ndarray, cap: int) -> RowBlocks:
+    """The patches in blocks, checked to fit the centroids and, with all it takes, under a cap."""
+    dtype, dim = np.dtype(patches.dtype), centroids[0].size
+    if dtype.name not in PIXEL_DTYPES:
+        raise InputError(
+            f"the patches hold {dtype.name} where {', '.join(PIXEL_DTYPES)} are expected"
+        )
+    blocks = RowBlocks(patches.values if isinstance(patches, PatchSample) else patches, rows)
+    if blocks.dim != dim:
+        raise InputError(
+            f"patches of {blocks.dim} values do not fit centroids of {dim}: give those"
+            " that the dictionary was learned from"
+        )
+    k, size = len(centroids), blocks.block_rows
+    reading = BLOCKS_AT_WORK * size * dim * blocks.dtype.itemsize
+    differences = 3 * 8 * PIECE_ROWS * dim
+    engine = NearestCentroids.projected_bytes(k, dim, size, dtype=blocks.dtype, device="cpu")
+    needed = reading + differences + 5 * 8 * size + 8 * k * dim + engine
+    check_budget(f"covering by K = {k}", needed, cap)
+    return blocks
+
+
+def _measure(
+    blocks: RowBlocks, centroids: np.ndarray, tally: "_Tally", farthest: "_Farthest"
+) -> None:
+    """One pass over the rows; centroids: (k, d)."""
+    nearest = NearestCentroids(centroids, blocks.dtype, device="cpu")
+    wide, start = centroids.astype(np.float64), 0
+    for block in blocks:
+        labels = nearest.label(block)
+        squares = squared_distances(block, wide, labels)
+        tally.add(squares, blocks.dim)
+        farthest.add(start, block, labels, np.sqrt(squares / blocks.dim))
+        start += len(block)
 
 
 def squared_distances(rows: np.ndarray, centroids: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Squared distance of each row to its centroid, by differences; (n,) float64.
+    """Squared distance of each row to its centroid, by differences.
 
-    rows: (n, d). centroids: (k, d) float64. labels: (n,). Memory: the result, and a piece of rows.
+    Args:
+        rows: (n, d).
+        centroids: (k, d) float64.
+        labels: (n,), the centroid of each row.
+
+    Returns:
+        (n,) float64. Memory: these, and the differences of PIECE_ROWS rows.
     """
     found = np.empty(len(rows))
     for first in range(0, len(rows), PIECE_ROWS):
@@ -132,16 +145,16 @@ class _Tally:
     """Counts of RMSE, and their sum of squares."""
 
     def __init__(self, largest: float) -> None:
-        self.epsilon = np.linspace(0, largest, STEPS)
+        self.epsilon = np.linspace(0, largest, EPSILON_STEPS)
         self._largest, self._rows, self._sse, self._most = largest, 0, 0.0, 0.0
-        self._within = np.zeros(STEPS + 1, np.int64)  # last: farther than the largest level
+        self._within = np.zeros(EPSILON_STEPS + 1, np.int64)  # last: farther than the largest level
         self._bins = np.zeros(BINS + 2, np.int64)
 
     def add(self, squares: np.ndarray, dim: int) -> None:
         """Count rows by their squared distances, (n,) float64."""
         rmse = np.sqrt(squares / dim)
         places = np.searchsorted(self.epsilon, rmse)  # of the first epsilon that is as large
-        self._within += np.bincount(places, minlength=STEPS + 1)
+        self._within += np.bincount(places, minlength=EPSILON_STEPS + 1)
         upper = np.ceil(np.minimum(rmse * (BINS / self._largest), BINS + 1)).astype(np.int64)
         self._bins += np.bincount(upper, minlength=BINS + 2)
         self._rows, self._sse = self._rows + len(rmse), self._sse + float(squares.sum())
@@ -158,7 +171,7 @@ class _Tally:
             {
                 "within": (
                     "epsilon",
-                    self._within.cumsum()[:STEPS] / self._rows,
+                    self._within.cumsum()[:EPSILON_STEPS] / self._rows,
                     {"long_name": "share of the patches with RMSE up to epsilon", "units": "1"},
                 ),
                 "rmse_quantile": (
@@ -178,18 +191,18 @@ class _Tally:
 
 
 def levels_to_tell(within: np.ndarray) -> list[int]:
-    """Places of LEVELS errors at most, whose shares at the middle K are spread evenly over 0 … 1.
+    """Places of at most TOLD_ERRORS errors whose shares at the middle K spread evenly over 0 … 1.
 
     within: (K, epsilon) shares.
     """
     middle = within[len(within) // 2]
-    wanted = (np.arange(LEVELS) + 0.5) / LEVELS
+    wanted = (np.arange(TOLD_ERRORS) + 0.5) / TOLD_ERRORS
     return sorted({int(np.abs(middle - share).argmin()) for share in wanted})
 
 
 def levels_that_tell(within: np.ndarray) -> int:
     """How many errors, from 0 on, tell the K apart; at least two. within: (K, epsilon) shares."""
-    reached = np.flatnonzero(within.min(axis=0) >= ALL)
+    reached = np.flatnonzero(within.min(axis=0) >= NEARLY_ALL)
     return max(2, int(reached[0]) + 1) if len(reached) else within.shape[1]
 
 
@@ -204,7 +217,7 @@ class _Miss:
     patch: np.ndarray
 
 
-class _Worst:
+class _Farthest:
     """The rows farthest from their centroids, one of each group at most.
 
     offsets: (images + 1,) rows at which groups start; None: each row is a group.
@@ -243,31 +256,25 @@ class _Worst:
         here = begins < ends
         return places[here], begins[here] - start
 
+    @property
+    def groups(self) -> np.ndarray:
+        """The group of each row that was kept, (m,) int64."""
+        return np.array([miss.group for miss in self._kept], np.int64)
+
     def variables(
-        self,
-        centroids: np.ndarray,
-        shape: tuple[int, ...],
-        dtype: np.dtype,
-        order: np.ndarray | None,
+        self, centroids: np.ndarray, shape: tuple[int, ...], dtype: np.dtype
     ) -> dict[str, Any]:
-        """As variables of a Dataset; shape: of a patch. order: image of each group, if known."""
+        """The rows that were kept as variables of a Dataset; shape, dtype: of a patch."""
         kept = self._kept
-        axes = (
-            "worst",
-            *(("row", "col", "channel")[: len(shape)] if len(shape) > 1 else ["pixel"]),
-        )
+        pixel = ("row", "col", "channel")[: len(shape)] if len(shape) > 1 else ("pixel",)
         patches = np.array([miss.patch for miss in kept], dtype).reshape(len(kept), *shape)
         index = np.array([miss.label for miss in kept], np.int64)
         tiles = centroids.reshape(len(centroids), *shape)[index]
         level = {"units": "pixel levels"}
-        found: dict[str, Any] = {
-            "worst_patch": (axes, patches, level),
-            "worst_centroid": (axes, tiles, level),
+        return {
+            "worst_patch": (("worst", *pixel), patches, level),
+            "worst_centroid": (("worst", *pixel), tiles, level),
             "worst_index": ("worst", index),
             "worst_rmse": ("worst", np.array([miss.rmse for miss in kept]), level),
             "worst_row": ("worst", np.array([miss.row for miss in kept], np.int64)),
         }
-        if order is not None:
-            groups = np.array([miss.group for miss in kept], np.int64)
-            found["worst_image"] = ("worst", order[groups])
-        return found

@@ -38,12 +38,14 @@ class Bend(NamedTuple):
 class ElbowInterval:
     """An elbow with its uncertainty.
 
-    method: one of METHODS. estimate: the elbow of all points.
-    low, high: limits of the central 95 % of the elbows of the resamples, the estimate included.
-    agreement: of the resamples that hold the estimate, the share of which it is the elbow; NaN
-        where there are none.
-    resamples: how many there were, those without an elbow included.
-    by_largest: the elbow had the range of K ended at each K; None where there is none.
+    Attributes:
+        method: one of METHODS.
+        estimate: the elbow of all points.
+        low, high: limits of the central 95 % of the elbows of the resamples, the estimate included.
+        agreement: share of the resamples with the estimate in them whose elbow it is; NaN where
+            there are none.
+        resamples: how many there were, those without an elbow included.
+        by_largest: the elbow if the range of K ended at each K; None where there is none.
     """
 
     method: str
@@ -66,9 +68,12 @@ def elbow(k: Numbers, mse: Numbers, *, method: str = "chord") -> int | None:
             Irwin, Raghavan, "Finding a 'Kneedle' in a Haystack", 2011.
             "lines": where two straight lines on logarithmic axes meet; see `two_lines`.
 
-    Returns: one of `k`; None for too few points (3 and 6), a curve that is nowhere below its chord,
-        or one that two lines do not fit much better than one.
-    Raises: InputError where the two differ in length, or for an unknown method.
+    Returns:
+        One of `k`; None for too few points (3 and 6), a curve that is nowhere below its chord, or
+        one that two lines do not fit much better than one.
+
+    Raises:
+        InputError: the two differ in length, or an unknown method.
     """
     sizes, scores = _ascending(k, mse, method)
     return _elbow(sizes, scores, method)
@@ -84,9 +89,16 @@ def two_lines(k: Numbers, mse: Numbers) -> Bend | None:
     Source: Salvador and Chan, "Determining the number of clusters/segments in hierarchical
     clustering/segmentation algorithms", ICTAI 2004 (the L method), with logarithmic axes.
 
-    Returns: None for fewer than 6 points, a K or MSE of zero, two lines that leave more than
+    Args:
+        k: sizes, in any order.
+        mse: the score of each.
+
+    Returns:
+        The bend; None for fewer than 6 points, a K or MSE of zero, two lines that leave more than
         IMPROVED of one line's residuals, or a curve that grows steeper.
-    Raises: InputError where the two differ in length.
+
+    Raises:
+        InputError: the two differ in length.
     """
     sizes, scores = _ascending(k, mse, "lines")
     if len(sizes) < MIN_POINTS["lines"] or sizes[0] <= 0 or scores.min() <= 0:
@@ -108,12 +120,12 @@ def two_lines(k: Numbers, mse: Numbers) -> Bend | None:
 def elbow_interval(
     k: Numbers, mse: Numbers, *, method: str = "chord", seed: int = 0
 ) -> ElbowInterval | None:
-    """An elbow with what becomes of it when other K had been tried.
+    """An elbow, and where it would be if other K had been tried.
 
-    Resamples: each K left out in turn, and RESAMPLES random halves of the K. The ends take part:
-    while they stay, the point farthest below their chord is the same whatever lies between. What a
-    shorter range does is told apart. The noise of the MSE itself (other images, other seeds) is not
-    in it: for that, dictionaries would have to be learned again.
+    Resamples: each K left out in turn, and RESAMPLES random halves of the K. The ends can be left
+    out too: while they stay, the point farthest below their chord is the same whatever lies
+    between. `by_largest` shows what a shorter range does. The noise of the MSE itself (other
+    images, other seeds) is not in it: for that, dictionaries would have to be learned again.
 
     Args:
         k: sizes, in any order.
@@ -121,8 +133,11 @@ def elbow_interval(
         method: as for `elbow`.
         seed: of the random halves; the same seed gives the same interval.
 
-    Returns: None where there is no elbow.
-    Raises: InputError as `elbow`.
+    Returns:
+        The elbow with its interval; None where there is no elbow.
+
+    Raises:
+        InputError: as for `elbow`.
     """
     sizes, scores = _ascending(k, mse, method)
     estimate = _elbow(sizes, scores, method)

@@ -20,8 +20,10 @@ MAX_HOLES = 0.01  # share of empty cells worth avoiding by another shape
 class Gallery(NamedTuple):
     """A picture of all centroids.
 
-    image: (row, col, channel) uint8, the channels red, green and blue.
-    order: (down, across) int64, which centroid stands in each cell; -1 for an empty cell.
+    Attributes:
+        image: (row, col, channel) uint8, the channels red, green and blue.
+        order: (down, across) int64, which centroid stands in each cell; -1 for an empty cell.
+
     Both are DataArrays with dimensions of these names, or plain arrays for plain centroids.
     """
 
@@ -38,7 +40,7 @@ def gallery(
     shape: tuple[int, int] | None = None,
     seed: int = 0,
 ) -> Gallery:
-    """Lay out all centroids on a grid so that neighbours look alike, parted by thin light lines.
+    """Lay out all centroids on a grid so that neighbours look alike, with thin lines between.
 
     Args:
         dictionary: a node of the tree that `open_dictionaries` returns, or its Dataset; or
@@ -49,7 +51,11 @@ def gallery(
         shape: rows and columns of the grid; by default a little wider than high.
         seed: of the ordering; the same seed gives the same picture.
 
-    Raises: InputError for centroids that are no images, or a grid with too few cells.
+    Returns:
+        The picture, and which centroid stands where.
+
+    Raises:
+        InputError: centroids that are not images, or a grid with too few cells.
     """
     stored = None
     if isinstance(dictionary, xarray.DataTree | xarray.Dataset):
@@ -60,7 +66,7 @@ def gallery(
     centroids = np.asarray(dictionary)
     if centroids.ndim not in (3, 4) or len(centroids) == 0:
         raise InputError(
-            f"centroids of shape {centroids.shape} are no images: give (k, rows, cols[, channels])"
+            f"centroids of shape {centroids.shape} are not images: give (k, rows, cols[, channels])"
         )
     rows, cols = shape or grid_shape(len(centroids))
     if rows * cols < len(centroids):
@@ -79,10 +85,7 @@ def gallery(
 
 
 def grid_shape(k: int, most_cols: int | None = None) -> tuple[int, int]:
-    """Rows and columns for k cells: near ASPECT, and with few empty cells if that can be.
-
-    most_cols: limit on the columns.
-    """
+    """Rows and columns for k cells: near ASPECT, with few empty cells, and at most most_cols."""
 
     def cost(rows: int) -> tuple[bool, bool, float]:
         cols = -(-k // rows)

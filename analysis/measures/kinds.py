@@ -1,16 +1,15 @@
 """What the centroids are: flat, edge, corner, stroke, curve, line end, dot, or other.
 
-The rule (`RULE` says it for readers), on a centroid's brightness; of a colour patch, its levels
-along the direction of colour in which its pixels differ most:
-    mass:    a walk around the border counts its swings: how many times brightness falls and rises
-             again by SWING of the patch's range. It is the number of bright arms that reach the
-             border, and of dark ones; light on dark and dark on light count alike.
-    orientation: the gradients g between neighbouring pixels, weighted by their length. `direction`
-             |Σ g| / Σ |g| is 1 where all point the same way, as across one straight boundary;
-             0.71 for a right angle; less where boundaries face each other. `orientation` is the
-             same with doubled angles, so that opposite gradients agree: 1 for a straight line with
-             both sides in view, 0.64 for one that turns by 90°. It is even under a turn by 180°
-             where `direction` is odd.
+The rule (`RULE` says it for readers) looks at a centroid's brightness; for a colour patch, at its
+levels along the direction of colour in which its pixels differ most. It uses three numbers:
+    swings:      how many times brightness falls and rises again by SWING of the patch's range on a
+                 walk around the border. It is the number of bright arms that reach the border, and
+                 of dark ones; light on dark and dark on light count alike.
+    direction:   |Σ g| / Σ |g| of the gradients g between neighbouring pixels: 1 where all point the
+                 same way, as across one straight boundary; 0.71 for a right angle; less where
+                 boundaries face each other.
+    orientation: the same with doubled angles, so that opposite gradients agree: 1 for a straight
+                 line with both sides in view, 0.64 for one that turns by 90°.
 Source of the doubled angles: Bigün and Granlund, "Optimal orientation detection of linear
 symmetry", ICCV 1987.
 """
@@ -82,9 +81,12 @@ def centroid_kinds(
         largest: the level of white; needed only where the dictionary does not carry it, as a
             Dataset taken out of its tree.
 
-    Returns: for one dictionary a DataArray over `atom`, names of KINDS; for a tree a Dataset over
-        `k` and `kind` with of_centroids and of_patches, shares from 0 to 1.
-    Raises: InputError for an empty tree, or where the level of white is not known.
+    Returns:
+        For one dictionary a DataArray over `atom`, names of KINDS; for a tree a Dataset over `k`
+        and `kind` with of_centroids and of_patches, shares from 0 to 1.
+
+    Raises:
+        InputError: an empty tree, or the level of white is not known.
     """
     if largest is None:
         scale = stored_scale(dictionaries)
@@ -118,8 +120,12 @@ def centroid_kinds(
 def kinds_of(centroids: np.ndarray, largest: float) -> np.ndarray:
     """Kind of each centroid.
 
-    centroids: (k, rows, cols[, channels]), pixel levels; largest: the level of white.
-    Returns: (k,) int64 indices into KINDS. Memory: a few times the centroids in float64.
+    Args:
+        centroids: (k, rows, cols[, channels]), pixel levels.
+        largest: the level of white.
+
+    Returns:
+        (k,) int64 indices into KINDS. Memory: a few times the centroids in float64.
     """
     grey = _brightness(centroids.astype(np.float64))
     swings = _swings(_border(grey), SWING * np.ptp(grey, axis=(1, 2)))
@@ -150,12 +156,10 @@ def shares_of(centroids: np.ndarray, counts: np.ndarray, largest: float) -> Kind
 
 
 def _brightness(levels: np.ndarray) -> np.ndarray:
-    """One level for each pixel; (k, rows, cols[, channels]) -> (k, rows, cols).
-
-    For grey colours the grey level. Its sign is arbitrary for others: no rule depends on it.
-    """
+    """One level for each pixel; (k, rows, cols[, channels]) -> (k, rows, cols)."""
     if levels.ndim == 3:
         return levels
+    # For grey colours the grey level. Its sign is arbitrary for others: no rule depends on it.
     colours = levels.reshape(len(levels), -1, levels.shape[3])
     colours = colours - colours.mean(axis=1, keepdims=True)
     directions = np.linalg.eigh(colours.transpose(0, 2, 1) @ colours)[1][:, :, -1]
@@ -174,11 +178,8 @@ def _border(grey: np.ndarray) -> np.ndarray:
 
 
 def _swings(border: np.ndarray, height: np.ndarray) -> np.ndarray:
-    """How often each closed walk falls by `height` and rises again; (k, border), (k,) -> (k,).
-
-    Smaller ups and downs between do not count. The walk begins at its brightest pixel.
-    """
-    k, length = border.shape
+    """How often each closed walk falls by `height` and rises again; (k, border), (k,) -> (k,)."""
+    k, length = border.shape  # walked from the brightest pixel on
     steps = (border.argmax(axis=1)[:, np.newaxis] + np.arange(length + 1)) % length
     walk = np.take_along_axis(border, steps, axis=1)
     extreme, falling = walk[:, 0].copy(), np.ones(k, bool)
@@ -193,10 +194,7 @@ def _swings(border: np.ndarray, height: np.ndarray) -> np.ndarray:
 
 
 def _agreement(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far the gradients of each patch agree, as directions and as orientations.
-
-    grey: (k, rows, cols). Returns: two (k,) from 0 to 1.
-    """
+    """How far the gradients agree, by direction and by orientation; (k, rows, cols) -> 2 × (k,)."""
     gradients = _gradients(grey)
     lengths = np.abs(gradients)
     total = np.maximum(lengths.sum(axis=1), np.finfo(float).tiny)

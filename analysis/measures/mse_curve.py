@@ -16,13 +16,12 @@ import numpy as np
 import xarray
 
 from analysis.measures.pixel_scale import stored_scale
-from analysis.measures.usage import MEANINGS as USE_MEANINGS
-from analysis.measures.usage import describe, usage_of_counts
+from analysis.measures.usage import USAGE_UNITS, describe, usage_of_counts
 from storage import InputError
 
 BIT = 20 * math.log10(2)  # 6.02 decibels: what one bit more per dimension takes away
 _SCORES = ("mse", "heldout_mse", "variance", "passes", "rows_seen", "seconds", "converged")
-_MEANINGS = USE_MEANINGS | {
+_UNITS = USAGE_UNITS | {
     "k": ("centroids", "size of the dictionary"),
     "mse": ("", "mean squared error of the training rows, per pixel"),
     "heldout_mse": ("", "mean squared error of the held-out rows, per pixel"),
@@ -41,11 +40,17 @@ _MEANINGS = USE_MEANINGS | {
 def mse_curve(tree: xarray.DataTree) -> xarray.Dataset:
     """Scores of all dictionaries of a tree, by K ascending.
 
-    Returns: a Dataset over `k` (int64) with mse and heldout_mse (squared pixel levels; NaN where
+    Args:
+        tree: as `open_dictionaries` returns it.
+
+    Returns:
+        A Dataset over `k` (int64) with mse and heldout_mse (squared pixel levels; NaN where
         nothing was held out), rmse (pixel levels), psnr (dB; inf for MSE 0), explained (share of
         the variance; NaN where there is none), rate (log2 K, bits per patch), the numbers of
         `Usage`, passes, rows_seen, seconds, converged. Units and names are in the attributes.
-    Raises: InputError for a tree without dictionaries, or that does not say what its pixels are.
+
+    Raises:
+        InputError: a tree without dictionaries, or that does not say what its pixels are.
     """
     nodes = sorted(tree.children.values(), key=lambda node: cast(int, node.attrs["k"]))
     scale = stored_scale(tree)
@@ -72,7 +77,7 @@ def mse_curve(tree: xarray.DataTree) -> xarray.Dataset:
             "rate": np.log2(k),
         }
     curve = xarray.Dataset({name: ("k", values) for name, values in columns.items()}, {"k": k})
-    describe(curve, _MEANINGS)
+    describe(curve, _UNITS)
     for name, unit in (("mse", scale.unit), ("heldout_mse", scale.unit), ("rmse", scale.level)):
         curve[name].attrs["units"] = unit
     return curve
@@ -84,10 +89,16 @@ def decibels_per_bit(
 ) -> np.ndarray:
     """How steeply the MSE falls with the rate, between each dictionary and the next.
 
-    rate: (n,) bits per patch: `rate` or `entropy` of the curve. mse: (n,), any unit.
-    Returns: (n - 1,) dB per bit, positive where the MSE falls; NaN where the rate does not rise or
-        an MSE is zero. At high rates 6.02/d for d dimensions: see `dimensions_of_slope`.
-    Raises: InputError where the two differ in length.
+    Args:
+        rate: (n,) bits per patch: `rate` or `entropy` of the curve.
+        mse: (n,), any unit.
+
+    Returns:
+        (n - 1,) dB per bit, positive where the MSE falls; NaN where the rate does not rise or an
+        MSE is zero. At high rates 6.02/d for d dimensions: see `dimensions_of_slope`.
+
+    Raises:
+        InputError: the two differ in length.
     """
     bits, errors = np.asarray(rate, np.float64), np.asarray(mse, np.float64)
     if bits.shape != errors.shape:
@@ -101,7 +112,14 @@ def decibels_per_bit(
 
 
 def dimensions_of_slope(slope: float) -> float:
-    """The dimensions d of which 6.02/d dB per bit is the high-rate slope; inf for none."""
+    """The number of dimensions d whose high-rate slope is 6.02/d.
+
+    Args:
+        slope: dB per bit.
+
+    Returns:
+        d; inf for a slope that is not positive.
+    """
     return BIT / slope if slope > 0 else math.inf
 
 
@@ -114,10 +132,9 @@ def chord(k: np.ndarray, mse: np.ndarray) -> np.ndarray:
 
 
 def power_law(k: np.ndarray, mse: np.ndarray) -> tuple[float, float] | None:
-    """Least-squares line through log mse against log k.
+    """Exponent and factor of mse ≈ factor · k^exponent: least squares on logarithmic axes.
 
-    Returns: (exponent, factor) of mse ≈ factor · k^exponent; None for fewer than 2 points or a
-        score of zero.
+    None for fewer than two points or a score of zero.
     """
     if len(k) < 2 or np.min(mse) <= 0:
         return None

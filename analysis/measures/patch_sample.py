@@ -8,7 +8,7 @@ import numpy as np
 
 from storage import PatchStore
 
-SAMPLED_CHUNKS = 64  # of a store, that a sample of its rows is read from
+SAMPLED_CHUNKS = 64  # chunks of a store that a sample of its rows is read from, at most
 
 Item = TypeVar("Item")
 
@@ -31,22 +31,31 @@ class PatchSample:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the values."""
+        """The values' dtype, the store's own."""
         return self.values.dtype
 
 
 def evenly(items: Sequence[Item], most: int) -> list[Item]:
-    """So many of the items at most, in even steps, the first and the last among them."""
+    """At most so many of the items, in even steps, the first and the last among them."""
     places = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)
     return [items[place] for place in places]
 
 
 def sample_patches(store: PatchStore, most: int, seed: int = 0) -> PatchSample:
-    """So many random rows at most, of SAMPLED_CHUNKS chunks in even steps through the store.
+    """Random rows from SAMPLED_CHUNKS chunks in even steps through the store.
 
     Not its first rows: of large images these are the patches of a few, or of one.
-    Memory: the rows, and one chunk.
-    Raises: IntegrityError for damaged chunks.
+
+    Args:
+        store: the patches.
+        most: rows to draw, at most.
+        seed: of the draw; the same seed gives the same rows.
+
+    Returns:
+        The rows, in the store's order. Memory: these, and one chunk.
+
+    Raises:
+        IntegrityError: damaged chunks.
     """
     chunks = np.array(evenly(range(store.n_chunks), SAMPLED_CHUNKS))
     sizes = np.minimum(store.chunk_rows, store.n_rows - chunks * store.chunk_rows)

@@ -9,8 +9,8 @@ from scipy.ndimage import uniform_filter1d
 from scipy.optimize import linear_sum_assignment
 
 WHOLE_CELLS = 256  # up to so many are assigned at once
-# Of a block otherwise. The time of an assignment grows with its cube: for 9000 centroids blocks
-# of 49 cells took 2.5 s, and of 100 cells 6 s, for neighbours that were 1.3 % more alike.
+# Cells of a block where there are more. The time of an assignment grows with the cube: for 9000
+# centroids blocks of 49 cells took 2.5 s, and of 100 cells 6 s, for neighbours 1.3 % more alike.
 BLOCK_CELLS = 49
 SHRINK = 0.93  # of the filter's radius, from one round to the next
 LARGE = 1500  # vectors: above that fewer rounds, half the time for neighbours 4 % less alike
@@ -32,8 +32,9 @@ def sort_on_grid(vectors: np.ndarray, rows: int, cols: int, seed: int = 0) -> np
         cols: of the grid.
         seed: of the blocks' shifts; the same seed gives the same grid.
 
-    Returns: (rows, cols) int64, the vector of each cell, -1 for an empty one.
-    Memory: 3 · k · d float64, and blocks of WHOLE_CELLS² float64.
+    Returns:
+        (rows, cols) int64, the vector of each cell, -1 for an empty one. Memory: 3 · k · d float64,
+        and blocks of WHOLE_CELLS² float64.
     """
     vectors = vectors.reshape(len(vectors), -1).astype(np.float64)
     rng = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ import xarray
 from analysis.measures.pixel_scale import stored_scale
 from storage import InputError
 
-MEANINGS = {
+USAGE_UNITS = {
     "count": ("rows", "rows nearest to the centroid"),
     "share": ("1", "share of all rows"),
     "sse_share": ("1", "share of the sum of squared errors"),
@@ -47,13 +47,19 @@ class Usage:
 
 
 def usage(dictionary: xarray.DataTree | xarray.Dataset) -> xarray.Dataset:
-    """Use of the centroids of one dictionary: a node of its tree, or its Dataset.
+    """How the centroids of one dictionary are used.
 
-    Returns: a Dataset over `atom` with count, share, sse_share (NaN where the dictionary has no
-        error at all), mse (squared pixel levels; NaN for a centroid without rows), rank (int64,
-        from 1; of equal counts the lower index first), and the numbers of `Usage`, which have no
+    Args:
+        dictionary: a node of the tree that `open_dictionaries` returns, or its Dataset.
+
+    Returns:
+        A Dataset over `atom` with count, share, sse_share (NaN where the dictionary has no error
+        at all), mse (squared pixel levels; NaN for a centroid without rows), rank (int64, from 1;
+        of equal counts the lower index first), and the numbers of `Usage`, which have no
         dimension. Units and names are in the attributes.
-    Raises: InputError for counts that are all zero.
+
+    Raises:
+        InputError: counts that are all zero.
     """
     dataset = dictionary.to_dataset() if isinstance(dictionary, xarray.DataTree) else dictionary
     counts, sse = (np.asarray(dataset[name].values) for name in ("count", "sse"))
@@ -72,7 +78,7 @@ def usage(dictionary: xarray.DataTree | xarray.Dataset) -> xarray.Dataset:
     found = xarray.Dataset(
         {name: ("atom", column) for name, column in columns.items()} | numbers, attrs={"k": k}
     )
-    describe(found, MEANINGS)
+    describe(found, USAGE_UNITS)
     scale = stored_scale(dictionary)
     if scale:
         found["mse"].attrs["units"] = scale.unit
@@ -80,10 +86,7 @@ def usage(dictionary: xarray.DataTree | xarray.Dataset) -> xarray.Dataset:
 
 
 def usage_of_counts(counts: np.ndarray) -> Usage:
-    """Use from the rows of each centroid; counts: (k,) int64.
-
-    Raises: InputError for counts that are all zero.
-    """
+    """Use from the rows of each centroid; counts: (k,) int64, not all zero."""
     k, total = len(counts), int(counts.sum())
     if total == 0:
         raise InputError("no row belongs to any centroid: fit the dictionary again")

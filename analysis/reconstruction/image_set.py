@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray
 
 from analysis.experiment import Experiment, open_experiment
 from analysis.html_report.freshness import find_experiments
-from analysis.reconstruction.reconstruct import RebuiltBlock
+from analysis.reconstruction.overlap import RebuiltBlock
 from analysis.reconstruction.scores import by_class, overall, reconstruction_scores
 from analysis.text import count, number
 from pipeline import USUAL_MEMORY, Progress
 from storage import InputError, group_name, write_images
 from storage.images.writer import ImageWriter, check_target
 
-VARIABLE = "rebuilt"  # of the zarr file
+VARIABLE = "rebuilt"  # of the zarr store
 
 
 def rebuild_set(
@@ -34,20 +35,25 @@ def rebuild_set(
     """Rebuild all images of a split block after block, score them, and write them.
 
     Args:
-        folder: of the experiment, or a sweep's OUT that holds one alone.
+        folder: of the experiment, or a sweep's OUT that holds only one.
         k: size of the dictionary.
         split: "train" or "test"; None: test images where there are any.
         stride: step between patches in pixels; None: the dictionary's own.
-        out: where the images are written as float32, see `storage.write_images`; None: nowhere.
+        out: zarr store that the images are written to as float32, see `storage.write_images`;
+            None: they are not written.
         data: folder of downloads; None: the one that the sweep used.
         memory: cap in bytes on the resident memory of the process.
         progress: an observer, or None.
 
-    Returns: plain JSON: images, k, split, stride, mse, psnr, covered_mse over all pixels, classes
+    Returns:
+        Plain JSON: images, k, split, stride, mse, psnr, covered_mse over all pixels, classes
         (label, name, images, mse, psnr each), unlabelled (why there are none, or null), path. What
         is infinite or unknown is null.
-    Raises: InputError for what is not there, or is there already; IntegrityError for images or
-        dictionaries that are damaged or others; MemoryBudgetError.
+
+    Raises:
+        InputError: something is not there, or `out` is there already.
+        IntegrityError: images or dictionaries are damaged, or not those of the experiment.
+        MemoryBudgetError: even one image does not fit under the cap.
     """
     if out is not None:
         check_target(out)
@@ -58,7 +64,30 @@ def rebuild_set(
     split = split or experiment.splits[-1]
     if split not in experiment.splits:
         raise InputError(f"{experiment.name} has no {split} images: use --split train")
-    images, labels = experiment.images(split), experiment.labels(split)
+    scores = _scores(experiment, k, split, stride, out, memory, progress)
+    return {
+        "images": scores.sizes["image"],
+        "k": k,
+        "split": split,
+        "stride": scores.attrs["stride"],
+        **{name: _finite(value) for name, value in overall(scores).items()},
+        "classes": _classes(scores, experiment.class_names),
+        "unlabelled": experiment.why_unlabelled(split),
+        "path": None if out is None else str(out),
+    }
+
+
+def _scores(
+    experiment: Experiment,
+    k: int,
+    split: str,
+    stride: int | None,
+    out: Path | None,
+    memory: int,
+    progress: Progress | None,
+) -> xarray.Dataset:
+    """Scores of all images, which are written on the way; see `rebuild_set`."""
+    images = experiment.images(split)
     step = experiment.spec.stride if stride is None else stride
     attributes = {"k": k, "dataset": images.name, "split": split, "stride": step}
     with ExitStack() as stack:
@@ -67,40 +96,32 @@ def rebuild_set(
             shape = images.images.shape
             writer = stack.enter_context(write_images(out, shape, VARIABLE, attributes))
             write = partial(_write, writer)
-        scores = reconstruction_scores(
+        return reconstruction_scores(
             images,
             experiment.tree.children[group_name(k)],
-            labels=labels,
+            labels=experiment.labels(split),
             stride=stride,
             memory=memory,
             progress=progress,
             on_block=write,
         )
-    classes = []
-    if labels is not None:
-        found = by_class(scores, experiment.class_names)
-        for label in found["label"].values:
-            one = found.sel(label=label)
-            classes.append(
-                {
-                    "label": int(label),
-                    "name": str(one["name"].item()),
-                    "images": int(one["images"]),
-                    "mse": float(one["mse"]),
-                    "psnr": _finite(float(one["psnr"])),
-                }
-            )
-    totals = {name: _finite(value) for name, value in overall(scores).items()}
-    return {
-        "images": len(images.images),
-        "k": k,
-        "split": split,
-        "stride": scores.attrs["stride"],
-        **totals,
-        "classes": classes,
-        "unlabelled": experiment.why_unlabelled(split),
-        "path": None if out is None else str(out),
-    }
+
+
+def _classes(scores: xarray.Dataset, names: tuple[str, ...] | None) -> list[dict[str, Any]]:
+    """The scores of each class as plain JSON; none where classes are not known."""
+    if "label" not in scores.coords:
+        return []
+    found = by_class(scores, names)
+    return [
+        {
+            "label": int(label),
+            "name": str(one["name"].item()),
+            "images": int(one["images"]),
+            "mse": float(one["mse"]),
+            "psnr": _finite(float(one["psnr"])),
+        }
+        for label, one in ((label, found.sel(label=label)) for label in found["label"].values)
+    ]
 
 
 def in_words(result: dict[str, Any]) -> str:
@@ -122,15 +143,18 @@ def in_words(result: dict[str, Any]) -> str:
 
 
 def _line(name: str, scores: dict[str, Any]) -> str:
+    """A row of the table."""
     psnr = "∞" if scores["psnr"] is None else f"{scores['psnr']:.2f}"
     return f"{name:>12} {scores['images']:>8,} {number(scores['mse'], 5):>10} {psnr:>11}"
 
 
 def _write(writer: ImageWriter, _: int, block: RebuiltBlock) -> None:
+    """Hand on a block as float32."""
     writer.write(block.images.astype(np.float32))
 
 
 def _only_experiment(folder: Path, data: Path | None) -> Experiment:
+    """The one experiment in a folder."""
     found = find_experiments(folder)
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
@@ -139,4 +163,5 @@ def _only_experiment(folder: Path, data: Path | None) -> Experiment:
 
 
 def _finite(value: float) -> float | None:
+    """The value, None in place of what JSON does not know."""
     return value if math.isfinite(value) else None

@@ -10,16 +10,18 @@ import xarray
 from storage import ImageSource, InputError
 from storage.images.source import PIXEL_DTYPES
 
-AXES = ("image", "row", "col", "channel")
+IMAGE_AXES = ("image", "row", "col", "channel")
 
 
 @dataclass(frozen=True)
 class ImageStack:
     """Images of one size, none of which is read yet.
 
-    images: anything with a shape, a dtype and slices along its first axis, or an ImageSource.
-    shape: (n, height, width[, channels]). dtype: in native byte order. chunk: images that are read
-    at once, whatever is asked for.
+    Attributes:
+        images: anything with a shape, a dtype and slices along its first axis, or an ImageSource.
+        shape: (n, height, width[, channels]).
+        dtype: in native byte order.
+        chunk: images that are read at once, whatever is asked for.
     """
 
     images: Any
@@ -29,18 +31,21 @@ class ImageStack:
 
     @classmethod
     def of(cls, images: Any, ndim: int) -> "ImageStack":
-        """The stack of an ImageSource, or an array of numpy, xarray, dask or zarr.
+        """The stack of an ImageSource, or of an array of numpy, xarray, dask or zarr.
 
-        ndim: 3 for (image, row, col), 4 with channels. A DataArray whose axes have these names may
-        have them in any order.
-        Raises: InputError for another number of axes, no images, and what are no pixels.
+        Args:
+            images: a DataArray whose axes have the names of IMAGE_AXES may have them in any order.
+            ndim: 3 for (image, row, col), 4 with channels.
+
+        Raises:
+            InputError: another number of axes, no images, and values that are not pixels.
         """
         inner = images.images if isinstance(images, ImageSource) else images
         shape = getattr(inner, "shape", ())
         if len(shape) != ndim or 0 in shape:
             raise InputError(
                 f"images of shape {tuple(shape)} do not fit the dictionary: give"
-                f" ({', '.join(AXES[:ndim])}), and at least one image"
+                f" ({', '.join(IMAGE_AXES[:ndim])}), and at least one image"
             )
         dtype = np.dtype(inner.dtype)
         if dtype.name not in PIXEL_DTYPES:
@@ -55,7 +60,7 @@ class ImageStack:
     def blocks(self, size: int) -> Iterator[tuple[int, np.ndarray]]:
         """Number of the first image, and images, at most `size` at a time, in order.
 
-        Memory: a block, and a chunk where that is larger: it is read whole, lest it be read again.
+        Memory: a block, or a chunk where that is larger: chunks are read whole and once.
         """
         step = max(1, size // self.chunk) * self.chunk
         for start in range(0, self.shape[0], step):
@@ -70,12 +75,13 @@ class ImageStack:
 
 
 def in_order(images: xarray.DataArray) -> xarray.DataArray:
-    """The array with its axes in the order of AXES, where they have these names."""
-    named = [axis for axis in AXES if axis in images.dims]
+    """The array with its axes in the order of IMAGE_AXES, where they have these names."""
+    named = [axis for axis in IMAGE_AXES if axis in images.dims]
     return images.transpose(*named) if len(named) == images.ndim else images
 
 
 def _native_chunk(images: Any) -> int:
+    """Images in a chunk along the first axis; 1 where there are none."""
     chunks = getattr(images, "chunks", None)  # zarr: (n, …); dask, xarray: ((n, n, …), …)
     if not chunks and isinstance(images, xarray.DataArray):
         chunks = images.encoding.get("chunks")  # of a store that is read without dask

@@ -1,139 +1,158 @@
-"""Blocks of images rebuilt from one dictionary: the arithmetic behind every reconstruction.
+"""`reconstruct`: an image, or a stack of them, rebuilt from a dictionary's centroids."""
 
-Each kept patch becomes its nearest centroid; a pixel is the mean over the kept patches that lie on
-it, and zero where none does. Labels are found on the CPU, as everywhere in this folder: they are
-float64's there, so that a report has the same bytes on every machine, and no drivers of a GPU count
-towards its cap.
-"""
-
-import math
-from dataclasses import dataclass
+import operator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import xarray
 
-from pipeline import NearestCentroids, check_budget, cut_patches, fits, keep_mask
+from analysis.measures.coverage import squared_distances
+from analysis.reconstruction.image_stack import ImageStack, in_order
+from analysis.reconstruction.overlap import Rebuilder, block_images
 from storage import InputError, PatchSpec
-from storage.images.source import PIXEL_DTYPES
-
-BLOCK_VALUES = 1 << 19  # windows or pixel values of images in work together: more gains nothing
-PLACED_WINDOWS = 1 << 15  # whose centroids are added up at a time, in a core's cache
 
 
 @dataclass(frozen=True)
-class RebuiltBlock:
-    """Some images, rebuilt.
+class Rebuilt:
+    """A rebuilt image and what it was made of.
 
-    images: (n, height, width[, channels]) float64, pixel levels; 0 where no kept patch lies.
-    kept: (n, windows down, windows across) bool.
-    patches: (m, d) of the images' dtype, the kept ones, image by image in reading order.
-    labels: (m,) int64, the centroid of each.
-    cover: (n, height, width) int32, how many kept patches lie on each pixel.
+    Attributes:
+        image: (height, width[, channels]) float64, pixel levels; 0 where no kept patch lies.
+        labels: (m,) int64, the centroid of each kept patch, windows in reading order.
+        cover: (height, width) int64, how many kept patches lie on each pixel.
+        patch_mse: mean squared error of the kept patches, squared pixel levels; NaN for none.
+        image_mse: mean squared error over all pixels of the image, squared pixel levels.
     """
 
-    images: np.ndarray
-    kept: np.ndarray
-    patches: np.ndarray
+    image: np.ndarray
     labels: np.ndarray
     cover: np.ndarray
+    patch_mse: float
+    image_mse: float
 
 
-class Rebuilder:
-    """A dictionary at work on images.
-
-    centroids: (k, *patch_shape) float32. spec: how patches are cut, of any stride. dtype: of the
-    images.
-    Raises: InputError for images of another type than pixels have.
-    """
-
-    def __init__(self, centroids: np.ndarray, spec: PatchSpec, dtype: np.dtype) -> None:
-        if np.dtype(dtype).name not in PIXEL_DTYPES:
-            raise InputError(
-                f"the image holds {np.dtype(dtype).name} where {', '.join(PIXEL_DTYPES)} are"
-                " expected: give it in the dtype of the data set"
-            )
-        self.spec, self.channels = spec, centroids.shape[3:]
-        k = len(centroids)
-        self._nearest = NearestCentroids(centroids.reshape(k, -1), dtype, device="cpu")
-        # Last a centroid of zeros, for windows that are not kept; for each pixel of a patch all
-        # centroids side by side.
-        wide = np.concatenate([centroids, np.zeros_like(centroids[:1])]).astype(np.float64)
-        self._columns = np.ascontiguousarray(np.moveaxis(wide, 0, 2))
-        self._none = k
-
-    def rebuild(self, images: np.ndarray) -> RebuiltBlock:
-        """Rebuild images; (n, height, width[, channels]) of the dtype, channels as the centroids.
-
-        Raises: InputError for images that are smaller than a patch, and for floats that are
-            infinite or NaN.
-        """
-        if images.dtype.kind == "f" and not np.isfinite(images).all():
-            raise InputError("the images hold infinite values or NaN: remove them")
-        kept = keep_mask(images, self.spec)
-        patches = cut_patches(images, self.spec)
-        labels = self._nearest.label(patches)
-        chosen = np.full(kept.shape, self._none, np.intp)
-        chosen[kept] = labels
-        rebuilt, cover = np.zeros(images.shape), np.zeros(images.shape[:3], np.int32)
-        step = max(1, PLACED_WINDOWS // math.prod(kept.shape[1:]))
-        for first in range(0, len(images), step):
-            part = slice(first, first + step)
-            self._place(chosen[part], kept[part], rebuilt[part], cover[part])
-        return RebuiltBlock(rebuilt, kept, patches, labels, cover)
-
-    def _place(
-        self, chosen: np.ndarray, kept: np.ndarray, rebuilt: np.ndarray, cover: np.ndarray
-    ) -> None:
-        """Means of the chosen centroids into `rebuilt`, and their number into `cover`."""
-        stride, (down, across) = self.spec.stride, chosen.shape[1:]
-        values = np.empty((*chosen.shape, *self.channels))
-        for row in range(self.spec.rows):
-            rows = slice(row, row + (down - 1) * stride + 1, stride)
-            for col in range(self.spec.cols):
-                cols = slice(col, col + (across - 1) * stride + 1, stride)
-                # "clip" alone writes to `values` without a copy; no index is out of range
-                np.take(self._columns[row, col], chosen, axis=0, out=values, mode="clip")
-                rebuilt[:, rows, cols] += values
-                cover[:, rows, cols] += kept
-        rebuilt /= np.maximum(cover, 1).reshape(*cover.shape, *(1,) * len(self.channels))
-
-
-def block_images(shape: tuple[int, ...], spec: PatchSpec) -> int:
-    """How many images of a shape, (height, width[, channels]), are best rebuilt together."""
-    return max(1, BLOCK_VALUES // max(math.prod(spec.grid(*shape[:2])), math.prod(shape)))
-
-
-def images_at_once(
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    spec: PatchSpec,
-    k: int,
-    memory: int,
+def reconstruct(
+    image: np.ndarray | xarray.DataArray,
+    dictionary: xarray.DataTree | xarray.Dataset,
     *,
-    chunk: int = 1,
-) -> int:
-    """How many images to rebuild together, so that it stays within a cap.
+    spec: PatchSpec | dict[str, Any] | None = None,
+    stride: int | None = None,
+) -> np.ndarray | xarray.DataArray:
+    """Rebuild an image, or a stack of images, from the centroids nearest to their patches.
 
-    shape: of one image, (height, width[, channels]). memory: bytes, of the whole process.
-    chunk: images that are read at once, whatever is asked for.
-    Raises: MemoryBudgetError where even one does not fit.
+    Each kept patch is replaced by its nearest centroid, overlaps are averaged over the kept
+    patches that cover a pixel, and pixels that no kept patch covers stay zero.
+
+    Args:
+        image: (row, col[, channel]) or (image, row, col[, channel]), in the data set's own dtype:
+            which patches are kept depends on it. The dictionary decides which of the two it is:
+            3 axes are one image for colour patches, a stack for grey ones. A DataArray with axes
+            of these names may have them in any order.
+        dictionary: a node of the tree that `open_dictionaries` returns, or its Dataset.
+        spec: the patch geometry; needed only where the dictionary does not carry it, as a Dataset
+            taken out of its tree.
+        stride: step between patches in pixels, at least 1, also larger than the patch; None: the
+            dictionary's own.
+
+    Returns:
+        Of the image's shape, float64, pixel levels; for a DataArray one with its axes, coordinates
+        and name. Memory: the result, and the patches of a block of images twice.
+
+    Raises:
+        InputError: an image that does not fit the dictionary, an unknown geometry, one that
+            contradicts the dictionary's own, or a stride that is not a number of pixels.
     """
-    height, width, *channels = shape
-    windows, dim = math.prod(spec.grid(height, width)), spec.dim(math.prod(channels))
-    read = math.prod(shape) * dtype.itemsize
-    # Sums to tell which are kept, or the rebuilt image and its errors; patches twice, as they are
-    # put into the engine's order; of each window its mark, its label in three forms.
-    one = read + math.prod(shape) * 4 * 8 + height * width * 16
-    one += windows * (2 * dim * dtype.itemsize + 4 * 8)
-    placed = 8 * math.prod(channels) * max(PLACED_WINDOWS, windows)
-    dictionary = (k + 1) * dim * 3 * 8
-    images = block_images(shape, spec)
-    while True:
-        engine = NearestCentroids.projected_bytes(
-            k, dim, images * windows, dtype=dtype, device="cpu"
+    centroids, geometry = open_dictionary(dictionary, spec, stride)
+    if isinstance(image, xarray.DataArray):
+        ordered = in_order(image)
+        rebuilt = ordered.copy(data=_rebuild_any(ordered.values, centroids, geometry))
+        return rebuilt.transpose(*image.dims)
+    return _rebuild_any(image, centroids, geometry)
+
+
+def rebuild(image: np.ndarray, centroids: np.ndarray, spec: PatchSpec) -> Rebuilt:
+    """Rebuild one image, and tell what it was made of.
+
+    Args:
+        image: (height, width[, channels]), in the data set's own dtype.
+        centroids: (k, *patch_shape) float32.
+        spec: how patches are cut.
+
+    Returns:
+        The image with its labels and errors. Memory: its patches twice, and a tile of distances.
+
+    Raises:
+        InputError: an image that does not fit the centroids.
+    """
+    check_fit(image[np.newaxis].shape, centroids)
+    found = Rebuilder(centroids, spec, image.dtype).rebuild(image[np.newaxis])
+    flat = centroids.reshape(len(centroids), -1).astype(np.float64)
+    squares = squared_distances(found.patches, flat, found.labels)
+    return Rebuilt(
+        image=found.images[0],
+        labels=found.labels,
+        cover=found.cover[0].astype(np.int64),
+        patch_mse=float(squares.mean()) / flat.shape[1] if len(squares) else float("nan"),
+        image_mse=float(np.mean((image - found.images[0]) ** 2)),
+    )
+
+
+def open_dictionary(
+    dictionary: xarray.DataTree | xarray.Dataset,
+    spec: PatchSpec | dict[str, Any] | None = None,
+    stride: int | None = None,
+) -> tuple[np.ndarray, PatchSpec]:
+    """Centroids, (k, *patch_shape) float32, and the geometry to rebuild with; see `reconstruct`."""
+    dataset = dictionary.to_dataset() if isinstance(dictionary, xarray.DataTree) else dictionary
+    root = dictionary.root.attrs if isinstance(dictionary, xarray.DataTree) else dictionary.attrs
+    geometry = _geometry(root.get("spec"), spec)
+    if stride is not None:
+        try:
+            geometry = replace(geometry, stride=operator.index(stride))
+        except TypeError:
+            raise InputError(
+                f"stride {stride!r} is not a whole number: give it in pixels"
+            ) from None
+    return dataset["centroids"].values, geometry
+
+
+def check_fit(shape: tuple[int, ...], centroids: np.ndarray) -> None:
+    """Raise InputError where images of a shape, (n, height, width[, channels]), do not fit."""
+    if len(shape) != centroids.ndim or shape[3:] != centroids.shape[3:]:
+        raise InputError(
+            f"an image of shape {shape[1:]} does not fit centroids of shape"
+            f" {centroids.shape[1:]}: give (height, width), or (height, width, channels) with as"
+            " many channels as the centroids"
         )
-        needed = chunk * read + images * one + placed + dictionary + engine
-        if images == 1 or fits(needed, memory):
-            break
-        images = (images + 1) // 2
-    check_budget(f"rebuilding images from K = {k}", needed, memory)
-    return images
+
+
+def _rebuild_any(image: np.ndarray, centroids: np.ndarray, spec: PatchSpec) -> np.ndarray:
+    """One image, or a stack of them: as many axes as the centroids have make a stack."""
+    if image.ndim != centroids.ndim:
+        check_fit((1, *image.shape), centroids)
+        return _rebuild_any(image[np.newaxis], centroids, spec)[0]
+    check_fit(image.shape, centroids)
+    stack = ImageStack.of(image, centroids.ndim)
+    rebuilder = Rebuilder(centroids, spec, stack.dtype)
+    result = np.empty(stack.shape)
+    for start, block in stack.blocks(block_images(stack.shape[1:], spec)):
+        result[start : start + len(block)] = rebuilder.rebuild(block).images
+    return result
+
+
+def _geometry(stored: Any, asked: PatchSpec | dict[str, Any] | None) -> PatchSpec:
+    """The dictionary's own geometry, or the one asked for where it does not say."""
+    given = PatchSpec.from_dict(asked) if isinstance(asked, dict) else asked
+    if stored is None and given is None:
+        raise InputError(
+            "the dictionary does not say how its patches were cut: pass a node of the tree that"
+            " open_dictionaries returns, or spec=PatchSpec(rows, cols, …)"
+        )
+    if stored is None:
+        assert given is not None  # the case before
+        return given
+    own = PatchSpec.from_dict(stored)
+    if given is not None and given != own:
+        raise InputError(f"spec={given} contradicts the dictionary's own {own}: leave spec out")
+    return own

@@ -9,12 +9,12 @@ import xarray
 
 from analysis.measures.pixel_scale import PixelScale
 from analysis.reconstruction.image_stack import ImageStack
-from analysis.reconstruction.overlap import check_fit, open_dictionary
-from analysis.reconstruction.reconstruct import Rebuilder, RebuiltBlock, images_at_once
+from analysis.reconstruction.overlap import Rebuilder, RebuiltBlock, images_at_once
+from analysis.reconstruction.reconstruct import check_fit, open_dictionary
 from pipeline import USUAL_MEMORY, MemoryOptions, Progress, SilentProgress
 from storage import InputError, PatchSpec
 
-SCORES = {
+SCORE_UNITS = {
     "mse": ("mean squared error over all pixels", "squared pixel levels"),
     "psnr": ("peak signal-to-noise ratio of mse", "dB"),
     "covered_mse": ("mean squared error over pixels with a kept patch", "squared pixel levels"),
@@ -48,12 +48,15 @@ def reconstruction_scores(
         progress: an observer (see `pipeline.runtime.progress`), or None.
         on_block: is given the number of the first image and the block as it is rebuilt, in order.
 
-    Returns: over the dimension `image`: mse, psnr (dB, peak: the pixel type's largest level, 1 for
+    Returns:
+        Over the dimension `image`: mse, psnr (dB, peak: the pixel type's largest level, 1 for
         floats; inf where mse is 0), covered_mse and cover (NaN where no patch is kept), covered,
-        all float64; patches int64; and the coordinate `label` where labels are given.
-        Attributes: k, stride, peak.
-    Raises: InputError for images or labels that do not fit; MemoryBudgetError, with both numbers,
-        where even one image does not fit under the cap.
+        all float64; patches int64; and the coordinate `label` where labels are given. Attributes:
+        k, stride, peak.
+
+    Raises:
+        InputError: images or labels that do not fit.
+        MemoryBudgetError: even one image does not fit under the cap.
     """
     centroids, geometry = open_dictionary(dictionary, spec, stride)
     stack = ImageStack.of(images, centroids.ndim)
@@ -63,11 +66,31 @@ def reconstruction_scores(
     cap = MemoryOptions.checked(memory=memory).memory
     shape, k = stack.shape[1:], len(centroids)
     size = images_at_once(shape, stack.dtype, geometry, k, cap, chunk=stack.chunk)
-    peak = PixelScale.of(stack.dtype).largest
     rebuilder = Rebuilder(centroids, geometry, stack.dtype)
-    columns = {name: np.empty(n, np.int64 if name == "patches" else float) for name in SCORES}
     progress = progress or SilentProgress()
     progress.start(f"rebuilding, K={k}", n, "images")
+    columns = _score_blocks(stack, size, rebuilder, progress, on_block)
+    progress.finish()
+    scores = xarray.Dataset(
+        {name: ("image", values, _described(name)) for name, values in columns.items()},
+        attrs={"k": k, "stride": geometry.stride, "peak": PixelScale.of(stack.dtype).largest},
+    )
+    named = stack.images if isinstance(stack.images, xarray.DataArray) else None
+    if named is not None and "image" in named.dims and "image" in named.coords:
+        scores = scores.assign_coords(image=named["image"])
+    return scores if known is None else scores.assign_coords(label=("image", known))
+
+
+def _score_blocks(
+    stack: ImageStack,
+    size: int,
+    rebuilder: Rebuilder,
+    progress: Progress,
+    on_block: Callable[[int, RebuiltBlock], None] | None,
+) -> dict[str, np.ndarray]:
+    """The scores of SCORE_UNITS for each image, found `size` images at a time."""
+    n, peak = stack.shape[0], PixelScale.of(stack.dtype).largest
+    columns = {name: np.empty(n, np.int64 if name == "patches" else float) for name in SCORE_UNITS}
     for start, block in stack.blocks(size):
         rebuilt = rebuilder.rebuild(block)
         for name, values in _scores(block, rebuilt, peak).items():
@@ -76,25 +99,23 @@ def reconstruction_scores(
             on_block(start, rebuilt)
         progress.advance(len(block))
         del rebuilt  # before the next takes as much
-    progress.finish()
-    scores = xarray.Dataset(
-        {name: ("image", columns[name], _described(name)) for name in SCORES},
-        attrs={"k": k, "stride": geometry.stride, "peak": peak},
-    )
-    named = stack.images if isinstance(stack.images, xarray.DataArray) else None
-    if named is not None and "image" in named.dims and "image" in named.coords:
-        scores = scores.assign_coords(image=named["image"])
-    return scores if known is None else scores.assign_coords(label=("image", known))
+    return columns
 
 
 def by_class(scores: xarray.Dataset, names: tuple[str, ...] | None = None) -> xarray.Dataset:
-    """What `reconstruction_scores` come to for each class that is there.
+    """The scores of each class that is there.
 
-    names: of the classes, in the order of their numbers, if known.
-    Returns: over the dimension `label`, ascending: images int64; mse, over all pixels of the
-        class's images, and psnr, dB, of that mse; mean_image_psnr, dB, the mean of the images' own,
-        inf where one has no error; with names the coordinate `name`.
-    Raises: InputError for scores without labels, and for classes without a name.
+    Args:
+        scores: as `reconstruction_scores` returns them, with labels.
+        names: of the classes, in the order of their numbers, if known.
+
+    Returns:
+        Over the dimension `label`, ascending: images int64; mse, over all pixels of the class's
+        images, and psnr, dB, of that mse; mean_image_psnr, dB, the mean of the images' own, inf
+        where one has no error; with names the coordinate `name`.
+
+    Raises:
+        InputError: scores without labels, and classes without a name.
     """
     if "label" not in scores.coords:
         raise InputError("the scores have no classes: give labels to reconstruction_scores")
@@ -123,7 +144,7 @@ def by_class(scores: xarray.Dataset, names: tuple[str, ...] | None = None) -> xa
 def overall(scores: xarray.Dataset) -> dict[str, float]:
     """The mse and covered_mse over all pixels of all images, and psnr, dB, of that mse.
 
-    Without a kept patch in any image covered_mse is NaN.
+    covered_mse is NaN where no image has a kept patch.
     """
     mse = float(scores["mse"].mean())
     covered = scores["covered"].values
@@ -143,7 +164,7 @@ def psnr(mse: np.ndarray | np.float64, peak: float) -> np.ndarray:
 
 
 def _scores(images: np.ndarray, rebuilt: RebuiltBlock, peak: float) -> dict[str, np.ndarray]:
-    """The scores of SCORES for each image of a block."""
+    """The scores of SCORE_UNITS for each image of a block."""
     errors = images - rebuilt.images
     np.square(errors, out=errors)
     if errors.ndim == 4:
@@ -165,7 +186,7 @@ def _scores(images: np.ndarray, rebuilt: RebuiltBlock, peak: float) -> dict[str,
 
 
 def _described(name: str) -> dict[str, str]:
-    text, unit = SCORES[name]
+    text, unit = SCORE_UNITS[name]
     return {"long_name": text, "units": unit}
 
 

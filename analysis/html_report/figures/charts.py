@@ -75,7 +75,7 @@ def mse_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:
             f" The circle marks the elbow, K = {found.elbow:,}: the point farthest below the chord"
             " (dashed), measured along the grey line with both axes scaled to 0 … 1."
         )
-    interval = _interval(found)
+    interval = elbow_limits(found)
     if interval is not None:
         caption += (
             f" The band, K = {interval[0]:,} to {interval[1]:,}, holds 95 % of the elbows that"
@@ -88,7 +88,7 @@ def mse_charts(experiment: Experiment, found: Findings) -> list[ReportFigure]:
     return [entry("mse", "coverage", title, caption, figure, _mse_table(experiment, found))]
 
 
-def _interval(found: Findings) -> tuple[int, int] | None:
+def elbow_limits(found: Findings) -> tuple[int, int] | None:
     """Of the elbow, where it is wider than a point."""
     elbow = found.chord_elbow
     return None if elbow is None or elbow.low == elbow.high else (elbow.low, elbow.high)
@@ -98,7 +98,7 @@ def _mse_table(experiment: Experiment, found: Findings) -> bytes:
     k, mse = np.array(found.sizes, float), np.array(found.mse)
     unit = found.pixels.unit
     law = power_law(k, mse)
-    low, high = _interval(found) or (found.elbow or 0,) * 2
+    low, high = elbow_limits(found) or (found.elbow or 0,) * 2
     return table(
         {
             "k": found.sizes,

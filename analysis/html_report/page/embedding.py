@@ -21,11 +21,6 @@ class Embedded:
     script: str
     places: Mapping[str, str]
 
-    def charts(self, figure: str) -> list[str]:
-        """Places of the charts that stand in for a figure of the paper, in order."""
-        names = [name for name in self.places if name.rpartition("-")[0] == figure]
-        return [self.places[name] for name in sorted(names)]
-
 
 def embed(models: Mapping[str, Model], ready: Sequence[CustomJS]) -> Embedded:
     """Models in one document; ready: scripts that run when all of them are on the page."""

@@ -53,7 +53,7 @@ input.bk-input { font: 0.875rem/1.3 var(--sans); color: var(--ink); background: 
 input.bk-input:focus { outline: 3px solid var(--focus); outline-offset: 1px; box-shadow: none; }
 """
 _WORDS = ":host, .bk-clearfix { font: inherit; color: inherit; width: 100%; }"
-_PICTURE = ":host { touch-action: pan-y pinch-zoom; }"
+PANNABLE = ":host { touch-action: pan-y pinch-zoom; }"
 
 
 def code(name: str) -> str:
@@ -118,7 +118,7 @@ def picture(name: str, label: str, height: float, width: float, **options: Any) 
         outline_line_color=None,
         background_fill_color=None,
         border_fill_color=None,
-        stylesheets=[_PICTURE],
+        stylesheets=[PANNABLE],
         html_attributes={"role": "img", "aria-label": label},
         margin=0,
         **({"toolbar_location": None, "tools": ""} | options),

@@ -11,9 +11,9 @@ import xarray
 from analysis import coverage
 from analysis.html_report.samples import quantise
 from analysis.measures import coverage as covering
-from analysis.measures.coverage import BINS, QUANTILES, STEPS
-from analysis.reconstruction.overlap import rebuild
-from analysis.reconstruction.reconstruct import images_at_once
+from analysis.measures.coverage import BINS, EPSILON_STEPS, QUANTILES
+from analysis.reconstruction.overlap import images_at_once
+from analysis.reconstruction.reconstruct import rebuild
 from pipeline.extraction.extract import Extraction, extract
 from pipeline.runtime.devices import CPU, Device
 from storage import InputError, IntegrityError, MemoryBudgetError, PatchSpec, PatchStore
@@ -119,7 +119,7 @@ def test_other_types_have_their_own_scale(dtype: str) -> None:
     rmse = rmse_of(rows, centroids)
     for given in (rows, dask.array.from_array(rows, chunks=(70, 6)), xarray.DataArray(rows)):
         found = coverage(centroids, given)
-        assert found.sizes["epsilon"] == STEPS
+        assert found.sizes["epsilon"] == EPSILON_STEPS
         assert found["epsilon"].values[-1] == largest
         shares = [np.mean(rmse <= epsilon) for epsilon in found["epsilon"].values]
         np.testing.assert_array_equal(found["within"], shares)

@@ -12,11 +12,11 @@ import zarr
 
 import pipeline.runtime.memory
 from analysis import by_class, reconstruct, reconstruction_scores
-from analysis.reconstruction import reconstruct as rebuilding
+from analysis.reconstruction import overlap as rebuilding
 from analysis.reconstruction.scores import overall
 from storage import ImageSource, InputError, MemoryBudgetError, PatchSpec
 from tests.oracles import rebuilt_by_loops
-from tests.test_analysis.test_reconstruction.test_overlap import as_tree, some_centroids
+from tests.test_analysis.test_reconstruction.test_reconstruct import as_tree, some_centroids
 
 SPEC = PatchSpec(3, 2, stride=2, threshold=0.11)  # no sum of whole levels is at the limit
 

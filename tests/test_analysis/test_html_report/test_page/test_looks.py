@@ -1,11 +1,13 @@
 """The look of the whole page: at any width, in any light, and on paper."""
 
+import io
 import re
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from tests.browser import HEIGHT, Opened, opened, until
 from tests.test_analysis.test_html_report.test_page.conftest import Reported
@@ -34,18 +36,26 @@ def assert_readable(page: Opened, width: int) -> None:
         assert page.run(_WIDER_THAN_THEIR_TILES, figure) == []
 
 
-def test_charts_follow_when_the_light_changes(browser: "Browser", digits: Reported) -> None:
+def test_drawings_and_the_curve_follow_when_the_light_changes(
+    browser: "Browser", digits: Reported
+) -> None:
     with opened(browser, digits.path) as page:
-        ((left, top), (right, bottom)) = page.places("use-chart", [(4, 95), (60, 5)])
-        inside = (slice(int(top), int(bottom)), slice(int(left), int(right)))
         page.page.emulate_media(color_scheme="dark")
+        ((left, top), (right, bottom)) = page.places("curve-chart", [(6, 500), (58, 200)])
+        inside = (slice(int(top), int(bottom)), slice(int(left), int(right)))
         # Lines of the grid would be light grey still; no curve is bright in all three colours.
-        until(lambda: _assert_dim(page.painted()[inside]))
+        until(lambda: _assert_dim(page.painted()[inside], 160))
+        for name in ("mse", "use"):
+            image = page.page.locator(f"#{name} img")
+            image.scroll_into_view_if_needed()
+            levels = imread(io.BytesIO(image.screenshot()), format="png")[..., :3] * 255
+            _assert_dim(levels[:8], 60)  # the margin, white by day
+            assert levels.min(axis=2).max() > 180  # its words
 
 
-def _assert_dim(picture: np.ndarray) -> None:
+def _assert_dim(picture: np.ndarray, most: int) -> None:
     assert picture.size > 0
-    assert picture.min(axis=2).max() < 160
+    assert picture.min(axis=2).max() < most
 
 
 # Texts of which a part lies outside a box that hides what does not fit.

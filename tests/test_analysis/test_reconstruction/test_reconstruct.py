@@ -5,7 +5,7 @@ import pytest
 import xarray
 
 from analysis import reconstruct
-from analysis.reconstruction.overlap import rebuild
+from analysis.reconstruction.reconstruct import rebuild
 from pipeline import cut_patches
 from storage import InputError, PatchSpec
 from tests.oracles import rebuilt_by_loops
