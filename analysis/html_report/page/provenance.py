@@ -12,11 +12,9 @@ from typing import Any
 
 from analysis.experiment import Experiment
 from analysis.text import count, listed, number
-from pipeline import SweepOptions
 
-# Names that options had when older dictionaries were learned.
-_RENAMED = {"moves": "breathing", "target": "min_gain"}
 _PROGRAM = "python -m pipeline sweep"
+_OPTIONS = {"moves": "breathing", "target": "min_gain"}  # of what is stored under another name
 
 
 def provenance(experiment: Experiment) -> list[tuple[str, str]]:
@@ -85,13 +83,11 @@ def _mebibytes(size: int) -> str:
 
 def _fit_options(experiment: Experiment) -> dict[str, Any]:
     """Options of the fit as the command line names them."""
-    fields = SweepOptions.model_fields
-    named = {
-        name if name in fields else _RENAMED[name]: value
+    return {
+        _OPTIONS.get(name, name).replace("_", "-"): value
         for name, value in experiment.facts["fit"].items()
         if value is not None
     }
-    return {name.replace("_", "-"): value for name, value in named.items()}
 
 
 def file_elsewhere(experiment: Experiment) -> str | None:

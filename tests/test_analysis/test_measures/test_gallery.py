@@ -95,7 +95,7 @@ def test_the_grid_has_room_and_few_empty_cells(k: int) -> None:
 
 
 def test_bad_input_is_refused() -> None:
-    with pytest.raises(InputError, match="no images"):
+    with pytest.raises(InputError, match="not images"):
         gallery(np.zeros((3, 25), np.float32))
     with pytest.raises(InputError, match="2x2"):
         gallery(blobs(5), shape=(2, 2))

@@ -28,7 +28,7 @@ def test_the_pointer_is_told_all_scores_of_a_k() -> None:
     told = [(label, field.split("{")[0 if label == "K" else 1]) for label, field in hover.tooltips]
     assert told == [("K", "@k"), ("training", "training}"), ("held out", "held out}")]
     alone = curve_chart(scores(np.nan), GREY, None, None)
-    assert [label for label, _ in next(alone.select(HoverTool)).tooltips] == ["K", "training"]
+    assert [label for label, _ in alone.select_one(HoverTool).tooltips] == ["K", "training"]
     assert not list(alone.select(BoxAnnotation))
 
 

@@ -64,7 +64,7 @@ def learned(strokes: np.ndarray, tmp_path: Path) -> Experiment:
             threshold=0.123456789,
             tol=1.5e-7,
             max_iter=3,
-            moves=1,
+            breathing=1,
             seed=12345678901,
             device="cpu",
         )
@@ -98,7 +98,7 @@ def test_images_outside_the_folder_of_out_are_told_by_name(
     assert file_elsewhere(learned) is None
     np.save(tmp_path / "apart.npy", strokes)
     options = SweepOptions(
-        dataset=str(tmp_path / "apart.npy"), out=tmp_path / "deep" / "runs", k=(2,), moves=0
+        dataset=str(tmp_path / "apart.npy"), out=tmp_path / "deep" / "runs", k=(2,), breathing=0
     )
     experiment = open_experiment(Path(sweep(options)["experiment"]))
     assert file_elsewhere(experiment) == "apart.npy"
