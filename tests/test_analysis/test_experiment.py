@@ -11,14 +11,9 @@ from pipeline import SweepOptions, sweep
 from storage import InputError, open_labels
 
 
-def learn(out: Path, dataset: str) -> Experiment:
-    options = SweepOptions(out=out, dataset=dataset, k=(2,), max_iter=2, breathing=0, device="cpu")
-    return open_experiment(Path(sweep(options)["experiment"]))
-
-
 @pytest.fixture
-def digits(tmp_path: Path) -> Experiment:
-    return learn(tmp_path, "digits")
+def digits(digits_folder: Path) -> Experiment:
+    return open_experiment(digits_folder)
 
 
 def test_labels_are_those_of_the_images(digits: Experiment) -> None:
@@ -32,9 +27,13 @@ def test_labels_are_those_of_the_images(digits: Experiment) -> None:
 
 
 def test_a_file_of_images_has_no_classes_and_says_so(strokes_file: Path, tmp_path: Path) -> None:
-    strokes = learn(tmp_path, str(strokes_file))
+    options = SweepOptions(out=tmp_path, dataset=str(strokes_file), k=(2,), max_iter=1, breathing=0)
+    strokes = open_experiment(Path(sweep(options)["experiment"]))
     assert strokes.labels("train") is None
-    assert "no classes are known" in str(strokes.why_unlabelled("train"))
+    reason = str(strokes.why_unlabelled("train"))
+    assert "no classes are known" in reason
+    assert strokes_file.name in reason
+    assert str(strokes_file) not in reason  # it stands in the report
     assert strokes.class_names is None
 
 

@@ -1,6 +1,5 @@
 """Coverage of patches by centroids against plain float64, and by hand."""
 
-from pathlib import Path
 from typing import Any
 
 import dask.array
@@ -14,7 +13,6 @@ from analysis.measures import coverage as covering
 from analysis.measures.coverage import BINS, EPSILON_STEPS, QUANTILES
 from analysis.reconstruction.overlap import images_at_once
 from analysis.reconstruction.reconstruct import rebuild
-from pipeline.extraction.extract import Extraction, extract
 from pipeline.runtime.devices import CPU, Device
 from storage import InputError, IntegrityError, MemoryBudgetError, PatchSpec, PatchStore
 from tests.damage import flip_bit
@@ -23,36 +21,22 @@ from tests.oracles import squared_distances
 SPEC = PatchSpec(3, 4)
 
 
-@pytest.fixture
-def store(strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PatchStore:
-    """A store of several chunks, whose images lie across them."""
-    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 12 * 512)
-    found, *_ = extract(Extraction(str(strokes_file), "train", tmp_path, SPEC), tmp_path)
-    assert found.n_chunks > 3
-    return found
-
-
-@pytest.fixture
-def centroids() -> np.ndarray:
-    return np.random.default_rng(2).uniform(0, 255, (7, 3, 4)).astype(np.float32)
-
-
-def all_rows(store: PatchStore) -> np.ndarray:
-    return np.concatenate([store.read_chunk(index) for index in range(store.n_chunks)])
-
-
 def rmse_of(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     flat = centroids.reshape(len(centroids), -1)
     return np.sqrt(squared_distances(rows, flat).min(axis=1) / rows.shape[1])
 
 
-@pytest.mark.parametrize("rows", [None, 1, 700, 10**9])
+@pytest.mark.parametrize("first", [None, 1, 700, 10**9])
 def test_shares_quantiles_and_mse_agree_with_float64(
-    store: PatchStore, centroids: np.ndarray, rows: int | None, monkeypatch: pytest.MonkeyPatch
+    store: PatchStore,
+    rows: np.ndarray,
+    centroids: np.ndarray,
+    first: int | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(covering, "PIECE_ROWS", 100)
-    found = coverage(centroids, store, rows=rows)
-    rmse = rmse_of(all_rows(store)[:rows], centroids)
+    found = coverage(centroids, store, rows=first)
+    rmse = rmse_of(rows[:first], centroids)
     assert found["rows"] == len(rmse)
     assert float(found["mse"]) == pytest.approx(np.mean(rmse**2), rel=1e-12)
     np.testing.assert_array_equal(found["epsilon"], np.arange(256))
@@ -66,10 +50,9 @@ def test_shares_quantiles_and_mse_agree_with_float64(
 
 @pytest.mark.parametrize("worst", [6, 1000])
 def test_the_worst_patches_are_of_different_images_and_are_where_they_are_said_to_be(
-    store: PatchStore, centroids: np.ndarray, strokes: np.ndarray, worst: int
+    store: PatchStore, rows: np.ndarray, centroids: np.ndarray, strokes: np.ndarray, worst: int
 ) -> None:
     found = coverage(centroids, store, worst=worst)
-    rows = all_rows(store)
     rmse = rmse_of(rows, centroids)
     best = {}  # the worst of each image, by a plain loop
     for place, image in enumerate(store.order):
@@ -183,11 +166,11 @@ def test_damage_is_named(store: PatchStore, centroids: np.ndarray) -> None:
     flip_bit(store.path / "patches" / "c" / "1" / "0", 200)
     with pytest.raises(IntegrityError, match="chunk 1"):
         coverage(centroids, store)
-    assert coverage(centroids, store, rows=512)["rows"] == 512  # the first chunk alone
+    assert coverage(centroids, store, rows=256)["rows"] == 256  # the first chunk alone
 
 
 def test_labels_are_found_on_the_cpu_whatever_is_there(
-    store: PatchStore, centroids: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    store: PatchStore, rows: np.ndarray, centroids: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
 
@@ -198,7 +181,7 @@ def test_labels_are_found_on_the_cpu_whatever_is_there(
     monkeypatch.setattr("pipeline.engines.nearest.resolve_device", resolved)
     coverage(centroids, store)
     rebuild(np.full((5, 6), 9, np.uint8), centroids, SPEC)
-    quantise(all_rows(store)[:3].reshape(-1, 3, 4), centroids)
+    quantise(rows[:3].reshape(-1, 3, 4), centroids)
     images_at_once((5, 6), np.dtype(np.uint8), SPEC, 7, 1 << 40)
     assert len(asked) == 5
     assert set(asked) == {"cpu"}

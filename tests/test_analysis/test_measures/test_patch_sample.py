@@ -11,34 +11,23 @@ from analysis.measures import measuring
 from analysis.measures import patch_sample as sampling
 from analysis.measures.patch_sample import evenly, sample_patches
 from pipeline import SweepOptions, sweep
-from pipeline.extraction.extract import Extraction, extract
-from storage import PatchSpec, PatchStore
+from storage import PatchStore
 from tests.damage import flip_bit
-
-
-@pytest.fixture
-def store(strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PatchStore:
-    """A store of several chunks, the last of which is short."""
-    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 12 * 256)
-    found, *_ = extract(Extraction(str(strokes_file), "train", tmp_path, PatchSpec(3, 4)), tmp_path)
-    assert found.n_chunks > 6
-    assert found.n_rows % found.chunk_rows
-    return found
-
-
-def all_rows(store: PatchStore) -> np.ndarray:
-    return np.concatenate([store.read_chunk(index) for index in range(store.n_chunks)])
 
 
 @pytest.mark.parametrize(("most", "chunks"), [(1, 64), (400, 64), (400, 3), (10**6, 64)])
 def test_a_sample_is_of_the_rows_that_it_names(
-    store: PatchStore, most: int, chunks: int, monkeypatch: pytest.MonkeyPatch
+    store: PatchStore,
+    rows: np.ndarray,
+    most: int,
+    chunks: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sampling, "SAMPLED_CHUNKS", chunks)
     sample = sample_patches(store, most)
     assert len(sample.values) == min(most, store.n_rows)
     assert (np.diff(sample.numbers) > 0).all()
-    np.testing.assert_array_equal(sample.values, all_rows(store)[sample.numbers])
+    np.testing.assert_array_equal(sample.values, rows[sample.numbers])
     for place in range(len(store.order)):
         first, stop = store.offsets[place : place + 2]
         mine = sample.numbers[sample.offsets[place] : sample.offsets[place + 1]]
@@ -57,17 +46,17 @@ def test_only_the_chunks_of_the_sample_are_read(
     assert len(sample_patches(store, 100).values) == 100
 
 
-def test_a_sample_of_all_rows_is_covered_like_the_store(store: PatchStore) -> None:
-    centroids = np.random.default_rng(2).uniform(0, 255, (7, 3, 4)).astype(np.float32)
+def test_a_sample_of_all_rows_is_covered_like_the_store(
+    store: PatchStore, centroids: np.ndarray
+) -> None:
     found = coverage(centroids, sample_patches(store, store.n_rows))
     assert found.equals(coverage(centroids, store))
 
 
-def test_the_worst_of_a_sample_are_told_by_their_rows_in_the_store(store: PatchStore) -> None:
-    centroids = np.random.default_rng(2).uniform(0, 255, (7, 3, 4)).astype(np.float32)
-    sample = sample_patches(store, 200)
-    found = coverage(centroids, sample, worst=9)
-    rows = all_rows(store)
+def test_the_worst_of_a_sample_are_told_by_their_rows_in_the_store(
+    store: PatchStore, rows: np.ndarray, centroids: np.ndarray
+) -> None:
+    found = coverage(centroids, sample_patches(store, 200), worst=9)
     patches = found["worst_patch"].values.reshape(9, -1)
     np.testing.assert_array_equal(patches, rows[found["worst_row"].values])
     places = np.searchsorted(store.offsets, found["worst_row"].values, side="right") - 1

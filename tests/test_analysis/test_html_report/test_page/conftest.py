@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -41,27 +41,28 @@ class Reported:
 
 
 @pytest.fixture(scope="package")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reported]:
+def reports(digits_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reported]:
     """By KINDS: digits, held-out ones too; colour in float32, cut into rectangles, for one K."""
     out = tmp_path_factory.mktemp("pages")
     rng = np.random.default_rng(0)
     colour = np.zeros((12, 9, 10, 3), np.float32)
     colour[:, 2:7, 3:8] = rng.random((12, 5, 5, 3))
     np.save(out / "colour.npy", colour)
-    options: dict[str, dict[str, Any]] = {
-        "digits": {"dataset": "digits", "k": (4, 12, 60)},
-        "colour": {
-            "dataset": str(out / "colour.npy"),
-            "k": (5,),
-            "patch": (2, 3),
-            "stride": 2,
-            "threshold": 0.05,
-        },
-    }
+    options = SweepOptions(
+        dataset=str(out / "colour.npy"),
+        out=out,
+        k=(5,),
+        patch=(2, 3),
+        stride=2,
+        threshold=0.05,
+        device="cpu",
+        max_iter=2,
+        breathing=0,
+    )
     found = {}
-    for kind in KINDS:
-        made = sweep(SweepOptions(out=out, device="cpu", max_iter=2, breathing=0, **options[kind]))
-        folder = Path(made["experiment"])
+    for kind, folder in zip(
+        KINDS, (digits_folder, Path(sweep(options)["experiment"])), strict=True
+    ):
         (result,) = report(folder)
         experiment = open_experiment(folder)
         chosen = choose_images(experiment)
