@@ -103,11 +103,10 @@ def test_the_page_holds_every_figure_and_loads_nothing(
     files = {path.stem: path.read_bytes() for path in (folder / "figures").glob("*.png")}
     assert set(files) == FIGURES
     assert all(content.startswith(PNG) for content in files.values())
-    embedded = {
-        base64.b64decode(source.removeprefix("data:image/png;base64,")) for source in page.images
-    }
-    assert embedded == set(files.values())
-    assert len(page.images) == len(FIGURES)
+    drawings = {path.read_bytes() for path in (folder / "figures").glob("*.svg")}
+    embedded = [base64.b64decode(source.partition(";base64,")[2]) for source in page.images]
+    assert set(embedded) < drawings | set(files.values())
+    assert len(set(embedded)) == len(embedded) == len(FIGURES)
     assert sorted(result["figures"]) == sorted(str(folder / f"figures/{n}.png") for n in FIGURES)
 
 
@@ -228,7 +227,7 @@ def test_a_report_is_the_same_every_time(
     assert files == {path: path.read_bytes() for path in (copied / "figures").iterdir()}
     again = (copied / "report.html").read_text()
     # The command that reproduces it names OUT, which was another folder.
-    out, other = str(copied.parent), str(reported[0].parent)
+    out, other = (f"--out {folder.parent.name} " for folder in (copied, reported[0]))
     assert out in again
     assert other in first
     assert again.replace(out, other) == first
@@ -412,6 +411,19 @@ def test_charts_have_the_letters_that_their_captions_name(
 ) -> None:
     page = (reported[0] / "report.html").read_text()
     for name in ("use", "mse", "rate-distortion", "within", "kinds-share"):
-        (shown,) = re.findall(rf'<figure id="{name}" class="broad">(.*?)</figure>', page, re.DOTALL)
-        assert re.findall("<div><b>(.)</b>", shown) == ["a", "b"]
+        (shown,) = re.findall(rf'<figure id="{name}">(.*?)</figure>', page, re.DOTALL)
+        assert 'src="data:image/svg+xml;base64,' in shown
+        drawing = (reported[0] / "figures" / f"{name}.svg").read_text()
+        assert re.findall(">([a-d])\u2003", drawing) == ["a", "b"]
         assert re.search(r"\ba[,:] .* b[,:] |: a, .*; b, ", re.sub("<[^>]+>|\u00a0", " ", shown))
+
+
+def test_what_is_up_to_date_loads_nothing_heavy(copied: Path) -> None:
+    code = (
+        "import sys; from analysis import report; report(sys.argv[1], only_stale=True);"
+        "print(*{'bokeh', 'matplotlib', 'sklearn', 'torch', 'scipy'} & set(sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(copied)], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == ""
