@@ -66,19 +66,41 @@ def assert_tiles(page: Opened, k: int) -> None:
 
 
 def test_a_tile_pointed_at_says_what_is_stored(browser: "Browser", digits: Reported) -> None:
+    k = digits.sizes[-1]
+    orders, placed = [(digits.sizes[0], ORDERS[0]), *((k, order) for order in ORDERS)], {}
     with opened(browser, digits.path) as page:
-        for k, order in [
-            (digits.sizes[0], ORDERS[0]),
-            *((digits.sizes[-1], one) for one in ORDERS),
-        ]:
-            stored = facts(digits, k)
-            choose(page, digits, k, order)
-            placed = tiles(page)
-            for tile in (placed[0], placed[k // 2], placed[-1]):
+        for size, order in orders:
+            stored = facts(digits, size)
+            choose(page, digits, size, order)
+            shown = tiles(page)
+            for tile in (shown[0], shown[size // 2], shown[-1]):
                 x, y = tile["x"] + 0.4 * tile["width"], tile["y"] + 0.6 * tile["height"]
                 page.point("atlas-board", x, y)
                 until(partial(assert_tells, page, stored, tile["atom"]))
+            placed[order] = [tile["atom"] for tile in shown]
+        page.page.locator("#atlas").get_by_role("textbox", name="Centroid").fill("17")
+        page.page.keyboard.press("Enter")
+        until(lambda: assert_near(page, [17, *stored["near"][17].tolist()]))
         assert page.failures == page.complaints == []
+    assert_in_order(stored, placed)
+
+
+def assert_in_order(stored: dict[str, np.ndarray], placed: dict[str, list[int]]) -> None:
+    """The orders are what they say; placed: order -> the atoms as they stand."""
+    for order, by in (("use", stored["count"]), ("error", stored["sse_share"])):
+        assert (np.diff(by[placed[order]]) <= 0).all()
+    kinds = [KINDS.index(kind) for kind in stored["kind"][placed["kind"]]]
+    assert kinds == sorted(kinds)
+    flat = stored["centroids"].reshape(len(stored["count"]), -1)
+    steps = {
+        order: np.linalg.norm(np.diff(flat[atoms], axis=0), axis=1).mean()
+        for order, atoms in placed.items()
+    }
+    assert steps["likeness"] < min(steps["use"], steps["error"])
+
+
+def assert_near(page: Opened, atoms: list[int]) -> None:
+    assert page.column("atlas-near", "words") == [str(atom) for atom in atoms]
 
 
 def assert_tells(page: Opened, stored: dict[str, np.ndarray], atom: int) -> None:
@@ -97,26 +119,6 @@ def assert_tells(page: Opened, stored: dict[str, np.ndarray], atom: int) -> None
     words = page.words("atlas-words")
     assert re.match(rf"Centroid {atom}, {stored['kind'][atom]}\b", words)
     assert f"{stored['count'][atom]:,} patches" in words
-
-
-def test_orders_are_what_they_say(browser: "Browser", digits: Reported) -> None:
-    k = digits.sizes[-1]
-    stored = facts(digits, k)
-    placed = {}
-    with opened(browser, digits.path) as page:
-        for order in ORDERS:
-            choose(page, digits, k, order)
-            placed[order] = [tile["atom"] for tile in tiles(page)]
-    for order, by in (("use", stored["count"]), ("error", stored["sse_share"])):
-        assert (np.diff(by[placed[order]]) <= 0).all()
-    kinds = [KINDS.index(kind) for kind in stored["kind"][placed["kind"]]]
-    assert kinds == sorted(kinds)
-    flat = stored["centroids"].reshape(k, -1)
-    steps = {
-        order: np.linalg.norm(np.diff(flat[atoms], axis=0), axis=1).mean()
-        for order, atoms in placed.items()
-    }
-    assert steps["likeness"] < min(steps["use"], steps["error"])
 
 
 def test_tiles_are_painted_as_their_centroids(browser: "Browser", reported: Reported) -> None:
@@ -140,17 +142,3 @@ def test_tiles_are_painted_as_their_centroids(browser: "Browser", reported: Repo
         shown = scaled[[tile["atom"] for tile in placed]].reshape(len(pixels), -1)
         expected = np.broadcast_to(shown, (len(pixels), 3))
         until(lambda: np.testing.assert_array_equal(page.colours("atlas-board", pixels), expected))
-
-
-def test_a_centroid_is_chosen_by_its_number(browser: "Browser", digits: Reported) -> None:
-    k = digits.sizes[-1]
-    with opened(browser, digits.path) as page:
-        choose(page, digits, k, "likeness")
-        page.page.locator("#atlas").get_by_role("textbox", name="Centroid").fill("17")
-        page.page.keyboard.press("Enter")
-        stored = facts(digits, k)
-        until(lambda: assert_near(page, [17, *stored["near"][17].tolist()]))
-
-
-def assert_near(page: Opened, atoms: list[int]) -> None:
-    assert page.column("atlas-near", "words") == [str(atom) for atom in atoms]

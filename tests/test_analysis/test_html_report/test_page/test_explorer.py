@@ -95,7 +95,8 @@ def test_at_first_the_first_image_is_shown(browser: "Browser", reported: Reporte
 
 
 def test_arrow_keys_move_through_all_k(browser: "Browser", digits: Reported) -> None:
-    sizes = digits.sizes
+    sizes, original = digits.sizes, grey(digits.images["train"][0])
+    most = max(np.abs(grey(rebuilt(digits, k, "train", 0)) - original).max() for k in sizes)
     with opened(browser, digits.path) as page:
         tab_to(page, "slider")
         page.page.keyboard.press("Home")
@@ -112,9 +113,21 @@ def test_arrow_keys_move_through_all_k(browser: "Browser", digits: Reported) -> 
                 page.page.keyboard.press(key)
             assert size_of(page) == k
             assert_shown(page, digits, k, "train", 0)
+            assert_scale(page, most)  # one for all K
         until(lambda: assert_painted(page, digits, sizes[0], "train", 0))
         page.page.keyboard.press("End")
         until(lambda: assert_painted(page, digits, sizes[2], "train", 0))
+
+
+def assert_scale(page: Opened, most: float) -> None:
+    """The colours of the error map end at this error, and the words below say so."""
+    ends = page.run(
+        """const renderer = model("explorer-error-picture").renderers[0]
+        return [renderer.glyph.color_mapper.low, renderer.glyph.color_mapper.high]"""
+    )
+    assert ends == pytest.approx([-most, most])
+    shown = page.words("explorer-error-words")
+    assert float(re.findall(r"[\d.]+", shown)[0]) == pytest.approx(most, rel=5e-3)
 
 
 def test_arrow_keys_choose_split_and_image(browser: "Browser", digits: Reported) -> None:
@@ -131,19 +144,6 @@ def test_arrow_keys_choose_split_and_image(browser: "Browser", digits: Reported)
             page.page.keyboard.press("ArrowLeft")
         assert_shown(page, digits, k, "test", last)
         until(lambda: assert_painted(page, digits, k, "test", last))
-
-
-def test_error_colours_are_of_one_scale_for_all_k(browser: "Browser", digits: Reported) -> None:
-    original = grey(digits.images["train"][0])
-    most = max(np.abs(grey(rebuilt(digits, k, "train", 0)) - original).max() for k in digits.sizes)
-    with opened(browser, digits.path) as page:
-        ends = page.run(
-            """const renderer = model("explorer-error-picture").renderers[0]
-            return [renderer.glyph.color_mapper.low, renderer.glyph.color_mapper.high]"""
-        )
-        assert ends == pytest.approx([-most, most])
-        shown = page.words("explorer-error-words")
-        assert float(re.findall(r"[\d.]+", shown)[0]) == pytest.approx(most, rel=5e-3)
 
 
 def windows(image: np.ndarray, centroids: np.ndarray, spec: PatchSpec) -> dict[Pixel, int]:
@@ -229,7 +229,7 @@ def test_a_pixel_without_kept_patches_is_made_of_none(
         assert "no kept patch" in page.words("explorer-made-words")
 
 
-def test_a_click_keeps_the_pixel_and_another_lets_it_go(
+def test_a_click_keeps_the_pixel_another_lets_it_go_and_numbers_choose_one(
     browser: "Browser", digits: Reported
 ) -> None:
     k, kept, other = digits.sizes[-1], (3, 3), (5, 6)
@@ -250,6 +250,10 @@ def test_a_click_keeps_the_pixel_and_another_lets_it_go(
         until(lambda: assert_says(page, "to keep it"))
         page.point("explorer-rebuilt-picture", other[1] + 0.5, other[0] + 0.5)
         until(lambda: assert_pixel_made_of(page, digits, k, other))
+        for label, value in (("Row", "2"), ("Column", "4")):
+            page.page.locator("#explorer").get_by_label(label).fill(value)
+            page.page.keyboard.press("Enter")
+        until(lambda: assert_pixel_made_of(page, digits, k, (2, 4)))
 
 
 def assert_says(page: Opened, words: str) -> None:
@@ -260,13 +264,4 @@ def test_a_finger_chooses_a_pixel(browser: "Browser", digits: Reported) -> None:
     with opened(browser, digits.path, width=390, touch=True) as page:
         ((left, top),) = page.places("explorer-rebuilt-picture", [(4.5, 2.5)])
         page.page.touchscreen.tap(left, top)
-        until(lambda: assert_pixel_made_of(page, digits, size_of(page), (2, 4)))
-
-
-def test_a_pixel_is_chosen_by_its_numbers(browser: "Browser", digits: Reported) -> None:
-    with opened(browser, digits.path) as page:
-        explorer = page.page.locator("#explorer")
-        for label, value in (("Row", "2"), ("Column", "4")):
-            explorer.get_by_label(label).fill(value)
-            page.page.keyboard.press("Enter")
         until(lambda: assert_pixel_made_of(page, digits, size_of(page), (2, 4)))
