@@ -69,7 +69,7 @@ def report(
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Write the rebuilt images there: a name that ends in .zarr or .npy.",
+    help="Write the rebuilt images there: a name that ends in .zarr.",
 )
 @data_option
 @options_of(MemoryOptions)

@@ -23,7 +23,8 @@ from storage import (
     open_labels,
     open_patches,
 )
-from storage.layout import ExperimentLayout
+from storage.dictionary_store import finished_dictionaries
+from storage.layout import ExperimentLayout, find_experiments
 from storage.patch_store import store_name
 
 LABEL_ROUNDS = 1  # of asking for classes: a report without them is better than a late one
@@ -97,7 +98,9 @@ class Experiment:
     def store(self, split: str) -> PatchStore:
         """The patch store of a split, checked to be the one that was fitted or scored on.
 
-        Raises: InputError when it is gone, IntegrityError when it is damaged or another.
+        Raises:
+            InputError: it is gone.
+            IntegrityError: it is damaged, or another one.
         """
         name = self.facts[f"{split}_store"]
         store = open_patches(ExperimentLayout(self.folder).patches(name))
@@ -112,7 +115,9 @@ class Experiment:
     def images(self, split: str) -> ImageSource:
         """The images of a split, checked to be those that the patches were cut from.
 
-        Raises: InputError when they are gone; IntegrityError when they are others.
+        Raises:
+            InputError: they are gone.
+            IntegrityError: they are others.
         """
         source = open_images(self.facts["dataset"], split, self.data)
         if split in self._checked:  # once: all pixels are read for it
@@ -140,9 +145,11 @@ class Experiment:
     def labels(self, split: str) -> np.ndarray | None:
         """Class of each image of a split, (images,) int64 in the order of `images(split)`.
 
-        None where they are not known or not to be had: `why_unlabelled` says why. A file of
-        classes that is not there is asked for once, without patience.
-        Raises: InputError where there are not as many classes as images.
+        None where they are unknown or not available: `why_unlabelled` says why. A file of classes
+        that is not there is asked for once.
+
+        Raises:
+            InputError: there are not as many classes as images.
         """
         return self._labels[split][0]
 
@@ -152,9 +159,11 @@ class Experiment:
 
     @cached_property
     def _labels(self) -> dict[str, tuple[np.ndarray | None, str | None]]:
+        """Classes of each split, or why there are none."""
         return {split: self._labelled(split) for split in self.splits}
 
     def _labelled(self, split: str) -> tuple[np.ndarray | None, str | None]:
+        """The same of one split."""
         dataset = self.facts["dataset"]
         try:
             labels = open_labels(dataset, split, self.data, rounds=LABEL_ROUNDS)
@@ -175,6 +184,35 @@ class Experiment:
 
 
 def open_experiment(folder: Path, data: Path | None = None) -> Experiment:
-    """Open an experiment that `find_experiments` found; data: where its downloads are now."""
+    """Open the experiment in a folder; data: where its downloads are now, if they have moved."""
     tree = open_dictionaries(ExperimentLayout(folder).dictionaries)
     return Experiment(folder, tree, data or Path(tree.attrs["data"]))
+
+
+def experiment_folders(out: Path) -> list[Path]:
+    """Folders of the experiments with a finished dictionary: `out` itself, or those under it.
+
+    Damaged ones count: whoever opens one is told what is wrong, and it does not hide the others.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not out.is_dir():
+        raise InputError(f"no folder {out}: give the OUT of a sweep, or one experiment's folder")
+    layouts = find_experiments(out)
+    finished = [found.folder for found in layouts if _has_dictionaries(found)]
+    if not finished:
+        raise InputError(
+            f"no finished dictionaries in {out}: run the same sweep again"
+            if [found.folder for found in layouts] == [out]
+            else f"no finished dictionaries under {out}: run sweep first, with --out {out}"
+        )
+    return finished
+
+
+def _has_dictionaries(experiment: ExperimentLayout) -> bool:
+    """Whether a dictionary is finished, or damaged."""
+    try:
+        return bool(finished_dictionaries(experiment.dictionaries))
+    except IntegrityError:
+        return True

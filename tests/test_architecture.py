@@ -33,10 +33,6 @@ OPEN_TO_ANALYSIS = {"pipeline", "pipeline.command_line"}
 # (file, module that it imports all the same) -> why
 IMPORTS_ALL_THE_SAME: dict[tuple[str, str], str] = {
     ("pipeline/runtime/machine.py", "pipeline.engines"): "moves",
-    ("analysis/experiment.py", "analysis.html_report.freshness"): "moves",
-    ("analysis/experiment.py", "analysis.html_report.page.document"): "moves",
-    ("analysis/reconstruction/image_set.py", "analysis.html_report.samples"): "moves",
-    ("analysis/reconstruction/image_set.py", "analysis.html_report.freshness"): "moves",
 }
 # library -> who may import it, by the beginning of a file's path
 HEAVY = {

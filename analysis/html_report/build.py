@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from analysis.html_report.freshness import digest_of, find_experiments, read_marks
+from analysis.experiment import experiment_folders, open_experiment
+from analysis.html_report.freshness import digest_of, read_marks
 from pipeline import USUAL_MEMORY, MemoryOptions
 from storage import PatchDictError
 from storage.atomic import remove_orphans, write_whole
@@ -43,7 +44,7 @@ def report(
     """
     cap = MemoryOptions.checked(memory=memory).memory
     results, failures = [], []
-    for folder in find_experiments(Path(out)):
+    for folder in experiment_folders(Path(out)):
         try:
             one = report_experiment(folder, data=data, only_stale=only_stale, memory=cap)
             results.append(one)
@@ -68,7 +69,6 @@ def report_experiment(
             if all(path.is_file() for path in files):
                 return _result(page, files, made=False, started=started)
     # Heavy (torch, matplotlib), and not needed where every report is up to date.
-    from analysis.experiment import open_experiment
     from analysis.html_report.answers import answers
     from analysis.html_report.exploration import choose_images
     from analysis.html_report.figures.charts import elbow_limits

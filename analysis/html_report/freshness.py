@@ -1,6 +1,6 @@
-"""Which experiments lie on disk, and whether their reports are still theirs.
+"""Whether the report of an experiment is still that of its dictionaries.
 
-Light on purpose: a second `make sweep` asks this and nothing else.
+Light on purpose: a second `make sweep` asks this and little else.
 """
 
 import hashlib
@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 
-from storage import InputError, IntegrityError
 from storage.dictionary_store import finished_dictionaries
-from storage.layout import DICTIONARIES, ExperimentLayout
-from storage.layout import find_experiments as find_folders
+from storage.layout import ExperimentLayout
 
 CODE = (".py", ".html", ".css", ".js")  # of which a page is made
 _META = re.compile(r'<meta name="patchdict-(digest|figures)" content="([^"]*)">')
@@ -26,32 +24,6 @@ class Marks:
 
     digest: str
     figures: list[str]
-
-
-def find_experiments(out: Path) -> list[Path]:
-    """Folders of the experiments with a finished dictionary: `out` itself, or those under it.
-
-    Damaged ones count: who opens them is told what is wrong, and it does not hide the others.
-    Raises: InputError when there is none.
-    """
-    if not out.is_dir():
-        raise InputError(f"no folder {out}: give the OUT of a sweep, or one experiment's folder")
-    single = (out / DICTIONARIES).exists()
-    finished = [found.folder for found in find_folders(out) if _has_dictionaries(found)]
-    if not finished:
-        raise InputError(
-            f"no finished dictionaries in {out}: run the same sweep again"
-            if single
-            else f"no finished dictionaries under {out}: run sweep first, with --out {out}"
-        )
-    return finished
-
-
-def _has_dictionaries(experiment: ExperimentLayout) -> bool:
-    try:
-        return bool(finished_dictionaries(experiment.dictionaries))
-    except IntegrityError:
-        return True
 
 
 def digest_of(folder: Path) -> str:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import xarray
 
-from analysis.experiment import Experiment, open_experiment
-from analysis.html_report.freshness import find_experiments
+from analysis.experiment import Experiment, experiment_folders, open_experiment
 from analysis.reconstruction.overlap import RebuiltBlock
 from analysis.reconstruction.scores import by_class, overall, reconstruction_scores
 from analysis.text import count, number
@@ -155,7 +154,7 @@ def _write(writer: ImageWriter, _: int, block: RebuiltBlock) -> None:
 
 def _only_experiment(folder: Path, data: Path | None) -> Experiment:
     """The one experiment in a folder."""
-    found = find_experiments(folder)
+    found = experiment_folders(folder)
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise InputError(f"{folder} holds several experiments: give the folder of one of {names}")

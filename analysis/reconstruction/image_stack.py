@@ -9,8 +9,7 @@ import xarray
 
 from storage import ImageSource, InputError
 from storage.images.source import PIXEL_DTYPES
-
-IMAGE_AXES = ("image", "row", "col", "channel")
+from storage.images.writer import IMAGE_AXES
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""Many images written one block after another, whole or not at all: as a zarr or a .npy file."""
+"""Many images written one block after another into a zarr group, whole or not at all."""
 
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any
 
 import numpy as np
 import zarr
@@ -13,72 +13,55 @@ import zarr
 from storage.atomic import remove_orphans, staged
 from storage.errors import InputError
 from storage.integrity import checked_compressors
+from storage.layout import STORE_SUFFIX
 
-FORMATS = (".zarr", ".npy")
 CHUNK_BYTES = 8 << 20  # of a zarr chunk, decoded
-_AXES = ("image", "row", "col", "channel")
-
-
-class ImageWriter(Protocol):
-    """Takes images in order."""
-
-    def write(self, images: np.ndarray) -> None:
-        """The next images, (m, height, width[, channels])."""
+IMAGE_AXES = ("image", "row", "col", "channel")
 
 
 @contextmanager
 def write_images(
     path: Path, shape: tuple[int, ...], name: str, attributes: dict[str, Any]
-) -> Iterator[ImageWriter]:
+) -> Iterator["ImageWriter"]:
     """A writer of float32 images, which appear under `path` when the context ends well.
 
-    path: ends in .zarr: a zarr v3 group that xarray opens, with the array `name` over (image, row,
-        col[, channel]) and the attributes; or in .npy: the array alone.
-    shape: (n, height, width[, channels]).
-    Memory: a chunk of images, beside those that are written.
-    Raises: InputError for another ending, something of that name that is there already, and a
-        folder that is not.
+    Args:
+        path: of the zarr v3 group, which xarray opens; ends in .zarr.
+        shape: (n, height, width[, channels]).
+        name: of the array in it, over (image, row, col[, channel]).
+        attributes: of the group.
+
+    Yields:
+        The writer. Memory: a chunk of images, beside those that are written.
+
+    Raises:
+        InputError: another ending, something of that name that is there already, and a folder that
+            does not exist.
     """
     check_target(path)
     remove_orphans(path)
     with staged(path) as staging:
-        if path.suffix == ".npy":
-            with staging.open("xb") as file:
-                yield _NpyWriter(file, shape)
-        else:
-            writer = _ZarrWriter(staging, shape, name, attributes)
-            yield writer
-            writer.finish()
-            with warnings.catch_warnings():
-                # zarr's, that this is no part of its format yet; xarray warns where it is missing
-                warnings.simplefilter("ignore")
-                zarr.consolidate_metadata(staging)
+        writer = ImageWriter(staging, shape, name, attributes)
+        yield writer
+        writer.finish()
+        with warnings.catch_warnings():
+            # zarr's, that this is no part of its format yet; xarray warns where it is missing
+            warnings.simplefilter("ignore")
+            zarr.consolidate_metadata(staging)
         check_target(path)  # once more, it took a while
 
 
 def check_target(path: Path) -> None:
     """Raise InputError where `write_images` would."""
-    if path.suffix not in FORMATS:
-        raise InputError(f"cannot write images to {path}: use a name that ends in .zarr or .npy")
+    if path.suffix != STORE_SUFFIX:
+        raise InputError(f"cannot write images to {path}: use a name that ends in {STORE_SUFFIX}")
     if os.path.lexists(path):
         raise InputError(f"{path} is there already: move it away, or choose another name")
     if not path.parent.is_dir():
         raise InputError(f"no folder {path.parent} to write {path.name} into: make it first")
 
 
-class _NpyWriter:
-    """Appends to a file: a mapped one would count as resident memory."""
-
-    def __init__(self, file: BinaryIO, shape: tuple[int, ...]) -> None:
-        self._file = file
-        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-
-    def write(self, images: np.ndarray) -> None:
-        self._file.write(np.ascontiguousarray(images, "<f4").data)
-
-
-class _ZarrWriter:
+class ImageWriter:
     """Gathers images until they fill a chunk, for a chunk is written once."""
 
     def __init__(
@@ -93,13 +76,14 @@ class _ZarrWriter:
             dtype="float32",
             chunks=(self._chunk, *shape[1:]),
             compressors=checked_compressors(4),
-            dimension_names=_AXES[: len(shape)],
+            dimension_names=IMAGE_AXES[: len(shape)],
             config={"write_empty_chunks": True},  # an absent chunk is damage
         )
         self._waiting = np.empty((self._chunk, *shape[1:]), np.float32)
         self._filled = self._written = 0
 
     def write(self, images: np.ndarray) -> None:
+        """Take the next images, (m, height, width[, channels])."""
         while len(images):
             part = images[: self._chunk - self._filled]
             self._waiting[self._filled : self._filled + len(part)] = part

@@ -104,7 +104,7 @@ def test_an_exact_rebuilding_is_null_in_json(tmp_path: Path) -> None:
         ([], "Missing option '--k'"),
         (["--k", "4", "--stride", "0"], "stride 0 is too small"),
         (["--k", "4", "--split", "all"], "Invalid value for '--split'"),
-        (["--k", "4", "--out", "images.png"], "ends in .zarr"),
+        (["--k", "4", "--out", "images.npy"], "ends in .zarr"),
         (["--k", "4", "--out", "absent/out.zarr"], "no folder absent"),
         (["--k", "4", "--out", "there.zarr"], "is there already"),
         (["--k", "4", "--memory", "10MiB"], "more than the cap of 10.0 MiB"),

@@ -45,18 +45,9 @@ def test_zarr_opens_in_xarray_with_named_axes(
     assert array.nchunks_initialized == array.nchunks == -(-23 // min(chunk_images, 23))
 
 
-@pytest.mark.parametrize("step", [1, 5, 23])
-def test_npy_is_what_numpy_reads(tmp_path: Path, images: np.ndarray, step: int) -> None:
-    written(tmp_path / "out.npy", images[..., 0], step)
-    found = np.load(tmp_path / "out.npy")
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, images[..., 0].astype(np.float32))
-
-
-@pytest.mark.parametrize("name", ["out.zarr", "out.npy"])
-def test_what_breaks_off_leaves_nothing(tmp_path: Path, images: np.ndarray, name: str) -> None:
+def test_what_breaks_off_leaves_nothing(tmp_path: Path, images: np.ndarray) -> None:
     def breaks_off() -> None:
-        with write_images(tmp_path / name, images.shape, "rebuilt", {}) as writer:
+        with write_images(tmp_path / "out.zarr", images.shape, "rebuilt", {}) as writer:
             writer.write(images[:5])
             assert len(list(tmp_path.iterdir())) == 1
             raise KeyError
@@ -66,27 +57,26 @@ def test_what_breaks_off_leaves_nothing(tmp_path: Path, images: np.ndarray, name
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["out.zarr", "out.npy"])
-def test_what_is_there_is_never_overwritten(tmp_path: Path, images: np.ndarray, name: str) -> None:
-    (tmp_path / name).write_bytes(b"mine")
+def test_what_is_there_is_never_overwritten(tmp_path: Path, images: np.ndarray) -> None:
+    (tmp_path / "out.zarr").write_bytes(b"mine")
     with pytest.raises(InputError, match="is there already"):
-        written(tmp_path / name, images, 5)
-    (tmp_path / name).unlink()
+        written(tmp_path / "out.zarr", images, 5)
+    (tmp_path / "out.zarr").unlink()
 
     def overtaken() -> None:
-        with write_images(tmp_path / name, images.shape, "rebuilt", {}) as writer:
+        with write_images(tmp_path / "out.zarr", images.shape, "rebuilt", {}) as writer:
             writer.write(images)
-            (tmp_path / name).write_bytes(b"mine")
+            (tmp_path / "out.zarr").write_bytes(b"mine")
 
     with pytest.raises(InputError, match="is there already"):
         overtaken()
-    assert (tmp_path / name).read_bytes() == b"mine"
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / "out.zarr").read_bytes() == b"mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("out.png", r"ends in \.zarr or \.npy"), ("absent/out.npy", "no folder .*absent")],
+    [("out.npy", r"ends in \.zarr"), ("absent/out.zarr", "no folder .*absent")],
 )
 def test_other_names_and_folders_are_refused(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
@@ -95,9 +85,9 @@ def test_other_names_and_folders_are_refused(tmp_path: Path, name: str, message:
 
 
 def test_the_rest_of_a_killed_run_goes(tmp_path: Path, images: np.ndarray) -> None:
-    orphan = tmp_path / ".out.npy.0123abcd.partial"
+    orphan = tmp_path / ".out.zarr.0123abcd.partial"
     orphan.touch()
     past = time.time() - ORPHANED_SECONDS - 60
     os.utime(orphan, (past, past))
-    written(tmp_path / "out.npy", images, 5)
-    assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]
+    written(tmp_path / "out.zarr", images, 5)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]

@@ -44,18 +44,18 @@ def test_drawings_and_the_curve_follow_when_the_light_changes(
         ((left, top), (right, bottom)) = page.places("curve-chart", [(6, 500), (58, 200)])
         inside = (slice(int(top), int(bottom)), slice(int(left), int(right)))
         # Lines of the grid would be light grey still; no curve is bright in all three colours.
-        until(lambda: _assert_dim(page.painted()[inside], 160))
+        until(lambda: _assert_dim(page.painted()[inside]))
         for name in ("mse", "use"):
             image = page.page.locator(f"#{name} img")
             image.scroll_into_view_if_needed()
             levels = imread(io.BytesIO(image.screenshot()), format="png")[..., :3] * 255
-            _assert_dim(levels[:8], 60)  # the margin, white by day
-            assert levels.min(axis=2).max() > 180  # its words
+            assert np.median(levels) < 60  # the paper, white by day
+            assert levels.min(axis=2).max() > 180  # the words
 
 
-def _assert_dim(picture: np.ndarray, most: int) -> None:
+def _assert_dim(picture: np.ndarray) -> None:
     assert picture.size > 0
-    assert picture.min(axis=2).max() < most
+    assert picture.min(axis=2).max() < 160
 
 
 # Texts of which a part lies outside a box that hides what does not fit.
@@ -132,7 +132,7 @@ def test_every_text_stands_out(browser: "Browser", digits: Reported, dark: bool)
         assert (paper(page) < 60) == dark
         on_canvas = page.run(_CONTRASTS_ON_CANVASES)
         contrasts = page.run(_CONTRASTS)
-        assert len(on_canvas) > 10
+        assert len(on_canvas) == 6
         assert len(contrasts) > 100
         assert [entry for entry in on_canvas + contrasts if entry[0] < READABLE] == []
         scheme = "dark" if dark else "light"
