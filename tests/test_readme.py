@@ -27,7 +27,6 @@ def test_the_python_example_prints_what_it_shows(
     digits_swept: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the folder of a sweep of the same K, so that its dictionaries are there already."""
-    pytest.importorskip("patchdict")
     monkeypatch.chdir(Path(digits_swept["experiment"]).parents[1])
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     example = doctest.DocTestParser().get_doctest(block, {}, "README", "README.md", 0)
