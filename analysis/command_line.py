@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 
 from pipeline import MemoryOptions
-from pipeline.command_line import given, json_option, options_of, run, show
+from pipeline.command_line import check_least, given, json_option, options_of, run, show
 from pipeline.command_line import group as pipeline_group
 
 data_option = click.option(
@@ -45,9 +45,10 @@ def report(
 
     OUT is a sweep's OUT, all of whose experiments are reported, or the folder of one experiment.
     """
+    memory = MemoryOptions.checked(**given(fields)).memory
+    check_least(memory)
     from analysis.html_report.build import report as write_reports
 
-    memory = MemoryOptions.checked(**given(fields)).memory
     results = write_reports(out, data=data, only_stale=only_stale, memory=memory)
     lines = [
         f"{result['report']}: "

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from pydantic import ByteSize
 
 from pipeline.config import FORMER_NAMES, Options, PatchOptions, SweepOptions, renamed
 from pipeline.runtime.interrupts import Interrupted, asked_to_end, end, ending_promptly
-from storage.errors import InputError, PatchDictError, one_line, refusal
+from storage.errors import InputError, MemoryBudgetError, PatchDictError, one_line, refusal
 
 INTERRUPTED = 130  # exit code, as shells have it
+LEAST_MEMORY = 400 << 20  # bytes that the smallest sweep and its report take, as measured
 
 
 def options_of(model: type[Options], **extra_help: str) -> Callable[[Any], Any]:
@@ -53,6 +55,19 @@ def given(fields: dict[str, str | None]) -> dict[str, str]:
     for note in notes:
         click.echo(f"note: {note}", err=True)
     return found
+
+
+def check_least(memory: int) -> None:
+    """Refuse at once a cap under which a sweep could not end with a report.
+
+    memory: in bytes. Raises: MemoryBudgetError.
+    """
+    if memory < LEAST_MEMORY:
+        raise MemoryBudgetError(
+            f"a sweep and its report need {LEAST_MEMORY >> 20} MiB of memory, more than the cap of"
+            f" {ByteSize(memory).human_readable(separator=' ')}: raise it"
+            f" (MEMORY={LEAST_MEMORY >> 20}MiB or more)"
+        )
 
 
 json_option = click.option(
@@ -132,6 +147,7 @@ def sweep(as_json: bool, **fields: str | None) -> None:
 
 
 def _sweep(options: SweepOptions) -> dict[str, Any]:
+    check_least(options.memory)
     from pipeline.k_sweep import sweep as run_sweep
     from pipeline.runtime.progress import TerminalProgress
 

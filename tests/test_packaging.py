@@ -14,7 +14,6 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 import patchdict
-from storage import write_images
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("storage", "pipeline", "analysis")
@@ -128,7 +127,7 @@ def test_it_sweeps_and_reports_beside_modules_of_the_same_names(
     installed: Path, elsewhere: Path
 ) -> None:
     images = np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8)
-    write_images(elsewhere / "own.npy", images)
+    np.save(elsewhere / "own.npy", images)
     command = ("-c", "import sys; from patchdict.__main__ import main; sys.exit(main())")
     sweep = ("sweep", "--dataset", "own.npy", "--k", "2,3", "--max-iter", "2", "--json")
     swept = json.loads(run(installed, elsewhere, *command, *sweep).splitlines()[-1])

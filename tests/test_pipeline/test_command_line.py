@@ -90,6 +90,26 @@ def test_people_get_a_table(runs: Path) -> None:
     assert "nothing under" in run("status", "--out", "elsewhere", cwd=runs).stdout
 
 
+@pytest.mark.parametrize("memory", ["1", "100MB"])
+@pytest.mark.parametrize(
+    "command", [["pipeline", *SWEEP], ["analysis", "report", "--only-stale", "runs"]]
+)
+def test_a_cap_that_is_too_low_is_refused_where_nothing_is_left_to_do(
+    runs: Path, memory: str, command: list[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "--memory", memory],
+        cwd=runs,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert "more than the cap of" in line
+    assert "raise it (MEMORY=" in line
+
+
 def test_status_shows_what_is_damaged(runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     shutil.copytree(runs / "runs", out)
@@ -140,6 +160,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["sweep", "--out", "file/runs"], "Not a directory; a folder is needed there"),
         (["sweep", "--out", "x" * 300], "File name too long; choose a shorter name"),
         (["sweep", "--memory", "1MiB"], "more than the cap of 1.0 MiB: raise it (MEMORY="),
+        (["fit", "--k", "2", "--memory", "100MB"], "MiB of memory, more than the cap of 95.4 MiB"),
         (["sweep", "--device", "cuda:99"], "device cuda:99"),
         (["sweep", "--bogus"], "No such option"),
         (["sweep", "extra"], "unexpected extra argument"),
