@@ -7,13 +7,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import pipeline.runtime.memory
 from pipeline import SweepOptions, sweep
+from pipeline.runtime.devices import gpu_possible
 from tests.idx_files import write_idx
 
-if not torch.cuda.is_available():
+
+def has_cuda() -> bool:
+    """Whether there is a CUDA GPU; torch is imported only where there may be one."""
+    if not gpu_possible():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+if not has_cuda():
     os.environ["TRITON_INTERPRET"] = "1"  # read when kernels are defined: they run on the CPU
 
 MNIST_FILES = ("train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz")

@@ -1,6 +1,7 @@
 """The example notebook runs as it stands, and prints what it shows."""
 
 import json
+import shutil
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -15,7 +16,11 @@ import analysis
 NOTEBOOK = Path(analysis.__file__).parent / "example.ipynb"
 
 
-def test_the_notebook_prints_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notebook_prints_what_it_shows(
+    digits_swept: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a copy of a sweep of three of its four K."""
+    shutil.copytree(Path(digits_swept["experiment"]).parent, tmp_path / "runs")
     mpl.use("Agg")
     monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
     monkeypatch.chdir(tmp_path)
