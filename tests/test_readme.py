@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 FOLDERS = ("storage", "pipeline", "analysis", "tests")
 READMES = [ROOT / "README.md", *(p for f in FOLDERS for p in (ROOT / f).rglob("README.md"))]
-NOT_YET = {"storage/layout.py", "pipeline/kmeans/plan.py", "pipeline/execution/cluster.py"}
-NOT_YET |= {"pipeline/engines/README.md", "layout.py", "engines/README.md", "CITATION.cff"}
+NOT_YET = {"pipeline/kmeans/plan.py", "pipeline/execution/cluster.py"}
+NOT_YET |= {"pipeline/engines/README.md", "engines/README.md"}
 MEASURED = ROOT / "tests" / "benchmarks" / "measured"
 
 

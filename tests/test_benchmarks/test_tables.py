@@ -1,4 +1,4 @@
-"""`make bench` on a few rows: every table is made of all that it measures."""
+"""`make bench` on a few rows: all ways to measure run and agree."""
 
 import statistics
 
@@ -9,17 +9,17 @@ pytest.importorskip("faiss", reason="make bench needs faiss")
 
 from tests.benchmarks import converging, stepping
 
-ROWS = np.random.default_rng(0).integers(0, 256, (4000, 25)).astype(np.uint8)
+ROWS = np.random.default_rng(0).integers(0, 256, (2000, 25)).astype(np.uint8)
 
 
 @pytest.mark.filterwarnings("ignore")  # of the peers
-def test_fits_of_all_ways_are_compared() -> None:
-    table = converging.measure(ROWS, ROWS[:500], 3, None)
-    names = [next(iter(row.values())) for row in table]
-    assert [name.split()[0] for name in names] == ["patchdict", "scikit-learn", "faiss", *names[3:]]
-    scores = [float(row["MSE"]) for row in table]
-    assert len(scores) == 4
-    assert scores[0] <= 1.01 * min(scores)
+@pytest.mark.parametrize("way", ["ours", "scikit_learn", "flat_faiss", "minibatch"])
+def test_a_way_ends_near_the_same_error(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(converging, "BLOCK", 256)
+    curve = getattr(converging, way)(ROWS, 3)
+    assert len(curve.seconds) == len(curve.mse) > 0
+    assert curve.mse[-1] == pytest.approx(0.945 * ROWS.astype(float).var(), rel=0.01)
+    assert curve.mse[-1] == pytest.approx(converging.score(ROWS, curve.centroids), rel=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore")
