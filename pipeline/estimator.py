@@ -19,8 +19,9 @@ from pipeline.config import FORMER_NAMES, FitOptions, Size, check_address
 from pipeline.engines import ENGINES, AssignmentEngine, EngineSpec
 from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
-from pipeline.kmeans.fitter import Fitter, check_device, check_fit, generator
+from pipeline.kmeans.fitter import Fitter, generator
 from pipeline.kmeans.minibatch import learn_batches
+from pipeline.kmeans.plan import FitPlan
 from pipeline.kmeans.seeding import INITS, kmeans_plus_plus, require_distinct
 from pipeline.rows.cluster_sums import empty_sums
 from pipeline.rows.source import (
@@ -140,23 +141,18 @@ class StreamingKMeans(
         progress = self.progress or SilentProgress()
         progress.note(place(self.device, engine))
         with self._scheduler(source, memory) as scheduler:
-            blocks, k = None, self.n_clusters
-            on_device = check_device(*(source, k, engine, options, scheduler), device_memory)
-            if on_device:
-                progress.note(on_device)
-            if memory is not None:
-                _, blocks = check_fit(source, k, engine, options, scheduler, memory)
-            fitter = Fitter(
+            plan = FitPlan.make(
                 source,
+                [self.n_clusters],
                 options,
-                engine=engine,
-                largest=self.n_clusters,
-                progress=progress,
-                scheduler=scheduler,
-                blocks=blocks,
+                engine,
+                scheduler,
+                memory=memory,
                 device_memory=device_memory,
             )
-            with closing(fitter):
+            for note in plan.notes:
+                progress.note(note)
+            with closing(Fitter(plan, progress)) as fitter:
                 fit = fitter.fit(self.n_clusters, init)
         self.cluster_centers_ = fit.centroids
         self.counts_ = fit.sums.counts

@@ -12,13 +12,14 @@ from pipeline.engines import EngineSpec
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.extract import Extraction, extract
 from pipeline.kmeans.checkpoint import FitCheckpoint
-from pipeline.kmeans.fitter import Fitter, check_device, check_fit
+from pipeline.kmeans.fitter import Fitter
 from pipeline.kmeans.history import Fit, mean_squared_error
+from pipeline.kmeans.plan import FitPlan
 from pipeline.kmeans.seeding import require_distinct
 from pipeline.rows.source import StoreSource
 from pipeline.runtime.devices import resolve_device
 from pipeline.runtime.machine import device_name, machine, place, versions
-from pipeline.runtime.memory import in_words, peak_resident
+from pipeline.runtime.memory import peak_resident
 from pipeline.runtime.progress import Progress, SilentProgress, rounded
 from storage.atomic import exclusive, remove
 from storage.dictionary_store import (
@@ -113,29 +114,21 @@ def _sweep(options: SweepOptions, scheduler: Scheduler, progress: Progress) -> d
     missing = _missing(experiment)
     if missing:
         # What cannot be learned is refused before anything is written.
-        source, largest = StoreSource(train), max(missing)
-        on_device = check_device(
-            *(source, largest, engine, options, scheduler),
-            options.device_memory,
-            experiment.test.n_rows if experiment.test else 0,
-        )
-        cap = options.memory
-        projected, blocks = check_fit(source, largest, engine, options, scheduler, cap)
-        progress.note(f"memory: {in_words(projected)} at most, {in_words(cap)} allowed")
-        if on_device:
-            progress.note(on_device)
-        require_distinct(source, largest)
-        fitter = Fitter(
-            source,
+        plan = FitPlan.make(
+            StoreSource(train),
+            missing,
             options,
-            engine=engine,
-            largest=largest,
-            progress=progress,
-            scheduler=scheduler,
-            scratch=experiment.folder,
-            blocks=blocks,
+            engine,
+            scheduler,
+            memory=options.memory,
             device_memory=options.device_memory,
+            scratch=experiment.folder,
+            heldout_rows=experiment.test.n_rows if experiment.test else 0,
         )
+        for note in plan.notes:
+            progress.note(note)
+        require_distinct(plan.source, plan.largest)
+        fitter = Fitter(plan, progress)
         with _sole_owner(experiment), closing(fitter):
             _remove(_leftovers(experiment))
             create_dictionaries(path, experiment.describe())

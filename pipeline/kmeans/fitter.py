@@ -1,200 +1,45 @@
-"""From a source and options to fitted dictionaries: seeding, executor, loop."""
+"""From a plan to fitted dictionaries: seeding, executor, loop."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import pipeline.runtime.memory
 from pipeline.config import FitOptions
 from pipeline.engines import AssignmentEngine, EngineSpec
-from pipeline.execution.executor import ClusterExecutor, Executor, LocalExecutor
-from pipeline.execution.scheduler import WORKER_BYTES, Scheduler
+from pipeline.execution.cluster import ClusterExecutor
+from pipeline.execution.executor import Executor, LocalExecutor
 from pipeline.kmeans import seeding
 from pipeline.kmeans.breathing import Breathing
 from pipeline.kmeans.checkpoint import FitCheckpoint
-from pipeline.kmeans.d2_sampling import SPREADING_KERNELS
 from pipeline.kmeans.history import Fit
 from pipeline.kmeans.lloyd import Lloyd
 from pipeline.kmeans.loop import KMeansLoop, StoppingRules
 from pipeline.kmeans.minibatch import MiniBatch
-from pipeline.kmeans.nested import Nested, added, planned_rows, rounds_of
+from pipeline.kmeans.nested import Nested, planned_rows, rounds_of, trial_sample_rows
+from pipeline.kmeans.plan import FitPlan
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import GatheredSource, Source, StoreSource
-from pipeline.runtime.devices import Device, device_budget
-from pipeline.runtime.kernel_cache import code_bytes
-from pipeline.runtime.memory import check_budget, device_refusal, fits, in_words
 from pipeline.runtime.progress import Progress
 
-MOVE_SAMPLE_ROWS, MOVE_SAMPLE_PER_CENTROID = 1 << 17, 16
-GAPS = 4  # one byte for so many is lost between blocks of the heap
 MENDING_STEPS = 10  # of Lloyd on all rows, where a larger dictionary came out worse
-
-
-def most_centroids(k: int, options: FitOptions) -> int:
-    """Centroids at a time, at most, while k are learned."""
-    on_trial = options.mode == "nested" and rounds_of(k, options.breathing)
-    return k + added(k) if on_trial else k
-
-
-def projected_bytes(
-    source: Source,
-    k: int,
-    engine: EngineSpec,
-    options: FitOptions,
-    blocks: int | None = None,
-) -> int:
-    """What fitting K centroids allocates at most, in bytes; the number of rows is not in it.
-
-    blocks: of the source that are taken at once; None: as many as the engine works best with.
-    What seeding leaves is too scattered for the passes, so both count.
-    """
-    itemsize, dim = source.dtype.itemsize, source.dim
-    most, rows = most_centroids(k, options), min(seeding.sample_rows(k), source.n_rows)
-    sampling = seeding.projected_bytes(k, dim, itemsize, rows, options.init)
-    if most > k:
-        rows = min(_move_sample_rows(k), source.n_rows)
-        moving = seeding.projected_bytes(most, dim, itemsize, rows, "k-means++")
-        sampling = max(sampling, moving)
-    samples = EngineSpec.for_samples(dim, source.dtype)
-    if engine != samples:
-        sampling += samples.host_bytes(most, rows)
-    passes = pass_bytes(source, most, engine, blocks, sample_rows=rows)
-    spreading = SPREADING_KERNELS if options.init != "random" or most > k else ()
-    code = samples.code_bytes() + code_bytes(spreading)
-    return sampling + sampling // GAPS + passes + code
-
-
-def pass_bytes(
-    source: Source,
-    k: int,
-    engine: EngineSpec,
-    blocks: int | None = None,
-    *,
-    sample_rows: int = 0,
-) -> int:
-    """What passes over the rows allocate at most, in bytes.
-
-    blocks: see `projected_bytes`. sample_rows: which the same engine labels between passes.
-    """
-    at_once = blocks or engine.blocks_at_once(k, source)
-    block_rows = min(source.block_rows * at_once, source.n_rows)
-    in_work = engine.blocks_held * block_rows * source.dim * source.dtype.itemsize
-    rows = max(block_rows, sample_rows)
-    needed = in_work + engine.host_bytes(k, rows) + 8 * 8 * k * source.dim
-    return needed + needed // GAPS
-
-
-def check_fit(
-    source: Source,
-    k: int,
-    engine: EngineSpec,
-    options: FitOptions,
-    scheduler: Scheduler,
-    cap: int,
-) -> tuple[int, int]:
-    """What the process tree takes at most while it fits K centroids, in bytes; and how.
-
-    Returns: bytes, and how many blocks of the source to take at once: the engine's choice, or
-        fewer where that needs too much.
-    Raises: MemoryBudgetError where even one passes the cap.
-    """
-    worker = _imports_bytes(engine.device) + pass_bytes(source, k, engine, 1)
-    worker += engine.code_bytes()
-    workers = scheduler.local_workers * worker
-    for blocks in range(engine.blocks_at_once(k, source), 0, -1):
-        needed = workers + projected_bytes(source, k, engine, options, blocks)
-        if blocks == 1 or fits(needed, cap):
-            break
-    return check_budget(f"fitting K = {k}", needed, cap), blocks
-
-
-def _imports_bytes(device: Device) -> int:
-    """Of a worker before it begins; with drivers of a device as this process has them."""
-    if device.type == "cpu":
-        return WORKER_BYTES
-    return max(WORKER_BYTES, pipeline.runtime.memory.resident())
-
-
-def check_device(
-    source: Source,
-    k: int,
-    engine: EngineSpec,
-    options: FitOptions,
-    scheduler: Scheduler,
-    device_memory: int | None,
-    heldout_rows: int = 0,
-) -> str:
-    """What fitting K centroids does with the memory of a device, in words; empty for none, where
-    none was spoken of.
-
-    device_memory: see `EngineSpec.make`; processes that this machine starts share it. heldout_rows:
-    that are scored too.
-    Raises: MemoryBudgetError where the cap is too small even if no rows stay.
-    """
-    most, sharers = most_centroids(k, options), _sharers(scheduler, options)
-    share = _share(engine.device, device_memory, sharers)
-    plan = engine.device_plan(most, share)
-    if plan is None:
-        unused = "the engine takes none, and its cap changes nothing"
-        return "" if device_memory is None else f"device memory: {unused}"
-    if plan.least > plan.allowed:
-        raise device_refusal(f"fitting K = {k}", plan.least, plan.allowed, sharers)
-    stay = min(sharers * plan.room(source.n_rows, source.block_rows), source.n_rows)
-    rows = "all rows stay there"
-    if options.mode == "minibatch":
-        stay, rows = 0, "mini-batches are sent, their rows do not stay"
-    elif stay < source.n_rows:
-        rows = f"{stay:,} of {source.n_rows:,} rows stay there, the others are streamed"
-    scored = 0 if scheduler.remote else heldout_rows
-    kept = stay + plan.room(scored, source.block_rows, stay * plan.row_bytes)
-    taken = min(sharers * plan.fixed + kept * plan.row_bytes, sharers * plan.allowed)
-    allowed = in_words(sharers * plan.allowed)
-    return f"device memory: {in_words(taken)} at most, {allowed} allowed; {rows}"
-
-
-def _sharers(scheduler: Scheduler, options: FitOptions) -> int:
-    """Processes of this machine that a cap on the device's memory is for."""
-    return max(1, scheduler.local_workers + (options.mode == "minibatch"))
-
-
-def _share(device: Device, device_memory: int | None, sharers: int) -> int | None:
-    if sharers == 1:
-        return device_memory
-    return device_budget(device, device_memory) // sharers
 
 
 class Fitter:
     """Fits dictionaries of one source, one after the other; what is known of the rows is kept.
 
-    largest: the most centroids that will be asked for. scheduler: where whole passes
-    run, for a patch store; all else runs here. scratch: folder for what is kept of the rows
-    between passes; None: the system's. blocks: of the source that are taken at once; None: as many
-    as the engine works best with. device_memory: see `EngineSpec.make`.
+    Args:
+        plan: of the fits.
+        progress: told of passes and rows.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        options: FitOptions,
-        *,
-        engine: EngineSpec,
-        largest: int,
-        progress: Progress,
-        scheduler: Scheduler,
-        scratch: Path | None = None,
-        blocks: int | None = None,
-        device_memory: int | None = None,
-    ) -> None:
-        self._source, self._options = source, options
-        self._engine, self._largest, self._progress = engine, largest, progress
-        self._scheduler, self._scratch, self._blocks = scheduler, scratch, blocks
-        self._device_memory = _share(engine.device, device_memory, _sharers(scheduler, options))
-        self._sample = np.empty((0, source.dim), source.dtype)
+    def __init__(self, plan: FitPlan, progress: Progress) -> None:
+        self._plan, self._progress = plan, progress
+        self._source, self._options = plan.source, plan.options
+        self._sample = np.empty((0, plan.source.dim), plan.source.dtype)
         self._scored: LocalExecutor | None = None
 
     def close(self) -> None:
@@ -252,7 +97,7 @@ class Fitter:
 
         Those of the last source asked for stay on a device, where they leave room for others.
         """
-        if self.remote or not self._engine.caches_rows:
+        if self.remote or not self._plan.engine.caches_rows:
             with closing(self._executor_of(source, remember=False)) as executor:
                 return executor.run_pass(centroids, self._progress)[0]
         if self._scored is None or self._scored.source is not source:
@@ -293,7 +138,7 @@ class Fitter:
             )
 
     def _breathing(self, k: int) -> Breathing:
-        rows = min(_move_sample_rows(k), self._source.n_rows)
+        rows = min(trial_sample_rows(k), self._source.n_rows)
         if len(self._sample) != rows:
             # Of its own generator, so that no other K has a part in it.
             rng = np.random.default_rng([self._options.seed, rows])
@@ -303,22 +148,19 @@ class Fitter:
     @property
     def remote(self) -> bool:
         """Whether whole passes run on the workers of a cluster."""
-        return self._scheduler.remote and isinstance(self._source, StoreSource)
+        return self._plan.scheduler.remote and isinstance(self._source, StoreSource)
 
     @cached_property
     def _own_engine(self) -> AssignmentEngine | None:
         """That of the passes where it labels samples, too: one's threads serve all."""
         samples = EngineSpec.for_samples(self._source.dim, self._source.dtype)
-        return None if self.remote or self._engine != samples else self._local_engine
+        return None if self.remote or self._plan.engine != samples else self._local_engine
 
     @cached_property
     def _local_engine(self) -> AssignmentEngine:
         """Of all passes in this process, which share what it may take of a device."""
-        return self._engine.make(largest=self._most, device_memory=self._device_memory)
-
-    @property
-    def _most(self) -> int:
-        return most_centroids(self._largest, self._options)
+        plan = self._plan
+        return plan.engine.make(largest=plan.most, device_memory=plan.device_share)
 
     @cached_property
     def _executor(self) -> Executor:
@@ -326,31 +168,27 @@ class Fitter:
         return self._executor_of(self._source, remember=True)
 
     def _executor_of(self, source: Source, *, remember: bool) -> Executor:
-        if self._scheduler.remote and isinstance(source, StoreSource):
+        plan = self._plan
+        if plan.scheduler.remote and isinstance(source, StoreSource):
             return ClusterExecutor(
-                *(source, self._scheduler, self._engine.name, str(self._engine.device)),
+                source,
+                plan.scheduler,
+                plan.engine,
                 remember=remember,
-                largest=self._most,
-                device_memory=self._device_memory,
+                largest=plan.most,
+                device_memory=plan.device_share,
             )
         return self._local_executor(source, remember=remember)
 
     def _local_executor(self, source: Source, *, remember: bool) -> LocalExecutor:
-        engine = self._local_engine
+        engine, plan = self._local_engine, self._plan
         if not remember:
             return LocalExecutor(source, engine)
-        blocks = self._blocks
-        if blocks is None:
-            blocks = self._engine.blocks_at_once(self._largest, source)
-        source = GatheredSource(source, blocks) if blocks > 1 else source
-        return LocalExecutor(source, engine, engine.cache_for(source, self._scratch))
+        source = GatheredSource(source, plan.blocks) if plan.blocks > 1 else source
+        return LocalExecutor(source, engine, engine.cache_for(source, plan.scratch))
 
 
 def generator(options: FitOptions, k: int) -> np.random.Generator:
     """The one generator of a (K, mode, seed) run."""
     mode = ("full", "minibatch", "nested").index(options.mode)
     return np.random.default_rng([options.seed, mode, k])
-
-
-def _move_sample_rows(k: int) -> int:
-    return max(MOVE_SAMPLE_ROWS, MOVE_SAMPLE_PER_CENTROID * k)

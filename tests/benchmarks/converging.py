@@ -25,6 +25,7 @@ from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
 from pipeline.kmeans.fitter import Fitter
 from pipeline.kmeans.history import mean_squared_error
+from pipeline.kmeans.plan import FitPlan
 from pipeline.rows.source import ArraySource
 from pipeline.runtime.devices import thread_count
 from pipeline.runtime.progress import SilentProgress
@@ -90,15 +91,9 @@ def ours(rows: np.ndarray, k: int) -> Curve:
     """Our defaults. A pass over all rows scores its centroids; not so one with some on trial."""
     watch = _Watch()
     with Scheduler("", 8 << 30) as scheduler:
-        fitter = Fitter(
-            ArraySource(rows),
-            FitOptions(),
-            engine=EngineSpec.for_samples(rows.shape[1], rows.dtype),
-            largest=k,
-            progress=watch,
-            scheduler=scheduler,
-        )
-        with closing(fitter):
+        engine = EngineSpec.for_samples(rows.shape[1], rows.dtype)
+        plan = FitPlan.make(ArraySource(rows), [k], FitOptions(), engine, scheduler)
+        with closing(Fitter(plan, watch)) as fitter:
             fit = fitter.fit(k)
     watch.at += [watch.clock.read()] * (len(fit.history.rows) - len(watch.at))
     curve = Curve("patchdict", centroids=fit.centroids)

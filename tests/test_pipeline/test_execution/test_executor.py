@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from pipeline import StreamingKMeans, SweepOptions, sweep
 from pipeline.engines import EngineSpec
-from pipeline.execution.executor import MAX_RANGES, ClusterExecutor, LocalExecutor, ranges
+from pipeline.execution.cluster import MAX_RANGES, ClusterExecutor, ranges
+from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.extract import Extraction, extract
 from pipeline.rows.source import StoreSource
@@ -62,8 +63,8 @@ def test_workers_add_up_what_this_process_does(
     assert store.n_chunks > 3
     source = StoreSource(store)
     centroids = store.read_chunk(1)[:20].astype(np.float32)
-    engine = EngineSpec.resolve(engine_name, CPU, source.dim, source.dtype).make()
-    here, _ = LocalExecutor(source, engine).run_pass(centroids, SilentProgress())
+    engine = EngineSpec.resolve(engine_name, CPU, source.dim, source.dtype)
+    here, _ = LocalExecutor(source, engine.make()).run_pass(centroids, SilentProgress())
     seen: list[int] = []
 
     class Counts(SilentProgress):
@@ -71,7 +72,7 @@ def test_workers_add_up_what_this_process_does(
             seen.append(units)
 
     with Scheduler("processes:2", MEMORY) as scheduler:
-        cluster = ClusterExecutor(source, scheduler, engine_name, "cpu")
+        cluster = ClusterExecutor(source, scheduler, engine)
         there, again = (cluster.run_pass(centroids, Counts())[0] for _ in range(2))
     assert sum(seen) == 2 * store.n_rows
     for name, mine in vars(here).items():

@@ -17,11 +17,11 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import pipeline.execution.executor as executors_module
 import pipeline.extraction.extract as extraction_module
 from analysis.experiment import open_experiment
 from pipeline import StreamingKMeans, SweepOptions, sweep
 from pipeline.command_line import group
+from pipeline.execution import cluster
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.extract import Extraction, extract
 from pipeline.runtime.progress import SilentProgress
@@ -120,9 +120,9 @@ def test_workers_of_a_cluster_refuse_damage(store: PatchStore) -> None:
 
 
 def test_a_worker_with_another_store_of_that_name_refuses(store: PatchStore) -> None:
-    assert executors_module._open(str(store.path), store.seal).n_rows == store.n_rows
+    assert cluster._open(str(store.path), store.seal).n_rows == store.n_rows
     with pytest.raises(IntegrityError, match="is another store for a worker"):
-        executors_module._open(str(store.path), "0" * 64)
+        cluster._open(str(store.path), "0" * 64)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

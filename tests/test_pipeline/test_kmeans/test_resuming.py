@@ -138,7 +138,7 @@ def test_a_dictionary_is_not_learned_again_for_a_broken_held_out_pass(
     run_pass, made = LocalExecutor.run_pass, []
 
     def breaking(self: LocalExecutor, *rest: Any, **more: Any) -> Any:
-        if self.memory is None and len(made) < 5:  # the held-out rows
+        if self.cache is None and len(made) < 5:  # the held-out rows
             raise BrokenOff
         made.append(self.source.n_rows)
         return run_pass(self, *rest, **more)

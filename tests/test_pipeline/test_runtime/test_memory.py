@@ -10,7 +10,8 @@ import pytest
 import pipeline.runtime.memory
 from pipeline.config import FitOptions
 from pipeline.engines import EngineSpec
-from pipeline.kmeans.fitter import projected_bytes
+from pipeline.execution.scheduler import Scheduler
+from pipeline.kmeans.plan import FitPlan
 from pipeline.rows.source import ArraySource
 from pipeline.runtime.devices import CPU
 from pipeline.runtime.memory import SLACK_BYTES, check_budget, device_refusal
@@ -25,7 +26,7 @@ MIB = 1 << 20
 RUN = """
 import json, sys
 from pipeline.extraction import extract as extraction
-from pipeline.kmeans import fitter as fit
+from pipeline.kmeans import plan as fit
 from pipeline.runtime import memory
 projected, check = [], memory.check_budget
 def note(step, needed, cap):
@@ -62,14 +63,18 @@ def test_the_number_of_rows_is_not_in_the_projection() -> None:
         ArraySource(np.broadcast_to(np.zeros((1, 25), np.uint8), (n, 25))) for n in (10**8, 10**9)
     )
     full, nested = (FitOptions.checked(mode=mode) for mode in ("full", "nested"))
+
+    def allocated(source: ArraySource, k: int, engine: EngineSpec, options: FitOptions) -> int:
+        return FitPlan.make(source, [5, k], options, engine, Scheduler()).allocated()
+
     for name in ("torch", "pruned"):
         engine = EngineSpec.resolve(name, CPU, 25, small.dtype)
         for options in (full, nested):
-            one = projected_bytes(small, 1000, engine, options)
-            assert one == projected_bytes(large, 1000, engine, options)
-            assert projected_bytes(small, 10_000, engine, options) > one
-        without = projected_bytes(small, 10_000, engine, full)
-        assert without < projected_bytes(small, 10_000, engine, nested)
+            one = allocated(small, 1000, engine, options)
+            assert one == allocated(large, 1000, engine, options)
+            assert allocated(small, 10_000, engine, options) > one
+        without = allocated(small, 10_000, engine, full)
+        assert without < allocated(small, 10_000, engine, nested)
 
 
 def fit_of(store: PatchStore, out: Path, k: int, mode: str, *options: str) -> list[str]:

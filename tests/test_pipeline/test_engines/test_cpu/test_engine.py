@@ -268,7 +268,7 @@ def test_a_pass_that_ended_before_its_first_block_leaves_none_either() -> None:
     engine = PrunedEngine(9, rows.dtype)
     executor = LocalExecutor(source, engine, engine.cache_for(source))
     steps = lloyd(executor, rows[:40].astype(np.float32), 4)
-    engine.load(steps[0][0], executor.memory)
+    engine.load(steps[0][0], executor.cache)
     again, _ = executor.run_pass(steps[3][0], SilentProgress())
     assert equal(again, steps[3][1])
     executor.close()

@@ -15,10 +15,12 @@ import torch
 from pipeline import StreamingKMeans, SweepOptions, sweep
 from pipeline.config import FitOptions
 from pipeline.engines import EngineSpec
-from pipeline.execution.executor import ClusterExecutor, LocalExecutor
+from pipeline.execution.cluster import ClusterExecutor
+from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.extract import Extraction, extract
-from pipeline.kmeans.fitter import Fitter, check_device
+from pipeline.kmeans.fitter import Fitter
+from pipeline.kmeans.plan import FitPlan
 from pipeline.rows.source import ArraySource, StoreSource
 from pipeline.runtime.devices import CPU, Device
 from pipeline.runtime.progress import SilentProgress
@@ -125,8 +127,9 @@ def test_workers_keep_rows_and_add_up_the_same(strokes: np.ndarray, tmp_path: Pa
     with Scheduler("processes:2", 3 << 30) as scheduler:
         scheduler.client.run(use_plain_kernels)
         for device_memory in (None, 160 << 10):
+            fused = EngineSpec.resolve("fused", CPU, source.dim, source.dtype)
             cluster = ClusterExecutor(
-                *(source, scheduler, "fused", "cpu"), largest=20, device_memory=device_memory
+                source, scheduler, fused, largest=20, device_memory=device_memory
             )
             there = [cluster.run_pass(c, progress, n)[0] for c, n in passes]
             cluster.close()
@@ -159,16 +162,17 @@ def test_what_stays_is_told() -> None:
 
     options, here = FitOptions.checked(mode="full"), Scheduler()
 
-    def words(cap: int | None, scheduler: Scheduler = here) -> str:
-        return check_device(source, 10, spec("fused"), options, scheduler, cap)
+    def words(cap: int | None, scheduler: Scheduler = here, engine: str = "fused") -> str:
+        made = FitPlan.make(source, [10], options, spec(engine), scheduler, device_memory=cap)
+        return " ".join(made.notes)
 
     assert words(1 << 30).endswith("1.0 GiB allowed; all rows stay there")
     plan = EngineSpec.resolve("fused", CPU, 25, BYTES).device_plan(10, 6 << 20)
     assert plan is not None
     stay = plan.room(1 << 18, source.block_rows)
     assert words(6 << 20).endswith(f"{stay:,} of 262,144 rows stay there, the others are streamed")
-    assert check_device(source, 10, spec("pruned"), options, here, None) == ""
-    assert "changes nothing" in check_device(source, 10, spec("pruned"), options, here, 1 << 30)
+    assert words(None, engine="pruned") == ""
+    assert "changes nothing" in words(1 << 30, engine="pruned")
     with pytest.raises(MemoryBudgetError, match=r"for each of 64 processes"):
         words(1 << 20, Scheduler("processes:64"))
 
@@ -207,15 +211,9 @@ def test_rows_that_are_scored_again_are_not_read_again(
     for engine, times in (("fused", 1), ("pruned", 2)):
         read.clear()
         with Scheduler("", 1 << 30) as scheduler:
-            fitter = Fitter(
-                StoreSource(store),
-                FitOptions(),
-                engine=EngineSpec.resolve(engine, CPU, store.dim, store.dtype),
-                largest=2,
-                progress=SilentProgress(),
-                scheduler=scheduler,
-            )
-            with closing(fitter):
+            spec = EngineSpec.resolve(engine, CPU, store.dim, store.dtype)
+            plan = FitPlan.make(StoreSource(store), [2], FitOptions(), spec, scheduler)
+            with closing(Fitter(plan, SilentProgress())) as fitter:
                 one, two = (fitter.score(heldout, centroids) for _ in range(2))
         assert one.counts.sum() == store.n_rows
         np.testing.assert_array_equal(one.sums, two.sums)

@@ -17,7 +17,7 @@ from pipeline.config import FitOptions
 from pipeline.engines import EngineSpec
 from pipeline.execution.scheduler import Scheduler
 from pipeline.kmeans import checkpoint
-from pipeline.kmeans.fitter import check_fit
+from pipeline.kmeans.plan import FitPlan
 from pipeline.rows.source import ArraySource
 from pipeline.runtime import devices
 from pipeline.runtime.devices import CPU, Device, device_budget, device_errors, resolve_device
@@ -228,20 +228,22 @@ def test_a_fit_goes_on_after_its_device_failed(
 def test_each_worker_has_the_drivers_too(plain: None, monkeypatch: pytest.MonkeyPatch) -> None:
     source = ArraySource(np.zeros((100, 4), np.uint8))
     monkeypatch.setattr(pipeline.runtime.memory, "resident", lambda: 3 << 30)
-    needed = {
-        device.type: check_fit(
-            *(source, 5, EngineSpec.resolve(engine, device, 4, source.dtype), FitOptions()),
-            *(Scheduler("processes:2"), 100 << 30),
-        )[0]
-        for device, engine in ((CPU, "pruned"), (Device("cuda"), "fused"))
-    }
+    monkeypatch.setattr(FitPlan, "_on_device", lambda plan, *_: plan)
+    needed = {}
+    for device, engine in ((CPU, "pruned"), (Device("cuda"), "fused")):
+        spec, scheduler = (
+            EngineSpec.resolve(engine, device, 4, source.dtype),
+            Scheduler("processes:2"),
+        )
+        plan = FitPlan.make(source, [5], FitOptions(), spec, scheduler, memory=100 << 30)
+        needed[device.type] = plan.projected or 0
     assert needed["cpu"] < 2 * (3 << 30)
     assert needed["cuda"] > 3 * (3 << 30)
 
 
 PROGRAM = """
 import sys, torch
-from pipeline.kmeans.fitter import check_fit
+from pipeline.kmeans.plan import FitPlan
 from pipeline.execution.scheduler import Scheduler
 from pipeline.rows.source import ArraySource
 from tests.device_kernels import PlainKernels

@@ -1,0 +1,177 @@
+"""What is known of fits before their first pass: what they take of the memory, and how they run.
+
+Each part's need is told by what allocates it (seeding, the engine); here it is added up, compared
+with the caps, and refused where it does not fit. The number of rows is not in it, but where the
+scratch file of an engine lies in memory.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pipeline.runtime.memory
+from pipeline.config import FitOptions
+from pipeline.engines import EngineSpec
+from pipeline.execution.scheduler import WORKER_BYTES, Scheduler
+from pipeline.kmeans import seeding
+from pipeline.kmeans.d2_sampling import SPREADING_KERNELS
+from pipeline.kmeans.nested import most_centroids, trial_sample_rows
+from pipeline.rows.source import Source
+from pipeline.runtime.devices import device_budget
+from pipeline.runtime.kernel_cache import code_bytes
+from pipeline.runtime.memory import check_budget, device_refusal, fits, in_words
+
+GAPS = 4  # one byte for so many is lost between blocks of the heap
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """How dictionaries of one source are fitted.
+
+    Attributes:
+        source: of the rows.
+        options: of the fits.
+        engine: of their passes.
+        scheduler: where whole passes run, for a patch store; all else runs here.
+        largest: the most centroids that are asked for.
+        blocks: of the source that are taken at once.
+        scratch: folder for what is kept of the rows between passes; None: the system's.
+        projected: bytes that the process tree takes at most; None: no cap was given.
+        device_share: cap on what each process takes of the device's memory, bytes; None: see
+            `EngineSpec.make`.
+        notes: what people are told of it, a line each.
+    """
+
+    source: Source
+    options: FitOptions
+    engine: EngineSpec
+    scheduler: Scheduler
+    largest: int
+    blocks: int
+    scratch: Path | None = None
+    projected: int | None = None
+    device_share: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def make(
+        cls,
+        source: Source,
+        sizes: Sequence[int],
+        options: FitOptions,
+        engine: EngineSpec,
+        scheduler: Scheduler,
+        *,
+        memory: int | None = None,
+        device_memory: int | None = None,
+        scratch: Path | None = None,
+        heldout_rows: int = 0,
+    ) -> "FitPlan":
+        """The plan of fits of one source.
+
+        Args:
+            source: of the rows.
+            sizes: how many centroids are asked for, each a fit.
+            options: of the fits.
+            engine: of their passes.
+            scheduler: where whole passes run.
+            memory: cap on the resident memory of the process tree, bytes; None: no cap.
+            device_memory: see `EngineSpec.make`; processes that this machine starts share it.
+            scratch: see above.
+            heldout_rows: that are scored too.
+
+        Raises:
+            MemoryBudgetError: where a cap is too small, of the host even for one block at a time,
+                of the device even if no rows stay there.
+        """
+        largest = max(sizes)
+        blocks = engine.blocks_at_once(largest, source)
+        plan = cls(source, options, engine, scheduler, largest, blocks, scratch)
+        if memory is not None:
+            plan = plan._within(memory)
+        return plan._on_device(device_memory, 0 if scheduler.remote else heldout_rows)
+
+    @property
+    def most(self) -> int:
+        """Centroids at a time, with those on trial."""
+        return most_centroids(self.largest, self.options)
+
+    def allocated(self) -> int:
+        """What the fits allocate in this process at most, in bytes.
+
+        What seeding leaves is too scattered for the passes, so both count.
+        """
+        source, init, k = self.source, self.options.init, self.largest
+        itemsize, dim = source.dtype.itemsize, source.dim
+        rows = min(seeding.sample_rows(k), source.n_rows)
+        sampling = seeding.projected_bytes(k, dim, itemsize, rows, init)
+        if self.most > k:
+            rows = min(trial_sample_rows(k), source.n_rows)
+            trials = seeding.projected_bytes(self.most, dim, itemsize, rows, "k-means++")
+            sampling = max(sampling, trials)
+        samples = EngineSpec.for_samples(dim, source.dtype)
+        if self.engine != samples:
+            sampling += samples.host_bytes(self.most, rows)
+        passes = self._pass_bytes(self.blocks, sample_rows=rows)
+        spreading = SPREADING_KERNELS if init != "random" or self.most > k else ()
+        code = samples.code_bytes() + code_bytes(spreading)
+        return sampling + sampling // GAPS + passes + code
+
+    def _pass_bytes(self, blocks: int, *, sample_rows: int = 0) -> int:
+        """What passes over the rows allocate at most, in bytes.
+
+        sample_rows: which the same engine labels between passes.
+        """
+        source, engine = self.source, self.engine
+        block_rows = min(source.block_rows * blocks, source.n_rows)
+        in_work = engine.blocks_held * block_rows * source.dim * source.dtype.itemsize
+        centroids = 8 * 8 * self.most * source.dim
+        needed = in_work + engine.host_bytes(self.most, max(block_rows, sample_rows)) + centroids
+        return needed + needed // GAPS
+
+    def _worker_bytes(self) -> int:
+        """What a worker takes; with drivers of a device as this process has them."""
+        imports = WORKER_BYTES
+        if self.engine.device.type != "cpu":
+            imports = max(imports, pipeline.runtime.memory.resident())
+        return imports + self._pass_bytes(1) + self.engine.code_bytes()
+
+    def _within(self, cap: int) -> "FitPlan":
+        """With as many blocks at once as there is room for, up to the engine's choice."""
+        workers = self.scheduler.local_workers
+        beside = workers * self._worker_bytes() if workers else 0
+        for blocks in range(self.blocks, 0, -1):
+            plan = replace(self, blocks=blocks)
+            needed = beside + plan.allocated()
+            if fits(needed, cap):
+                break
+        projected = check_budget(f"fitting K = {self.largest}", needed, cap)
+        note = f"memory: {in_words(projected)} at most, {in_words(cap)} allowed"
+        return replace(plan, projected=projected, notes=(*self.notes, note))
+
+    def _on_device(self, device_memory: int | None, heldout_rows: int) -> "FitPlan":
+        """With the share that each process has of the device's memory."""
+        source, minibatch = self.source, self.options.mode == "minibatch"
+        sharers = max(1, self.scheduler.local_workers + minibatch)
+        share = device_memory
+        if sharers > 1:
+            share = device_budget(self.engine.device, device_memory) // sharers
+        plan = self.engine.device_plan(self.most, share)
+        if plan is None:
+            unused = "device memory: the engine takes none, and its cap changes nothing"
+            notes = () if device_memory is None else (unused,)
+            return replace(self, device_share=share, notes=self.notes + notes)
+        if plan.least > plan.allowed:
+            step = f"fitting K = {self.largest}"
+            raise device_refusal(step, plan.least, plan.allowed, sharers)
+        stay = min(sharers * plan.room(source.n_rows, source.block_rows), source.n_rows)
+        rows = "all rows stay there"
+        if minibatch:
+            stay, rows = 0, "mini-batches are sent, their rows do not stay"
+        elif stay < source.n_rows:
+            rows = f"{stay:,} of {source.n_rows:,} rows stay there, the others are streamed"
+        kept = stay + plan.room(heldout_rows, source.block_rows, stay * plan.row_bytes)
+        allowed = sharers * plan.allowed
+        taken = min(sharers * plan.fixed + kept * plan.row_bytes, allowed)
+        note = f"device memory: {in_words(taken)} at most, {in_words(allowed)} allowed; {rows}"
+        return replace(self, device_share=share, notes=(*self.notes, note))
