@@ -37,6 +37,8 @@ from pipeline.runtime.machine import place
 from pipeline.runtime.progress import Progress, SilentProgress
 from storage.errors import InputError
 
+TRANSFORMED_ROWS = 256  # at once, so that their distances stay in the processor's cache
+
 
 class StreamingKMeans(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
@@ -200,19 +202,15 @@ class StreamingKMeans(
         """
         check_is_fitted(self)
         source = self._source(X, reset=False)
-        import torch  # for this alone
-
         dtype = centroid_dtype(source)
-        centroids = torch.from_numpy(self.cluster_centers_.astype(dtype))
-        blocks = [
-            torch.cdist(
-                torch.from_numpy(block.astype(dtype, copy=False)),
-                centroids,
-                compute_mode="donot_use_mm_for_euclid_dist",  # no cancellation
-            ).numpy()
-            for block in read_ahead(source)
-        ]
-        return np.concatenate(blocks)
+        centroids = self.cluster_centers_.astype(dtype)
+        found = np.empty((source.n_rows, len(centroids)), dtype)
+        start = 0
+        for block in read_ahead(source):
+            for rows in np.split(block, range(TRANSFORMED_ROWS, len(block), TRANSFORMED_ROWS)):
+                _distances(rows.astype(dtype), centroids, found[start : start + len(rows)])
+                start += len(rows)
+        return found
 
     def score(self, X: Any, y: None = None) -> float:  # noqa: N803
         """Minus the SSE of the rows; y is ignored."""
@@ -315,6 +313,15 @@ class StreamingKMeans(
         return np.concatenate(
             [engine.assign(block).astype(np.int32) for block in read_ahead(source)]
         )
+
+
+def _distances(rows: np.ndarray, centroids: np.ndarray, into: np.ndarray) -> None:
+    """Euclidean distances, (n, K), from differences: nothing cancels where both are far from 0."""
+    into[:] = 0
+    for column, values in zip(rows.T, centroids.T, strict=True):
+        difference = column[:, np.newaxis] - values
+        into += difference * difference
+    np.sqrt(into, out=into)
 
 
 def _parse_memory(name: str, memory: str | int | None) -> int | None:

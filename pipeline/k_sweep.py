@@ -27,13 +27,12 @@ from storage.dictionary_store import (
     check_dictionaries,
     create_dictionaries,
     finished_dictionaries,
-    group_name,
     read_centroids,
     write_dictionary,
 )
 from storage.errors import BusyError
 from storage.images.source import splits_of
-from storage.layout import ExperimentLayout, state_size
+from storage.layout import ExperimentLayout, group_name, state_size
 from storage.patch_store import PatchStore
 
 SCORES = ("k", "mse", "sse", "heldout_mse", "passes", "rows_seen", "seconds", "live")

@@ -86,8 +86,6 @@ LARGE_ALL_THE_SAME: dict[str, str] = {
     "pipeline/engines/device/fused_search.py": "not yet",
     "pipeline/estimator.py": "not yet",
     "pipeline/extraction/extract.py": "not yet",
-    "pipeline/k_sweep.py:_sweep": "not yet",
-    "pipeline/kmeans/fitter.py": "not yet",
     "tests/test_analysis/test_html_report/test_answers.py": "not yet",
     "tests/test_analysis/test_html_report/test_build.py": "not yet",
     "tests/test_benchmarks/test_gpu.py": "not yet",

@@ -168,6 +168,10 @@ class EngineSpec(ABC):
             block_rows: rows that it is given at once.
         """
 
+    def scratch_bytes(self, n_rows: int, k: int) -> int:
+        """What it writes of so many rows into its scratch file, bytes."""
+        return 0
+
     def code_bytes(self) -> int:
         """What its compiled code will take of this process, bytes, at most."""
         return 0

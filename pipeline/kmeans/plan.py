@@ -16,10 +16,11 @@ from pipeline.execution.scheduler import WORKER_BYTES, Scheduler
 from pipeline.kmeans import seeding
 from pipeline.kmeans.d2_sampling import SPREADING_KERNELS
 from pipeline.kmeans.nested import most_centroids, trial_sample_rows
-from pipeline.rows.source import Source
+from pipeline.rows.source import Source, StoreSource
 from pipeline.runtime.devices import device_budget
 from pipeline.runtime.kernel_cache import code_bytes
 from pipeline.runtime.memory import check_budget, device_refusal, fits, in_words
+from pipeline.runtime.scratch import lies_in_memory, scratch_folder
 
 GAPS = 4  # one byte for so many is lost between blocks of the heap
 
@@ -35,7 +36,7 @@ class FitPlan:
         scheduler: where whole passes run, for a patch store; all else runs here.
         largest: the most centroids that are asked for.
         blocks: of the source that are taken at once.
-        scratch: folder for what is kept of the rows between passes; None: the system's.
+        scratch: folder for what is kept of the rows between passes.
         projected: bytes that the process tree takes at most; None: no cap was given.
         device_share: cap on what each process takes of the device's memory, bytes; None: see
             `EngineSpec.make`.
@@ -48,7 +49,7 @@ class FitPlan:
     scheduler: Scheduler
     largest: int
     blocks: int
-    scratch: Path | None = None
+    scratch: Path
     projected: int | None = None
     device_share: int | None = None
     notes: tuple[str, ...] = ()
@@ -62,9 +63,9 @@ class FitPlan:
         engine: EngineSpec,
         scheduler: Scheduler,
         *,
+        scratch: Path | None = None,
         memory: int | None = None,
         device_memory: int | None = None,
-        scratch: Path | None = None,
         heldout_rows: int = 0,
     ) -> "FitPlan":
         """The plan of fits of one source.
@@ -75,9 +76,9 @@ class FitPlan:
             options: of the fits.
             engine: of their passes.
             scheduler: where whole passes run.
+            scratch: folder, see above; None: see `scratch_folder`.
             memory: cap on the resident memory of the process tree, bytes; None: no cap.
             device_memory: see `EngineSpec.make`; processes that this machine starts share it.
-            scratch: see above.
             heldout_rows: that are scored too.
 
         Raises:
@@ -86,6 +87,8 @@ class FitPlan:
         """
         largest = max(sizes)
         blocks = engine.blocks_at_once(largest, source)
+        if scratch is None:
+            scratch = scratch_folder(source.path if isinstance(source, StoreSource) else None)
         plan = cls(source, options, engine, scheduler, largest, blocks, scratch)
         if memory is not None:
             plan = plan._within(memory)
@@ -115,7 +118,10 @@ class FitPlan:
         passes = self._pass_bytes(self.blocks, sample_rows=rows)
         spreading = SPREADING_KERNELS if init != "random" or self.most > k else ()
         code = samples.code_bytes() + code_bytes(spreading)
-        return sampling + sampling // GAPS + passes + code
+        kept = 0
+        if not self.scheduler.remote and lies_in_memory(self.scratch):
+            kept = self.engine.scratch_bytes(source.n_rows, self.most)
+        return sampling + sampling // GAPS + passes + code + kept
 
     def _pass_bytes(self, blocks: int, *, sample_rows: int = 0) -> int:
         """What passes over the rows allocate at most, in bytes.

@@ -24,6 +24,11 @@ def label_dtype(k: int) -> np.dtype:
     return np.dtype(np.uint16 if k <= 1 << 16 else np.uint32)
 
 
+def scratch_bytes(n_rows: int, k: int) -> int:
+    """Length of the scratch file: a label and two bounds of each row, bytes."""
+    return n_rows * (label_dtype(k).itemsize + 4)
+
+
 def nothing_known(known: Known) -> Known:
     """Labels and bounds that say nothing, in place."""
     known.label[:], known.upper[:], known.lower[:] = 0, MAX_LEVEL, 0

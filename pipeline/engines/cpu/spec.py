@@ -27,6 +27,11 @@ class PrunedSpec(EngineSpec):
 
         return engine.projected_bytes(k, self.dim, block_rows)
 
+    def scratch_bytes(self, n_rows: int, k: int) -> int:
+        from pipeline.engines.cpu.assignment_cache import scratch_bytes
+
+        return scratch_bytes(n_rows, k)
+
     def code_bytes(self) -> int:
         from pipeline.engines.cpu.engine import PRUNED_KERNELS
 
