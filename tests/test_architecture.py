@@ -19,6 +19,7 @@ LAYERS = (
     {"pipeline.engines"},
     {"pipeline.execution"},
     {"pipeline.kmeans", "pipeline.extraction"},
+    {"pipeline.experiment", "pipeline.dictionaries"},
     {"pipeline.k_sweep", "pipeline.estimator", "pipeline.status"},
     {"pipeline.command_line"},
     {"pipeline"},

@@ -8,11 +8,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import dask
-from dask.base import compute as dask_compute
-from dask.callbacks import Callback
-from dask.system import CPU_COUNT
-
 import pipeline.runtime.memory
 from pipeline.config import USUAL_MEMORY
 from pipeline.runtime.memory import SLACK_BYTES
@@ -48,8 +43,7 @@ class Scheduler(AbstractContextManager["Scheduler"]):
     def __init__(self, address: str = "", memory: int = USUAL_MEMORY) -> None:
         self.address = address
         self._memory = memory
-        self._threads = CPU_COUNT
-        self._task_bytes = self._worker_bytes = 0
+        self._threads = self._task_bytes = self._worker_bytes = 0
         self._stack = ExitStack()
 
     def __exit__(self, *_: object) -> None:
@@ -71,6 +65,8 @@ class Scheduler(AbstractContextManager["Scheduler"]):
 
         shared_bytes: what each process allocates beside its tasks, this one already.
         """
+        from dask.system import CPU_COUNT  # where there is work alone, like all of Dask here
+
         room = self._memory - pipeline.runtime.memory.resident() - SLACK_BYTES
         self._threads = min(max(1, room // max(1, task_bytes)), CPU_COUNT)
         self._task_bytes = task_bytes
@@ -97,7 +93,7 @@ class Scheduler(AbstractContextManager["Scheduler"]):
         Raises: WorkerError when workers die under their tasks.
         """
         if not self.remote:
-            return _compute_in_threads(tasks, done, self._threads)
+            return _compute_in_threads(tasks, done, self._threads or None)
         futures = self.client.compute(list(tasks))
         for _ in self.completed(futures):
             done()
@@ -138,6 +134,7 @@ def _collected_before() -> Iterator[None]:
 
 @contextmanager
 def _connect(address: str, workers: int) -> "Iterator[Client]":
+    import dask
     from distributed import Client, LocalCluster  # only where a cluster is asked for
 
     if not address.startswith("processes:"):
@@ -181,7 +178,12 @@ def _environment_kept() -> Iterator[None]:
         os.environ.update(before)
 
 
-def _compute_in_threads(tasks: Sequence[Any], done: Callable[[], None], threads: int) -> list[Any]:
+def _compute_in_threads(
+    tasks: Sequence[Any], done: Callable[[], None], threads: int | None
+) -> list[Any]:
+    from dask.base import compute as dask_compute
+    from dask.callbacks import Callback
+
     # Aggregation nodes of dask.compute report here as well; tasks are told by their name.
     def after(key: Any, *_: Any) -> None:
         if key in keys:

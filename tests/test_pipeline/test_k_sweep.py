@@ -1,23 +1,26 @@
 import os
 import socket
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import pipeline.k_sweep as sweeping_module
 from pipeline import SweepOptions, assign, sweep
+from pipeline.dictionaries import _Learning
 from pipeline.runtime.progress import SilentProgress
 from storage import (
     BusyError,
     InputError,
     MemoryBudgetError,
+    dictionary_store,
     group_name,
     open_dictionaries,
     open_patches,
 )
 from storage.atomic import exclusive
+from storage.dictionary_store import Dictionary
 from tests.oracles import squared_distances
 from tests.spoiled import spoil_larger_than
 
@@ -78,12 +81,13 @@ def test_second_sweep_learns_only_what_is_missing(
 ) -> None:
     out, first = swept
     learned: list[int] = []
-    learn = sweeping_module._learn
-    monkeypatch.setattr(
-        sweeping_module,
-        "_learn",
-        lambda experiment, k, *rest: learned.append(k) or learn(experiment, k, *rest),  # type: ignore[func-returns-value]
-    )
+    learn = _Learning.learn
+
+    def noting(self: _Learning, k: int, smaller: int | None) -> Dictionary:
+        learned.append(k)
+        return learn(self, k, smaller)
+
+    monkeypatch.setattr(_Learning, "learn", noting)
     again = sweep(options(out, k="3,5,8"))
     assert learned == [5]
     assert again["reused"]
@@ -92,6 +96,22 @@ def test_second_sweep_learns_only_what_is_missing(
         assert before | {"reused": True} == after
     assert sweep(options(out, seed=1, k="3"))["experiment"] != first["experiment"]
     assert learned == [5, 3]
+
+
+def test_each_stored_dictionary_is_read_a_few_times_however_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Counter[str]()
+    attributes = dictionary_store.group_attributes
+
+    def counting(folder: Path, *rest: Any) -> dict[str, Any]:
+        read[folder.name] += 1
+        return attributes(folder, *rest)
+
+    monkeypatch.setattr(dictionary_store, "group_attributes", counting)
+    sweep(options(tmp_path, k="2:9", max_iter=1, init="warm"))
+    assert len(read) == 8
+    assert max(read.values()) <= 3
 
 
 def test_a_dictionary_does_not_depend_on_the_others(

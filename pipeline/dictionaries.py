@@ -1,0 +1,169 @@
+"""Learns the dictionaries that an experiment lacks; loads the engines, which others do without."""
+
+import hashlib
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.engines import EngineSpec
+from pipeline.execution.scheduler import Scheduler
+from pipeline.experiment import Experiment
+from pipeline.kmeans.checkpoint import FitCheckpoint
+from pipeline.kmeans.fitter import Fitter
+from pipeline.kmeans.history import Fit, mean_squared_error
+from pipeline.kmeans.plan import FitPlan
+from pipeline.kmeans.seeding import require_distinct
+from pipeline.rows.source import StoreSource
+from pipeline.runtime.machine import device_name, machine, versions
+from pipeline.runtime.memory import peak_resident
+from pipeline.runtime.progress import Progress, rounded
+from storage.atomic import remove
+from storage.dictionary_store import (
+    Dictionary,
+    create_dictionaries,
+    finished_dictionaries,
+    read_centroids,
+    write_dictionary,
+)
+
+
+def learn_dictionaries(
+    experiment: Experiment,
+    missing: list[int],
+    engine: EngineSpec,
+    scheduler: Scheduler,
+    progress: Progress,
+) -> None:
+    """Learn what is missing, K ascending, and write each dictionary as soon as it is learned.
+
+    Raises: InputError for fewer distinct rows than centroids, MemoryBudgetError; both before
+        anything is written. BusyError where another sweep holds the experiment.
+    """
+    options, path = experiment.options, experiment.layout.dictionaries
+    plan = FitPlan.make(
+        StoreSource(experiment.train),
+        missing,
+        options,
+        engine,
+        scheduler,
+        scratch=experiment.folder,
+        memory=options.memory,
+        device_memory=options.device_memory,
+        heldout_rows=experiment.heldout_rows,
+    )
+    for note in plan.notes:
+        progress.note(note)
+    require_distinct(plan.source, plan.largest)
+    with experiment.owned(), closing(Fitter(plan, progress)) as fitter:
+        stored = set(finished_dictionaries(path))  # another sweep may have been here meanwhile
+        experiment.remove_leftovers(stored)
+        create_dictionaries(path, experiment.describe())
+        heldout = StoreSource(experiment.test) if experiment.test else None
+        learning = _Learning(experiment, engine, fitter, heldout, progress)
+        for k in options.sizes:
+            if k not in stored:
+                warm = options.init == "warm"
+                smaller = max((m for m in stored if m < k), default=None) if warm else None
+                write_dictionary(path, learning.learn(k, smaller))
+                for state in experiment.layout.fit_states(k):
+                    remove(state)
+                stored.add(k)
+
+
+@dataclass(frozen=True)
+class _Learning:
+    """How the dictionaries of one experiment are learned and scored."""
+
+    experiment: Experiment
+    engine: EngineSpec
+    fitter: Fitter
+    heldout: StoreSource | None
+    progress: Progress
+
+    def learn(self, k: int, smaller: int | None) -> Dictionary:
+        """Fit one dictionary and score it on the held-out patches.
+
+        smaller: K of the stored dictionary that it starts from; None: of none.
+        """
+        started, experiment, start, mse = time.perf_counter(), self.experiment, None, np.inf
+        if smaller is not None:
+            start, mse = read_centroids(experiment.layout.dictionaries, smaller)
+            start = start.reshape(smaller, -1)
+        identity = self._identity(smaller, start)
+        checkpoint = FitCheckpoint(experiment.folder, k, identity, self.progress)
+        warm = smaller is not None
+        fit = self.fitter.fit(k, start, mse_limit=mse, warm=warm, checkpoint=checkpoint)
+        seconds = checkpoint.spent + time.perf_counter() - started
+        heldout_mse = self._score(k, fit)
+        self.progress.note(
+            f"K={k}: MSE {rounded(fit.mse)}"
+            + ("" if heldout_mse is None else f", held-out {rounded(heldout_mse)}")
+            + f", {len(fit.history.rows)} passes, {seconds:.1f} s"
+            + ("" if fit.converged else " (stopped at max-iter)")
+        )
+        scores = _scores(fit, heldout_mse, seconds)
+        return Dictionary(
+            centroids=fit.centroids.reshape(k, *experiment.train.patch_shape),
+            count=fit.sums.counts,
+            sse=fit.sse,
+            history=vars(fit.history),
+            attributes=scores | self._circumstances() | {"started_from": smaller},
+        )
+
+    def _identity(self, smaller: int | None, start: np.ndarray | None) -> dict[str, Any]:
+        """All that the numbers of a fit depend on: an unfinished one goes on under the same alone.
+
+        Also how exactly the engine tells the nearest centroid: of engines that differ in it, two
+        halves would make a dictionary that neither of them makes.
+        """
+        identity = {
+            "digest": self.experiment.digest,
+            "exactness": self.engine.exactness,
+            "started_from": smaller,
+            "start": None if start is None else hashlib.sha256(start.tobytes()).hexdigest(),
+        }
+        if self.experiment.train.dtype.kind == "f":  # sums are those of the way they were added
+            identity["remote"] = self.fitter.remote
+        return identity
+
+    def _score(self, k: int, fit: Fit) -> float | None:
+        """MSE of the held-out patches, where there are any."""
+        if self.heldout is None:
+            return None
+        self.progress.start(f"K={k} held-out", self.heldout.n_rows, "rows")
+        sums = self.fitter.score(self.heldout, fit.centroids)
+        self.progress.finish()
+        return mean_squared_error(sums.sse(fit.centroids), sums)
+
+    def _circumstances(self) -> dict[str, Any]:
+        """What it was learned for and on."""
+        options = self.experiment.options
+        return {
+            "digest": self.experiment.digest,
+            "engine": self.engine.name,
+            "device": device_name(self.engine.device),
+            "peak_memory": peak_resident(),
+            "memory": int(options.memory),
+            "scheduler": options.scheduler,
+            "machine": machine(),
+            "versions": versions(),
+        }
+
+
+def _scores(fit: Fit, heldout_mse: float | None, seconds: float) -> dict[str, Any]:
+    return {
+        "k": len(fit.centroids),
+        "mse": fit.mse,
+        "sse": float(fit.sse.sum()),
+        "heldout_mse": heldout_mse,
+        "passes": len(fit.history.rows),
+        "rows_seen": sum(fit.history.rows),
+        "seconds": seconds,
+        "live": fit.sums.live,
+        "converged": fit.converged,
+        "stopped": fit.stopped,
+        "variance": fit.sums.mean_variance(),
+    }
