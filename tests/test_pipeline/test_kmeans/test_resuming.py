@@ -200,6 +200,7 @@ def test_passes_shorter_than_saving_are_not_all_kept(
     [
         ({"seed": 1}, None),  # another experiment, in a folder of its own
         ({"k": "4,8"}, "starts anew: what is there was fitted otherwise"),  # from K = 4 now
+        ({"engine": "torch"}, "starts anew: what is there was fitted otherwise"),
         ({}, "K=8 goes on after pass 2"),
     ],
 )
