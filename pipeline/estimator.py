@@ -5,7 +5,6 @@ from typing import Any, Self
 
 import numpy as np
 import psutil
-from pydantic import TypeAdapter, ValidationError
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -15,15 +14,17 @@ from sklearn.base import (
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from pipeline.config import FORMER_NAMES, FitOptions, Size, check_address
+from pipeline.config import FORMER_NAMES, FitOptions
 from pipeline.engines import ENGINES, AssignmentEngine, EngineSpec
 from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
 from pipeline.kmeans.fitter import Fitter, generator
 from pipeline.kmeans.minibatch import learn_batches
 from pipeline.kmeans.plan import FitPlan
-from pipeline.kmeans.seeding import INITS, kmeans_plus_plus, require_distinct
+from pipeline.kmeans.seeding import INITS, check_start, kmeans_plus_plus, require_distinct
+from pipeline.option_values import check_address, parse_size
 from pipeline.rows.cluster_sums import empty_sums
+from pipeline.rows.distances import distances
 from pipeline.rows.source import (
     ArraySource,
     Source,
@@ -36,8 +37,6 @@ from pipeline.runtime.devices import resolve_device
 from pipeline.runtime.machine import place
 from pipeline.runtime.progress import Progress, SilentProgress
 from storage.errors import InputError
-
-TRANSFORMED_ROWS = 256  # at once, so that their distances stay in the processor's cache
 
 
 class StreamingKMeans(
@@ -138,8 +137,7 @@ class StreamingKMeans(
         engine = self._engine_spec(source)
         init = self._initial(source.dim)
         require_distinct(source, self.n_clusters)
-        memory = _parse_memory("memory", self.memory)
-        device_memory = _parse_memory("device_memory", self.device_memory)
+        memory = parse_size("memory", self.memory)
         progress = self.progress or SilentProgress()
         progress.note(place(self.device, engine))
         with self._scheduler(source, memory) as scheduler:
@@ -150,7 +148,7 @@ class StreamingKMeans(
                 engine,
                 scheduler,
                 memory=memory,
-                device_memory=device_memory,
+                device_memory=parse_size("device_memory", self.device_memory),
             )
             for note in plan.notes:
                 progress.note(note)
@@ -204,13 +202,8 @@ class StreamingKMeans(
         source = self._source(X, reset=False)
         dtype = centroid_dtype(source)
         centroids = self.cluster_centers_.astype(dtype)
-        found = np.empty((source.n_rows, len(centroids)), dtype)
-        start = 0
-        for block in read_ahead(source):
-            for rows in np.split(block, range(TRANSFORMED_ROWS, len(block), TRANSFORMED_ROWS)):
-                _distances(rows.astype(dtype), centroids, found[start : start + len(rows)])
-                start += len(rows)
-        return found
+        blocks = read_ahead(source)
+        return np.concatenate([distances(block.astype(dtype), centroids) for block in blocks])
 
     def score(self, X: Any, y: None = None) -> float:  # noqa: N803
         """Minus the SSE of the rows; y is ignored."""
@@ -256,7 +249,7 @@ class StreamingKMeans(
         return scheduler
 
     def _engine(self, source: Source) -> AssignmentEngine:
-        device_memory = _parse_memory("device_memory", self.device_memory)
+        device_memory = parse_size("device_memory", self.device_memory)
         return self._engine_spec(source).make(largest=self.n_clusters, device_memory=device_memory)
 
     def _engine_spec(self, source: Source) -> EngineSpec:
@@ -266,15 +259,7 @@ class StreamingKMeans(
     def _initial(self, dim: int) -> np.ndarray | None:
         if isinstance(self.init, str):
             return None
-        init = np.asarray(self.init, np.float64)
-        if not np.isfinite(init).all():
-            raise InputError("init holds infinite values or NaN: give finite rows")
-        if init.ndim != 2 or init.shape[1] != dim or not 1 <= len(init) <= self.n_clusters:
-            raise InputError(
-                f"init has the shape {init.shape} where 1 to {self.n_clusters} rows of {dim} are"
-                " expected"
-            )
-        return init
+        return check_start(np.asarray(self.init, np.float64), self.n_clusters, dim)
 
     def _source(self, rows: Any, *, reset: bool) -> Source:
         in_memory = isinstance(rows, (np.ndarray, list, tuple)) or not hasattr(rows, "shape")
@@ -313,21 +298,3 @@ class StreamingKMeans(
         return np.concatenate(
             [engine.assign(block).astype(np.int32) for block in read_ahead(source)]
         )
-
-
-def _distances(rows: np.ndarray, centroids: np.ndarray, into: np.ndarray) -> None:
-    """Euclidean distances, (n, K), from differences: nothing cancels where both are far from 0."""
-    into[:] = 0
-    for column, values in zip(rows.T, centroids.T, strict=True):
-        difference = column[:, np.newaxis] - values
-        into += difference * difference
-    np.sqrt(into, out=into)
-
-
-def _parse_memory(name: str, memory: str | int | None) -> int | None:
-    if memory is None:
-        return None
-    try:
-        return int(TypeAdapter(Size).validate_python(memory))
-    except ValidationError:
-        raise InputError(f"{name}={memory!r} is not a size: use one such as '1GiB'") from None

@@ -12,7 +12,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["storage", "pipeline.config", "numpy.lib", "gzip"]):
-    from pipeline.config import SweepOptions, parse_k, parse_patch
+    from pipeline.config import SweepOptions
+    from pipeline.option_values import parse_k, parse_patch
     from storage import InputError, open_images
     from storage.images.idx import MAX_GZIP_RATIO, read_idx
 

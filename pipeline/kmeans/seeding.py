@@ -51,6 +51,17 @@ def seed_centroids(
     return kmeans_plus_plus(sample, k, rng, given, progress, engine=engine)
 
 
+def check_start(centroids: np.ndarray, k: int, dim: int) -> np.ndarray:
+    """The centroids to start from, if they are 1 to k finite rows; raises InputError otherwise."""
+    if not np.isfinite(centroids).all():
+        raise InputError("init holds infinite values or NaN: give finite rows")
+    if centroids.ndim != 2 or centroids.shape[1] != dim or not 1 <= len(centroids) <= k:
+        raise InputError(
+            f"init has the shape {centroids.shape} where 1 to {k} rows of {dim} are expected"
+        )
+    return centroids
+
+
 def sample_rows(k: int) -> int:
     """Rows in the sample from which k centroids are drawn."""
     return max(MIN_SAMPLE_ROWS, SAMPLE_ROWS_PER_CENTROID * k)

@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import STUDY, FitOptions, PatchOptions, SweepOptions
+from pipeline.config import FitOptions, PatchOptions, SweepOptions
+from pipeline.option_values import STUDY
 from storage import InputError
 
 

@@ -1,0 +1,105 @@
+"""Values of options as people write them: sizes in bytes, lists of K, patches, addresses, paths."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError
+
+from storage.errors import InputError, shortened
+
+STUDY = (*range(100, 1001, 100), *range(2000, 10001, 1000))
+DIGITS = (10, 20, 50, 100, 200, 500, 1000)
+PRESETS = {"study": STUDY, "digits": DIGITS}
+MOST_SIZES = 10_000  # dictionaries of one sweep
+Count = Annotated[int, Field(ge=1, le=(1 << 63) - 1)]  # numpy's integers end there
+Natural = Annotated[int, Field(ge=0, le=(1 << 63) - 1)]
+SIZES = "use a size such as 1GiB or 800MB"
+_WHOLE_SIZE = re.compile(r"\s*\d*\.?\d+\s*\w*\s*", re.ASCII)
+
+
+def check_size(size: Any) -> Any:
+    """The size as it is; raises ValueError for texts that pydantic reads the beginning of alone.
+
+    It takes 8,5GiB and 80% for 8 and 80 bytes.
+    """
+    if isinstance(size, str) and not _WHOLE_SIZE.fullmatch(size):
+        raise ValueError(SIZES)
+    return size
+
+
+Size = Annotated[ByteSize, Field(gt=0, lt=1 << 63), BeforeValidator(check_size)]
+
+
+def parse_k(text: Any) -> Any:
+    """The K list of "100,200,300", "100:1000:100" (both ends included), a mixture, or a preset.
+
+    Returns: tuple of distinct integers; what is no text, as it is. Raises: ValueError.
+    """
+    if not isinstance(text, str):
+        return text
+    numbers: set[int] = set()
+    for part in text.split(","):
+        part = part.strip()
+        if part in PRESETS:
+            numbers.update(PRESETS[part])
+            continue
+        try:
+            bounds = [int(bound) for bound in part.split(":")]
+        except ValueError:
+            bounds = []
+        if not 1 <= len(bounds) <= 3 or (len(bounds) == 3 and bounds[2] < 1):
+            raise ValueError(f"use numbers, first:last:step, or {' or '.join(PRESETS)}")
+        first, last, step = bounds[0], bounds[min(1, len(bounds) - 1)], ([*bounds, 1, 1])[2]
+        if last - first >= MOST_SIZES * step:
+            raise ValueError(f"a sweep has at most {MOST_SIZES} dictionaries: use a larger step")
+        numbers.update(range(first, last + 1, step))
+        if len(numbers) > MOST_SIZES:
+            raise ValueError(f"a sweep has at most {MOST_SIZES} dictionaries")
+    if not numbers:
+        raise ValueError("the list is empty")
+    if min(numbers) < 1:
+        raise ValueError("a dictionary has at least one centroid")
+    return tuple(numbers)
+
+
+def parse_patch(text: Any) -> Any:
+    """Rows and columns of "5" or "5x7"."""
+    if not isinstance(text, str):
+        return text
+    sizes = [size.strip() for size in text.lower().split("x")]
+    if not 1 <= len(sizes) <= 2 or not all(size.isdecimal() for size in sizes):
+        raise ValueError("use a number of pixels, or rows x columns as in 5x7")
+    return int(sizes[0]), int(sizes[-1])
+
+
+def check_address(scheduler: str) -> str:
+    """Returns the scheduler's address if it is well-formed; raises InputError otherwise."""
+    kind, _, number = scheduler.partition(":")
+    # isdecimal is of digits that int takes; more than 4 of them are no number of processes
+    workers = kind == "processes" and number.isdecimal() and 0 < int(number[:5]) < 10_000
+    if scheduler and not workers and "://" not in scheduler:
+        raise InputError(
+            f"no scheduler {shortened(scheduler)}: use nothing, processes:N, or an address such as"
+            " tcp://host:8786"
+        )
+    return scheduler
+
+
+def absolute_path(path: str | Path) -> str:
+    """Absolute, with ~ for a home; raises ValueError for what no file can be called."""
+    if b"\0" in os.fsencode(path):
+        raise ValueError("a path has no NUL bytes")
+    # not Path.expanduser, which raises RuntimeError where a home is not known
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def parse_size(name: str, size: str | int | None) -> int | None:
+    """Bytes of a size as in "1GiB"; None as it is. Raises InputError, which names the option."""
+    if size is None:
+        return None
+    try:
+        return int(TypeAdapter(Size).validate_python(size))
+    except ValidationError:
+        raise InputError(f"{name}={size!r} is not a size: use one such as '1GiB'") from None
