@@ -23,8 +23,7 @@ from storage import (
     open_labels,
     open_patches,
 )
-from storage.dictionary_store import finished_dictionaries
-from storage.layout import ExperimentLayout, find_experiments
+from storage.layout import ExperimentLayout
 from storage.patch_store import store_name
 
 LABEL_ROUNDS = 1  # of asking for classes: a report without them is better than a late one
@@ -187,32 +186,3 @@ def open_experiment(folder: Path, data: Path | None = None) -> Experiment:
     """Open the experiment in a folder; data: where its downloads are now, if they have moved."""
     tree = open_dictionaries(ExperimentLayout(folder).dictionaries)
     return Experiment(folder, tree, data or Path(tree.attrs["data"]))
-
-
-def experiment_folders(out: Path) -> list[Path]:
-    """Folders of the experiments with a finished dictionary: `out` itself, or those under it.
-
-    Damaged ones count: whoever opens one is told what is wrong, and it does not hide the others.
-
-    Raises:
-        InputError: there is none.
-    """
-    if not out.is_dir():
-        raise InputError(f"no folder {out}: give the OUT of a sweep, or one experiment's folder")
-    layouts = find_experiments(out)
-    finished = [found.folder for found in layouts if _has_dictionaries(found)]
-    if not finished:
-        raise InputError(
-            f"no finished dictionaries in {out}: run the same sweep again"
-            if [found.folder for found in layouts] == [out]
-            else f"no finished dictionaries under {out}: run sweep first, with --out {out}"
-        )
-    return finished
-
-
-def _has_dictionaries(experiment: ExperimentLayout) -> bool:
-    """Whether a dictionary is finished, or damaged."""
-    try:
-        return bool(finished_dictionaries(experiment.dictionaries))
-    except IntegrityError:
-        return True

@@ -10,21 +10,17 @@ sealed (storage.integrity): their metadata and every chunk that is read are chec
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray
-import zarr
 
 from storage.atomic import staged
 from storage.errors import DamageError, InputError, IntegrityError
 from storage.integrity import (
     METADATA,
     SEALING,
-    checked_compressors,
     describe,
     file_fault,
-    open_strict,
     read_checksums,
     sealed_attributes,
     stated_checksums,
@@ -32,6 +28,11 @@ from storage.integrity import (
 )
 from storage.layout import group_folders, group_name
 
+if TYPE_CHECKING:
+    import xarray
+
+# zarr and xarray load where arrays are read or written: what a second sweep asks for stands in the
+# attributes.
 KIND, SCHEMA = "dictionaries", 2
 # what tells one experiment from another, where its attributes have it
 IDENTITY = ("digest", "train_store", "test_store", "source", "spec")
@@ -56,8 +57,10 @@ class Dictionary:
     history: dict[str, list[float]]
     attributes: dict[str, Any] = field(default_factory=dict)
 
-    def to_dataset(self) -> xarray.Dataset:
+    def to_dataset(self) -> "xarray.Dataset":
         """The group as it is stored."""
+        import xarray
+
         axes = ("atom", "row", "col", "channel")[: self.centroids.ndim]
         variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
             "centroids": (axes, self.centroids),
@@ -73,12 +76,16 @@ class Dictionary:
         return xarray.Dataset(variables, attrs=self.attributes)
 
 
-def open_dictionaries(path: str | Path) -> xarray.DataTree:
+def open_dictionaries(path: str | Path) -> "xarray.DataTree":
     """Open a dictionary store, lazily, as an xarray DataTree with one group per K.
 
     Raises: InputError when there is none; IntegrityError for another schema version, metadata that
         is not what was written, and, when values are read, for damaged chunks.
     """
+    import xarray
+
+    from storage.strict_store import open_strict
+
     path = Path(path)
     stated: dict[str, str] = {}
     found = finished_dictionaries(path, missing_ok=False)
@@ -111,6 +118,10 @@ def read_centroids(path: Path, k: int) -> tuple[np.ndarray, float]:
 
     Raises: IntegrityError when they are damaged.
     """
+    import zarr
+
+    from storage.strict_store import open_strict
+
     folder = path / group_name(k)
     attributes = group_attributes(folder, root_attributes(path))
     strict = open_strict(folder, stated_checksums(attributes), _remedy(folder.name))
@@ -148,6 +159,8 @@ def create_dictionaries(path: Path, attributes: dict[str, Any]) -> None:
     if path.exists():
         _check_identity(path, root_attributes(path), attributes)
         return
+    import zarr
+
     described = {"kind": KIND, "schema": SCHEMA, **attributes}
     with staged(path) as staging:
         zarr.create_group(staging, zarr_format=3, attributes=described)
@@ -159,6 +172,8 @@ def write_dictionary(path: Path, dictionary: Dictionary) -> Path:
 
     Returns: the path of the new group.
     """
+    from storage.strict_store import checked_compressors
+
     place, dataset = path / group_name(len(dictionary.centroids)), dictionary.to_dataset()
     with staged(place, beside=path) as staging:
         dataset.to_zarr(

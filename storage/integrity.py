@@ -1,8 +1,7 @@
 """Whole and as it was written, or an error: checksums of chunks, the seal of metadata.
 
-Chunks end with their CRC32C, which is checked where bytes are read, so that zarr's arrays, Dask,
-xarray and workers all say the same; zarr alone would return zeros for an absent chunk and bare
-ValueErrors for damage.
+Chunks end with their CRC32C, which `storage.strict_store` checks where bytes are read. Here is no
+zarr, which takes its time to load: what the attributes alone tell is known at once.
 
 Metadata are sealed by two attributes of a group, written last:
     checksums  {array: {place: 8 hex digits}}, the CRC32C of each chunk, place as in 3/0: a chunk
@@ -18,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import google_crc32c
-from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.storage import LocalStore, WrapperStore
 
 from storage.atomic import write_whole
 from storage.errors import DamageError, InputError, IntegrityError
@@ -31,64 +28,6 @@ _BLANK = b"0" * 64
 _SEAL = re.compile(rb'"seal": "([0-9a-f]{64})"')
 
 Checksums = dict[str, dict[str, str]]
-
-
-class StrictStore(WrapperStore[LocalStore]):
-    """A store whose chunks are whole and those that belong there, or an error.
-
-    stated: checksum of each chunk by key, as `checksum_of` gives it; None: not known yet.
-    remedy: what the error tells to do; GROUP in it becomes the first part of the chunk's key.
-    """
-
-    def __init__(
-        self, store: LocalStore, stated: dict[str, str] | None = None, remedy: str = ""
-    ) -> None:
-        super().__init__(store)
-        self.stated, self.remedy = stated, remedy
-
-    def _with_store(self, store: LocalStore) -> "StrictStore":
-        return StrictStore(store, self.stated, self.remedy)
-
-    async def get(self, key, prototype, byte_range=None):  # type: ignore[no-untyped-def]  # as in zarr
-        try:
-            value = await super().get(key, prototype, byte_range)
-        except OSError as error:
-            self._refuse(key, unreadable(error), error)
-            raise
-        return self._whole(key, value)
-
-    # What zarr reads without its event loop does not pass by `get`.
-    def get_sync(self, key, *, prototype=None, byte_range=None):  # type: ignore[no-untyped-def]
-        try:
-            value = self._store.get_sync(key, prototype=prototype, byte_range=byte_range)
-        except OSError as error:
-            self._refuse(key, unreadable(error), error)
-            raise
-        return self._whole(key, value)
-
-    def _whole(self, key: str, value: Any) -> Any:
-        """The value, checked where it is a chunk's."""
-        if _is_chunk(key):
-            data = None if value is None else value.as_numpy_array()
-            fault = chunk_fault(data, None if self.stated is None else self.stated.get(key, ""))
-            if fault is not None:
-                self._refuse(key, fault)
-        return value
-
-    def _refuse(self, key: str, fault: str, cause: OSError | None = None) -> None:
-        """Raise DamageError where the key is a chunk's."""
-        if _is_chunk(key):
-            remedy = self.remedy.replace("GROUP", key.split("/")[0])
-            raise DamageError(f"{describe(self._store.root, key)} {fault}: {remedy}") from cause
-
-
-def open_strict(path: Path, stated: dict[str, str] | None = None, remedy: str = "") -> StrictStore:
-    """The store at `path`, for reading; see `StrictStore`."""
-    return StrictStore(LocalStore(path, read_only=True), stated, remedy)
-
-
-def _is_chunk(key: str) -> bool:
-    return "c" in key.split("/")
 
 
 def describe(root: Path, key: str) -> str:
@@ -133,14 +72,6 @@ def file_fault(path: Path, stated: str | None) -> str | None:
 def unreadable(error: OSError) -> str:
     """What is wrong with a file that the system cannot read, as from a bad sector."""
     return f"cannot be read ({error.strerror})"
-
-
-def checked_compressors(typesize: int, **blosc: Any) -> list[Any]:
-    """Zstandard level 1 in Blosc, then a CRC32C.
-
-    The checksum comes last: Blosc has none, and returns wrong data silently for most flipped bits.
-    """
-    return [BloscCodec(cname="zstd", clevel=1, typesize=typesize, **blosc), Crc32cCodec()]
 
 
 def sealed_attributes(

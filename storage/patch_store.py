@@ -18,16 +18,10 @@ import numpy as np
 import zarr
 
 from storage.errors import DamageError, InputError
-from storage.integrity import (
-    METADATA,
-    describe,
-    file_fault,
-    open_strict,
-    sealed_attributes,
-    stated_checksums,
-)
+from storage.integrity import METADATA, describe, file_fault, sealed_attributes, stated_checksums
 from storage.layout import STORE_SUFFIX
 from storage.patch_spec import PatchSpec
+from storage.strict_store import open_strict
 
 if TYPE_CHECKING:
     import dask.array

@@ -15,19 +15,11 @@ from zarr.storage import LocalStore, MemoryStore
 
 from storage.atomic import replace_durably, sync_tree
 from storage.errors import DamageError
-from storage.integrity import (
-    METADATA,
-    SEALING,
-    checked_compressors,
-    checksum_of,
-    file_fault,
-    open_strict,
-    read_checksums,
-    write_seal,
-)
+from storage.integrity import METADATA, SEALING, checksum_of, file_fault, read_checksums, write_seal
 from storage.layout import PARTIAL, building_place, retired_place
 from storage.patch_spec import PatchSpec, blosc_layout, chunk_rows
 from storage.patch_store import KIND, SCHEMA, PatchStore
+from storage.strict_store import checked_compressors, open_strict
 
 
 def create_staging(

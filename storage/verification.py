@@ -15,16 +15,10 @@ from storage.dictionary_store import (
     root_attributes,
 )
 from storage.errors import IntegrityError, PatchDictError
-from storage.integrity import (
-    METADATA,
-    describe,
-    file_fault,
-    foreign_files,
-    open_strict,
-    stated_checksums,
-)
+from storage.integrity import METADATA, describe, file_fault, foreign_files, stated_checksums
 from storage.layout import DICTIONARIES, group_folders
 from storage.patch_store import PatchStore, open_patches
+from storage.strict_store import open_strict
 
 SUM_TOLERANCE = 1e-9  # of sums of float64, whose order of adding may differ
 

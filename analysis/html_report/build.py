@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from analysis.experiment import experiment_folders, open_experiment
+from analysis.experiment_folders import experiment_folders
 from analysis.html_report.freshness import digest_of, read_marks
 from pipeline import USUAL_MEMORY, MemoryOptions
 from storage import PatchDictError
@@ -69,6 +69,7 @@ def report_experiment(
             if all(path.is_file() for path in files):
                 return _result(page, files, made=False, started=started)
     # Heavy (torch, matplotlib), and not needed where every report is up to date.
+    from analysis.experiment import open_experiment
     from analysis.html_report.answers import answers
     from analysis.html_report.exploration import choose_images
     from analysis.html_report.figures.charts import elbow_limits

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import xarray
 
-from analysis.experiment import Experiment, experiment_folders, open_experiment
+from analysis.experiment import Experiment, open_experiment
+from analysis.experiment_folders import experiment_folders
 from analysis.reconstruction.overlap import RebuiltBlock
 from analysis.reconstruction.scores import by_class, overall, reconstruction_scores
 from analysis.text import count, number

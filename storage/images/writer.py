@@ -12,8 +12,8 @@ import zarr
 
 from storage.atomic import remove_orphans, staged
 from storage.errors import InputError
-from storage.integrity import checked_compressors
 from storage.layout import STORE_SUFFIX
+from storage.strict_store import checked_compressors
 
 CHUNK_BYTES = 8 << 20  # of a zarr chunk, decoded
 IMAGE_AXES = ("image", "row", "col", "channel")

@@ -20,7 +20,8 @@ from storage.dictionary_store import (
     write_dictionary,
 )
 from storage.errors import DamageError
-from storage.integrity import chunk_fault, open_strict, read_checksums, write_seal
+from storage.integrity import chunk_fault, read_checksums, write_seal
+from storage.strict_store import open_strict
 from storage.verification import Finding, verify_dictionaries, verify_patches
 from tests.damage import DAMAGES, bits_of, files_of, flip_bit, restore
 

@@ -1,0 +1,36 @@
+"""Which experiments there are, from names and attributes alone: a second `make sweep` asks it."""
+
+from pathlib import Path
+
+from storage import InputError, IntegrityError
+from storage.dictionary_store import finished_dictionaries
+from storage.layout import ExperimentLayout, find_experiments
+
+
+def experiment_folders(out: Path) -> list[Path]:
+    """Folders of the experiments with a finished dictionary: `out` itself, or those under it.
+
+    Damaged ones count: whoever opens one is told what is wrong, and it does not hide the others.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not out.is_dir():
+        raise InputError(f"no folder {out}: give the OUT of a sweep, or one experiment's folder")
+    layouts = find_experiments(out)
+    finished = [found.folder for found in layouts if _has_dictionaries(found)]
+    if not finished:
+        raise InputError(
+            f"no finished dictionaries in {out}: run the same sweep again"
+            if [found.folder for found in layouts] == [out]
+            else f"no finished dictionaries under {out}: run sweep first, with --out {out}"
+        )
+    return finished
+
+
+def _has_dictionaries(experiment: ExperimentLayout) -> bool:
+    """Whether a dictionary is finished, or damaged."""
+    try:
+        return bool(finished_dictionaries(experiment.dictionaries))
+    except IntegrityError:
+        return True

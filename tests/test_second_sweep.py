@@ -1,0 +1,68 @@
+"""A `make sweep` that finds everything done ends soon: its two commands load next to nothing."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.html_report.freshness import digest_of
+
+HEAVY = (
+    "torch",
+    "sklearn",
+    "bokeh",
+    "dask",
+    "distributed",
+    "numba",
+    "matplotlib",
+    "scipy",
+    "pandas",
+    "xarray",
+    "jinja2",
+    "requests",
+)
+PROGRAM = f"""
+import sys
+from {{package}}.command_line import group
+group(sys.argv[1:], standalone_mode=False)
+print([name for name in {HEAVY!r} if name in sys.modules])
+"""
+
+
+@pytest.fixture
+def done(digits_swept: dict[str, Any], tmp_path: Path) -> Path:
+    """OUT after a sweep and its report; the page tells what it was made of, and is empty."""
+    out = tmp_path / "runs"
+    shutil.copytree(Path(digits_swept["experiment"]).parent, out)
+    folder = out / Path(digits_swept["experiment"]).name
+    marks = {"digest": digest_of(folder), "figures": ""}
+    page = [f'<meta name="patchdict-{name}" content="{value}">' for name, value in marks.items()]
+    (folder / "report.html").write_text("".join(page))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments", "told"),
+    [
+        ("pipeline", ["sweep", "--k", "10,20,50", "--device", "cpu", "--out"], "reused"),
+        ("pipeline", ["sweep", "--k", "10,20,50", "--out"], "reused"),
+        ("analysis", ["report", "--only-stale"], "up to date"),
+    ],
+    ids=["sweep on the cpu", "sweep", "report"],
+)
+def test_no_heavy_library_is_loaded(
+    package: str, arguments: list[str], told: str, done: Path
+) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(package=package), *arguments, str(done)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    *_, result, loaded = ran.stdout.splitlines()
+    assert result.endswith(told)
+    assert loaded == "[]"
