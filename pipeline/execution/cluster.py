@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.engines import AssignmentCache, AssignmentEngine, EngineSpec
+from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
 from pipeline.rows.cluster_sums import ClusterSums, empty_sums
 from pipeline.rows.source import StoreSource, block_count, prefix
@@ -189,8 +190,10 @@ def sum_range(
         cache = state.cache_for(blocks.start) if task.remember else None
         if cache is not None and successors is not None:
             cache.relabel(successors)
-        seen = prefix(state.source, rows)
-        sums = state.engine.run_pass(seen, blocks, centroids, cache, SilentProgress())
+        here = LocalExecutor(prefix(state.source, rows), state.engine, cache)
+        sums = here.sum_blocks(blocks, centroids, SilentProgress())
+        if task.remember:
+            state.caches[blocks.start] = here.cache
     return sums, str(worker.address)
 
 

@@ -1,5 +1,6 @@
 """Where a pass over the rows of one source runs; here: in this process. See also `cluster`."""
 
+import errno
 import time
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,11 +41,15 @@ class Executor(Protocol):
         """Let go of what is kept of the rows between passes."""
 
 
-@dataclass(frozen=True)
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass
 class LocalExecutor:
     """Passes in this process.
 
-    cache: what the engine keeps of the rows between them, if anything.
+    cache: what the engine keeps of the rows between them, if anything; it is given up where its
+    disk is full, which costs time alone.
     """
 
     source: Source
@@ -56,9 +61,27 @@ class LocalExecutor:
     ) -> tuple[ClusterSums, float]:
         started = time.perf_counter()
         source = self.source if rows is None else prefix(self.source, rows)
-        blocks = range(block_count(source))
-        sums = self.engine.run_pass(source, blocks, centroids, self.cache, progress)
+        sums = self.sum_blocks(range(block_count(source)), centroids, progress, source)
         return sums, time.perf_counter() - started
+
+    def sum_blocks(
+        self,
+        blocks: range,
+        centroids: np.ndarray,
+        progress: Progress,
+        source: Source | None = None,
+    ) -> ClusterSums:
+        """Sums over some blocks of the source, or of one that is a prefix of it."""
+        source = source or self.source
+        try:
+            return self.engine.run_pass(source, blocks, centroids, self.cache, progress)
+        except OSError as error:
+            if self.cache is None or error.errno not in FULL_DISK:
+                raise
+            progress.note("the disk of the scratch file is full: passes go on without it, slower")
+            self.close()
+            self.cache = None
+        return self.engine.run_pass(source, blocks, centroids, None, progress)
 
     def relabel(self, successors: np.ndarray) -> None:
         if self.cache is not None:

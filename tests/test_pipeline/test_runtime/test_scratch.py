@@ -18,6 +18,7 @@ from pipeline.rows.source import ArraySource
 from pipeline.runtime.scratch import lies_in_memory, scratch_folder
 from storage import PatchStore
 from tests.linked_stores import linked_store, striped_images
+from tests.notes import Notes
 
 
 @pytest.fixture
@@ -77,3 +78,18 @@ def test_scratch_in_memory_is_projected(folders: Path) -> None:
         for name in ("runs", "memory")
     )
     assert memory.allocated() - disk.allocated() == 10**8 * 6  # a label and two bounds of each row
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+def test_a_fit_goes_on_where_the_disk_of_its_scratch_is_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (3000, 4)).astype(np.uint8)
+    whole = StreamingKMeans(5, random_state=0).fit(rows)
+    full = lambda **_: open("/dev/full", "rb+", buffering=0)  # noqa: E731, SIM115
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    notes = Notes()
+    without = StreamingKMeans(5, random_state=0, progress=notes).fit(rows)
+    np.testing.assert_array_equal(without.cluster_centers_, whole.cluster_centers_)
+    assert without.history_["mse"] == whole.history_["mse"]
+    assert len([line for line in notes.lines if "scratch file is full" in line]) == 1
