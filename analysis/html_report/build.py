@@ -70,41 +70,34 @@ def report_experiment(
                 return _result(page, files, made=False, started=started)
     # Heavy (torch, matplotlib), and not needed where every report is up to date.
     from analysis.experiment import open_experiment
-    from analysis.html_report.answers import answers
     from analysis.html_report.exploration import choose_images
-    from analysis.html_report.figures.charts import elbow_limits
-    from analysis.html_report.figures.figures import draw_figures
-    from analysis.html_report.investigation import SHOWN_SIZES, investigate
+    from analysis.html_report.figures.style import styled
+    from analysis.html_report.measured import Measured
     from analysis.html_report.page.document import render
     from analysis.html_report.page.interaction import interactive_parts
+    from analysis.html_report.section import WrittenSection
+    from analysis.html_report.sections import SECTIONS
     from pipeline import check_budget
 
-    experiment = open_experiment(folder, data)
-    drawn = drawing_bytes(min(SHOWN_SIZES, len(experiment.sizes)))
+    measured = Measured(open_experiment(folder, data), memory)
+    drawn = drawing_bytes(len(measured.shown))
     check_budget("a report", drawn, memory)  # before seconds of work that would be for nothing
-    found, material = investigate(experiment, memory)
+    # The words first: for them patches and images are streamed, while no figure takes memory.
+    written = [WrittenSection.of(section, measured) for section in SECTIONS]
     check_budget("drawing the figures", drawn, memory)
-    figures = draw_figures(experiment, found, material)
-    names = [figure.name for figure in figures]
-    chosen = choose_images(experiment)
-    interval = elbow_limits(found)
-    parts = interactive_parts(experiment, chosen, found.elbow, interval)
-    text = render(
-        experiment,
-        answers(found),
-        figures,
-        elbow=found.elbow,
-        chosen=chosen,
-        embedded=parts,
-        digest=digest,
-    )
+    with styled():
+        figures = {section.name: section.figures(measured) for section in SECTIONS}
+    drawn_figures = [figure for several in figures.values() for figure in several]
+    chosen = choose_images(measured)
+    parts = interactive_parts(measured, chosen)
+    text = render(measured, written, figures, chosen=chosen, embedded=parts, digest=digest)
     ExperimentLayout(folder).figures.mkdir(exist_ok=True)
-    for figure in figures:
+    for figure in drawn_figures:
         for ending, content in figure.files.items():
             _write(_file(folder, figure.name, ending), content)
     # Last: it says that the figures are there. Paths may hold bytes that are no text.
     _write(page, text.encode(errors="backslashreplace"))
-    files = _files(folder, names)
+    files = _files(folder, [figure.name for figure in drawn_figures])
     return _result(page, files, made=True, started=started)
 
 

@@ -8,12 +8,10 @@ import numpy as np
 import xarray
 from sklearn.neighbors import NearestNeighbors
 
-from analysis.experiment import Experiment
+from analysis.html_report.measured import Measured
 from analysis.measures.gallery import grid_shape
-from analysis.measures.kinds import kinds_of
 from analysis.measures.patch_sample import evenly
 from analysis.measures.similarity_grid import sort_on_grid
-from analysis.measures.usage import usage
 from analysis.reconstruction.overlap import Rebuilder
 from storage import PatchStore
 
@@ -37,24 +35,25 @@ class Chosen:
     images: Mapping[str, np.ndarray]
 
 
-def explored_sizes(experiment: Experiment, chosen: Chosen) -> list[int]:
+def explored_sizes(measured: Measured, chosen: Chosen) -> list[int]:
     """The K that are explored: all, or where EXPLORED_BYTES are too few for them as many as fit.
 
     Returns: ascending, in even steps through the list; at least the smallest.
     """
+    experiment, sizes = measured.experiment, measured.sizes
     splits, shape = len(chosen.images), next(iter(chosen.images.values())).shape
     windows = int(np.prod(experiment.spec.grid(*shape[1:3])))
     images = 4 * splits * (int(np.prod(shape)) + shape[0] * windows)
     facts = 4 + 4 + 1 + 4 * (NEAREST + 1)  # count, SSE share, kind, place and neighbours
     dim = int(np.prod(experiment.patch_shape))
-    for most in range(len(experiment.sizes), 1, -1):
-        sizes = evenly(experiment.sizes, most)
-        if sum(images + k * (dim + facts) for k in sizes) <= EXPLORED_BYTES:
-            return sizes
-    return experiment.sizes[:1]
+    for most in range(len(sizes), 1, -1):
+        fewer = evenly(sizes, most)
+        if sum(images + k * (dim + facts) for k in fewer) <= EXPLORED_BYTES:
+            return fewer
+    return sizes[:1]
 
 
-def rebuilt_images(experiment: Experiment, chosen: Chosen, sizes: Sequence[int]) -> xarray.Dataset:
+def rebuilt_images(measured: Measured, chosen: Chosen, sizes: Sequence[int]) -> xarray.Dataset:
     """The chosen images rebuilt at each K.
 
     Returns: a Dataset over k, split, shown (the chosen images), row, col[, channel]:
@@ -65,6 +64,7 @@ def rebuilt_images(experiment: Experiment, chosen: Chosen, sizes: Sequence[int])
         mse (k, split, shown) float64, squared pixel levels; patches, distinct (k, split, shown)
         int64, kept patches and centroids among them.
     """
+    experiment = measured.experiment
     originals = np.stack(list(chosen.images.values()))
     splits, shown, *shape = originals.shape
     stack = originals.reshape(-1, *shape)
@@ -100,22 +100,20 @@ def rebuilt_images(experiment: Experiment, chosen: Chosen, sizes: Sequence[int])
     )
 
 
-def atlases(experiment: Experiment, sizes: Sequence[int]) -> dict[int, xarray.Dataset]:
+def atlases(measured: Measured, sizes: Sequence[int]) -> dict[int, xarray.Dataset]:
     """The atlas of each dictionary by K; sorting takes all threads that there are."""
     with ThreadPoolExecutor() as threads:
-        orders = threads.map(lambda k: _order(experiment, k), sizes)
-        found = {k: atlas(experiment, k) for k in sizes}
+        orders = threads.map(
+            lambda k: sort_on_grid(measured.experiment.centroids(k), *grid_shape(k)), sizes
+        )
+        found = {k: atlas(measured, k) for k in sizes}
         return {
             k: one.assign(order=(("down", "across"), order))
             for (k, one), order in zip(found.items(), orders, strict=True)
         }
 
 
-def _order(experiment: Experiment, k: int) -> np.ndarray:
-    return sort_on_grid(experiment.centroids(k), *grid_shape(k))
-
-
-def atlas(experiment: Experiment, k: int) -> xarray.Dataset:
+def atlas(measured: Measured, k: int) -> xarray.Dataset:
     """What is known of each centroid of a dictionary.
 
     Returns: a Dataset over `atom`: centroids (atom, row, col[, channel]) float32; count int64;
@@ -124,16 +122,16 @@ def atlas(experiment: Experiment, k: int) -> xarray.Dataset:
         in pixel levels. `atlases` adds `order` (down, across) int64, the atom in each cell of a
         grid on which neighbours look alike, −1 for none.
     """
-    node, use = experiment.nodes[k], usage(experiment.nodes[k])
-    centroids = node["centroids"].values
+    use, stored = measured.usage[k], measured.experiment.nodes[k]["centroids"]
+    centroids = stored.values
     near, distance = nearest_centroids(centroids, NEAREST)
     return xarray.Dataset(
         {
-            "centroids": (node["centroids"].dims, centroids),
+            "centroids": (stored.dims, centroids),
             "count": use["count"],
             "share": use["share"],
             "sse_share": use["sse_share"].fillna(0),  # no error at all has no shares
-            "kind": ("atom", kinds_of(centroids, experiment.pixels.largest)),
+            "kind": ("atom", measured.kinds[k]),
             "near": (("atom", "nearest"), near),
             "distance": (("atom", "nearest"), distance),
         }
@@ -158,17 +156,17 @@ def nearest_centroids(centroids: np.ndarray, most: int) -> tuple[np.ndarray, np.
     return np.take_along_axis(near, order, axis=1), np.take_along_axis(distance, order, axis=1)
 
 
-def choose_images(experiment: Experiment) -> Chosen:
+def choose_images(measured: Measured) -> Chosen:
     """The images that are explored: of each split one of each class that all splits have.
 
     It is one with the median number of kept patches in its class. Where classes are not known the
     first UNLABELLED images of the store's random order. Of images that are large fewer are taken,
     and of each the middle.
     """
+    experiment, stores = measured.experiment, measured.stores
     labels = {split: experiment.labels(split) for split in experiment.splits}
     classes = [found for found in labels.values() if found is not None]
     names: tuple[str, ...] | None = None
-    stores = {split: experiment.store(split) for split in experiment.splits}
     present: list[int] = []
     if len(classes) == len(labels):
         present = sorted(set.intersection(*(set(found.tolist()) for found in classes)))
@@ -180,12 +178,12 @@ def choose_images(experiment: Experiment) -> Chosen:
         }
     else:
         indices = {split: store.order[:UNLABELLED].tolist() for split, store in stores.items()}
-    middle = _middle(experiment)
+    middle = _middle(experiment.image_shape, experiment.patch_shape)
     values = int(np.prod([part.stop - part.start for part in middle]))
     most = max(1, EXPLORED_BYTES // 8 // (8 * values * len(indices)))
     shown = min(most, *map(len, indices.values()))
     images = {
-        split: experiment.images(split).read(np.array(found[:shown]))[:, *middle]
+        split: measured.sources[split].read(np.array(found[:shown]))[:, *middle]
         for split, found in indices.items()
     }
     if names is None:
@@ -194,9 +192,8 @@ def choose_images(experiment: Experiment) -> Chosen:
     return Chosen(names[:shown], indices, images)
 
 
-def _middle(experiment: Experiment) -> tuple[slice, ...]:
+def _middle(shape: tuple[int, ...], patch: tuple[int, ...]) -> tuple[slice, ...]:
     """The part of each image that is shown: all of it, or CROPPED_VALUES around its middle."""
-    shape, patch = experiment.image_shape, experiment.patch_shape
     values = int(np.prod(shape))
     shrink = max(1.0, (values / CROPPED_VALUES) ** 0.5)
     parts = []

@@ -1,14 +1,75 @@
 """What the report draws by chance, reproducibly: patches, sample images, the image to rebuild."""
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 
-from analysis.html_report.figures.plates import Quantised
 from analysis.measures.patch_sample import sample_patches
+from analysis.reconstruction.reconstruct import Rebuilt
 from pipeline import assign
-from storage import ImageSource, PatchStore
+from storage import ImageSource, PatchSpec, PatchStore
 
 SHOWN_PATCHES = 16
 SHOWN_IMAGES = 10
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """The nearest centroids of some patches: labels (m,), tiles (m, *patch_shape)."""
+
+    labels: np.ndarray
+    tiles: np.ndarray
+
+
+@dataclass(frozen=True)
+class TypicalImage:
+    """An image of the data with its versions: for each K the image, float32, and its MSE."""
+
+    split: str
+    index: int
+    original: np.ndarray
+    versions: Mapping[int, tuple[np.ndarray, float]]
+
+    @property
+    def title(self) -> str:
+        """Which image it is, as in: test image 7."""
+        return f"{self.split} image {self.index:,}"
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What one image is made of when one dictionary rebuilds it.
+
+    windows: places at which a patch can be cut. patches: kept ones. distinct: centroids used.
+    overlap: mean number of kept patches over a pixel that at least one covers.
+    image_mse: over all pixels. covered_mse: over the pixels that a kept patch covers.
+    patch_mse: over the kept patches. All three in squared pixel levels.
+    """
+
+    windows: int
+    patches: int
+    distinct: int
+    overlap: float
+    image_mse: float
+    covered_mse: float
+    patch_mse: float
+
+    @classmethod
+    def of(cls, image: np.ndarray, version: Rebuilt, spec: PatchSpec) -> "Composition":
+        """Counted from an image, (height, width[, channels]), and its rebuilt version."""
+        covered = version.cover > 0
+        errors = (image - version.image)[covered]
+        return cls(
+            windows=math.prod(spec.grid(*image.shape[:2])),
+            patches=len(version.labels),
+            distinct=len(np.unique(version.labels)),
+            overlap=float(version.cover[covered].mean()),
+            image_mse=version.image_mse,
+            covered_mse=float(np.mean(errors**2)),
+            patch_mse=version.patch_mse,
+        )
 
 
 def draw_patches(store: PatchStore, seed: int = 0) -> np.ndarray:

@@ -14,7 +14,7 @@ Source of the doubled angles: Bigün and Granlund, "Optimal orientation detectio
 symmetry", ICCV 1987.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 import xarray
@@ -62,14 +62,6 @@ def plural(kind: str) -> str:
     return kind if kind in ("flat", "other") else f"{kind}s"
 
 
-@dataclass(frozen=True)
-class KindShares:
-    """Shares of each kind in KINDS, among centroids and among the patches that use them."""
-
-    centroids: dict[str, float]
-    patches: dict[str, float]
-
-
 def centroid_kinds(
     dictionaries: xarray.DataTree | xarray.Dataset, *, largest: float | None = None
 ) -> xarray.DataArray | xarray.Dataset:
@@ -105,15 +97,9 @@ def centroid_kinds(
         raise InputError("there are no dictionaries in it: run sweep first")
     nodes = [node.to_dataset() for node in dictionaries.children.values()]
     nodes.sort(key=lambda node: node.sizes["atom"])
-    shares = [shares_of(n["centroids"].values, n["count"].values, largest) for n in nodes]
-    axes = ("k", "kind")
-    return xarray.Dataset(
-        {
-            "of_centroids": (axes, [list(share.centroids.values()) for share in shares]),
-            "of_patches": (axes, [list(share.patches.values()) for share in shares]),
-        },
-        {"k": [node.sizes["atom"] for node in nodes], "kind": list(KINDS)},
-        {"rule": RULE},
+    return shares_of_kinds(
+        {node.sizes["atom"]: kinds_of(node["centroids"].values, largest) for node in nodes},
+        {node.sizes["atom"]: node["count"].values for node in nodes},
     )
 
 
@@ -144,14 +130,24 @@ def kinds_of(centroids: np.ndarray, largest: float) -> np.ndarray:
     return np.select(list(rules.values()), indices, KINDS.index("other")).astype(np.int64)
 
 
-def shares_of(centroids: np.ndarray, counts: np.ndarray, largest: float) -> KindShares:
-    """Shares of each kind; counts: (k,) rows of each centroid."""
-    kinds = kinds_of(centroids, largest)
-    of_centroids = np.bincount(kinds, minlength=len(KINDS)) / len(kinds)
-    of_patches = np.bincount(kinds, weights=counts, minlength=len(KINDS)) / counts.sum()
-    return KindShares(
-        dict(zip(KINDS, of_centroids.tolist(), strict=True)),
-        dict(zip(KINDS, of_patches.tolist(), strict=True)),
+def shares_of_kinds(
+    kinds: Mapping[int, np.ndarray], counts: Mapping[int, np.ndarray]
+) -> xarray.Dataset:
+    """Shares of each kind, as `centroid_kinds` gives them for a tree.
+
+    kinds: K -> (k,) indices into KINDS, as `kinds_of` returns them. counts: K -> (k,) rows of each
+    centroid.
+    """
+    of_centroids = [np.bincount(one, minlength=len(KINDS)) / k for k, one in kinds.items()]
+    of_patches = [
+        np.bincount(one, weights=counts[k], minlength=len(KINDS)) / counts[k].sum()
+        for k, one in kinds.items()
+    ]
+    axes = ("k", "kind")
+    return xarray.Dataset(
+        {"of_centroids": (axes, of_centroids), "of_patches": (axes, of_patches)},
+        {"k": list(kinds), "kind": list(KINDS)},
+        {"rule": RULE},
     )
 
 

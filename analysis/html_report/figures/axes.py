@@ -1,6 +1,6 @@
 """What the figures' axes share: ticks, colours of many K, names at the ends of lines."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy.optimize import isotonic_regression
 
-from analysis.html_report.figures.style import SMALL
+from analysis.html_report.figures.style import OKABE_ITO, SMALL
 
 COUNT_OF_CENTROIDS = "number of centroids K"
 _FEW_CURVES = 8  # named one by one; more are told by a few
@@ -23,6 +23,8 @@ _LOG_STEPS = (
 )
 _DIGITS = 6
 _LINE = 1.25  # height of a line of text, in font sizes
+_BESIDE_AXES = 0.8  # of a figure's height in inches: what title and labels take
+_MARKERS, _DASHES = "osD^vPX*", ("-", "--", "-.", ":")
 
 
 def name_panel(axes: Axes, letter: str, words: str) -> None:
@@ -82,6 +84,30 @@ def legend_of_k(axes: Axes, sizes: Sequence[int]) -> None:
         loc="center left",
         bbox_to_anchor=(1.0, 0.5),
     )
+
+
+def lines_over_k(
+    axes: Axes, k: np.ndarray, lines: Mapping[str, np.ndarray], top: float, height: float
+) -> None:
+    """Lines over K from 0 to `top`, told apart in colour and in grey, named at their ends.
+
+    lines: name -> (n,) values. height: of the figure, inches.
+    """
+    colours = [OKABE_ITO[place % len(OKABE_ITO)] for place in range(len(lines))]
+    for place, (name, values) in enumerate(lines.items()):
+        axes.plot(
+            k,
+            values,
+            label=name,
+            color=colours[place],
+            marker=_MARKERS[place % len(_MARKERS)],
+            linestyle=_DASHES[place % len(_DASHES)],
+        )
+    k_axis(axes, k)
+    plain_log_ticks(axes)
+    axes.set_ylim(0, top)
+    ends = [float(values[-1]) for values in lines.values()]
+    name_ends(axes, list(zip(ends, lines, colours, strict=True)), height - _BESIDE_AXES)
 
 
 def name_ends(axes: Axes, ends: Sequence[tuple[float, str, Any]], height: float) -> None:

@@ -1,4 +1,4 @@
-"""A figure of the report as it is kept: its files, its place on the page, and its caption."""
+"""A figure of the report as it is kept: its files and its caption."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import xarray
 from matplotlib.figure import Figure
 
-from analysis.html_report.figures.plates import shown_width
+from analysis.html_report.figures.image_boards import shown_width
 from analysis.html_report.figures.style import to_png, to_svg
 
 MOST_LABELS = 2  # that a plate may have and still be shrunk
@@ -18,14 +18,13 @@ MOST_LABELS = 2  # that a plate may have and still be shrunk
 class ReportFigure:
     """A figure of the report.
 
-    name: of its files, without the ending. section: of the page. title, caption: plain text.
+    name: of its files, without the ending. title, caption: plain text.
     png, svg, csv: the files' contents; the last is the data that it shows, as `table` makes it.
     width: on the page, CSS pixels. small_print: it holds words that are lost when it is shrunk to
     a telephone's width.
     """
 
     name: str
-    section: str
     title: str
     caption: str
     png: bytes
@@ -40,23 +39,20 @@ class ReportFigure:
         return {"png": self.png, "svg": self.svg, "csv": self.csv}
 
 
-def entry(
-    name: str, section: str, title: str, caption: str, figure: Figure, csv: bytes
-) -> ReportFigure:
-    """The figure drawn; see ReportFigure."""
+def finished(name: str, title: str, caption: str, figure: Figure, csv: bytes) -> ReportFigure:
+    """The figure drawn into its files; see ReportFigure."""
     has_axes = any(axes.axison for axes in figure.axes)
     png = to_png(figure)
     figure.set_layout_engine("none")  # laid out once, alike in both files
     return ReportFigure(
-        name,
-        section,
-        title,
-        caption,
-        png,
-        to_svg(figure),
-        csv,
-        shown_width(figure),
-        has_axes or len(figure.texts) > MOST_LABELS,
+        name=name,
+        title=title,
+        caption=caption,
+        png=png,
+        svg=to_svg(figure),
+        csv=csv,
+        width=shown_width(figure),
+        small_print=has_axes or len(figure.texts) > MOST_LABELS,
     )
 
 

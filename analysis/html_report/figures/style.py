@@ -1,4 +1,4 @@
-"""The figures' common look, their files, and a board on which images are laid pixel by pixel."""
+"""The common look of all figures, and their files."""
 
 import io
 from collections.abc import Iterator
@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.figure import Figure
 
 DPI = 200
@@ -15,9 +14,9 @@ SMALL, NORMAL = 7.0, 8.0  # points
 # Okabe and Ito's colours, told apart by colour-blind readers
 BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b6b6b"
 INK = "#1c1c1c"
+BAND = "#e9e9e4"  # behind the curves
 # all of them, but grey for yellow, which is lost on white
 OKABE_ITO = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000", GREY)
-_FRAME = 150  # shade of the hairline around an image
 
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -75,45 +74,3 @@ def to_svg(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
-
-
-class Board:
-    """A white figure measured in dots from its top left corner, on which images are not resampled.
-
-    width, height: in dots.
-    """
-
-    def __init__(self, width: int, height: int) -> None:
-        self._figure = Figure(figsize=(width / DPI, height / DPI))
-        # With opacity: matplotlib takes twice the memory and the time to add it.
-        self._canvas = np.full((height, width, 4), 255, np.uint8)
-
-    def image(self, pixels: np.ndarray, left: int, top: int, *, frame: bool = True) -> None:
-        """Lay an image with its top left corner at (left, top); pixels: (height, width, 3) uint8.
-
-        What reaches beyond the board is cut off. frame: a hairline around it, outside its pixels.
-        """
-        if frame:
-            pixels = np.pad(pixels, ((1, 1), (1, 1), (0, 0)), constant_values=_FRAME)
-            left, top = left - 1, top - 1
-        room = self._canvas[top : top + len(pixels), left : left + pixels.shape[1]]
-        room[..., :3] = pixels[: len(room), : room.shape[1]]
-
-    def text(self, left: float, top: float, words: str, **style: Any) -> None:
-        """Write words at (left, top); by default at the left, their top at `top`."""
-        given: dict[str, Any] = {"va": "top", "ha": "left", "fontsize": NORMAL} | style
-        height, width = self._canvas.shape[:2]
-        self._figure.text(left / width, 1 - top / height, words, **given)
-
-    def finished(self) -> Figure:
-        """The figure, with all images in one, which has a dot for each dot of the board."""
-        axes = self._figure.add_axes((0, 0, 1, 1))
-        axes.set_axis_off()
-        # "none": an SVG gets the pixels themselves, and the word that they are not to be blurred.
-        axes.imshow(self._canvas, interpolation="none", aspect="auto")
-        return self._figure
-
-
-def dots(inches: float) -> int:
-    """Length on a board."""
-    return round(inches * DPI)

@@ -1,35 +1,27 @@
 """The report's page: one HTML file that holds everything it shows."""
 
 import base64
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from analysis.experiment import Experiment
-from analysis.html_report.answers import Answer
 from analysis.html_report.exploration import Chosen, explored_sizes
-from analysis.html_report.figures.figures import ReportFigure
+from analysis.html_report.figures.figure import ReportFigure
+from analysis.html_report.measured import Measured
 from analysis.html_report.page.embedding import Embedded
 from analysis.html_report.page.provenance import commands, file_elsewhere, provenance
+from analysis.html_report.section import WrittenSection
 from analysis.text import count, listed, number, percent, unbroken
-
-SHORT = {
-    "change": "Change with K",
-    "quality": "Quality",
-    "coverage": "Coverage",
-    "nature": "Kinds",
-    "composition": "Composition",
-}  # section of each answer, in order, and its name in the contents
 
 
 def render(
-    experiment: Experiment,
-    written: Sequence[Answer],
-    figures: Sequence[ReportFigure],
+    measured: Measured,
+    written: Sequence[WrittenSection],
+    figures: Mapping[str, Sequence[ReportFigure]],
     *,
-    elbow: int | None,
     chosen: Chosen,
     embedded: Embedded,
     digest: str,
@@ -37,14 +29,14 @@ def render(
     """The page as HTML text; nothing in it is loaded from elsewhere.
 
     Args:
-        experiment: what the page is about.
-        written: the answers, a section each, in the order of SHORT.
-        figures: in the order of the page.
-        elbow: of the training curve; None where there is none.
+        measured: what the page is about.
+        written: the words of each section, in the order of the page.
+        figures: of each section, by its name.
         chosen: the images that can be explored.
         embedded: the interactive parts, made of them.
         digest: of what the page is made from.
     """
+    experiment, places = measured.experiment, itertools.count(1)
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -55,22 +47,24 @@ def render(
     )
     return environment.from_string(source).render(
         dataset=experiment.name,
-        patch="×".join(map(str, experiment.patch_shape)),
-        unit=experiment.pixels.unit,
-        elbow=elbow,
-        held_out=experiment.facts["test_store"] is not None,
+        patch=measured.patch,
+        unit=measured.pixels.unit,
+        elbow=measured.elbow,
+        held_out=measured.held_out,
         embedded=embedded,
         style=style,
-        short=SHORT,
         endings=("png", "svg", "csv"),
-        explained=_explained(experiment, chosen),
-        answers=list(zip(SHORT, written, strict=True)),
-        figures=[_shown(place, figure) for place, figure in enumerate(figures, start=1)],
+        explained=_explained(measured, chosen),
+        answers=[one for one in written if one.section.question],
+        figures={
+            section: [_shown(next(places), figure) for figure in several]
+            for section, several in figures.items()
+        },
         digest=digest,
-        names=" ".join(figure.name for figure in figures),
-        lead=_lead(experiment),
-        key_numbers=_key_numbers(experiment, elbow),
-        rows=_table(experiment, elbow),
+        names=" ".join(figure.name for several in figures.values() for figure in several),
+        lead=_lead(measured),
+        key_numbers=_key_numbers(measured),
+        rows=_table(measured),
         provenance=provenance(experiment),
         elsewhere=file_elsewhere(experiment),
         commands=commands(experiment),
@@ -89,16 +83,17 @@ def _shown(place: int, figure: ReportFigure) -> dict[str, Any]:
     }
 
 
-def _lead(experiment: Experiment) -> str:
-    patches, images = experiment.facts["n_rows"], experiment.facts["source"]["images"]
+def _lead(measured: Measured) -> str:
+    images = measured.experiment.facts["source"]["images"]
     return (
-        f"{count(patches, 'patch')} of {count(images, 'image')}, summed up by"
-        f" {listed(experiment.sizes)} centroid{'' if experiment.sizes == [1] else 's'}."
+        f"{count(measured.rows, 'patch')} of {count(images, 'image')}, summed up by"
+        f" {listed(measured.sizes)} centroid{'' if measured.sizes == [1] else 's'}."
     )
 
 
-def _explained(experiment: Experiment, chosen: Chosen) -> str:
+def _explained(measured: Measured, chosen: Chosen) -> str:
     """What the images of the explorer are, and what of them is shown."""
+    experiment = measured.experiment
     why = [experiment.why_unlabelled(split) for split in experiment.splits]
     if any(why):
         # The line on classes that could not be fetched is for who can mend it, not for readers.
@@ -118,7 +113,7 @@ def _explained(experiment: Experiment, chosen: Chosen) -> str:
             f" Of each the middle is shown, and told of alone: {shown[0]}×{shown[1]} of"
             f" {whole[0]}×{whole[1]} pixels."
         )
-    known, here = len(experiment.sizes), len(explored_sizes(experiment, chosen))
+    known, here = len(experiment.sizes), len(explored_sizes(measured, chosen))
     if here < known:
         origin += f" Of the {known:,} K {here:,} are here, in even steps."
     return (
@@ -128,27 +123,27 @@ def _explained(experiment: Experiment, chosen: Chosen) -> str:
     )
 
 
-def _key_numbers(experiment: Experiment, elbow: int | None) -> list[tuple[str, str]]:
-    sizes, last = experiment.sizes, experiment.curve.isel(k=-1)
+def _key_numbers(measured: Measured) -> list[tuple[str, str]]:
+    sizes, last = measured.sizes, measured.sizes[-1]
     span = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} – {sizes[-1]:,}"
     entries = [
-        (f"{experiment.facts['n_rows']:,}", "patches to learn from"),
+        (f"{measured.rows:,}", "patches to learn from"),
         (span, f"centroids, {len(sizes)} dictionar{'y' if len(sizes) == 1 else 'ies'}"),
-        (number(float(last["mse"])), f"MSE at K = {sizes[-1]:,}"),
+        (number(measured.score("mse", last)), f"MSE at K = {last:,}"),
     ]
-    if experiment.facts["test_store"]:
-        heldout = number(float(last["heldout_mse"]))
-        entries.append((heldout, f"held-out MSE at K = {sizes[-1]:,}"))
-    if elbow is not None:
-        entries.append((f"{elbow:,}", "K at the elbow of the MSE curve"))
+    if measured.held_out:
+        heldout = number(measured.score("heldout_mse", last))
+        entries.append((heldout, f"held-out MSE at K = {last:,}"))
+    if measured.elbow is not None:
+        entries.append((f"{measured.elbow:,}", "K at the elbow of the MSE curve"))
     return entries
 
 
-def _table(experiment: Experiment, elbow: int | None) -> list[dict[str, Any]]:
+def _table(measured: Measured) -> list[dict[str, Any]]:
     """One row per K, as text."""
     rows = []
-    for k in experiment.sizes:
-        one = {name: values.item() for name, values in experiment.curve.sel(k=k).items()}
+    for k in measured.sizes:
+        one = {name: values.item() for name, values in measured.curve.sel(k=k).items()}
         cells = [
             f"{k:,}",
             number(one["mse"], 5),
@@ -161,5 +156,5 @@ def _table(experiment: Experiment, elbow: int | None) -> list[dict[str, Any]]:
             number(one["seconds"], 3),
             "yes" if one["converged"] else "no",
         ]
-        rows.append({"cells": cells, "elbow": k == elbow})
+        rows.append({"cells": cells, "elbow": k == measured.elbow})
     return rows

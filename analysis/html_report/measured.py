@@ -1,0 +1,269 @@
+"""Every measure of an experiment that its report tells of, made when first asked for, and once."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import xarray
+
+from analysis.experiment import Experiment
+from analysis.html_report.samples import (
+    Composition,
+    Quantised,
+    TypicalImage,
+    draw_patches,
+    quantise,
+    sample_images,
+    typical_image,
+)
+from analysis.measures.coverage import coverage
+from analysis.measures.elbow import METHODS, Bend, ElbowInterval, elbow, elbow_interval, two_lines
+from analysis.measures.kinds import kinds_of, shares_of_kinds
+from analysis.measures.mse_curve import power_law
+from analysis.measures.patch_sample import evenly, sample_patches
+from analysis.measures.pixel_scale import PixelScale
+from analysis.measures.usage import usage
+from analysis.reconstruction.overlap import images_at_once
+from analysis.reconstruction.reconstruct import rebuild
+from analysis.reconstruction.scores import reconstruction_scores
+from analysis.text import SPLIT_NAMES
+from pipeline import USUAL_MEMORY
+from storage import ImageSource, PatchStore, group_name
+
+SHOWN_SIZES = 24  # K whose patches and images are shown: a figure has no room for hundreds
+COVERED_ROWS = 1 << 15  # of a store, at most
+COVERED_VALUES = 1 << 23  # of these rows together, at most
+SCORED_VALUES = 1 << 23  # of training images, where there are no others; 10,699 of 28×28 pixels
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An experiment, and what is measured of it. What is by K runs over all K, ascending.
+
+    memory: cap in bytes on the resident memory of the process while patches and images are read.
+    Raises, where a measure is asked for: InputError where images or patches are gone;
+        IntegrityError where they are others; MemoryBudgetError where it does not fit under the cap.
+    """
+
+    experiment: Experiment
+    memory: int = USUAL_MEMORY
+
+    @property
+    def sizes(self) -> list[int]:
+        """The K list."""
+        return self.experiment.sizes
+
+    @property
+    def pixels(self) -> PixelScale:
+        """Range and unit of the pixels."""
+        return self.experiment.pixels
+
+    @property
+    def patch(self) -> str:
+        """A patch's shape, as in 5×5."""
+        return "×".join(map(str, self.experiment.patch_shape))
+
+    @property
+    def rows(self) -> int:
+        """Patches learned from."""
+        return int(self.experiment.facts["n_rows"])
+
+    @property
+    def dim(self) -> int:
+        """Pixel values in a patch."""
+        return int(self.experiment.facts["dim"])
+
+    @property
+    def held_out(self) -> bool:
+        """Whether there are patches, and images, that were not learned from."""
+        return len(self.experiment.splits) > 1
+
+    @property
+    def split(self) -> str:
+        """The split that stands for what was not learned from: the last."""
+        return self.experiment.splits[-1]
+
+    @property
+    def unseen(self) -> str:
+        """What the patches of `split` are called."""
+        return "held-out" if self.held_out else "training"
+
+    # Scores over K
+
+    @cached_property
+    def curve(self) -> xarray.Dataset:
+        """Scores over K, as `mse_curve` returns them."""
+        return self.experiment.curve
+
+    def score(self, name: str, k: int) -> float:
+        """One score of the dictionary of K centroids."""
+        return float(self.curve[name].sel(k=k))
+
+    def scores(self, name: str) -> list[float]:
+        """One score of every dictionary."""
+        values: list[float] = self.curve[name].values.tolist()
+        return values
+
+    @cached_property
+    def unseen_mse(self) -> list[float]:
+        """Of the patches that were not learned from, or where there are none of those that were."""
+        return self.scores("heldout_mse" if self.held_out else "mse")
+
+    @cached_property
+    def variance(self) -> float:
+        """Of the rows about their mean, per pixel, squared pixel levels."""
+        return float(self.experiment.nodes[self.sizes[0]].attrs["variance"])
+
+    @cached_property
+    def exponent(self) -> float | None:
+        """Of the power law fitted to the training curve; None where there is none."""
+        law = power_law(np.array(self.sizes, float), self.curve["mse"].values)
+        return None if law is None else law[0]
+
+    @cached_property
+    def elbow(self) -> int | None:
+        """Of the training curve, by its chord."""
+        return elbow(self.sizes, self.curve["mse"].values)
+
+    @property
+    def told(self) -> int:
+        """The K that is told of alone: the elbow, or the largest where there is none."""
+        return self.elbow or self.sizes[-1]
+
+    @cached_property
+    def elbows(self) -> dict[str, ElbowInterval | None]:
+        """By each of METHODS the elbow with its uncertainty."""
+        mse = self.curve["mse"].values
+        return {method: elbow_interval(self.sizes, mse, method=method) for method in METHODS}
+
+    @property
+    def elbow_limits(self) -> tuple[int, int] | None:
+        """Of the elbow, where other choices of K would put it elsewhere."""
+        found = self.elbows["chord"]
+        return None if found is None or found.low == found.high else (found.low, found.high)
+
+    @cached_property
+    def bend(self) -> Bend | None:
+        """Where two straight lines on logarithmic axes part."""
+        return two_lines(self.sizes, self.curve["mse"].values)
+
+    # Centroids
+
+    @cached_property
+    def counts(self) -> dict[int, np.ndarray]:
+        """By K the rows of each centroid."""
+        return {k: node["count"].values for k, node in self.experiment.nodes.items()}
+
+    @cached_property
+    def usage(self) -> dict[int, xarray.Dataset]:
+        """By K what `usage` tells."""
+        return {k: usage(node) for k, node in self.experiment.nodes.items()}
+
+    @cached_property
+    def kinds(self) -> dict[int, np.ndarray]:
+        """By K the kind of each centroid, (k,) indices into KINDS."""
+        largest = self.pixels.largest
+        return {k: kinds_of(self.experiment.centroids(k), largest) for k in self.sizes}
+
+    @cached_property
+    def kind_shares(self) -> xarray.Dataset:
+        """Shares of each kind over (k, kind), of_centroids and of_patches."""
+        return shares_of_kinds(self.kinds, self.counts)
+
+    # Patches and images
+
+    @cached_property
+    def stores(self) -> dict[str, PatchStore]:
+        """The patches of each split, opened once."""
+        return {split: self.experiment.store(split) for split in self.experiment.splits}
+
+    @cached_property
+    def sources(self) -> dict[str, ImageSource]:
+        """The images of each split, opened once."""
+        return {split: self.experiment.images(split) for split in self.experiment.splits}
+
+    @cached_property
+    def shown(self) -> list[int]:
+        """The K whose patches and images are shown."""
+        return evenly(self.sizes, SHOWN_SIZES)
+
+    @cached_property
+    def patches(self) -> np.ndarray:
+        """Some training patches, (m, *patch_shape)."""
+        return draw_patches(self.stores["train"])
+
+    @cached_property
+    def quantised(self) -> dict[int, Quantised]:
+        """By each K that is shown the nearest centroids of `patches`."""
+        return {k: quantise(self.patches, self.experiment.centroids(k)) for k in self.shown}
+
+    @cached_property
+    def samples(self) -> dict[str, list[np.ndarray]]:
+        """By the name of the split some of its images."""
+        return {
+            SPLIT_NAMES[split]: sample_images(source, self.stores[split])
+            for split, source in self.sources.items()
+        }
+
+    @property
+    def typical(self) -> list[TypicalImage]:
+        """An image of each split, rebuilt at each K that is shown."""
+        return self._rebuilt[0]
+
+    @property
+    def composition(self) -> Composition:
+        """Of the last typical image, which is of unseen ones if there are any, at `told`."""
+        return self._rebuilt[1]
+
+    @cached_property
+    def _rebuilt(self) -> tuple[list[TypicalImage], Composition]:
+        spec, found = self.experiment.spec, []
+        for split, source in self.sources.items():
+            index = typical_image(self.stores[split])
+            image = source.read(slice(index, index + 1))[0]
+            images_at_once(image.shape, image.dtype, spec, self.sizes[-1], self.memory)
+            versions: dict[int, tuple[np.ndarray, float]] = {}
+            for k in sorted({*self.shown, self.told}):
+                version = rebuild(image, self.experiment.centroids(k), spec)
+                if k == self.told:
+                    composition = Composition.of(image, version, spec)
+                if k in self.shown:
+                    versions[k] = version.image.astype(np.float32), version.image_mse
+            found.append(TypicalImage(SPLIT_NAMES[split], index, image, versions))
+        return found, composition
+
+    @cached_property
+    def coverage(self) -> dict[int, xarray.Dataset]:
+        """By K the `coverage` of random patches of `split`, the same for all.
+
+        Of COVERED_ROWS of them; of fewer where these are more than COVERED_VALUES together.
+        """
+        store = self.stores[self.split]
+        sample = sample_patches(store, max(1, min(COVERED_ROWS, COVERED_VALUES // store.dim)))
+        return {
+            k: coverage(self.experiment.centroids(k), sample, memory=self.memory)
+            for k in self.sizes
+        }
+
+    @cached_property
+    def image_scores(self) -> dict[int, xarray.Dataset]:
+        """The `reconstruction_scores` of all test images, at the smallest, the told, the largest K.
+
+        Where there are no test images, of training images drawn by the store's order, as many as
+        have SCORED_VALUES pixel values together; the coordinate `image` says which, and `label` is
+        there where classes are known.
+        """
+        source, labels = self.sources[self.split], self.experiment.labels(self.split)
+        which = np.arange(len(source.images))
+        if not self.held_out:
+            most = max(1, SCORED_VALUES // math.prod(source.images.shape[1:]))
+            which = np.sort(self.stores[self.split].order[:most])
+        images = source.read(which) if len(which) < len(source.images) else source
+        chosen = None if labels is None else labels[which]
+        found = {}
+        for k in sorted({self.sizes[0], self.told, self.sizes[-1]}):
+            node = self.experiment.tree.children[group_name(k)]
+            scores = reconstruction_scores(images, node, labels=chosen, memory=self.memory)
+            found[k] = scores.assign_coords(image=which)
+        return found

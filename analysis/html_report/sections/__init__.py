@@ -1,0 +1,26 @@
+"""The sections of the page, a file for each: its paragraphs, its caveats, its figures, their data.
+
+`elbow` and `rate` are parts of the section on coverage.
+"""
+
+from analysis.html_report.section import Section
+from analysis.html_report.sections.change import CHANGE
+from analysis.html_report.sections.composition import COMPOSITION
+from analysis.html_report.sections.coverage import COVERAGE
+from analysis.html_report.sections.data import DATA
+from analysis.html_report.sections.dictionaries import DICTIONARIES
+from analysis.html_report.sections.kinds import NATURE
+from analysis.html_report.sections.quality import QUALITY
+
+__all__ = ["SECTIONS"]
+
+# In the order of the page; the study's five questions in the study's order.
+SECTIONS: tuple[Section, ...] = (
+    DATA,
+    CHANGE,
+    QUALITY,
+    COVERAGE,
+    NATURE,
+    COMPOSITION,
+    DICTIONARIES,
+)
