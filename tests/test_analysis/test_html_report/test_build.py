@@ -19,8 +19,7 @@ from click.testing import CliRunner
 import analysis
 from analysis import reconstruct, report
 from analysis.command_line import combined, group
-from analysis.experiment import open_experiment
-from analysis.html_report import exploration, investigation
+from analysis.html_report import exploration
 from analysis.html_report.freshness import digest_of, read_marks
 from pipeline import SweepOptions, sweep
 from pipeline.command_line import group as pipeline_group
@@ -205,7 +204,7 @@ def test_only_stale_makes_again_what_lacks_a_figure_or_its_marks(
     def begin(*_: object) -> None:
         raise BegunError
 
-    monkeypatch.setattr("analysis.html_report.investigation.investigate", begin)
+    monkeypatch.setattr("analysis.html_report.measured.Measured", begin)
     assert report(copied, only_stale=True)[0]["made"] is False
     for name in ("figures/mse.png", "figures/use.svg", "figures/rebuilt.csv", "report.html"):
         whole = (copied / name).read_bytes()
@@ -291,7 +290,7 @@ def test_colour_rectangles_one_k_and_nothing_held_out(tmp_path: Path) -> None:
 def test_of_many_k_and_of_large_images_a_part_is_shown_and_the_page_says_so(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.html_report.investigation.SHOWN_SIZES", 2)
+    monkeypatch.setattr("analysis.html_report.measured.SHOWN_SIZES", 2)
     monkeypatch.setattr("analysis.html_report.exploration.CROPPED_VALUES", 36)
     report(copied)
     text = (copied / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
@@ -380,17 +379,6 @@ def test_paths_that_are_no_text_stand_in_the_page(tmp_path: Path) -> None:
     page = Path(result["report"]).read_text()
     assert r"o\udcff" in page
     assert "<b>.npy" not in page
-
-
-def test_of_many_dictionaries_some_are_shown_and_the_elbow_is_told_of(
-    copied: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(investigation, "SHOWN_SIZES", 2)
-    experiment = open_experiment(copied)
-    found, material = investigation.investigate(experiment)
-    assert found.image.k == found.elbow == 8  # told of, though not shown
-    assert list(material.quantised) == [4, 30]
-    assert [list(row.versions) for row in material.rebuilt] == [[4, 30]] * 2
 
 
 def test_the_page_says_where_a_part_alone_is_explored(

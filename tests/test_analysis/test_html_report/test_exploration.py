@@ -11,21 +11,19 @@ from analysis.html_report.exploration import (
     atlas,
     atlases,
     choose_images,
-    evenly,
     explored_sizes,
     nearest_centroids,
     rebuilt_images,
 )
+from analysis.html_report.measured import Measured
 from analysis.measures.kinds import kinds_of
 from pipeline import SweepOptions, assign, cut_patches, keep_mask, sweep
 from storage import open_images, open_labels
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
-    out = tmp_path_factory.mktemp("runs")
-    options = SweepOptions(dataset="digits", out=out, k=(3, 7, 20), max_iter=2, breathing=0)
-    return open_experiment(Path(sweep(options)["experiment"]))
+@pytest.fixture
+def digits(digits_folder: Path) -> Experiment:
+    return open_experiment(digits_folder)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +41,7 @@ def sparse(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 
 def test_of_each_class_the_image_with_the_median_number_of_patches(digits: Experiment) -> None:
-    chosen = choose_images(digits)
+    chosen = choose_images(Measured(digits))
     assert chosen.names == tuple("0123456789")
     for split in ("train", "test"):
         images, labels = open_images("digits", split).images, open_labels("digits", split)
@@ -64,13 +62,13 @@ def test_a_class_that_one_split_has_not_is_left_out(
     assert test is not None
     fewer = {**known, "test": np.where(test == 4, 9, test)}
     monkeypatch.setattr(Experiment, "labels", lambda _, split: fewer[split])
-    chosen = choose_images(digits)
+    chosen = choose_images(Measured(digits))
     assert chosen.names == tuple("012356789")
     assert [len(found) for found in chosen.indices.values()] == [9, 9]
 
 
 def test_without_classes_the_first_of_the_random_order(sparse: Experiment) -> None:
-    chosen = choose_images(sparse)
+    chosen = choose_images(Measured(sparse))
     assert chosen.names == tuple(str(place) for place in range(1, 11))
     assert chosen.indices["train"] == sparse.store("train").order[:10].tolist()
 
@@ -80,7 +78,7 @@ def test_of_large_images_fewer_are_chosen_and_the_middle_is_shown(
 ) -> None:
     monkeypatch.setattr(exploration, "CROPPED_VALUES", 9 * 12 * 3 // 4)
     monkeypatch.setattr(exploration, "EXPLORED_BYTES", 8 * 8 * 72 * 3)
-    chosen = choose_images(sparse)
+    chosen = choose_images(Measured(sparse))
     assert len(chosen.names) == 3
     images = sparse.images("train").images[sparse.store("train").order[:3]]
     np.testing.assert_array_equal(chosen.images["train"], images[:, 2:6, 3:9])
@@ -89,26 +87,20 @@ def test_of_large_images_fewer_are_chosen_and_the_middle_is_shown(
 def test_all_sizes_are_explored_as_long_as_they_fit(
     digits: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = choose_images(digits)
-    assert explored_sizes(digits, chosen) == [3, 7, 20]
+    chosen = choose_images(Measured(digits))
+    assert explored_sizes(Measured(digits), chosen) == [4, 12, 60]
     each = 4 * 20 * (64 + 16)
-    monkeypatch.setattr(exploration, "EXPLORED_BYTES", 2 * each + 23 * (25 + 33))
-    assert explored_sizes(digits, chosen) == [3, 20]
+    monkeypatch.setattr(exploration, "EXPLORED_BYTES", 2 * each + 64 * (25 + 33))
+    assert explored_sizes(Measured(digits), chosen) == [4, 60]
     monkeypatch.setattr(exploration, "EXPLORED_BYTES", 1)
-    assert explored_sizes(digits, chosen) == [3]
-
-
-def test_even_steps_hold_both_ends() -> None:
-    assert evenly(list(range(10)), 4) == [0, 3, 6, 9]
-    assert evenly([5, 6], 4) == [5, 6]
-    assert evenly([5, 6, 7], 1) == [5]
+    assert explored_sizes(Measured(digits), chosen) == [4]
 
 
 @pytest.mark.parametrize("name", ["digits", "sparse"])
 def test_images_are_rebuilt_as_reconstruct_does(name: str, request: pytest.FixtureRequest) -> None:
     experiment: Experiment = request.getfixturevalue(name)
-    chosen = choose_images(experiment)
-    seen = rebuilt_images(experiment, chosen, experiment.sizes)
+    chosen = choose_images(Measured(experiment))
+    seen = rebuilt_images(Measured(experiment), chosen, experiment.sizes)
     assert (seen["atom"] == -1).any() == (name == "sparse")
     for k, split in [(k, split) for k in experiment.sizes for split in experiment.splits]:
         node = experiment.tree[f"k{k:05d}"]
@@ -127,22 +119,22 @@ def test_images_are_rebuilt_as_reconstruct_does(name: str, request: pytest.Fixtu
 
 
 def test_an_atlas_tells_what_is_stored(digits: Experiment) -> None:
-    found = atlases(digits, digits.sizes)
+    found = atlases(Measured(digits), digits.sizes)
     assert list(found) == digits.sizes
-    node, one = digits.nodes[20], found[20]
+    node, one = digits.nodes[60], found[60]
     np.testing.assert_array_equal(one["count"], node["count"])
     assert float(one["share"].sum()) == pytest.approx(1)
     np.testing.assert_allclose(one["sse_share"], node["sse"] / node["sse"].sum())
     np.testing.assert_array_equal(one["kind"], kinds_of(node["centroids"].values, 255))
     cells = one["order"].values
-    assert sorted(cells[cells >= 0].tolist()) == list(range(20))
+    assert sorted(cells[cells >= 0].tolist()) == list(range(60))
 
 
 def test_a_dictionary_without_any_error_has_no_shares_of_it(digits: Experiment) -> None:
-    node = digits.nodes[3].assign(sse=("atom", np.zeros(3)))
+    node = digits.nodes[4].assign(sse=("atom", np.zeros(4)))
     exact = Experiment(digits.folder, digits.tree, digits.data)
-    exact.__dict__["nodes"] = {3: node}
-    assert atlas(exact, 3)["sse_share"].values.tolist() == [0, 0, 0]
+    exact.__dict__["nodes"] = {4: node}
+    assert atlas(Measured(exact), 4)["sse_share"].values.tolist() == [0, 0, 0, 0]
 
 
 def test_neighbours_are_those_of_a_plain_loop() -> None:

@@ -55,7 +55,7 @@ def test_a_cap_below_what_figures_take_is_refused_before_any_work(
     sweep(SweepOptions(dataset=dataset, out=tmp_path, k=(3,), max_iter=2, breathing=0))
     worked: list[object] = []
     monkeypatch.setattr(
-        "analysis.html_report.investigation.investigate", lambda *given: worked.append(given)
+        "analysis.html_report.section.WrittenSection.of", lambda *given: worked.append(given)
     )
     with pytest.raises(MemoryBudgetError, match="a report needs"):
         report(tmp_path, memory=500 * MIB)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import centroid_kinds
-from analysis.measures.kinds import FLAT, KINDS, MEANINGS, RULE, kinds_of, shares_of
+from analysis.measures.kinds import FLAT, KINDS, MEANINGS, RULE, kinds_of, shares_of_kinds
 from storage import InputError
 
 Ink = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -122,11 +122,13 @@ def test_small_ups_and_downs_on_the_border_do_not_count() -> None:
 
 
 def test_shares_are_counted_by_centroid_and_by_patch() -> None:
-    centroids = np.array([[[0, 0, 255, 255]], [[9, 9, 9, 9]]], np.float32)
-    shares = shares_of(centroids, np.array([1, 3]), 255)
-    none = dict.fromkeys(KINDS, 0.0)
-    assert shares.centroids == none | {"flat": 0.5, "edge": 0.5}
-    assert shares.patches == none | {"flat": 0.75, "edge": 0.25}
+    flat, edge = KINDS.index("flat"), KINDS.index("edge")
+    kinds = {1: np.array([edge]), 2: np.array([edge, flat])}
+    shares = shares_of_kinds(kinds, {1: np.array([4]), 2: np.array([1, 3])})
+    assert shares["of_centroids"].sel(kind="edge").values.tolist() == [1, 0.5]
+    assert shares["of_patches"].sel(kind="edge").values.tolist() == [1, 0.25]
+    assert shares["of_patches"].sel(kind="flat").values.tolist() == [0, 0.75]
+    assert float(shares["of_centroids"].sum()) == 2
 
 
 def test_ten_thousand_centroids_take_a_moment() -> None:

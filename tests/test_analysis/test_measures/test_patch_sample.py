@@ -1,16 +1,11 @@
 """Samples of patch stores: whose rows they are, from where, and what is covered of them."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from analysis import coverage
-from analysis.experiment import open_experiment
-from analysis.measures import measuring
 from analysis.measures import patch_sample as sampling
 from analysis.measures.patch_sample import evenly, sample_patches
-from pipeline import SweepOptions, sweep
 from storage import PatchStore
 from tests.damage import flip_bit
 
@@ -62,20 +57,6 @@ def test_the_worst_of_a_sample_are_told_by_their_rows_in_the_store(
     places = np.searchsorted(store.offsets, found["worst_row"].values, side="right") - 1
     np.testing.assert_array_equal(store.order[places], found["worst_image"].values)
     assert len(set(places.tolist())) == 9
-
-
-def test_patches_of_several_large_images_are_covered(tmp_path: Path) -> None:
-    """The first rows of such a store are all of one image."""
-    images = np.random.default_rng(0).integers(1, 256, (4, 260, 260), np.uint8)
-    np.save(tmp_path / "large.npy", images)
-    options = SweepOptions(
-        dataset=str(tmp_path / "large.npy"), out=tmp_path, k=(2,), max_iter=1, breathing=0
-    )
-    experiment = open_experiment(Path(sweep(options)["experiment"]))
-    assert experiment.store("train").offsets[1] >= measuring.COVERED_ROWS
-    found = measuring.measure_coverage(experiment, 1 << 30)[2]
-    assert int(found["rows"]) == measuring.COVERED_ROWS
-    assert sorted(found["worst_image"].values.tolist()) == [0, 1, 2, 3]
 
 
 def test_even_steps_hold_both_ends() -> None:

@@ -10,8 +10,15 @@ import pytest
 import xarray
 from matplotlib.image import imread
 
-from analysis.html_report.figures.figure import entry, long_table, table, table_of_lines, with_unit
-from analysis.html_report.figures.style import Board, new_figure, styled, to_svg
+from analysis.html_report.figures.figure import (
+    finished,
+    long_table,
+    table,
+    table_of_lines,
+    with_unit,
+)
+from analysis.html_report.figures.image_boards import Board
+from analysis.html_report.figures.style import new_figure, styled, to_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 HREF = "{http://www.w3.org/1999/xlink}href"
@@ -50,7 +57,7 @@ def test_an_svg_holds_the_pixels_themselves_unblurred() -> None:
 
 def test_a_png_holds_a_dot_for_each_dot_of_the_board() -> None:
     with styled():
-        figure = entry("a", "data", "A.", "B.", plate().finished(), b"")
+        figure = finished("a", "A.", "B.", plate().finished(), b"")
     pixels = np.rint(255 * imread(io.BytesIO(figure.png))).astype(np.uint8)
     assert pixels.shape[:2] == (60, 60)
     np.testing.assert_array_equal(pixels[40:47, 20:29, :3], SPOTS)
@@ -62,7 +69,7 @@ def test_what_reaches_beyond_a_board_is_cut_off() -> None:
     with styled():
         board = Board(20, 10)
         board.image(np.zeros((5, 40, 3), np.uint8), 4, 7, frame=False)
-        figure = entry("a", "data", "A.", "B.", board.finished(), b"")
+        figure = finished("a", "A.", "B.", board.finished(), b"")
     dark = imread(io.BytesIO(figure.png))[..., 0] < 0.5
     assert dark[7:, 4:].all()
     assert dark.sum() == 3 * 16
@@ -91,11 +98,11 @@ def test_figures_with_axes_or_many_words_have_small_print() -> None:
     with styled():
         figure = new_figure(1)
         figure.subplots()
-        assert entry("a", "data", "A.", "B.", figure, b"").small_print
+        assert finished("a", "A.", "B.", figure, b"").small_print
         board = Board(60, 40)
         for place in range(3):
             board.text(2, 12 * place, "word")
-        assert entry("a", "data", "A.", "B.", board.finished(), b"").small_print
+        assert finished("a", "A.", "B.", board.finished(), b"").small_print
 
 
 def test_a_table_gives_numbers_in_full_and_what_is_missing_as_nothing() -> None:

@@ -11,6 +11,7 @@ import pytest
 from analysis import report
 from analysis.experiment import Experiment, open_experiment
 from analysis.html_report.exploration import choose_images
+from analysis.html_report.measured import Measured
 from pipeline import SweepOptions, sweep
 from tests.browser import started
 
@@ -65,7 +66,7 @@ def reports(digits_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     ):
         (result,) = report(folder)
         experiment = open_experiment(folder)
-        chosen = choose_images(experiment)
+        chosen = choose_images(Measured(experiment))
         found[kind] = Reported(Path(result["report"]), experiment, chosen.images)
     return found
 

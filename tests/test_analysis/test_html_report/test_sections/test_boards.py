@@ -1,31 +1,20 @@
+"""Figures made of images: where their parts lie."""
+
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray
 
-from analysis.html_report.figures import style as drawing
-from analysis.html_report.figures.plates import (
-    RebuiltRow,
-    gallery_plate,
-    rebuilt_plate,
-    sample_plate,
-    worst_plate,
-)
-from analysis.html_report.samples import typical_image
-from analysis.measures.pixel_scale import PixelScale, reduced
+from analysis.html_report.figures import image_boards as drawing
+from analysis.html_report.samples import TypicalImage, typical_image
+from analysis.html_report.sections.composition import rebuilt_plate
+from analysis.html_report.sections.coverage import worst_plate
+from analysis.html_report.sections.data import sample_plate
+from analysis.html_report.sections.kinds import gallery_plate
 from pipeline.extraction.extract import Extraction, extract
 from storage import PatchSpec
-
-
-def test_reduced_images_are_block_means() -> None:
-    image = np.arange(5 * 4, dtype=np.uint8).reshape(5, 4)
-    assert reduced(image, 1) is image
-    assert reduced(image, 2).tolist() == [[2.5, 4.5], [10.5, 12.5]]
-    assert reduced(image[:1], 2).tolist() == [[0.5, 2.5]]  # a line of two blocks, one pixel high
-    colour = np.stack([image, image + 1], axis=2)
-    assert reduced(colour, 2)[..., 1].tolist() == [[3.5, 5.5], [11.5, 13.5]]
-
+from tests.test_analysis.test_html_report.made_up import GREY_LEVELS
 
 Places = list[tuple[int, int, int, int]]  # left, top, right, bottom
 
@@ -44,20 +33,18 @@ def placed(monkeypatch: pytest.MonkeyPatch) -> Places:
     return found
 
 
-PIXELS = PixelScale.of(np.dtype(np.uint8))
-
-
 @pytest.mark.parametrize(
     "shape", [(8, 8), (28, 28), (256, 256), (1000, 1000), (3000, 4), (4, 3000), (1, 1)]
 )
 def test_images_of_any_size_lie_side_by_side(shape: tuple[int, int], placed: Places) -> None:
     image = np.zeros(shape, np.uint8)
-    sample_plate({"training": [image] * 10, "test": [image] * 10}, PIXELS)
+    sample_plate({"training": [image] * 10, "test": [image] * 10}, GREY_LEVELS)
     assert len(placed) == 20
     check(placed)
     assert all(0 < bottom - top < 1000 for _, top, _, bottom in placed)
     placed.clear()
-    rebuilt_plate([RebuiltRow("a", image, dict.fromkeys(range(1, 8), (image, 1.0)))] * 2, PIXELS)
+    one = TypicalImage("test", 7, image, dict.fromkeys(range(1, 8), (image, 1.0)))
+    rebuilt_plate([one] * 2, GREY_LEVELS)
     assert len(placed) == 16
     check(placed)
     assert all(0 < bottom - top < 1000 for _, top, _, bottom in placed)
@@ -77,7 +64,7 @@ def test_the_worst_patches_stand_above_their_centroids_with_their_errors(
             "worst_image": ("worst", np.arange(59000, 59000 + count)),
         }
     )
-    texts = [text.get_text() for text in worst_plate(worst, PIXELS).texts]
+    texts = [text.get_text() for text in worst_plate(worst, GREY_LEVELS).texts]
     assert len(placed) == 2 * count
     check(placed)
     for patch, centroid in zip(placed[::2], placed[1::2], strict=True):
@@ -90,13 +77,13 @@ def test_the_worst_patches_stand_above_their_centroids_with_their_errors(
 
 def test_a_gallery_says_where_its_centroids_stand() -> None:
     centroids = np.random.default_rng(0).uniform(0, 255, (7, 5, 5))
-    _, order = gallery_plate(centroids, PIXELS)
+    _, order = gallery_plate(centroids, GREY_LEVELS)
     assert sorted(order[order >= 0].tolist()) == list(range(7))
 
 
 def check(placed: Places) -> None:
     for index, (left, top, right, bottom) in enumerate(placed):
-        assert 0 <= left < right <= drawing.dots(drawing.WIDTH)
+        assert 0 <= left < right <= drawing.BOARD_WIDTH
         for other in placed[index + 1 :]:
             apart = right < other[0] or other[2] < left or bottom < other[1] or other[3] < top
             assert apart

@@ -6,17 +6,16 @@ import xarray
 from matplotlib.axes import Axes
 
 from analysis.html_report.figures.axes import name_ends, spread, written_out
-from analysis.html_report.figures.plots import (
-    classes_figure,
-    convergence_figure,
-    mse_figure,
-    rate_figure,
-)
-from analysis.html_report.figures.shares import kinds_figure, use_figure, within_figure
 from analysis.html_report.figures.style import new_figure, to_png
-from analysis.measures.pixel_scale import PixelScale
+from analysis.html_report.sections.change import use_figure
+from analysis.html_report.sections.composition import classes_figure
+from analysis.html_report.sections.coverage import within_figure
+from analysis.html_report.sections.dictionaries import convergence_figure
+from analysis.html_report.sections.elbow import mse_figure
+from analysis.html_report.sections.kinds import kinds_figure
+from analysis.html_report.sections.rate import rate_figure
+from tests.test_analysis.test_html_report.made_up import GREY_LEVELS
 
-GREY_LEVELS = PixelScale(255.0, "grey levels")
 SIZES = np.array([4, 16, 64])
 
 

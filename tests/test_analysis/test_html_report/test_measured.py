@@ -1,0 +1,146 @@
+"""Every measure of a run, each made once: on a sweep of the digits, and on images without more."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis import centroid_kinds, coverage, reconstruction_scores, usage
+from analysis import experiment as experiments
+from analysis.experiment import open_experiment
+from analysis.html_report import measured as measures
+from analysis.html_report.exploration import atlases, choose_images
+from analysis.html_report.figures.style import styled
+from analysis.html_report.measured import Measured
+from analysis.html_report.section import WrittenSection
+from analysis.html_report.sections import SECTIONS
+from analysis.measures.kinds import kinds_of
+from analysis.measures.patch_sample import sample_patches
+from pipeline import SweepOptions, sweep
+from storage import ImageSource, InputError, MemoryBudgetError, open_images, open_labels
+
+
+@pytest.fixture
+def digits(digits_folder: Path) -> Measured:
+    return Measured(open_experiment(digits_folder))
+
+
+@pytest.fixture
+def alone(strokes_file: Path, tmp_path: Path) -> Measured:
+    """Nothing is held out, one dictionary of one centroid, and an image without patches."""
+    options = SweepOptions(dataset=str(strokes_file), out=tmp_path, k=(1,), breathing=0)
+    return Measured(open_experiment(Path(sweep(options)["experiment"])))
+
+
+def test_images_are_opened_and_centroids_sorted_into_kinds_once(
+    digits: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def counted_kinds(centroids: np.ndarray, largest: float) -> np.ndarray:
+        asked.append(str(len(centroids)))
+        return kinds_of(centroids, largest)
+
+    def counted_images(dataset: str, split: str, data: Path) -> ImageSource:
+        asked.append(split)
+        return open_images(dataset, split, data)
+
+    monkeypatch.setattr(measures, "kinds_of", counted_kinds)
+    monkeypatch.setattr(experiments, "open_images", counted_images)
+    for section in SECTIONS:
+        WrittenSection.of(section, digits)
+    with styled():
+        for section in SECTIONS:
+            section.figures(digits)
+    choose_images(digits)
+    atlases(digits, digits.sizes)
+    assert sorted(asked) == ["12", "4", "60", "test", "train"]
+
+
+def test_kinds_and_usage_are_those_of_the_public_functions(digits: Measured) -> None:
+    assert digits.kind_shares.equals(centroid_kinds(digits.experiment.tree))
+    assert digits.usage[12].equals(usage(digits.experiment.nodes[12]))
+    assert digits.score("mse", 12) == digits.experiment.nodes[12].attrs["mse"]
+
+
+@pytest.mark.parametrize(("rows", "values"), [(1000, 10**9), (10**9, 25_024)])
+def test_every_dictionary_covers_the_same_held_out_patches(
+    digits: Measured, rows: int, values: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measures, "COVERED_ROWS", rows)
+    monkeypatch.setattr(measures, "COVERED_VALUES", values)
+    assert list(digits.coverage) == [4, 12, 60]
+    sample = sample_patches(digits.experiment.store("test"), 1000)
+    for k, one in digits.coverage.items():
+        assert int(one["rows"]) == 1000
+        expected = coverage(digits.experiment.nodes[k], sample)
+        np.testing.assert_array_equal(one["within"], expected["within"])
+
+
+def test_patches_of_several_large_images_are_covered(tmp_path: Path) -> None:
+    """The first rows of such a store are all of one image."""
+    images = np.random.default_rng(0).integers(1, 256, (4, 260, 260), np.uint8)
+    np.save(tmp_path / "large.npy", images)
+    options = SweepOptions(
+        dataset=str(tmp_path / "large.npy"), out=tmp_path, k=(2,), max_iter=1, breathing=0
+    )
+    found = Measured(open_experiment(Path(sweep(options)["experiment"])))
+    assert found.stores["train"].offsets[1] >= measures.COVERED_ROWS
+    assert int(found.coverage[2]["rows"]) == measures.COVERED_ROWS
+    assert sorted(found.coverage[2]["worst_image"].values.tolist()) == [0, 1, 2, 3]
+
+
+def test_all_test_images_are_scored_with_their_classes(digits: Measured) -> None:
+    assert list(digits.image_scores) == sorted({4, digits.told, 60})
+    source = digits.experiment.images("test")
+    for k, one in digits.image_scores.items():
+        expected = reconstruction_scores(source, digits.experiment.tree[f"k{k:05d}"])
+        np.testing.assert_array_equal(one["mse"], expected["mse"])
+        np.testing.assert_array_equal(one["label"], open_labels("digits", "test"))
+        np.testing.assert_array_equal(one["image"], np.arange(297))
+
+
+@pytest.mark.parametrize("images", [1, 23, 60])
+def test_without_test_images_training_images_are_drawn(
+    alone: Measured, strokes: np.ndarray, images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measures, "SCORED_VALUES", images * strokes[0].size)
+    scores = alone.image_scores[1]
+    drawn = scores["image"].values
+    assert (alone.split, alone.unseen) == ("train", "training")
+    assert alone.unseen_mse == [alone.score("mse", 1)]
+    assert sorted(alone.experiment.store("train").order[:images]) == drawn.tolist()
+    expected = reconstruction_scores(strokes, alone.experiment.tree["k00001"])
+    np.testing.assert_array_equal(scores["mse"], expected["mse"].values[drawn])
+    assert "label" not in scores.coords
+
+
+def test_images_whose_classes_are_not_to_be_had_are_scored_all_the_same(
+    digits: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise InputError("cannot download the classes")
+
+    monkeypatch.setattr(experiments, "open_labels", gone)
+    scores = digits.image_scores[60]
+    assert "label" not in scores.coords
+    assert scores.sizes["image"] == 297
+    assert "cannot download the classes" in str(digits.experiment.why_unlabelled("test"))
+
+
+def test_of_many_dictionaries_some_are_shown_and_the_elbow_is_told_of(
+    digits: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measures, "SHOWN_SIZES", 2)
+    assert digits.told == digits.elbow == 12  # though not shown
+    assert list(digits.quantised) == [4, 60]
+    assert [list(image.versions) for image in digits.typical] == [[4, 60]] * 2
+    shown = [mse for _, mse in digits.typical[1].versions.values()]
+    assert shown[1] < digits.composition.image_mse < shown[0]
+
+
+@pytest.mark.parametrize("name", ["coverage", "image_scores"])
+def test_the_cap_holds_for_what_is_streamed(digits: Measured, name: str) -> None:
+    capped = Measured(digits.experiment, 50 << 20)
+    with pytest.raises(MemoryBudgetError, match=r"more than the cap of 50\.0 MiB"):
+        getattr(capped, name)
