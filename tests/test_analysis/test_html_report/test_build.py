@@ -12,19 +12,16 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import analysis
-from analysis import reconstruct, report
+from analysis import report
 from analysis.command_line import combined, group
-from analysis.html_report import exploration
 from analysis.html_report.freshness import digest_of, read_marks
-from pipeline import SweepOptions, sweep
 from pipeline.command_line import group as pipeline_group
-from storage import InputError, IntegrityError, PatchSpec, open_dictionaries
-from tests.damage import flip_bit
+from storage import InputError, open_dictionaries
+from tests.test_analysis.test_html_report.small_runs import learn, small_images
 
 FIGURES = {
     "samples",
@@ -47,19 +44,10 @@ CURVES = {"mse", "rate-distortion", "kinds-share", "gallery-smallest"}  # not fo
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def learn(out: Path, k: tuple[int, ...], **options: Any) -> Path:
-    """The folder of a small experiment."""
-    fields = {"dataset": "digits", "max_iter": 3, "device": "cpu"} | options
-    return Path(sweep(SweepOptions(out=out, k=k, **fields))["experiment"])
-
-
-@pytest.fixture(scope="module")
-def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+@pytest.fixture
+def reported(digits_folder: Path, digits_report: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     """A reported experiment of three dictionaries; tests copy it before they change it."""
-    out = tmp_path_factory.mktemp("runs")
-    folder = learn(out, (4, 8, 30))
-    (result,) = report(out)
-    return folder, result
+    return digits_folder, digits_report
 
 
 @pytest.fixture
@@ -141,15 +129,15 @@ def test_the_data_are_those_of_the_dictionaries(reported: tuple[Path, dict[str, 
     folder, _ = reported
     tree = open_dictionaries(folder / "dictionaries.zarr")
     scores = [node.attrs["mse"] for _, node in sorted(tree.children.items())]
-    assert column(folder, "mse", "k") == ["4", "8", "30"]
+    assert column(folder, "mse", "k") == ["4", "12", "60"]
     assert [float(text) for text in column(folder, "mse", "mse_squared_grey_levels")] == scores
-    last = tree["k00030"]
+    last = tree["k00060"]
     atoms = [int(text) for text in column(folder, "gallery-largest", "atom")]
-    assert sorted(atoms) == list(range(30))
+    assert sorted(atoms) == list(range(60))
     counts = [int(text) for text in column(folder, "gallery-largest", "count")]
     assert counts == last["count"].values[atoms].tolist()
     cells = set(columns(folder, "gallery-largest", "row", "col"))
-    assert len(cells) == 30
+    assert len(cells) == 60
     shares = [float(text) for text in column(folder, "kinds-share", "of_patches")]
     assert sum(shares) == pytest.approx(3)
     centroids = last["centroids"].values
@@ -157,10 +145,10 @@ def test_the_data_are_those_of_the_dictionaries(reported: tuple[Path, dict[str, 
     for k, label, row, col, text in columns(
         folder, "patches", "k", "centroid", "row", "col", level
     ):
-        if k == "30":
+        if k == "60":
             assert float(text) == pytest.approx(centroids[int(label), int(row), int(col)])
     assert len(column(folder, "rebuilt", "mse_squared_grey_levels")) == 2 * 3
-    assert column(folder, "use", "measure").count("share_of_patches") == 4 + 8 + 30
+    assert column(folder, "use", "measure").count("share_of_patches") == 4 + 12 + 60
 
 
 def test_nothing_is_left_half_written(reported: tuple[Path, dict[str, Any]]) -> None:
@@ -176,7 +164,7 @@ def test_the_page_gives_the_runs_numbers(reported: tuple[Path, dict[str, Any]]) 
         "297 test images together",
         "4,752 held-out patches",
         "4,752 held out",
-        "--k 4,8,30",
+        "--k 4,12,60",
         "--seed 0",
         "How is an image made",
     ):
@@ -188,7 +176,7 @@ def test_only_stale_makes_again_what_has_changed(copied: Path) -> None:
     assert report(copied, only_stale=True)[0]["made"] is False
     page = copied / "report.html"
     before = page.read_bytes()
-    learn(copied.parent, (4, 8, 30, 40))
+    learn(copied.parent, (4, 12, 60, 70))
     assert report(copied, only_stale=True)[0]["made"] is True
     assert page.read_bytes() != before
     assert read_marks(page).digest == digest_of(copied)
@@ -243,38 +231,6 @@ def test_command_line_prints_json(copied: Path) -> None:
     assert len(entry["files"]) == len(FIGURES) * len(ENDINGS)
 
 
-def run_report(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "analysis", "report", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_an_empty_folder_is_one_line_and_exit_code_two(tmp_path: Path) -> None:
-    result = run_report(tmp_path)
-    assert result.returncode == 2
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    assert "no finished dictionaries" in line
-    assert "run sweep" in line
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no folder"):
-        report(tmp_path / "absent")
-
-
-def small_images(path: Path, *channels: int, seed: int = 0) -> str:
-    rng = np.random.default_rng(seed)
-    images = np.zeros((12, 9, 10, *channels), np.uint8)
-    images[:, 2:7, 3:8] = rng.integers(0, 256, (12, 5, 5, *channels))
-    np.save(path, images)
-    return str(path)
-
-
 def test_colour_rectangles_one_k_and_nothing_held_out(tmp_path: Path) -> None:
     dataset = small_images(tmp_path / "colour.npy", 3)
     folder = learn(tmp_path, (5,), dataset=dataset, patch=(2, 3), stride=2, threshold=0.05)
@@ -287,76 +243,35 @@ def test_colour_rectangles_one_k_and_nothing_held_out(tmp_path: Path) -> None:
     assert "12 training images together" in text
 
 
-def test_of_many_k_and_of_large_images_a_part_is_shown_and_the_page_says_so(
-    copied: Path, monkeypatch: pytest.MonkeyPatch
+def test_where_a_part_is_shown_the_page_says_so(
+    copied: Path, reported: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.html_report.measured.SHOWN_SIZES", 2)
-    monkeypatch.setattr("analysis.html_report.exploration.CROPPED_VALUES", 36)
-    report(copied)
-    text = (copied / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
-    assert "for 2 of the 3 K in the upper row" in text
-    assert "image rebuilt at 2 of the 3 K." in text
-    assert "Of each the middle is shown, and told of alone: 6×6 of 8×8 pixels." in text
-    rows = list(csv.DictReader((copied / "figures" / "rebuilt.csv").read_text().splitlines()))
-    assert {row["k"] for row in rows} == {"4", "30"}
+    """Of many K, of large images, and where their classes could not be had."""
 
-
-def test_readers_need_not_know_how_classes_could_be_had(
-    copied: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     def gone(*_: object, **__: object) -> None:
         raise InputError("cannot download the classes from an address that is long")
 
     monkeypatch.setattr("analysis.experiment.open_labels", gone)
+    monkeypatch.setattr("analysis.html_report.measured.SHOWN_SIZES", 2)
+    monkeypatch.setattr("analysis.html_report.exploration.CROPPED_VALUES", 36)
+    monkeypatch.setattr("analysis.html_report.exploration.EXPLORED_BYTES", 3000)
     report(copied)
-    text = (copied / "report.html").read_text()
-    assert "drawn at random, because their classes were not at hand." in text
-    assert "an address" not in text
-
-
-def test_images_that_are_gone_or_others_are_named_and_damage_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "images.npy"
-    folder = learn(tmp_path, (3,), dataset=small_images(path))
-    small_images(path, seed=1)
-    with pytest.raises(IntegrityError, match="are not those"):
-        report(folder)
-    path.unlink()
-    with pytest.raises(InputError, match=r"images\.npy"):
-        report(folder)
-    assert not (folder / "report.html").exists()
-
-
-def test_one_experiment_that_fails_does_not_keep_the_others_from_a_report(tmp_path: Path) -> None:
-    path = tmp_path / "gone.npy"
-    learn(tmp_path, (3,), dataset=small_images(path))
-    other = learn(tmp_path, (3,), dataset=small_images(tmp_path / "there.npy", seed=1))
-    path.unlink()
-    with pytest.raises(InputError, match=r"gone\.npy"):
-        report(tmp_path)
-    assert (other / "report.html").exists()
-
-
-@pytest.mark.parametrize("file", ["zarr.json", "k00003/zarr.json", "k00003/centroids/c/0/0/0"])
-def test_damaged_dictionaries_are_named_and_hide_no_others(tmp_path: Path, file: str) -> None:
-    folder = learn(tmp_path, (3,), dataset=small_images(tmp_path / "one.npy"))
-    other = learn(tmp_path, (3,), dataset=small_images(tmp_path / "two.npy", seed=1))
-    tree = open_dictionaries(folder / "dictionaries.zarr")
-    flip_bit(folder / "dictionaries.zarr" / file, 200)
-    with pytest.raises(IntegrityError, match=f"{folder}/dictionaries.zarr"):
-        report(tmp_path)
-    assert not (folder / "report.html").exists()
-    assert (other / "report.html").exists()
-    if "/c/" in file:
-        with pytest.raises(IntegrityError, match=r"chunk 0 of .*/k00003/centroids fails"):
-            reconstruct(np.zeros((9, 9), np.uint8), tree["k00003"], spec=PatchSpec(5, 5))
-
-
-def test_damaged_patches_are_named(tmp_path: Path) -> None:
-    folder = learn(tmp_path, (3,), dataset=small_images(tmp_path / "one.npy"))
-    (store,) = tmp_path.glob("patches/*.zarr")
-    flip_bit(store / "patches" / "c" / "0" / "0", 200)
-    with pytest.raises(IntegrityError, match=f"chunk 0 of {store}/patches fails its checksum"):
-        report(folder)
+    part, whole = (
+        (folder / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+        for folder in (copied, reported[0])
+    )
+    for words in (
+        "for 2 of the 3 K in the upper row",
+        "image rebuilt at 2 of the 3 K.",
+        "Of each the middle is shown, and told of alone: 6×6 of 8×8 pixels.",
+        "Of the 3 K 2 are here",
+        "drawn at random, because their classes were not at hand.",
+    ):
+        assert words in part
+        assert words not in whole
+    assert "an address" not in part
+    rows = list(csv.DictReader((copied / "figures" / "rebuilt.csv").read_text().splitlines()))
+    assert {row["k"] for row in rows} == {"4", "60"}
 
 
 def test_patchdict_has_all_commands_and_pipeline_keeps_its_own() -> None:
@@ -368,30 +283,6 @@ def test_no_module_hides_a_public_name() -> None:
     # `import analysis.gallery` would put the module where the function is looked up.
     modules = {path.stem for path in Path(analysis.__file__).parent.glob("*.py")}
     assert modules.isdisjoint(analysis.__all__)
-
-
-def test_paths_that_are_no_text_stand_in_the_page(tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8), np.uint8)
-    np.save(tmp_path / "six.npy", images)
-    (tmp_path / "six.npy").rename(tmp_path / "\udcff<b>.npy")
-    learn(tmp_path / "o\udcff", (2,), dataset=str(tmp_path / "\udcff<b>.npy"), breathing=0)
-    (result,) = report(tmp_path / "o\udcff")
-    page = Path(result["report"]).read_text()
-    assert r"o\udcff" in page
-    assert "<b>.npy" not in page
-
-
-def test_the_page_says_where_a_part_alone_is_explored(
-    copied: Path, reported: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = (reported[0] / "report.html").read_text()
-    monkeypatch.setattr(exploration, "CROPPED_VALUES", 36)
-    monkeypatch.setattr(exploration, "EXPLORED_BYTES", 3000)
-    report(copied)
-    part = (copied / "report.html").read_text()
-    for words in ("6×6 of 8×8 pixels", "Of the 3 K 2 are here"):
-        assert words in part
-        assert words not in whole
 
 
 def test_charts_have_the_letters_that_their_captions_name(

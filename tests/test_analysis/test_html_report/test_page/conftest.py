@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -42,7 +42,9 @@ class Reported:
 
 
 @pytest.fixture(scope="package")
-def reports(digits_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reported]:
+def reports(
+    digits_folder: Path, digits_report: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Reported]:
     """By KINDS: digits, held-out ones too; colour in float32, cut into rectangles, for one K."""
     out = tmp_path_factory.mktemp("pages")
     rng = np.random.default_rng(0)
@@ -60,11 +62,9 @@ def reports(digits_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> di
         max_iter=2,
         breathing=0,
     )
-    found = {}
-    for kind, folder in zip(
-        KINDS, (digits_folder, Path(sweep(options)["experiment"])), strict=True
-    ):
-        (result,) = report(folder)
+    colour_folder, found = Path(sweep(options)["experiment"]), {}
+    results = {digits_folder: digits_report, colour_folder: report(colour_folder)[0]}
+    for kind, (folder, result) in zip(KINDS, results.items(), strict=True):
         experiment = open_experiment(folder)
         chosen = choose_images(Measured(experiment))
         found[kind] = Reported(Path(result["report"]), experiment, chosen.images)

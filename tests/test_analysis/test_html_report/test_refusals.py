@@ -1,0 +1,104 @@
+"""What cannot be reported is named, damages nothing, and hides no other experiment."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis import reconstruct, report
+from analysis.experiment import open_experiment
+from storage import InputError, IntegrityError, PatchSpec, open_dictionaries
+from tests.damage import flip_bit
+from tests.test_analysis.test_html_report.small_runs import learn, small_images
+
+
+def test_an_empty_folder_is_one_line_and_exit_code_two(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "analysis", "report", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert "no finished dictionaries" in line
+    assert "run sweep" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no folder"):
+        report(tmp_path / "absent")
+
+
+def test_images_that_are_gone_or_others_are_named_and_damage_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "images.npy"
+    folder = learn(tmp_path, (3,), dataset=small_images(path))
+    small_images(path, seed=1)
+    with pytest.raises(IntegrityError, match="are not those"):
+        report(folder)
+    path.unlink()
+    with pytest.raises(InputError, match=r"images\.npy"):
+        report(folder)
+    assert not (folder / "report.html").exists()
+
+
+def test_one_experiment_that_fails_does_not_keep_the_others_from_a_report(tmp_path: Path) -> None:
+    path = tmp_path / "gone.npy"
+    learn(tmp_path, (3,), dataset=small_images(path))
+    other = learn(tmp_path, (3,), dataset=small_images(tmp_path / "there.npy", seed=1))
+    path.unlink()
+    with pytest.raises(InputError, match=r"gone\.npy"):
+        report(tmp_path)
+    assert (other / "report.html").exists()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An OUT with two experiments; tests copy it."""
+    out = tmp_path_factory.mktemp("pair")
+    for seed, name in enumerate(("one", "two")):
+        learn(out, (3,), dataset=small_images(out / f"{name}.npy", seed=seed))
+    return out
+
+
+@pytest.fixture
+def two(pair: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """The folders of two experiments of one OUT."""
+    shutil.copytree(pair, tmp_path / "two")
+    one, other = sorted(path.parent for path in (tmp_path / "two").glob("*/dictionaries.zarr"))
+    return one, other
+
+
+@pytest.mark.parametrize("file", ["zarr.json", "k00003/zarr.json", "k00003/centroids/c/0/0/0"])
+def test_damaged_dictionaries_are_named_and_hide_no_others(
+    two: tuple[Path, Path], file: str
+) -> None:
+    folder, other = two
+    tree = open_dictionaries(folder / "dictionaries.zarr")
+    flip_bit(folder / "dictionaries.zarr" / file, 200)
+    with pytest.raises(IntegrityError, match=f"{folder}/dictionaries.zarr"):
+        report(folder.parent)
+    assert not (folder / "report.html").exists()
+    assert (other / "report.html").exists()
+    if "/c/" in file:
+        with pytest.raises(IntegrityError, match=r"chunk 0 of .*/k00003/centroids fails"):
+            reconstruct(np.zeros((9, 9), np.uint8), tree["k00003"], spec=PatchSpec(5, 5))
+
+
+def test_damaged_patches_are_named(two: tuple[Path, Path]) -> None:
+    store = two[0].parent / "patches" / f"{open_experiment(two[0]).facts['train_store']}.zarr"
+    flip_bit(store / "patches" / "c" / "0" / "0", 200)
+    with pytest.raises(IntegrityError, match=f"chunk 0 of {store}/patches fails its checksum"):
+        report(two[0])
+
+
+def test_paths_that_are_no_text_stand_in_the_page(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8), np.uint8)
+    np.save(tmp_path / "six.npy", images)
+    (tmp_path / "six.npy").rename(tmp_path / "\udcff<b>.npy")
+    learn(tmp_path / "o\udcff", (2,), dataset=str(tmp_path / "\udcff<b>.npy"), breathing=0)
+    (result,) = report(tmp_path / "o\udcff")
+    page = Path(result["report"]).read_text()
+    assert r"o\udcff" in page
+    assert "<b>.npy" not in page
