@@ -254,7 +254,7 @@ def test_where_a_part_is_shown_the_page_says_so(
     monkeypatch.setattr("analysis.experiment.open_labels", gone)
     monkeypatch.setattr("analysis.html_report.measured.SHOWN_SIZES", 2)
     monkeypatch.setattr("analysis.html_report.exploration.CROPPED_VALUES", 36)
-    monkeypatch.setattr("analysis.html_report.exploration.EXPLORED_BYTES", 3000)
+    monkeypatch.setattr("analysis.html_report.exploration.EXPLORED_BYTES", 5000)
     report(copied)
     part, whole = (
         (folder / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
