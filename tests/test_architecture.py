@@ -92,7 +92,6 @@ LARGE_ALL_THE_SAME: dict[str, str] = {
     "pipeline/engines/device/fused_programs.py:nearest_short": "not yet",
     "pipeline/engines/device/fused_search.py": "not yet",
     "pipeline/extraction/extract.py": "not yet",
-    "tests/test_analysis/test_html_report/test_build.py": "not yet",
     "tests/test_benchmarks/test_gpu.py": "not yet",
     "tests/test_pipeline/test_engines/test_cpu/test_engine.py": "not yet",
     "tests/test_pipeline/test_engines/test_device/test_engine.py": "not yet",

@@ -92,8 +92,8 @@ def _use(measured: Measured) -> str:
         f" one alone has {percent(use['largest_share'])}. Their use is as varied as that of"
         f" {number(use['perplexity'], 3)} centroids used evenly (the perplexity); the Gini"
         " coefficient, 0 when all are used alike and near 1 when one has all, is"
-        f" {number(use['gini'], 2)}. With short names for the most used, naming a patch's centroid"
-        f" takes {number(use['entropy'], 3)} bits instead of {number(math.log2(k), 3)}."
+        f" {number(use['gini'], 2)}. With short codes for the most used, the code of a patch's"
+        f" centroid takes {number(use['entropy'], 3)} bits instead of {number(math.log2(k), 3)}."
     )
 
 

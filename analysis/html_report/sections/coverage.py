@@ -63,8 +63,8 @@ def _reach(measured: Measured) -> str:
         f"About {enough[0]:,}, {near}: K = {enough[0]:,} is the first of those tried to cover"
         f" {round_percent(COVERED)} of {asked}."
         if enough
-        else f"More than were tried, {near}: K = {sizes[-1]:,} covers {percent(within[-1])} of"
-        f" {asked}, and {round_percent(COVERED)} are wanted."
+        else f"More than the {sizes[-1]:,} that were tried, {near}: K = {sizes[-1]:,} covers"
+        f" {percent(within[-1])} of {asked}; {round_percent(COVERED)} would count as enough."
     )
     if len(sizes) > 1:
         text += (
@@ -90,8 +90,8 @@ def _gains(measured: Measured) -> str:
             else ": an elbow marks where returns diminish, not where they end."
         )
         return (
-            "But no number that was tried is enough in the sense that more would hardly help. At"
-            f" the end of the range a doubling of K still takes away {percent(gains[-1])} of the"
+            "No number that was tried is so large that more centroids would hardly help: at the"
+            f" end of the range a doubling of K still takes away {percent(gains[-1])} of the"
             f" {name} MSE, more than {limit}{end}"
         )
     end = (
@@ -165,7 +165,7 @@ def within_figure(coverage: Mapping[int, xarray.Dataset], pixels: PixelScale) ->
     left.set_xlabel(f"ε, RMSE per pixel ({pixels.level})")
     name_panel(left, "a", "within an error, by K")
     legend_of_k(left, [sizes[place] for place in chosen])
-    name_panel(right, "b", "within an error, against K")
+    name_panel(right, "b", f"within an error (ε in {pixels.level}), against K")
     lines = {f"ε = {compact(epsilon[at])}": shares[:, at] for at in levels_to_tell(within)}
     lines_over_k(right, np.array(sizes), lines, 104, height)
     for axes in (left, right):

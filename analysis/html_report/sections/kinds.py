@@ -177,7 +177,7 @@ def _galleries(measured: Measured) -> list[ReportFigure]:
         caption = (
             f"The {count(k, 'centroid')} of the {which} dictionary, {measured.patch} pixels each,"
             " placed so that neighbours look alike (linear assignment sorting, Barthel et al."
-            " 2023). The thin blue lines only part them."
+            " 2023). The thin blue lines only separate them."
             if k > 1
             else f"The only centroid of the {which} dictionary, {measured.patch} pixels."
         )

@@ -21,10 +21,10 @@ def rate_figures(measured: Measured) -> list[ReportFigure]:
         return []
     dimensions = None
     caption = (
-        "a, the peak signal-to-noise ratio of the training patches against the bits that name a"
-        " patch's centroid: log2 K where all names are equally long, and the entropy of the"
-        " centroids' use where the frequent ones are shorter. b, what one more bit gains, between"
-        " each K and the next."
+        "a, the peak signal-to-noise ratio of the training patches against the bits that encode"
+        " a patch's centroid: log2 K where all codes are equally long, and the entropy of the"
+        " centroids' use where frequent centroids have shorter ones. b, what one more bit gains,"
+        " between each K and the next."
     )
     if exponent is not None and exponent < 0:
         dimensions = -2 / exponent

@@ -15,11 +15,9 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 
-import analysis
 from analysis import report
-from analysis.command_line import combined, group
+from analysis.command_line import group
 from analysis.html_report.freshness import digest_of, read_marks
-from pipeline.command_line import group as pipeline_group
 from storage import InputError, open_dictionaries
 from tests.test_analysis.test_html_report.small_runs import learn, small_images
 
@@ -272,17 +270,6 @@ def test_where_a_part_is_shown_the_page_says_so(
     assert "an address" not in part
     rows = list(csv.DictReader((copied / "figures" / "rebuilt.csv").read_text().splitlines()))
     assert {row["k"] for row in rows} == {"4", "60"}
-
-
-def test_patchdict_has_all_commands_and_pipeline_keeps_its_own() -> None:
-    assert set(combined().commands) == {*pipeline_group.commands, "report", "reconstruct"}
-    assert {"report", "reconstruct"}.isdisjoint(pipeline_group.commands)
-
-
-def test_no_module_hides_a_public_name() -> None:
-    # `import analysis.gallery` would put the module where the function is looked up.
-    modules = {path.stem for path in Path(analysis.__file__).parent.glob("*.py")}
-    assert modules.isdisjoint(analysis.__all__)
 
 
 def test_charts_have_the_letters_that_their_captions_name(
