@@ -90,7 +90,6 @@ def extract(split: str, as_json: bool, **fields: str | None) -> None:
     import time
 
     from pipeline.execution.scheduler import Scheduler
-    from pipeline.extraction.extract import Extraction
     from pipeline.extraction.extract import extract as build
     from pipeline.runtime.progress import TerminalProgress
 
@@ -102,8 +101,11 @@ def extract(split: str, as_json: bool, **fields: str | None) -> None:
         Scheduler(options.scheduler, options.memory) as scheduler,
     ):
         store, reused, repaired = build(
-            Extraction(options.dataset, split, options.data, options.spec),
-            options.out,
+            options.dataset,
+            patch=options.spec,
+            split=split,
+            out=options.out,
+            data=options.data,
             scheduler=scheduler,
             memory=options.memory,
             progress=progress,

@@ -35,7 +35,7 @@ from pipeline.option_values import (
     parse_patch,
 )
 from storage.errors import InputError, shortened
-from storage.images.source import DATASETS
+from storage.images.datasets import DATASETS
 from storage.patch_spec import PatchSpec
 
 MAX_ITER = {"nested": 300, "full": 100, "minibatch": 10}

@@ -10,13 +10,13 @@ from pipeline.config import SweepOptions
 from pipeline.engines import EngineSpec
 from pipeline.execution.scheduler import Scheduler
 from pipeline.experiment import Experiment
-from pipeline.extraction.extract import Extraction, extract
+from pipeline.extraction.extract import extract
 from pipeline.runtime.devices import resolve_device
 from pipeline.runtime.machine import place
 from pipeline.runtime.progress import Progress, SilentProgress
 from storage.dictionary_store import check_dictionaries, finished_dictionaries
 from storage.errors import BusyError
-from storage.images.source import splits_of
+from storage.images.datasets import splits_of
 from storage.layout import group_name
 
 SCORES = ("k", "mse", "sse", "heldout_mse", "passes", "rows_seen", "seconds", "live")
@@ -50,8 +50,11 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> dict[str, 
     with Scheduler(options.scheduler, options.memory) as scheduler:
         found = {
             split: extract(
-                Extraction(options.dataset, split, options.data, options.spec),
-                options.out,
+                options.dataset,
+                patch=options.spec,
+                split=split,
+                out=options.out,
+                data=options.data,
                 scheduler=scheduler,
                 memory=options.memory,
                 progress=progress,

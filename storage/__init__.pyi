@@ -12,7 +12,8 @@ from .errors import (
     PatchDictError,
     WorkerError,
 )
-from .images.source import ImageSource, class_names, open_images, open_labels
+from .images.datasets import class_names
+from .images.source import ImageSource, open_images, open_labels
 from .images.writer import write_images
 from .layout import group_name
 from .patch_spec import PatchSpec

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from storage import IntegrityError, PatchStore
+
 
 def files_of(folder: Path) -> dict[str, bytes]:
     """Content of all files under a folder, by path within it."""
@@ -13,6 +15,11 @@ def files_of(folder: Path) -> dict[str, bytes]:
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
+
+
+def chunk_file(store: PatchStore, index: int) -> Path:
+    """The file of a chunk of patches."""
+    return store.path / store.chunk_key(index)
 
 
 def restore(path: Path, content: bytes) -> None:
@@ -76,3 +83,12 @@ DAMAGES: dict[str, Callable[[Path, np.random.Generator], None]] = {
     "zeroed": _zero,
     "unreadable": _make_unreadable,
 }
+
+
+def refuses(read: Callable[[Path], object], path: Path) -> bool:
+    """Whether a reader says in one line that what lies there is damaged."""
+    try:
+        read(path)
+    except IntegrityError as error:
+        return str(path) in str(error) and "\n" not in str(error)
+    return False

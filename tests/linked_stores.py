@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.extraction.extract import describe
 from storage.images.source import ImageSource, open_images
 from storage.layout import building_place, patch_store_path
 from storage.patch_spec import PatchSpec, chunk_rows
@@ -25,11 +24,11 @@ def linked_store(out: Path, rows: np.ndarray, n_rows: int, images: ImageSource) 
     if len(rows) < size:
         rows = np.concatenate([rows] * (size // len(rows)) + [rows[: size % len(rows)]])
     spec = PatchSpec(1, dim)
-    source = describe(images)
+    source = images.describe()
     path = patch_store_path(out, store_name(source, spec))
     staging = building_place(path)
     staging.parent.mkdir(parents=True, exist_ok=True)
-    many = len(images.images)
+    many = len(images)
     offsets = np.linspace(0, n_rows, many + 1).astype(np.int64)
     order = np.arange(many)
     create_staging(staging, spec=spec, source=source, channels=1, offsets=offsets, order=order)

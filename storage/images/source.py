@@ -1,42 +1,25 @@
-"""Image sources: named data sets and files, opened as one array of images, and their classes."""
+"""Image sources: named data sets, files and arrays, read part by part; and their classes."""
 
 import hashlib
+import math
 import mmap
 import re
 import stat
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from storage.errors import InputError, shortened
-from storage.images.download import IMAGE_FILES, LABEL_FILES, ROUNDS, find_or_fetch
+from storage.errors import InputError, IntegrityError, shortened
+from storage.images.datasets import DATASETS, SPLITS, splits_of
+from storage.images.digits import read_digits
+from storage.images.download import ROUNDS, find_or_fetch
 from storage.images.idx import read_idx
 from storage.images.npy import map_npy
 
-DATASETS = ("digits", "mnist", "fashion-mnist")
-SPLITS = ("train", "test")
 PIXEL_DTYPES = ("uint8", "uint16", "float32", "float64")
-DIGIT_NAMES = tuple("0123456789")
-# data set -> names of its classes, in the order of their numbers
-CLASS_NAMES = {
-    "digits": DIGIT_NAMES,
-    "mnist": DIGIT_NAMES,
-    "fashion-mnist": (
-        "T-shirt/top",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
-        "Ankle boot",
-    ),
-}
-DIGITS_TRAIN = 1500  # of 1797 images; the rest is by other writers
 _HASH_BLOCK = 1 << 24  # bytes
 _PICKED_TOGETHER = 8  # images that lie apart
 _NAME_LETTERS = 40  # with up to four bytes each, a store's name stays below 255
@@ -46,8 +29,7 @@ _NAME_LETTERS = 40  # with up to four bytes each, a store's name stays below 255
 class ImageSource:
     """A set of images of one size.
 
-    name: of the data set, or the file's stem as far as it may stand in a file name: letters,
-        digits, underscores and dashes.
+    name: begins the names of what is made of them: letters, digits, underscores and dashes.
     split: "train" or "test".
     images: (n, rows, columns) or (n, rows, columns, channels), possibly mapped from disk.
     """
@@ -56,18 +38,50 @@ class ImageSource:
     split: str
     images: np.ndarray
 
+    def __post_init__(self) -> None:
+        if not self.name or self.name != _fit_for_names(self.name):
+            raise InputError(
+                f"images cannot be called {shortened(self.name)}: use up to {_NAME_LETTERS}"
+                " letters, digits, underscores and dashes"
+            )
+        if self.split not in SPLITS:
+            raise InputError(f"no split {shortened(self.split)}: use {', '.join(SPLITS)}")
+        _check_images(self.images, f"the array {self.name}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(rows, columns), or (rows, columns, channels) for colour."""
+        return self.images.shape[1:]
+
+    @property
+    def channels(self) -> int:
+        """Values of a pixel."""
+        return math.prod(self.image_shape[2:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the pixels, in native byte order."""
+        return self.images.dtype.newbyteorder("=")
+
+    @property
+    def resident_bytes(self) -> int:
+        """What the images take in a process that opens them; mapped ones nothing."""
+        return 0 if isinstance(self.images, np.memmap) else self.images.nbytes
+
     def read(self, which: slice | np.ndarray) -> np.ndarray:
         """A copy of some images, in native byte order.
 
         Pages of a mapped file are let go at once: they would count as resident memory. Each image
         that is picked alone may bring some MB of its neighbourhood with it.
         """
-        dtype = self.images.dtype.newbyteorder("=")
         if isinstance(which, slice):
-            copy = np.asarray(self.images[which].astype(dtype))
+            copy = np.asarray(self.images[which].astype(self.dtype))
             self._let_go()
             return copy
-        copy = np.empty((len(which), *self.images.shape[1:]), dtype)
+        copy = np.empty((len(which), *self.image_shape), self.dtype)
         step = max(1, len(which)) if self._mapping is None else _PICKED_TOGETHER
         for first in range(0, len(which), step):
             part = slice(first, first + step)
@@ -86,6 +100,30 @@ class ImageSource:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of dtype, shape and pixels: the same however the file is packed."""
+        return self._digest()
+
+    def check_unchanged(self) -> None:
+        """Raise IntegrityError where the pixels are others than those of `fingerprint`."""
+        now = self._digest()
+        if now != self.fingerprint:
+            raise IntegrityError(
+                f"{getattr(self.images, 'filename', None) or self.name} changed while patches were"
+                f" cut from it (SHA-256 {now[:10]}… where {self.fingerprint[:10]}… was): run it"
+                " again"
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """What a store records of its images: plain JSON."""
+        return {
+            "name": self.name,
+            "split": self.split,
+            "images": len(self),
+            "image_shape": list(self.image_shape),
+            "dtype": self.dtype.name,
+            "fingerprint": self.fingerprint,
+        }
+
+    def _digest(self) -> str:
         images = self.images
         digest = hashlib.sha256(f"{images.dtype.name}{images.shape}".encode())
         step = max(1, _HASH_BLOCK // images[0].nbytes)
@@ -94,9 +132,26 @@ class ImageSource:
         return digest.hexdigest()
 
 
-def splits_of(dataset: str) -> tuple[str, ...]:
-    """The splits a data set has: a file is all training images, a named set has both."""
-    return SPLITS if dataset in DATASETS else SPLITS[:1]
+@dataclass(frozen=True)
+class ImageReference:
+    """Images by what `open_images` is told: small enough to be sent to every worker.
+
+    fingerprint: of the images that are meant; a file may change, or be another elsewhere.
+    """
+
+    dataset: str
+    split: str
+    data_dir: Path
+    fingerprint: str
+
+    def open(self) -> ImageSource:
+        """The images; raises IntegrityError where they are others."""
+        found = open_images(self.dataset, self.split, self.data_dir)
+        if found.fingerprint != self.fingerprint:
+            raise IntegrityError(
+                f"{self.dataset} is not the same on all workers, or changed: run it again"
+            )
+        return found
 
 
 def open_images(dataset: str, split: str = "train", data_dir: str | Path = "data") -> ImageSource:
@@ -115,10 +170,12 @@ def open_images(dataset: str, split: str = "train", data_dir: str | Path = "data
     """
     _check_split(dataset, split)
     if dataset == "digits":
-        return ImageSource(dataset, split, _digits(split))
+        return ImageSource(dataset, split, read_digits(split)[0])
     if dataset in DATASETS:
-        path = find_or_fetch(IMAGE_FILES[dataset, split], dataset, Path(data_dir))
-        return ImageSource(dataset, split, _checked(read_idx(path), path))
+        path = find_or_fetch(DATASETS[dataset].images[split], dataset, Path(data_dir))
+        images = read_idx(path)
+        _check_images(images, str(path))
+        return ImageSource(dataset, split, images)
     path = Path(dataset)
     try:
         mode = path.stat().st_mode
@@ -129,8 +186,9 @@ def open_images(dataset: str, split: str = "train", data_dir: str | Path = "data
         ) from error
     if not stat.S_ISREG(mode):  # a pipe would be waited for
         raise InputError(f"{path} is not a file: give an IDX or .npy file")
-    array = map_npy(path) if path.suffix.lower() == ".npy" else read_idx(path)
-    return ImageSource(_name_of(path), split, _checked(array, path))
+    images = map_npy(path) if path.suffix.lower() == ".npy" else read_idx(path)
+    _check_images(images, str(path))
+    return ImageSource(_name_of(path), split, images)
 
 
 def open_labels(
@@ -150,13 +208,12 @@ def open_labels(
     """
     _check_split(dataset, split)
     if dataset == "digits":
-        from sklearn.datasets import load_digits  # heavy; needed for this data set alone
-
-        return _part(load_digits().target.astype(np.int64), split)
+        return read_digits(split)[1]
     if dataset not in DATASETS:
         return None
-    path = find_or_fetch(LABEL_FILES[dataset, split], dataset, Path(data_dir), rounds=rounds)
-    labels, names = read_idx(path), CLASS_NAMES[dataset]
+    named = DATASETS[dataset]
+    path = find_or_fetch(named.labels[split], dataset, Path(data_dir), rounds=rounds)
+    labels, names = read_idx(path), named.class_names
     if labels.ndim != 1 or labels.dtype.kind not in "ui":
         raise InputError(
             f"{path} holds {labels.dtype.name} of shape {labels.shape} where whole numbers of shape"
@@ -170,41 +227,29 @@ def open_labels(
     return labels.astype(np.int64)
 
 
-def class_names(dataset: str) -> tuple[str, ...] | None:
-    """Names of a data set's classes, in the order of their numbers; None for a path."""
-    return CLASS_NAMES.get(dataset)
-
-
 def _check_split(dataset: str, split: str) -> None:
     if split not in splits_of(dataset):
         raise InputError(f"{dataset} has no {split} split: use {', '.join(splits_of(dataset))}")
 
 
 def _name_of(path: Path) -> str:
-    stem = re.sub(r"[^\w-]+", "_", path.name.lstrip(".").split(".")[0])
-    return stem[:_NAME_LETTERS] or "images"
+    """A file's stem, as far as it may stand in a name."""
+    return _fit_for_names(path.name.lstrip(".").split(".")[0]) or "images"
 
 
-def _digits(split: str) -> np.ndarray:
-    from sklearn.datasets import load_digits  # heavy; needed for this data set alone
-
-    levels = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
-    return _part(levels, split)
+def _fit_for_names(text: str) -> str:
+    return re.sub(r"[^\w-]+", "_", text)[:_NAME_LETTERS]
 
 
-def _part(digits: np.ndarray, split: str) -> np.ndarray:
-    return digits[:DIGITS_TRAIN] if split == "train" else digits[DIGITS_TRAIN:]
-
-
-def _checked(images: np.ndarray, path: Path) -> np.ndarray:
+def _check_images(images: np.ndarray, what: str) -> None:
+    """Raise InputError for an array that holds no images."""
     if images.ndim not in (3, 4) or images.size == 0:
         raise InputError(
-            f"{path} has the shape {images.shape} where (images, rows, columns) or"
+            f"{what} has the shape {images.shape} where (images, rows, columns) or"
             " (images, rows, columns, channels) is expected"
         )
     if images.dtype.name not in PIXEL_DTYPES:
         raise InputError(
-            f"{path} holds {images.dtype.name} where pixels of type {', '.join(PIXEL_DTYPES)}"
+            f"{what} holds {images.dtype.name} where pixels of type {', '.join(PIXEL_DTYPES)}"
             " are expected: convert it first"
         )
-    return images

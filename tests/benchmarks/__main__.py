@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from pipeline.extraction.extract import Extraction, extract
+from pipeline.extraction.extract import extract
 from pipeline.rows.source import StoreSource, block_count, read_ahead
 from pipeline.runtime.machine import processor
 from storage import PatchSpec, PatchStore
@@ -76,7 +76,7 @@ def main(rows: int, k: str, repeats: int, only: str, soonest_k: int, figure: Pat
                 show(title, stepping.measure(part, sizes, repeats, median, passes=12))
         if "converge" in only:
             heldout, *_ = extract(
-                Extraction("mnist", "test", data, PatchSpec(5, 5)), folder / "heldout"
+                "mnist", patch=PatchSpec(5, 5), split="test", out=folder / "heldout", data=data
             )
             part, held = first_rows(store, rows), first_rows(heldout, heldout.n_rows)
             table = converging.measure(part, held, soonest_k, figure)

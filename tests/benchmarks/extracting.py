@@ -4,7 +4,7 @@ import statistics
 import time
 from pathlib import Path
 
-from pipeline.extraction.extract import Extraction, extract
+from pipeline.extraction.extract import extract
 from storage import PatchSpec, PatchStore
 from storage.images.source import open_images
 from tests.oracles import cut_by_loops
@@ -40,4 +40,4 @@ def measure(data: Path, folder: Path, repeats: int) -> tuple[PatchStore, list[di
 
 def store_of(dataset: str, data: Path, spec: PatchSpec, folder: Path) -> PatchStore:
     """Training patches of a data set."""
-    return extract(Extraction(dataset, "train", data, spec), folder)[0]
+    return extract(dataset, patch=spec, out=folder, data=data)[0]

@@ -9,7 +9,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pipeline import StreamingKMeans, assign
 from pipeline.estimator import StreamingKMeans as Estimator
-from pipeline.extraction.extract import Extraction, extract
+from pipeline.extraction.extract import extract
 from pipeline.runtime.devices import resolve_device
 from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore
 from tests.oracles import squared_distances
@@ -23,7 +23,7 @@ def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> PatchStore:
     folder = tmp_path_factory.mktemp("digits")
-    return extract(Extraction("digits", "train", folder, PatchSpec(3, 3)), folder)[0]
+    return extract("digits", patch=PatchSpec(3, 3), out=folder)[0]
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import zarr
 
-from pipeline.extraction.extract import Extraction, extract
+from pipeline.extraction.extract import extract
 from storage import InputError, IntegrityError, PatchSpec, PatchStore, open_patches
 from storage.dictionary_store import create_dictionaries
 from storage.integrity import read_checksums, write_seal
 from storage.verification import Finding, verify_patches
+from tests.damage import chunk_file
 from tests.idx_files import write_idx
 
 SPEC = PatchSpec(3, 4)
@@ -19,13 +20,9 @@ SPEC = PatchSpec(3, 4)
 def store(strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PatchStore:
     """A store of several chunks."""
     monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 12 * 512)
-    found, *_ = extract(Extraction(str(strokes_file), "train", tmp_path, SPEC), tmp_path)
+    found, *_ = extract(str(strokes_file), patch=SPEC, out=tmp_path)
     assert found.n_chunks > 3
     return found
-
-
-def chunk_file(store: PatchStore, index: int) -> Path:
-    return store.path / "patches" / "c" / str(index) / "0"
 
 
 def findings(store: PatchStore) -> list[Finding]:
@@ -200,9 +197,7 @@ def test_other_pixel_types_and_colour_stay_as_they_are(tmp_path: Path, dtype: st
     rng = np.random.default_rng(0)
     images = (rng.random((9, 6, 7, 3)) * (200 if dtype == "uint16" else 1)).astype(dtype)
     np.save(tmp_path / "colour.npy", images)
-    found, *_ = extract(
-        Extraction(str(tmp_path / "colour.npy"), "train", tmp_path, PatchSpec(2, 3, 2)), tmp_path
-    )
+    found, *_ = extract(str(tmp_path / "colour.npy"), patch=PatchSpec(2, 3, 2), out=tmp_path)
     assert found.dtype == np.dtype(dtype)
     assert found.patch_shape == (2, 3, 3)
     first = images[found.order[0], :2, :3].reshape(-1)
@@ -213,5 +208,5 @@ def test_other_pixel_types_and_colour_stay_as_they_are(tmp_path: Path, dtype: st
 def test_big_endian_files_are_stored_in_native_order(tmp_path: Path) -> None:
     images = (np.arange(1, 2 * 4 * 4 + 1) / 32).reshape(2, 4, 4).astype(np.float32)
     path = write_idx(tmp_path / "floats", images)
-    found, *_ = extract(Extraction(str(path), "train", tmp_path, PatchSpec(4, 4)), tmp_path)
+    found, *_ = extract(str(path), patch=PatchSpec(4, 4), out=tmp_path)
     np.testing.assert_array_equal(found.read_chunk(0), images.reshape(2, 16)[found.order])

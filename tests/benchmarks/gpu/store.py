@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pipeline.engines.device.engine import DeviceEngine
-from pipeline.extraction.extract import Extraction, extract
+from pipeline.extraction.extract import extract
 from pipeline.rows.source import Source, StoreSource, prefix
 from pipeline.runtime.devices import device_budget
 from storage import PatchSpec
@@ -48,7 +48,7 @@ def open_rows(settings: Settings, folder: Path) -> tuple[Source, str]:
     """The first rows of the store, and what they are."""
     spec = PatchSpec(SIDE, SIDE)
     file = images_file(settings, folder)
-    store = extract(Extraction(str(file), "train", folder, spec), folder).store
+    store = extract(str(file), patch=spec, out=folder).store
     source = prefix(StoreSource(store), settings.study_rows)
     kind = "made-up images" if mnist_file(settings.mnist) is None else "MNIST"
     return source, f"{source.n_rows:,} {SIDE}×{SIDE} patches of {kind}"

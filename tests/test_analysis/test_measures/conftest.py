@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.extraction.extract import Extraction, extract
+from pipeline.extraction.extract import extract
 from storage import PatchSpec, PatchStore
 
 
@@ -13,7 +13,7 @@ from storage import PatchSpec, PatchStore
 def store(strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PatchStore:
     """A store of several chunks, the last of which is short, with images across them."""
     monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 12 * 256)
-    found, *_ = extract(Extraction(str(strokes_file), "train", tmp_path, PatchSpec(3, 4)), tmp_path)
+    found, *_ = extract(str(strokes_file), patch=PatchSpec(3, 4), out=tmp_path)
     assert found.n_chunks > 6
     assert found.n_rows % found.chunk_rows
     return found

@@ -22,7 +22,7 @@ from pipeline.engines import EngineSpec
 from pipeline.execution.cluster import MAX_RANGES, ClusterExecutor, ranges
 from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
-from pipeline.extraction.extract import Extraction, extract
+from pipeline.extraction.extract import extract
 from pipeline.rows.source import StoreSource
 from pipeline.runtime.devices import CPU, thread_count
 from pipeline.runtime.progress import SilentProgress
@@ -45,8 +45,7 @@ def test_ranges_cover_all_blocks_once(blocks: int, share: float) -> None:
 
 def store_of(images: np.ndarray, folder: Path) -> PatchStore:
     np.save(folder / "images.npy", images)
-    extraction = Extraction(str(folder / "images.npy"), "train", folder, PatchSpec(3, 3))
-    return extract(extraction, folder)[0]
+    return extract(str(folder / "images.npy"), patch=PatchSpec(3, 3), out=folder)[0]
 
 
 @pytest.mark.parametrize("engine_name", ["torch", "pruned"])

@@ -1,19 +1,22 @@
 import shutil
 import threading
 import tracemalloc
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 from filelock import FileLock
 
-import pipeline.extraction.extract as extraction_module
+from pipeline import extract
 from pipeline.execution.scheduler import Scheduler
-from pipeline.extraction.extract import Extraction, extract
+from pipeline.extraction import tasks
 from pipeline.runtime.progress import SilentProgress
-from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore, open_patches
+from storage import ImageSource, InputError, MemoryBudgetError, PatchSpec, PatchStore, open_patches
 from storage.images.source import open_images
+from tests.damage import files_of
 from tests.oracles import cut_by_loops
 
 SPEC = PatchSpec(3, 3)
@@ -22,26 +25,18 @@ SPEC = PatchSpec(3, 3)
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 64)
-    monkeypatch.setattr(extraction_module, "SLICE_BYTES", 7 * 4000)
+    monkeypatch.setattr(tasks, "SLICE_BYTES", 7 * 4000)
 
 
 def all_rows(store: PatchStore) -> np.ndarray:
     return np.concatenate([store.read_chunk(i) for i in range(store.n_chunks)])
 
 
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {
-        str(file.relative_to(folder)): file.read_bytes()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
-
-
 @pytest.mark.parametrize("spec", [SPEC, PatchSpec(2, 5, 2), PatchSpec(3, 3, threshold=0.3)])
 def test_store_holds_the_patches_in_its_order(
     strokes: np.ndarray, strokes_file: Path, tmp_path: Path, spec: PatchSpec
 ) -> None:
-    store, reused, _ = extract(Extraction(str(strokes_file), "train", tmp_path, spec), tmp_path)
+    store, reused, _ = extract(str(strokes_file), patch=spec, out=tmp_path)
     level = 255 * spec.dim() * spec.threshold
     expected = cut_by_loops(strokes[store.order], spec.rows, spec.cols, spec.stride, level)
     assert not reused
@@ -51,7 +46,7 @@ def test_store_holds_the_patches_in_its_order(
 
 def test_order_belongs_to_the_spec(strokes_file: Path, tmp_path: Path) -> None:
     orders = [
-        extract(Extraction(str(strokes_file), "train", tmp_path, spec), tmp_path)[0].order.tolist()
+        extract(str(strokes_file), patch=spec, out=tmp_path)[0].order.tolist()
         for spec in (SPEC, PatchSpec(3, 3, seed=1), PatchSpec(2, 2))
     ]
     assert orders[0] == orders[2] != orders[1]
@@ -60,23 +55,21 @@ def test_order_belongs_to_the_spec(strokes_file: Path, tmp_path: Path) -> None:
 def test_second_extraction_reads_nothing_anew(
     strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
-    first, *_ = extract(extraction, tmp_path)
-    monkeypatch.setattr(extraction_module, "count_patches", None)  # would fail if called
-    second, reused, _ = extract(extraction, tmp_path)
+    cut = partial(extract, str(strokes_file), patch=SPEC)
+    first, *_ = cut(out=tmp_path)
+    monkeypatch.setattr(tasks, "count_patches", None)  # would fail if called
+    second, reused, _ = cut(out=tmp_path)
     assert reused
     assert second.path == first.path
-    assert extract(Extraction(str(strokes_file), "train", tmp_path, SPEC), tmp_path)[1]
+    assert extract(str(strokes_file), patch=SPEC, out=tmp_path)[1]
 
 
 @pytest.mark.filterwarnings("default::ResourceWarning", "default::DeprecationWarning")
 def test_processes_write_the_same_bytes(strokes_file: Path, tmp_path: Path) -> None:
-    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
-    here, *_ = extract(extraction, tmp_path / "threads")
+    cut = partial(extract, str(strokes_file), patch=SPEC)
+    here, *_ = cut(out=tmp_path / "threads")
     with Scheduler("processes:2", 2 << 30) as scheduler:
-        there, reused, _ = extract(
-            extraction, tmp_path / "processes", scheduler=scheduler, memory=2 << 30
-        )
+        there, reused, _ = cut(out=tmp_path / "processes", scheduler=scheduler, memory=2 << 30)
     assert not reused
     np.testing.assert_array_equal(all_rows(there), all_rows(here))
 
@@ -84,9 +77,9 @@ def test_processes_write_the_same_bytes(strokes_file: Path, tmp_path: Path) -> N
 def test_a_broken_run_goes_on_with_the_missing_chunks(
     strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
-    unbroken, *_ = extract(extraction, tmp_path / "unbroken")
-    write_chunk, written = extraction_module.write_chunk, []
+    cut = partial(extract, str(strokes_file), patch=SPEC)
+    unbroken, *_ = cut(out=tmp_path / "unbroken")
+    write_chunk, written = tasks.write_chunk, []
 
     def fails_at_the_third(staging: Path, index: int, rows: np.ndarray) -> None:
         if len(written) == 2:
@@ -94,17 +87,17 @@ def test_a_broken_run_goes_on_with_the_missing_chunks(
         written.append(index)
         write_chunk(staging, index, rows)
 
-    monkeypatch.setattr(extraction_module, "write_chunk", fails_at_the_third)
+    monkeypatch.setattr(tasks, "write_chunk", fails_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        extract(extraction, tmp_path / "broken")
+        cut(out=tmp_path / "broken")
     assert list((tmp_path / "broken").rglob("*.zarr")) == []
 
     def counts(staging: Path, index: int, rows: np.ndarray) -> None:
         written.append(index)
         write_chunk(staging, index, rows)
 
-    monkeypatch.setattr(extraction_module, "write_chunk", counts)
-    store, reused, _ = extract(extraction, tmp_path / "broken")
+    monkeypatch.setattr(tasks, "write_chunk", counts)
+    store, reused, _ = cut(out=tmp_path / "broken")
     assert not reused
     assert sorted(written) == list(range(store.n_chunks))  # none was written twice
     assert files_of(store.path) == files_of(unbroken.path)
@@ -114,12 +107,12 @@ def test_a_broken_run_goes_on_with_the_missing_chunks(
 def test_a_folder_that_was_half_made_is_made_anew(
     strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
-    unbroken, *_ = extract(extraction, tmp_path / "unbroken")
+    cut = partial(extract, str(strokes_file), patch=SPEC)
+    unbroken, *_ = cut(out=tmp_path / "unbroken")
     staging = tmp_path / "out" / "patches" / f"{unbroken.path.name}.partial"
     shutil.copytree(unbroken.path, staging)
     (staging / damage).unlink()
-    store, reused, _ = extract(extraction, tmp_path / "out")
+    store, reused, _ = cut(out=tmp_path / "out")
     assert not reused
     assert files_of(store.path) == files_of(unbroken.path)
 
@@ -127,19 +120,19 @@ def test_a_folder_that_was_half_made_is_made_anew(
 def test_a_kill_just_before_the_last_step_costs_nothing(
     strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
-    store, *_ = extract(extraction, tmp_path)
+    cut = partial(extract, str(strokes_file), patch=SPEC)
+    store, *_ = cut(out=tmp_path)
     store.path.rename(store.path.with_name(store.path.name + ".partial"))  # marked complete
-    monkeypatch.setattr(extraction_module, "write_chunk", None)  # would fail if called
-    assert extract(extraction, tmp_path)[0].path == store.path
+    monkeypatch.setattr(tasks, "write_chunk", None)  # would fail if called
+    assert cut(out=tmp_path)[0].path == store.path
 
 
 def test_a_changed_file_is_another_source(strokes: np.ndarray, tmp_path: Path) -> None:
-    extraction = Extraction(str(tmp_path / "images.npy"), "train", tmp_path, SPEC)
+    cut = partial(extract, str(tmp_path / "images.npy"), patch=SPEC)
     np.save(tmp_path / "images.npy", strokes)
-    first, *_ = extract(extraction, tmp_path)
+    first, *_ = cut(out=tmp_path)
     np.save(tmp_path / "images.npy", strokes[::-1])
-    second, reused, _ = extract(extraction, tmp_path)
+    second, reused, _ = cut(out=tmp_path)
     assert not reused
     assert second.path != first.path
     level_rows = cut_by_loops(strokes[::-1][second.order], 3, 3, 1, 0)
@@ -153,12 +146,12 @@ def test_a_chunk_of_many_sparse_images_stays_within_its_projection(
     images = np.zeros((3000, 64, 64), np.uint8)
     images[:, 0, 0] = 9
     np.save(tmp_path / "sparse.npy", images)  # one patch of an image, all in one chunk
-    extraction = Extraction(str(tmp_path / "sparse.npy"), "train", tmp_path, PatchSpec(5, 5, 64))
-    source = open_images(extraction.dataset)
-    allowed = extraction_module.task_bytes(source, extraction.spec)
+    cut = partial(extract, str(tmp_path / "sparse.npy"), patch=PatchSpec(5, 5, 64))
+    source = open_images(str(tmp_path / "sparse.npy"))
+    allowed = tasks.task_bytes(source, PatchSpec(5, 5, 64))
     assert allowed < images.nbytes * 3
     tracemalloc.start()
-    store, *_ = extract(extraction, tmp_path, scheduler=OneThread())
+    store, *_ = cut(out=tmp_path, scheduler=OneThread())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert store.n_rows == 3000
@@ -175,26 +168,26 @@ def test_many_cores_share_the_cap(
     strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.execution.scheduler.CPU_COUNT", 500)
-    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
-    assert extract(extraction, tmp_path / "large", memory=1 << 30)[0].n_rows > 0
+    cut = partial(extract, str(strokes_file), patch=SPEC)
+    assert cut(out=tmp_path / "large", memory=1 << 30)[0].n_rows > 0
     # less than the default: the threads are planned for the cap that was given
     small = psutil.Process().memory_info().rss + (300 << 20)
-    assert extract(extraction, tmp_path / "small", memory=small)[0].n_rows > 0
+    assert cut(out=tmp_path / "small", memory=small)[0].n_rows > 0
 
 
 def test_workers_count_against_the_cap(strokes_file: Path, tmp_path: Path) -> None:
-    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    cut = partial(extract, str(strokes_file), patch=SPEC)
     with (
         Scheduler("processes:9", 1 << 30) as scheduler,
         pytest.raises(MemoryBudgetError, match=r"more than the cap of 1\.0 GiB"),
     ):
-        extract(extraction, tmp_path / "out", scheduler=scheduler, memory=1 << 30)
+        cut(out=tmp_path / "out", scheduler=scheduler, memory=1 << 30)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_builder_waits_for_another(strokes_file: Path, tmp_path: Path) -> None:
-    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
-    built, *_ = extract(extraction, tmp_path / "built")
+    cut = partial(extract, str(strokes_file), patch=SPEC)
+    built, *_ = cut(out=tmp_path / "built")
     lock = tmp_path / "out" / "patches" / f".{built.path.name}.lock"
     lock.parent.mkdir(parents=True)
     waits, results = threading.Event(), []
@@ -206,7 +199,7 @@ def test_a_builder_waits_for_another(strokes_file: Path, tmp_path: Path) -> None
 
     with FileLock(lock):
         waiting = threading.Thread(
-            target=lambda: results.append(extract(extraction, tmp_path / "out", progress=Notes()))
+            target=lambda: results.append(cut(out=tmp_path / "out", progress=Notes()))
         )
         waiting.start()
         assert waits.wait(timeout=30)
@@ -216,31 +209,31 @@ def test_a_builder_waits_for_another(strokes_file: Path, tmp_path: Path) -> None
 
 
 def test_nothing_is_written_when_nothing_is_kept(strokes_file: Path, tmp_path: Path) -> None:
-    extraction = Extraction(str(strokes_file), "train", tmp_path, PatchSpec(8, 8, threshold=0.99))
+    cut = partial(extract, str(strokes_file), patch=PatchSpec(8, 8, threshold=0.99))
     with pytest.raises(InputError, match=r"threshold 0.99 keeps none of the 900 patches"):
-        extract(extraction, tmp_path / "out")
+        cut(out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_blank_images_are_called_so(tmp_path: Path) -> None:
     np.save(tmp_path / "blank.npy", np.zeros((3, 12, 10), np.uint8))
-    extraction = Extraction(str(tmp_path / "blank.npy"), "train", tmp_path, PatchSpec(5, 5))
+    cut = partial(extract, str(tmp_path / "blank.npy"), patch=PatchSpec(5, 5))
     with pytest.raises(InputError, match="use other images, for all patches are blank"):
-        extract(extraction, tmp_path / "out")
+        cut(out=tmp_path / "out")
 
 
 def test_patch_larger_than_the_image_is_refused(strokes_file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"patch 13x3 is larger than the images \(12x10\)"):
-        extract(Extraction(str(strokes_file), "train", tmp_path, PatchSpec(13, 3)), tmp_path / "o")
+        extract(str(strokes_file), patch=PatchSpec(13, 3), out=tmp_path / "o")
     assert not (tmp_path / "o").exists()
 
 
 def test_too_small_a_cap_is_refused_before_anything_is_written(
     strokes_file: Path, tmp_path: Path
 ) -> None:
-    extraction = Extraction(str(strokes_file), "train", tmp_path, SPEC)
+    cut = partial(extract, str(strokes_file), patch=SPEC)
     with pytest.raises(MemoryBudgetError, match=r"needs \d.* more than the cap of 1.0 MiB: raise"):
-        extract(extraction, tmp_path / "out", memory=1 << 20)
+        cut(out=tmp_path / "out", memory=1 << 20)
     assert not (tmp_path / "out").exists()
 
 
@@ -249,8 +242,7 @@ def test_mnist_has_the_known_number_of_patches(
     mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, rows: int
 ) -> None:
     monkeypatch.undo()  # real chunk sizes
-    extraction = Extraction("mnist", split, mnist_dir, PatchSpec(5, 5))
-    store, *_ = extract(extraction, tmp_path)
+    store, *_ = extract("mnist", split=split, data=mnist_dir, patch=5, out=tmp_path)
     assert (store.n_rows, store.dim, store.dtype) == (rows, 25, np.uint8)
     assert store.stored_bytes < 30e6
     assert open_patches(store.path).n_chunks == -(-rows // 262_144)
@@ -260,3 +252,49 @@ def test_mnist_has_the_known_number_of_patches(
     np.testing.assert_array_equal(store.read_chunk(0)[: len(first)], first)
     last = cut_by_loops(images[-20:], 5, 5, 1, 0)
     np.testing.assert_array_equal(store.read_chunk(store.n_chunks - 1)[-len(last) :], last)
+
+
+def test_images_in_memory_are_taken_as_those_of_a_file(
+    strokes: np.ndarray, strokes_file: Path, tmp_path: Path
+) -> None:
+    from_file = extract(strokes_file, patch=(3, 4), stride=2, out=tmp_path).store
+    from_array = extract(strokes, patch="3x4", stride=2, out=tmp_path).store
+    named = extract(ImageSource("mine", "test", strokes), patch=3, out=tmp_path).store
+    assert from_array.name == from_file.name.replace("strokes-idx3-ubyte", "images")
+    np.testing.assert_array_equal(from_array.array[:], from_file.array[:])
+    assert named.name.startswith("mine-test-3x3-s1-t0-")
+    assert extract(strokes, patch="3x4", stride=2, out=tmp_path).reused
+
+
+@pytest.mark.filterwarnings("default::ResourceWarning", "default::DeprecationWarning")
+def test_images_in_memory_are_sent_to_workers(strokes: np.ndarray, tmp_path: Path) -> None:
+    here = extract(strokes, patch=3, out=tmp_path / "here").store
+    there = extract(
+        strokes, patch=3, out=tmp_path / "there", scheduler="processes:1", memory="2GiB"
+    ).store
+    assert files_of(there.path) == files_of(here.path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"patch": 0}, "patch"),
+        ({"patch": "5x"}, "rows x columns"),
+        ({"stride": 0}, "stride"),
+        ({"split": "tests"}, "split"),
+        ({"memory": "80%"}, "memory"),
+        ({"scheduler": "nowhere"}, "no scheduler"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(
+    strokes: np.ndarray, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        extract(strokes, out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("array", [np.zeros((4, 4), np.uint8), np.zeros((2, 4, 4), np.int64), [1]])
+def test_what_is_no_array_of_images_is_refused(array: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the array images"):
+        extract(array, out=tmp_path)

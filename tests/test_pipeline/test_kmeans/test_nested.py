@@ -15,7 +15,7 @@ from pipeline.engines import EngineSpec
 from pipeline.engines.cpu import engine as pruned
 from pipeline.engines.cpu.engine import PrunedEngine
 from pipeline.execution.executor import LocalExecutor
-from pipeline.extraction.extract import Extraction, extract
+from pipeline.extraction.extract import extract
 from pipeline.extraction.patches import cut_patches
 from pipeline.kmeans import nested
 from pipeline.kmeans.breathing import Breathing
@@ -337,8 +337,7 @@ def test_workers_run_prefixes_too(
 ) -> None:
     monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 200)
     np.save(tmp_path / "images.npy", strokes)
-    extraction = Extraction(str(tmp_path / "images.npy"), "train", tmp_path, PatchSpec(3, 3))
-    store, *_ = extract(extraction, tmp_path)
+    store, *_ = extract(str(tmp_path / "images.npy"), patch=PatchSpec(3, 3), out=tmp_path)
     monkeypatch.setattr(nested, "FIRST_ROWS", 400)
     here, there = (
         StreamingKMeans(12, scheduler=scheduler, random_state=0).fit(store)

@@ -1,104 +1,182 @@
-"""Downloads against a real HTTP server on this machine."""
+"""Downloads from servers on this machine, good ones and bad ones."""
 
 import gzip
 import hashlib
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from storage.errors import InputError
-from storage.images.download import IMAGE_FILES, RemoteFile, find_or_fetch
+from storage.images import download as downloads
+from storage.images.datasets import DATASETS, SPLITS, RemoteFile
+from storage.images.download import find_or_fetch
+from tests import http_faults as http
+from tests.http_faults import FaultyServer
 
-CONTENT = gzip.compress(b"pixels" * 1000, mtime=0)
-
-
-class Server:
-    """Serves a folder and counts what was asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.requests: list[str] = []
-        server = self
-
-        class Handler(SimpleHTTPRequestHandler):
-            def log_message(self, *_: object) -> None:
-                server.requests.append(self.path)
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-        self.url = f"http://127.0.0.1:{self.http.server_port}/"
+PIXELS = np.random.default_rng(0).bytes(150_000)
+CONTENT, OTHER = gzip.compress(PIXELS, mtime=0), gzip.compress(PIXELS[1:], mtime=0)
+DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    folder = tmp_path / "served"
-    (folder / "good").mkdir(parents=True)
-    (folder / "bad").mkdir()
-    (folder / "good" / "images.gz").write_bytes(CONTENT)
-    (folder / "bad" / "images.gz").write_bytes(CONTENT[:-1])
-    server = Server(folder)
-    thread = threading.Thread(target=server.http.serve_forever, args=(0.02,))
-    thread.start()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
-    thread.join()
+def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FaultyServer]]:
+    monkeypatch.setattr(downloads, "BACKOFF_SECONDS", 0.02)
+    monkeypatch.setattr(downloads, "SILENCE_SECONDS", 0.3)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    started = [FaultyServer(), FaultyServer()]
+    yield started
+    for server in started:
+        server.close()
 
 
-def remote(server: Server, *mirrors: str) -> RemoteFile:
-    return RemoteFile(
-        "images.gz",
-        f"sha256:{hashlib.sha256(CONTENT).hexdigest()}",
-        tuple(f"{server.url}{mirror}/" for mirror in mirrors),
-        f"md5:{hashlib.md5(b'pixels' * 1000).hexdigest()}",
-    )
+@pytest.fixture
+def server(servers: list[FaultyServer]) -> FaultyServer:
+    return servers[0]
 
 
-@pytest.mark.parametrize("first", ["absent", "bad"])
-def test_second_mirror_is_tried(server: Server, tmp_path: Path, first: str) -> None:
-    path = find_or_fetch(remote(server, first, "good"), "set", tmp_path / "data")
-    assert path == tmp_path / "data" / "set" / "images.gz"
+def fetch(data: Path, *servers: FaultyServer, name: str = "images.gz") -> Path:
+    unpacked = f"md5:{hashlib.md5(PIXELS).hexdigest()}"
+    sites = tuple(server.url for server in servers)
+    return find_or_fetch(RemoteFile(name, DIGEST, sites, unpacked), "set", data)
+
+
+def assert_fetched(data: Path, *servers: FaultyServer) -> None:
+    """It arrives whole, and alone."""
+    path = fetch(data, *servers)
+    assert path == data / "set" / "images.gz"
     assert path.read_bytes() == CONTENT
+    assert list(path.parent.iterdir()) == [path]
 
 
-def test_all_mirrors_failing_names_each_and_the_remedy(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"absent/ \(HTTP 404\).*bad/ \(wrong hash\).*by hand"):
-        find_or_fetch(remote(server, "absent", "bad"), "set", tmp_path / "data")
-    assert list((tmp_path / "data").rglob("*")) == []
+def refusal(data: Path, *servers: FaultyServer) -> str:
+    """What is said where it does not arrive, and nothing is left behind."""
+    with pytest.raises(InputError) as caught:
+        fetch(data, *servers)
+    assert str(caught.value).isprintable()
+    assert list(data.rglob("*")) == []
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        http.refuse(500),
+        http.refuse(503),
+        http.refuse(408),
+        http.refuse(429),
+        http.Handler.hang_up,
+        http.cut(CONTENT, 50_000),
+        http.stall(CONTENT, 50_000, 0.6),
+    ],
+    ids=["500", "503", "408", "429", "hang up", "cut", "silent"],
+)
+def test_faults_that_may_pass_are_tried_again(
+    server: FaultyServer, tmp_path: Path, fault: http.Answer
+) -> None:
+    server.plan = [fault, fault, http.send(CONTENT)]
+    assert_fetched(tmp_path, server)
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(http.refuse(404), "HTTP 404"), (http.send(OTHER), "wrong hash")],
+    ids=["404", "wrong hash"],
+)
+def test_what_will_not_change_is_not_asked_again(
+    servers: list[FaultyServer], tmp_path: Path, answer: http.Answer, reason: str
+) -> None:
+    for server in servers:
+        server.plan = [answer]
+    told = refusal(tmp_path, *servers)
+    assert [f"{server.url} ({reason})" in told for server in servers] == [True, True]
+    assert "by hand" in told
+    assert [len(server.requests) for server in servers] == [1, 1]
+    servers[1].plan = [http.send(CONTENT)]
+    assert_fetched(tmp_path, *servers)
+
+
+def test_rounds_are_few_and_waits_grow(
+    server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(downloads.time, "sleep", waits.append)
+    server.plan = [http.refuse(503)]
+    assert "(HTTP 503); fetch it by hand into" in refusal(tmp_path, server)
+    assert len(server.requests) == downloads.ROUNDS
+    assert waits == [0.02, 0.04]
+
+
+def test_no_network_is_said_soon(tmp_path: Path) -> None:
+    closed = FaultyServer()
+    closed.close()
+    assert "(ConnectionError)" in refusal(tmp_path, closed)
+
+
+def test_a_full_disk_is_not_the_mirror_s_fault(
+    server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "images.gz")
+
+    server.plan = [http.send(CONTENT)]
+    monkeypatch.setattr("storage.atomic.sync_tree", full)
+    assert "No space left on device; make room or choose another DATA" in refusal(tmp_path, server)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("place", ["images.gz", "set/images.gz", "images", "set/images"])
-def test_right_file_is_used_without_a_request(server: Server, tmp_path: Path, place: str) -> None:
-    path = tmp_path / "data" / place
-    path.parent.mkdir(parents=True)
-    path.write_bytes(CONTENT if place.endswith(".gz") else b"pixels" * 1000)
-    assert find_or_fetch(remote(server, "good"), "set", tmp_path / "data") == path
+def test_right_file_is_used_without_a_request(
+    server: FaultyServer, tmp_path: Path, place: str
+) -> None:
+    path = tmp_path / place
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(CONTENT if place.endswith(".gz") else PIXELS)
+    assert fetch(tmp_path, server) == path
     assert server.requests == []
 
 
-def test_another_file_of_that_name_is_left_alone(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    other = tmp_path / "data" / "images.gz"
-    other.write_bytes(b"mine")
-    found = find_or_fetch(remote(server, "good"), "set", tmp_path / "data")
-    assert found.parent.name == "set"
-    assert other.read_bytes() == b"mine"
+def test_another_file_of_that_name_is_left_alone(server: FaultyServer, tmp_path: Path) -> None:
+    (tmp_path / "images.gz").write_bytes(b"mine")
+    server.plan = [http.send(CONTENT)]
+    assert_fetched(tmp_path, server)
+    assert (tmp_path / "images.gz").read_bytes() == b"mine"
 
 
-def test_every_data_set_has_two_mirrors_and_a_pinned_hash() -> None:
-    assert set(IMAGE_FILES) == {
-        (name, split) for name in ("mnist", "fashion-mnist") for split in ("train", "test")
-    }
-    for file in IMAGE_FILES.values():
-        algorithm, _, digest = file.digest.partition(":")
-        assert len(digest) == {"sha256": 64, "md5": 32}[algorithm]
-        assert len({site.split("/")[2] for site in file.sites}) == 2
+def test_what_was_in_its_place_gets_another_name(
+    server: FaultyServer, tmp_path: Path, caplog: Any
+) -> None:
+    target = tmp_path / "set" / "images.gz"
+    target.parent.mkdir()
+    target.write_bytes(b"mine")
+    target.with_name("images.gz.old1").write_bytes(b"older")
+    for answer in (http.send(OTHER), http.refuse(404)):
+        server.plan = [answer]
+        with pytest.raises(InputError, match="which is another file, is as it was"):
+            fetch(tmp_path, server)
+        assert target.read_bytes() == b"mine"
+    server.plan = [http.send(CONTENT)]
+    assert fetch(tmp_path, server).read_bytes() == CONTENT
+    assert target.with_name("images.gz.old1").read_bytes() == b"older"
+    assert target.with_name("images.gz.old2").read_bytes() == b"mine"
+    assert "it is images.gz.old2 now" in caplog.text
+
+
+def test_every_data_set_has_two_mirrors_and_pinned_hashes() -> None:
+    for name in ("mnist", "fashion-mnist"):
+        named = DATASETS[name]
+        assert [*named.images] == [*named.labels] == [*SPLITS]
+        for file in (*named.images.values(), *named.labels.values()):
+            algorithm, _, digest = file.digest.partition(":")
+            assert len(digest) == {"sha256": 64, "md5": 32}[algorithm]
+            assert len({site.split("/")[2] for site in file.sites}) == 2
 
 
 def test_canonical_mnist_files_are_recognised(mnist_dir: Path) -> None:
-    for split in ("train", "test"):
-        file = IMAGE_FILES["mnist", split]
+    for split in SPLITS:
+        file = DATASETS["mnist"].images[split]
         assert find_or_fetch(file, "mnist", mnist_dir) == mnist_dir / file.name

@@ -6,8 +6,6 @@ import math
 import os
 import pickle
 import struct
-import subprocess
-import sys
 import tracemalloc
 import warnings
 import zlib
@@ -24,7 +22,7 @@ from hypothesis import strategies as st
 from storage import InputError, open_images
 from storage.images.idx import IDX_DTYPES, MAX_GZIP_RATIO
 from storage.images.source import PIXEL_DTYPES
-from tests.idx_files import CODES, idx_bytes, write_idx
+from tests.idx_files import CODES, idx_bytes
 from tests.npy_files import HEADER, npy_bytes, npy_parts
 
 QUICK = settings(
@@ -282,76 +280,3 @@ def test_nothing_is_unpickled(tmp_path: Path, name: str, form: str) -> None:
     assert not (tmp_path / "exploded").exists()
     with pytest.raises(FileExistsError):  # it would have gone off
         pickle.loads(payload), pickle.loads(payload)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="address space is capped on Linux alone")
-def test_what_does_not_fit_into_memory_is_refused(tmp_path: Path) -> None:
-    # The file's own length, sparse, makes a claim of 64 GB believable.
-    packer = zlib.compressobj(wbits=31)
-    head = packer.compress(b"\0\0\x08\3" + struct.pack(">3I", 1 << 16, 1 << 10, 1 << 10))
-    path = tmp_path / "large.gz"
-    body = packer.compress(np.random.default_rng(0).bytes(1 << 20))  # beyond what is read ahead
-    path.write_bytes(head + body + packer.flush(zlib.Z_SYNC_FLUSH))
-    os.truncate(path, 1 << 27)
-    program = (
-        "import resource, sys\n"
-        "from storage import InputError, open_images\n"
-        "import numpy\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
-        "try:\n"
-        "    open_images(sys.argv[1])\n"
-        "except InputError as error:\n"
-        "    print(error)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
-    )
-    assert "gunzip it first" in done.stdout
-
-
-NAMES = {
-    "a b.npy": "a_b",
-    "..npy": "npy",
-    ".hidden.npy": "hidden",
-    "-x.npy": "-x",
-    "line\nbreak.npy": "line_break",
-    "\x1b[31m.npy": "_31m",
-    "'\"<i>.npy": "_i_",
-    "no text \udcff.npy": "no_text_",
-    "Größe.npy": "Größe",
-    "x" * 251 + ".npy": "x" * 40,
-    "数" * 80 + ".npy": "数" * 40,
-    "x..npy": "x",
-}
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_odd_names_give_names_of_stores(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    path.write_bytes(npy_bytes(IMAGES.astype(np.uint8)))
-    assert open_images(str(path)).name == NAMES[name]
-
-
-@pytest.mark.parametrize(
-    "name", ["", "nul\0", "x" * 300, "y/" * 3000, "a\nb", "\udcff", "~nobody/x"]
-)
-def test_names_that_no_file_has_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError) as caught:
-        open_images(f"{tmp_path}/{name}")
-    assert str(caught.value).isprintable()
-    assert len(str(caught.value)) < 300 + len(str(tmp_path))
-
-
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.npy")
-    with pytest.raises(InputError, match="is not a file"):
-        open_images(str(tmp_path / "pipe.npy"))
-
-
-def test_a_file_without_permission_is_named(tmp_path: Path) -> None:
-    path = write_idx(tmp_path / "locked", IMAGES.astype(np.uint8))
-    path.chmod(0)
-    if os.access(path, os.R_OK):
-        pytest.skip("this user may read anything")
-    with pytest.raises(InputError, match="Permission denied"):
-        open_images(str(path))

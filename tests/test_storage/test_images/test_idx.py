@@ -1,5 +1,9 @@
 import gzip
+import os
 import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +90,28 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes) -> None:
             assert read_idx(path).nbytes <= len(content)
         except InputError:
             continue
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is capped on Linux alone")
+def test_what_does_not_fit_into_memory_is_refused(tmp_path: Path) -> None:
+    # The file's own length, sparse, makes a claim of 64 GB believable.
+    packer = zlib.compressobj(wbits=31)
+    head = packer.compress(b"\0\0\x08\3" + struct.pack(">3I", 1 << 16, 1 << 10, 1 << 10))
+    path = tmp_path / "large.gz"
+    body = packer.compress(np.random.default_rng(0).bytes(1 << 20))  # beyond what is read ahead
+    path.write_bytes(head + body + packer.flush(zlib.Z_SYNC_FLUSH))
+    os.truncate(path, 1 << 27)
+    program = (
+        "import resource, sys\n"
+        "from storage import InputError, open_images\n"
+        "import numpy\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
+        "try:\n"
+        "    open_images(sys.argv[1])\n"
+        "except InputError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
+    )
+    assert "gunzip it first" in done.stdout

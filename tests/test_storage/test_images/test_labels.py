@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,7 @@ from sklearn.datasets import load_digits
 
 from storage import InputError, class_names, open_images, open_labels
 from storage.images import download as downloads
-from storage.images import source as sources
-from storage.images.download import IMAGE_FILES, LABEL_FILES, RemoteFile
+from storage.images.datasets import DATASETS, RemoteFile
 from tests import http_faults as http
 from tests.http_faults import FaultyServer
 from tests.idx_files import idx_bytes
@@ -35,7 +35,7 @@ def serve(server: FaultyServer, monkeypatch: pytest.MonkeyPatch, array: np.ndarr
     content = gzip.compress(idx_bytes(array), mtime=0)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     file = RemoteFile("labels.gz", digest, (server.url,))
-    monkeypatch.setitem(sources.LABEL_FILES, ("mnist", "test"), file)
+    monkeypatch.setitem(DATASETS, "mnist", replace(DATASETS["mnist"], labels={"test": file}))
     server.plan = [http.send(content)]
 
 
@@ -108,16 +108,6 @@ def test_every_class_of_every_data_set_has_its_name() -> None:
     assert (len(fashion), fashion[0], fashion[9]) == (10, "T-shirt/top", "Ankle boot")
 
 
-def test_every_file_of_images_has_one_of_classes_with_a_pinned_hash() -> None:
-    assert set(LABEL_FILES) == set(IMAGE_FILES)
-    for split, file in LABEL_FILES.items():
-        images = IMAGE_FILES[split]
-        assert file.name == images.name.replace("images-idx3", "labels-idx1")
-        algorithm, _, digest = file.digest.partition(":")
-        assert (algorithm, len(digest)) in (("sha256", 64), ("md5", 32))
-        assert file.sites == images.sites
-
-
 @pytest.mark.parametrize(
     ("split", "first", "last", "images"),
     [("train", [5, 0, 4, 1, 9], 8, 60_000), ("test", [7, 2, 1, 0, 4], 6, 10_000)],
@@ -132,7 +122,7 @@ def test_canonical_mnist_files_are_recognised(
     images: int,
     unpacked: bool,
 ) -> None:
-    name = LABEL_FILES["mnist", split].name
+    name = DATASETS["mnist"].labels[split].name
     if not (mnist_dir / name).is_file():
         pytest.skip(f"no {name} in {mnist_dir}")
     content = (mnist_dir / name).read_bytes()

@@ -1,12 +1,16 @@
+import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from storage import ImageSource, InputError, open_images
+from storage.images import digits
 from tests.idx_files import write_idx
+from tests.npy_files import npy_bytes
 
 
 def test_digits_fill_the_grey_scale_and_split_by_writer() -> None:
@@ -16,6 +20,41 @@ def test_digits_fill_the_grey_scale_and_split_by_writer() -> None:
     assert train.images.dtype == np.uint8
     assert (train.images.min(), train.images.max()) == (0, 255)
     assert train.fingerprint != test.fingerprint
+
+
+def test_the_digits_are_those_of_scikit_learn_without_its_import() -> None:
+    program = (
+        "import sys\n"
+        "from storage import open_images, open_labels\n"
+        "found = [open_images('digits', split).fingerprint for split in ('train', 'test')]\n"
+        "open_labels('digits')\n"
+        "print('sklearn' in sys.modules, *found)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [
+        "False",
+        "fb0244031db859e4856533ae0ad0b3e3fe3f13afeaaca8bad2713c6426ec3293",
+        "ff90a8cf64a8ca7609222ec8e0c652b82d63dcdb8994c23d8b48a0052d058434",
+    ]
+
+
+@pytest.mark.parametrize("package", [None, "json"])
+def test_digits_that_are_not_there_are_refused(
+    monkeypatch: pytest.MonkeyPatch, package: str | None
+) -> None:
+    digits._table.cache_clear()
+    found = find_spec(package) if package else None
+    monkeypatch.setattr(digits, "find_spec", lambda _: found)
+    with pytest.raises(InputError, match="install"):
+        open_images("digits")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "x" * 41])
+def test_sources_have_names_that_files_can_have(name: str) -> None:
+    with pytest.raises(InputError, match="images cannot be called"):
+        ImageSource(name, "train", np.zeros((2, 3, 3), np.uint8))
 
 
 def test_fingerprint_is_of_the_pixels_not_of_the_packing(
@@ -115,3 +154,51 @@ def test_unknown_names_and_splits_are_refused(tmp_path: Path, strokes_file: Path
         open_images(str(strokes_file), "test")
     with pytest.raises(InputError, match="is not a file"):
         open_images(str(tmp_path))
+
+
+NAMES = {
+    "a b.npy": "a_b",
+    "..npy": "npy",
+    ".hidden.npy": "hidden",
+    "-x.npy": "-x",
+    "line\nbreak.npy": "line_break",
+    "\x1b[31m.npy": "_31m",
+    "'\"<i>.npy": "_i_",
+    "no text \udcff.npy": "no_text_",
+    "Größe.npy": "Größe",
+    "x" * 251 + ".npy": "x" * 40,
+    "数" * 80 + ".npy": "数" * 40,
+    "x..npy": "x",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_odd_names_give_names_of_stores(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(npy_bytes(np.ones((2, 3, 4), np.uint8)))
+    assert open_images(str(path)).name == NAMES[name]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "nul\0", "x" * 300, "y/" * 3000, "a\nb", "\udcff", "~nobody/x"]
+)
+def test_names_that_no_file_has_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        open_images(f"{tmp_path}/{name}")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300 + len(str(tmp_path))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.npy")
+    with pytest.raises(InputError, match="is not a file"):
+        open_images(str(tmp_path / "pipe.npy"))
+
+
+def test_a_file_without_permission_is_named(tmp_path: Path) -> None:
+    path = write_idx(tmp_path / "locked", np.ones((2, 3, 4), np.uint8))
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user may read anything")
+    with pytest.raises(InputError, match="Permission denied"):
+        open_images(str(path))

@@ -12,7 +12,7 @@ from analysis.html_report.sections.composition import rebuilt_plate
 from analysis.html_report.sections.coverage import worst_plate
 from analysis.html_report.sections.data import sample_plate
 from analysis.html_report.sections.kinds import gallery_plate
-from pipeline.extraction.extract import Extraction, extract
+from pipeline.extraction.extract import extract
 from storage import PatchSpec
 from tests.test_analysis.test_html_report.made_up import GREY_LEVELS
 
@@ -93,6 +93,5 @@ def test_the_typical_image_has_patches(tmp_path: Path) -> None:
     images = np.zeros((9, 6, 6), np.uint8)
     images[2, :, :3] = images[4] = images[7, 0, 0] = 200  # most keep nothing
     np.save(tmp_path / "few.npy", images)
-    extraction = Extraction(str(tmp_path / "few.npy"), "train", tmp_path, PatchSpec(2, 2))
-    store, *_ = extract(extraction, tmp_path)
+    store, *_ = extract(str(tmp_path / "few.npy"), patch=PatchSpec(2, 2), out=tmp_path)
     assert typical_image(store) == 2  # of 1, 20 and 25 patches the middle one

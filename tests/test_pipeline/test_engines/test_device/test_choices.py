@@ -18,7 +18,7 @@ from pipeline.engines import EngineSpec
 from pipeline.execution.cluster import ClusterExecutor
 from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
-from pipeline.extraction.extract import Extraction, extract
+from pipeline.extraction.extract import extract
 from pipeline.kmeans.fitter import Fitter
 from pipeline.kmeans.plan import FitPlan
 from pipeline.rows.source import ArraySource, StoreSource
@@ -114,9 +114,7 @@ def test_workers_keep_rows_and_add_up_the_same(strokes: np.ndarray, tmp_path: Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 64)
         np.save(tmp_path / "images.npy", strokes)
-        store = extract(
-            Extraction(str(tmp_path / "images.npy"), "train", tmp_path, PatchSpec(3, 3)), tmp_path
-        )[0]
+        store = extract(str(tmp_path / "images.npy"), patch=PatchSpec(3, 3), out=tmp_path)[0]
     source, progress = StoreSource(store), SilentProgress()
     passes = [
         (store.read_chunk(seed)[:20].astype(np.float32), rows)
@@ -199,7 +197,7 @@ def test_rows_that_are_scored_again_are_not_read_again(
 ) -> None:
     monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 64)
     path = write_idx(tmp_path / "strokes-idx3-ubyte", strokes)
-    store = extract(Extraction(str(path), "train", tmp_path, PatchSpec(3, 3)), tmp_path).store
+    store = extract(str(path), patch=PatchSpec(3, 3), out=tmp_path).store
     read = Counter[int]()
 
     class Counting(StoreSource):

@@ -1,0 +1,119 @@
+"""The named data sets: one row each. Their files are listed with where they are served and hashes.
+
+A new one needs a row here and, where its files are not IDX, a reader in `storage.images.source`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file of a data set.
+
+    name: file name, the same on every mirror and on disk.
+    digest: "algorithm:hex" of the file as it is served.
+    sites: URL prefixes, tried in order.
+    unpacked_digest: "algorithm:hex" of the gunzipped file, accepted under the name without .gz.
+    """
+
+    name: str
+    digest: str
+    sites: tuple[str, ...]
+    unpacked_digest: str | None = None
+
+
+@dataclass(frozen=True)
+class NamedSet:
+    """A data set that has a name.
+
+    class_names: names of its classes, in the order of their numbers.
+    images, labels: by split, the files of its images and of their classes; none where another
+        package holds them.
+    """
+
+    class_names: tuple[str, ...]
+    images: Mapping[str, RemoteFile] = field(default_factory=dict)
+    labels: Mapping[str, RemoteFile] = field(default_factory=dict)
+
+
+def _idx_files(sites: tuple[str, ...], kind: str, *digests: tuple[str, str | None]) -> Mapping:
+    """The files of both splits as MNIST names them; digests: as served and unpacked, of each."""
+    names = (f"{split}-{kind}-ubyte.gz" for split in ("train", "t10k"))
+    return {
+        split: RemoteFile(name, digest, sites, unpacked)
+        for split, name, (digest, unpacked) in zip(SPLITS, names, digests, strict=True)
+    }
+
+
+_DIGIT_NAMES = tuple("0123456789")
+_CLOTHES_NAMES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+_FASHION_SITES = (
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+)
+_MNIST_SITES = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+
+DATASETS: dict[str, NamedSet] = {
+    "digits": NamedSet(_DIGIT_NAMES),  # inside scikit-learn
+    "mnist": NamedSet(
+        _DIGIT_NAMES,
+        images=_idx_files(
+            _MNIST_SITES,
+            "images-idx3",
+            (
+                "sha256:440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+                "sha256:ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            ),
+            (
+                "sha256:8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+                "sha256:0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            ),
+        ),
+        labels=_idx_files(
+            _MNIST_SITES,
+            "labels-idx1",
+            (
+                "sha256:3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+                "sha256:65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            ),
+            (
+                "sha256:f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+                "sha256:ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+            ),
+        ),
+    ),
+    "fashion-mnist": NamedSet(
+        _CLOTHES_NAMES,
+        images=_idx_files(
+            _FASHION_SITES,
+            "images-idx3",
+            ("md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d", None),
+            ("md5:bef4ecab320f06d8554ea6380940ec79", None),
+        ),
+        labels=_idx_files(
+            _FASHION_SITES,
+            "labels-idx1",
+            ("md5:25c81989df183df01b3e8a0aad5dffbe", None),
+            ("md5:bb300cfdad3c16e7a12a480ee83cd310", None),
+        ),
+    ),
+}
+
+
+def class_names(dataset: str) -> tuple[str, ...] | None:
+    """Names of a data set's classes, in the order of their numbers; None for a path."""
+    return DATASETS[dataset].class_names if dataset in DATASETS else None
+
+
+def splits_of(dataset: str) -> tuple[str, ...]:
+    """The splits a data set has: a file is all training images, a named set has both."""
+    return SPLITS if dataset in DATASETS else SPLITS[:1]

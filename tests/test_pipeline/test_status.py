@@ -1,0 +1,131 @@
+"""Damage in what a sweep made: found by verify, mended or refused by the next sweep."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from click.testing import CliRunner
+
+from analysis.experiment import open_experiment
+from pipeline import SweepOptions, sweep
+from pipeline.command_line import group
+from pipeline.runtime.progress import SilentProgress
+from pipeline.status import verify
+from storage import InputError, IntegrityError, open_dictionaries
+from storage.integrity import write_seal
+from storage.patch_store import store_name
+from tests.damage import DAMAGES, files_of, flip_bit
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_chunks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 256)
+        yield
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return sweep(options(tmp_path_factory.mktemp("runs")))
+
+
+def options(out: Path) -> SweepOptions:
+    return SweepOptions(out=out, k=(2, 3), max_iter=2, mode="full", device="cpu")
+
+
+@pytest.fixture
+def runs(swept: dict[str, Any], tmp_path: Path) -> Path:
+    """A sweep of the digits, copied."""
+    return Path(shutil.copytree(Path(swept["experiment"]).parent, tmp_path / "runs"))
+
+
+def test_a_sweep_mends_its_patches(runs: Path) -> None:
+    whole = files_of(runs / "patches")
+    for path in (runs / "patches").glob("*.zarr"):
+        DAMAGES["flipped"](path / "patches" / "c" / "0" / "0", np.random.default_rng(0))
+    assert len(verify(runs, SilentProgress())["bad"]) == 2
+    result = sweep(options(runs))
+    assert (result["repaired"], result["reused"]) == (2, True)
+    assert all(entry["reused"] for entry in result["dictionaries"])
+    assert files_of(runs / "patches") == whole
+    assert sweep(options(runs))["repaired"] == 0
+
+
+def test_a_sweep_refuses_damaged_dictionaries_and_its_remedy_works(runs: Path) -> None:
+    (path,) = runs.glob("*/dictionaries.zarr")
+    whole = open_dictionaries(path)["k00003"].load()
+    DAMAGES["flipped"](
+        path / "k00003" / "centroids" / "c" / "0" / "0" / "0", np.random.default_rng(0)
+    )
+    message = f"chunk 0 of {path}/k00003/centroids fails its checksum: delete its folder k00003"
+    with pytest.raises(IntegrityError, match=message):
+        sweep(options(runs))
+    with pytest.raises(IntegrityError, match=message):
+        open_dictionaries(path)["k00003"].load()
+    shutil.rmtree(path / "k00003")
+    assert [e["reused"] for e in sweep(options(runs))["dictionaries"]] == [True, False]
+    np.testing.assert_array_equal(
+        open_dictionaries(path)["k00003"]["centroids"], whole["centroids"]
+    )
+
+
+def test_a_sweep_refuses_dictionaries_of_another_store(runs: Path) -> None:
+    (path,) = runs.glob("*/dictionaries.zarr")
+    zarr.open_group(path, mode="r+").attrs["train_store"] = "digits-train-of-old"
+    write_seal(path, {})
+    with pytest.raises(IntegrityError, match=r"fitted on another store .*digits-train-of-old"):
+        sweep(options(runs))
+
+
+def test_verify_takes_folders_and_dictionaries(runs: Path) -> None:
+    (path,) = runs.glob("*/dictionaries.zarr")
+    for folder, chunks in ((runs, 20), (path, 18), (path.parent, 18)):
+        result = verify(folder, SilentProgress())
+        assert result == {"ok": True, "chunks": chunks, "bad": []}
+    (path / "k00002" / "count" / "c" / "0").unlink()
+    train = next((runs / "patches").glob("*train*"))
+    (train / "zarr.json").write_text("{")
+    (runs / "patches" / "stray.zarr").mkdir()
+    done = CliRunner().invoke(group, ["verify", str(runs), "--json"])
+    assert done.exit_code == 1
+    result = json.loads(done.stdout)
+    assert (result["ok"], [bad["chunk"] for bad in result["bad"]]) == (False, [-1, -1, -1])
+    assert f"{path}/k00002/count is missing" in result["bad"][0]["reason"]
+    assert f"{train} has damaged metadata" in result["bad"][1]["reason"]
+    assert f"{runs}/patches/stray.zarr is not a patch store" in result["bad"][2]["reason"]
+    for nothing in (runs / "absent", runs / "patches" / "stray.zarr", runs.parent / "empty"):
+        (runs.parent / "empty").mkdir(exist_ok=True)
+        with pytest.raises(InputError):
+            verify(nothing, SilentProgress())
+
+
+def test_a_report_refuses_patches_that_are_not_its_own(runs: Path) -> None:
+    (path,) = runs.glob("*/dictionaries.zarr")
+    experiment = open_experiment(path.parent)
+    train = experiment.store("train")
+    test = experiment.store("test")
+    assert store_name(test.source, test.spec) == test.name
+    shutil.rmtree(train.path)
+    shutil.copytree(test.path, train.path)
+    with pytest.raises(IntegrityError, match=f"holds the patches of {test.name}, not those"):
+        experiment.store("train")
+
+
+def test_verify_lists_all_that_is_damaged(runs: Path) -> None:
+    (tree,) = runs.glob("*/dictionaries.zarr")
+    folders = sorted(tree.glob("k*"))
+    assert len(folders) > 1
+    for folder in folders[1:]:
+        flip_bit(folder / "zarr.json", 99)
+    (train,) = runs.glob("patches/*-train-*.zarr")
+    flip_bit(train / "zarr.json", 99)
+    flip_bit(train / "patches" / "c" / "0" / "0", 99)
+    found = verify(runs, SilentProgress())
+    assert not found["ok"]
+    assert len(found["bad"]) == len(folders) - 1 + 2
+    assert [bad["chunk"] for bad in found["bad"]].count(0) == 1
