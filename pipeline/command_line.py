@@ -20,7 +20,7 @@ from pipeline.runtime.interrupts import Interrupted, asked_to_end, end, ending_p
 from storage.errors import InputError, MemoryBudgetError, PatchDictError, one_line, refusal
 
 INTERRUPTED = 130  # exit code, as shells have it
-LEAST_MEMORY = 400 << 20  # bytes that the smallest sweep and its report take, as measured
+LEAST_MEMORY = 480 << 20  # bytes that the smallest sweep and its report take, as measured
 
 
 def options_of(model: type[Options], **extra_help: str) -> Callable[[Any], Any]:

@@ -29,7 +29,7 @@ def run(*arguments: str, cwd: Path, **options: Any) -> subprocess.CompletedProce
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,  # the first of a fresh installation compiles the kernels
         **options,
     )
 
