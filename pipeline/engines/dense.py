@@ -12,6 +12,7 @@ rows); accumulate int64 for integers, float64 for floats; returned labels int64.
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from typing import TypeVar
 
@@ -20,9 +21,8 @@ import torch
 
 from pipeline.engines.device.tiled_search import TILE_BYTES, TileSearch
 from pipeline.engines.ordered_sums import piece_rows, sum_piece
-from pipeline.engines.passing import sum_blocks
-from pipeline.rows.cluster_sums import ClusterSums
-from pipeline.rows.source import Source
+from pipeline.rows.cluster_sums import ClusterSums, empty_sums
+from pipeline.rows.source import Source, read_ahead
 from pipeline.runtime.devices import thread_count
 from pipeline.runtime.progress import Progress
 
@@ -54,7 +54,7 @@ class DenseEngine:
     def cache_for(self, source: object, folder: object = None, blocks: object = None) -> None:
         """Nothing: every pass compares every row with every centroid."""
 
-    def load(self, centroids: np.ndarray, memory: object = None) -> None:
+    def load(self, centroids: np.ndarray) -> None:
         """Take the centroids that the next calls assign to; (k, d) float32 or float64."""
         self._search.load(centroids)
         self._k = len(centroids)
@@ -72,9 +72,15 @@ class DenseEngine:
         progress: Progress,
     ) -> ClusterSums:
         """Sums over the rows of some blocks, assigned to `centroids`; see `AssignmentEngine`."""
-        return sum_blocks(self, source, blocks, centroids, cache, progress)
+        self.load(centroids)
+        sums = empty_sums(source, len(centroids))
+        with closing(read_ahead(source, blocks)) as stream:
+            for rows in stream:
+                self.step(rows, sums)
+                progress.advance(len(rows))
+        return sums
 
-    def step(self, rows: np.ndarray, into: ClusterSums, index: int | None = None) -> None:
+    def step(self, rows: np.ndarray, into: ClusterSums) -> None:
         """Assign the rows and add them to `into`, in place. rows: (n, d)."""
 
         def work(piece: torch.Tensor) -> ClusterSums:

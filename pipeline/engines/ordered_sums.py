@@ -6,8 +6,8 @@ the first, until one is left. So no sum depends on threads, vectors or devices.
 """
 
 import numpy as np
-from numba import njit
 
+from pipeline.engines.cpu.jit import kernel
 from pipeline.engines.cpu.uint8_sums import add_rows
 from pipeline.rows.cluster_sums import ClusterSums
 
@@ -36,12 +36,12 @@ def sum_piece(rows: np.ndarray, labels: np.ndarray, k: int, origin: np.ndarray) 
         sums, squares = sums.astype(np.float64), squares.astype(np.float64)
         _add_floats(rows, labels, origin, sums, counts, squares)
     else:
-        add_rows(rows, labels, 0, len(rows), sums, counts, squares)
+        add_rows(rows, labels, sums, counts, squares)
     zeros = ClusterSums.zeros(0, 0, rows.dtype)
     return ClusterSums(sums, counts, squares.astype(zeros.squares.dtype), zeros.origin)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _add_floats(
     rows: np.ndarray,
     labels: np.ndarray,

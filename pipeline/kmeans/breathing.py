@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.engines import AssignmentEngine, EngineSpec
 from pipeline.engines.cpu.centroid_table import make_table
 from pipeline.engines.cpu.neighbour_lists import nearest_lists
-from pipeline.engines.cpu.threads import Crew
+from pipeline.engines.cpu.threads import ThreadPool
 from pipeline.kmeans.rivals import removal_costs
 from pipeline.kmeans.seeding import add_by_distance
 
@@ -24,7 +24,7 @@ class Breathing:
     def __init__(self, sample: np.ndarray, engine: AssignmentEngine | None = None) -> None:
         self._sample = sample
         self._engine = engine or EngineSpec.for_samples(sample.shape[1], sample.dtype).make()
-        self._crew = Crew()
+        self._threads = ThreadPool()
 
     def inhale(self, centroids: np.ndarray, many: int, rng: np.random.Generator) -> np.ndarray:
         """The centroids and up to `many` more behind them, each a row by greedy D² sampling.
@@ -47,20 +47,20 @@ class Breathing:
         labels = self._engine.assign(self._sample)
         # A table of its own, so that costs do not depend on what the engine met before.
         table = make_table(centroids, integers=self._sample.dtype.kind in "ui")
-        costs, nearest = removal_costs(self._sample, labels, table, self._crew)
-        stays, needed, heirs = np.ones(k, bool), np.zeros(k, bool), np.arange(k)
+        costs, nearest = removal_costs(self._sample, labels, table, self._threads)
+        stays, needed, successors = np.ones(k, bool), np.zeros(k, bool), np.arange(k)
         for j in np.argsort(costs, kind="stable"):
             if many == 0:
                 break
             if not needed[j] and stays[nearest[j]]:
                 stays[j], many = False, many - 1
                 needed[nearest[j]] = True
-                heirs[j] = nearest[j]
-        return centroids[stays], (np.cumsum(stays) - 1)[heirs]
+                successors[j] = nearest[j]
+        return centroids[stays], (np.cumsum(stays) - 1)[successors]
 
     def nearest_among(self, centroids: np.ndarray, others: np.ndarray) -> np.ndarray:
         """For each centroid, (k, d), the nearest of others, (m, d), or nearly: (k,) int64."""
         table = make_table(others, integers=False)
         anchors = ((centroids - table.shift) * table.scale).astype(np.float32)
-        near = nearest_lists(anchors, table, 1, self._crew)
+        near = nearest_lists(anchors, table, 1, self._threads)
         return near.member.reshape(len(centroids), -1)[:, 0].astype(np.int64)

@@ -9,22 +9,22 @@ The rows of a cluster are sorted, the farthest first, so that they end where the
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-from pipeline.engines.cpu.simd import WIDTH, fma, load, splat, store, sub, total
+from pipeline.engines.cpu.jit import inner, kernel
+from pipeline.engines.cpu.simd import WIDTH, broadcast, fma, horizontal_sum, load, store, sub
 
 NOBODY = -1
 _STEP = 1 << 12  # points shifted at once
 ROOM = 4  # places for each point, before gaps are closed up
 
 
-def field_bytes(m: int, dim: int, k: int) -> int:
-    """What a field of m points and k centroids takes, in bytes, at most."""
+def state_bytes(m: int, dim: int, k: int) -> int:
+    """What a state of m points and k centroids takes, in bytes, at most."""
     padded = -(-dim // WIDTH) * WIDTH
     return m * (4 * padded + 8 + 2 * 8 * ROOM) + k * (8 * padded + 64)
 
 
-class Field(NamedTuple):
+class D2State(NamedTuple):
     """Weighted points among growing centroids.
 
     points: (m, padded) float32, filled up with zeros to whole vectors. weights: (m,) float64.
@@ -47,13 +47,13 @@ class Field(NamedTuple):
     columns: np.ndarray
 
 
-def make_field(
+def make_state(
     rows: np.ndarray,
     weights: np.ndarray,
     capacity: int,
     shift: np.ndarray | float = 0.0,
     scale: float = 1.0,
-) -> Field:
+) -> D2State:
     """Points (rows - shift) · scale, without a centroid yet.
 
     rows: (m, d). weights: (m,). capacity: centroids at most. shift: (d,) float64, or one for all.
@@ -64,7 +64,7 @@ def make_field(
     for start in range(0, m, _STEP):  # or they would be in memory as float64 too
         part = slice(start, start + _STEP)
         filled[part, :dim] = (rows[part] - shift) * scale
-    return Field(
+    return D2State(
         filled,
         weights.astype(np.float64),
         np.zeros(width, np.int64),
@@ -78,37 +78,37 @@ def make_field(
     )
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def place(field: Field, k: int, centroid: np.ndarray) -> None:
+@kernel
+def add_centroid(state: D2State, k: int, centroid: np.ndarray) -> None:
     """Make `centroid`, (d,) float32, number k; no point goes to it yet."""
-    width = len(field.start)
+    width = len(state.start)
     for d in range(len(centroid)):
-        field.centroids[k, d] = centroid[d]
-        field.columns[d * width + k] = centroid[d]
+        state.centroids[k, d] = centroid[d]
+        state.columns[d * width + k] = centroid[d]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def enter(field: Field, label: np.ndarray) -> None:
+@kernel
+def assign_points(state: D2State, label: np.ndarray) -> None:
     """Sort the points into the clusters of given centroids; label: (m,) nearest of each."""
     m = len(label)
     squares = np.empty(m, np.float32)
     for i in range(m):
-        squares[i] = _square(field.points[i], field.centroids[label[i]])
-        field.length[label[i]] += 1
-    field.start[1:] = field.length.cumsum()[:-1]
-    taken = np.zeros(len(field.start), np.int64)
+        squares[i] = _square(state.points[i], state.centroids[label[i]])
+        state.length[label[i]] += 1
+    state.start[1:] = state.length.cumsum()[:-1]
+    taken = np.zeros(len(state.start), np.int64)
     for i in np.argsort(-squares, kind="mergesort"):
         j = label[i]
-        at = field.start[j] + taken[j]
-        field.member[at], field.square[at] = i, squares[i]
-        field.potential[j] += field.weights[i] * squares[i]
+        at = state.start[j] + taken[j]
+        state.member[at], state.square[at] = i, squares[i]
+        state.potential[j] += state.weights[i] * squares[i]
         taken[j] += 1
-    field.end[0] = m
+    state.end[0] = m
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def spread_out(
-    field: Field, k: int, dim: int, draws: np.ndarray, chosen: np.ndarray, gains: np.ndarray
+@kernel
+def draw_centroids(
+    state: D2State, k: int, dim: int, draws: np.ndarray, chosen: np.ndarray, gains: np.ndarray
 ) -> int:
     """Draw one centroid after the other, from number k on, which must not be the first.
 
@@ -116,42 +116,42 @@ def spread_out(
     gains: (steps,) float64, by how much each made the potential fall.
     Returns: how many were drawn; fewer than asked for where every point is a centroid already.
     """
-    near, squares = np.empty(len(field.start), np.int32), np.empty(len(field.start), np.float32)
+    near, squares = np.empty(len(state.start), np.int32), np.empty(len(state.start), np.float32)
     for step in range(len(draws)):
-        everything = field.potential[:k].sum()
+        everything = state.potential[:k].sum()
         if not everything > 0:
             return step
         best, gain = NOBODY, -1.0
         for trial in range(draws.shape[1]):
-            point = _draw(field, k, draws[step, trial] * everything)
+            point = _draw(state, k, draws[step, trial] * everything)
             if point == NOBODY:
                 continue
-            won = _gain(field, point, _near(field, k, dim, point, near, squares), near, squares)
+            won = _gain(state, point, _near(state, k, dim, point, near, squares), near, squares)
             if won > gain:
                 best, gain = point, won
         if best == NOBODY:
             return step
-        place(field, k, field.points[best, :dim])
-        count = _near(field, k, dim, best, near, squares)
-        _take_over(field, k, best, count, near, squares)
+        add_centroid(state, k, state.points[best, :dim])
+        count = _near(state, k, dim, best, near, squares)
+        _take_over(state, k, best, count, near, squares)
         chosen[step], gains[step] = best, gain
         k += 1
     return len(draws)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _draw(field: Field, k: int, target: float) -> int:
+@inner
+def _draw(state: D2State, k: int, target: float) -> int:
     """The point at which the running sum of weighted squares passes the target."""
     last, final = NOBODY, 0
     for j in range(k):
-        final = j if field.potential[j] > 0 else final
+        final = j if state.potential[j] > 0 else final
     for j in range(final + 1):
-        if target >= field.potential[j] and j < final:
-            target -= field.potential[j]
+        if target >= state.potential[j] and j < final:
+            target -= state.potential[j]
             continue
-        for at in range(field.start[j], field.start[j] + field.length[j]):
-            point = field.member[at]
-            weighted = field.weights[point] * field.square[at]
+        for at in range(state.start[j], state.start[j] + state.length[j]):
+            point = state.member[at]
+            weighted = state.weights[point] * state.square[at]
             if weighted > 0:
                 last = point
                 if target < weighted:
@@ -162,108 +162,110 @@ def _draw(field: Field, k: int, target: float) -> int:
     return last
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _near(field: Field, k: int, dim: int, point: int, near: np.ndarray, squares: np.ndarray) -> int:
+@inner
+def _near(
+    state: D2State, k: int, dim: int, point: int, near: np.ndarray, squares: np.ndarray
+) -> int:
     """Clusters with points that may be nearer to `point`, into `near`; how many."""
-    width, columns, x = len(field.start), field.columns, field.points[point]
+    width, columns, x = len(state.start), state.columns, state.points[point]
     for j in range(0, k, WIDTH):
-        sums = splat(np.float32(0))
+        sums = broadcast(np.float32(0))
         for d in range(dim):
-            difference = sub(load(columns, d * width + j), splat(x[d]))
+            difference = sub(load(columns, d * width + j), broadcast(x[d]))
             sums = fma(difference, difference, sums)
         store(squares, j, sums)
     count = 0
     for j in range(k):
         near[count] = j
-        reach = field.square[field.start[j]] if field.length[j] else np.float32(0)
+        reach = state.square[state.start[j]] if state.length[j] else np.float32(0)
         count += 1 if squares[j] < np.float32(4) * reach else 0
     return count
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _square(a: np.ndarray, b: np.ndarray) -> np.float32:
-    sums = splat(np.float32(0))
+    sums = broadcast(np.float32(0))
     for d in range(0, len(a), WIDTH):
         difference = sub(load(a, d), load(b, d))
         sums = fma(difference, difference, sums)
-    return total(sums)
+    return horizontal_sum(sums)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _gain(field: Field, x: int, count: int, near: np.ndarray, squares: np.ndarray) -> float:
+@inner
+def _gain(state: D2State, x: int, count: int, near: np.ndarray, squares: np.ndarray) -> float:
     """By how much the potential falls if the point x becomes a centroid."""
     gain = 0.0
-    here = field.points[x]
+    here = state.points[x]
     for p in range(count):
         j = near[p]
         quarter = np.float32(0.25) * squares[j]
-        for at in range(field.start[j], field.start[j] + field.length[j]):
-            square = field.square[at]
+        for at in range(state.start[j], state.start[j] + state.length[j]):
+            square = state.square[at]
             if square <= quarter:
                 break
-            point = field.member[at]
-            closer = _square(field.points[point], here)
+            point = state.member[at]
+            closer = _square(state.points[point], here)
             if closer < square:
-                gain += field.weights[point] * (square - closer)
+                gain += state.weights[point] * (square - closer)
     return gain
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _take_over(
-    field: Field, k: int, x: int, count: int, near: np.ndarray, squares: np.ndarray
+    state: D2State, k: int, x: int, count: int, near: np.ndarray, squares: np.ndarray
 ) -> None:
     """Give the new centroid k, which is point x, the points that are nearest to it."""
-    if field.end[0] + len(field.points) > len(field.member):
-        _close_up(field, k)
-    here, won = field.points[x], field.end[0]
+    if state.end[0] + len(state.points) > len(state.member):
+        _close_up(state, k)
+    here, won = state.points[x], state.end[0]
     for p in range(count):
         j = near[p]
         quarter = np.float32(0.25) * squares[j]
-        first, stop = field.start[j], field.start[j] + field.length[j]
+        first, stop = state.start[j], state.start[j] + state.length[j]
         kept = first
         for at in range(first, stop):
-            point, square = field.member[at], field.square[at]
+            point, square = state.member[at], state.square[at]
             closer = square
             if square > quarter:
-                closer = _square(field.points[point], here)
+                closer = _square(state.points[point], here)
             elif kept == at:
                 kept = stop  # nothing went, and nothing more will
                 break
             to = won if closer < square else kept
-            field.member[to], field.square[to] = point, min(closer, square)
+            state.member[to], state.square[to] = point, min(closer, square)
             won, kept = won + int(closer < square), kept + int(closer >= square)
         if kept < stop:
-            field.length[j] = kept - first
-            field.potential[j] = _sum(field, first, kept)
-    first = field.end[0]
-    order = first + np.argsort(-field.square[first:won], kind="mergesort")
-    members, sorted_squares = field.member[order], field.square[order]
-    field.member[first:won], field.square[first:won] = members, sorted_squares
-    field.start[k], field.length[k] = first, won - first
-    field.potential[k] = _sum(field, first, won)
-    field.end[0] = won
+            state.length[j] = kept - first
+            state.potential[j] = _sum(state, first, kept)
+    first = state.end[0]
+    order = first + np.argsort(-state.square[first:won], kind="mergesort")
+    members, sorted_squares = state.member[order], state.square[order]
+    state.member[first:won], state.square[first:won] = members, sorted_squares
+    state.start[k], state.length[k] = first, won - first
+    state.potential[k] = _sum(state, first, won)
+    state.end[0] = won
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _sum(field: Field, first: int, stop: int) -> float:
+@inner
+def _sum(state: D2State, first: int, stop: int) -> float:
     potential = 0.0
     for at in range(first, stop):
-        potential += field.weights[field.member[at]] * field.square[at]
+        potential += state.weights[state.member[at]] * state.square[at]
     return potential
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _close_up(field: Field, k: int) -> None:
+@inner
+def _close_up(state: D2State, k: int) -> None:
     """Close the gaps between the clusters' members."""
-    member, square = field.member.copy(), field.square.copy()
+    member, square = state.member.copy(), state.square.copy()
     end = 0
     for j in range(k):
-        first, length = field.start[j], field.length[j]
-        field.member[end : end + length] = member[first : first + length]
-        field.square[end : end + length] = square[first : first + length]
-        field.start[j] = end
+        first, length = state.start[j], state.length[j]
+        state.member[end : end + length] = member[first : first + length]
+        state.square[end : end + length] = square[first : first + length]
+        state.start[j] = end
         end += length
-    field.end[0] = end
+    state.end[0] = end
 
 
-SPREADING_KERNELS = (place, enter, spread_out)
+D2_KERNELS = (add_centroid, assign_points, draw_centroids)

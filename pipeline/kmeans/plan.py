@@ -14,7 +14,7 @@ from pipeline.config import FitOptions
 from pipeline.engines import EngineSpec
 from pipeline.execution.scheduler import WORKER_BYTES, Scheduler
 from pipeline.kmeans import seeding
-from pipeline.kmeans.d2_sampling import SPREADING_KERNELS
+from pipeline.kmeans.d2_sampling import D2_KERNELS
 from pipeline.kmeans.nested import most_centroids, trial_sample_rows
 from pipeline.rows.source import Source, StoreSource
 from pipeline.runtime.devices import device_budget
@@ -116,7 +116,7 @@ class FitPlan:
         if self.engine != samples:
             sampling += samples.host_bytes(self.most, rows)
         passes = self._pass_bytes(self.blocks, sample_rows=rows)
-        spreading = SPREADING_KERNELS if init != "random" or self.most > k else ()
+        spreading = D2_KERNELS if init != "random" or self.most > k else ()
         code = samples.code_bytes() + code_bytes(spreading)
         kept = 0
         if not self.scheduler.remote and lies_in_memory(self.scratch):

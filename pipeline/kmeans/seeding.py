@@ -6,9 +6,16 @@ import numpy as np
 
 from pipeline.engines import AssignmentEngine, EngineSpec
 from pipeline.engines.cpu.centroid_table import scale_of
-from pipeline.kmeans.d2_sampling import enter, field_bytes, make_field, place, spread_out
+from pipeline.kmeans.d2_sampling import (
+    add_centroid,
+    assign_points,
+    draw_centroids,
+    make_state,
+    state_bytes,
+)
 from pipeline.kmeans.empty_clusters import new_rows
 from pipeline.rows.source import Source, centroid_type, read_ahead, take_rows
+from pipeline.runtime.kernel_cache import compilation_told
 from pipeline.runtime.progress import Progress, SilentProgress
 from storage.errors import InputError
 
@@ -78,7 +85,7 @@ def projected_bytes(k: int, dim: int, itemsize: int, rows: int, init: str) -> in
     sample, numbers = rows * dim * itemsize, 8 * DRAWN_FROM * rows
     if init == "random":
         return sample + max(numbers, 2 * sample)
-    field = field_bytes(rows, dim, k) + 64 * rows
+    field = state_bytes(rows, dim, k) + 64 * rows
     return sample + max(numbers, 2 * sample, field)
 
 
@@ -116,7 +123,8 @@ def kmeans_plus_plus(
         engine.load(given.astype(centroid_type(sample.dtype)))
         labels = engine.assign(sample)
     progress.advance(len(standing))
-    chosen = add_by_distance(sample, standing, labels, k - len(standing), rng, progress)
+    with compilation_told(progress):
+        chosen = add_by_distance(sample, standing, labels, k - len(standing), rng, progress)
     progress.finish()
     seeds = np.concatenate([standing, sample[chosen].astype(standing.dtype)])
     if len(seeds) < k:  # rows that differ by less than float32 tells
@@ -144,15 +152,15 @@ def add_by_distance(
     shift = np.rint(shift) if sample.dtype.kind in "ui" else shift
     spread = max(float(np.abs(part - shift).max()) for part in (sample.max(0), sample.min(0)))
     scale = scale_of(spread, sample.dtype)
-    field = make_field(sample, np.ones(m), total, shift, scale)
+    state = make_state(sample, np.ones(m), total, shift, scale)
     for j, centroid in enumerate(((centroids - shift) * scale).astype(np.float32)):
-        place(field, j, centroid)
-    enter(field, labels)
+        add_centroid(state, j, centroid)
+    assign_points(state, labels)
     chosen, gains = np.empty(many, np.int64), np.empty(many)
     for start in range(0, many, _REPORT):
         stop = min(start + _REPORT, many)
         draws = rng.random((stop - start, trials(total)))
-        drawn = spread_out(field, k + start, dim, draws, chosen[start:stop], gains[start:stop])
+        drawn = draw_centroids(state, k + start, dim, draws, chosen[start:stop], gains[start:stop])
         if drawn < stop - start:
             return chosen[: start + drawn]
         if progress is not None:

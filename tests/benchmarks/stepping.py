@@ -12,7 +12,8 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from pipeline.engines.cpu.engine import Effort, PrunedEngine, blocks_at_once
+from pipeline.engines.cpu.engine import PrunedEngine, blocks_at_once
+from pipeline.engines.cpu.labeller import Effort
 from pipeline.engines.dense import DenseEngine
 from pipeline.execution.executor import LocalExecutor
 from pipeline.kmeans.seeding import kmeans_plus_plus
@@ -115,7 +116,7 @@ def measure(
                 "times torch": f"{dense / early:.1f}",
                 "candidates per row, early": f"{effort.products / n:.1f}",
                 "rows skipped, early / late": (
-                    f"{1 - effort.walked / n:.0%} / {1 - last.walked / n:.0%}"
+                    f"{1 - effort.scanned / n:.0%} / {1 - last.scanned / n:.0%}"
                 ),
             }
         )

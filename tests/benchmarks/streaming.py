@@ -22,8 +22,8 @@ def measure(store: PatchStore, sizes: list[int]) -> list[dict[str, str]]:
                 "late pass": f"{run.late():.2f} s",
                 f"all {LATE} passes": f"{np.sum(run.seconds):.0f} s",
                 "rows skipped, early / late": (
-                    f"{1 - run.effort[EARLY].walked / store.n_rows:.0%}"
-                    f" / {1 - run.effort[-1].walked / store.n_rows:.0%}"
+                    f"{1 - run.effort[EARLY].scanned / store.n_rows:.0%}"
+                    f" / {1 - run.effort[-1].scanned / store.n_rows:.0%}"
                 ),
             }
         )

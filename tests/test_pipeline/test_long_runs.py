@@ -14,7 +14,7 @@ from sklearn.cluster import KMeans
 
 from pipeline import StreamingKMeans
 from pipeline.engines import EngineSpec
-from pipeline.engines.cpu.assignment_cache import RowMemory
+from pipeline.engines.cpu.assignment_cache import AssignmentCache
 from pipeline.execution.executor import LocalExecutor
 from pipeline.kmeans.nested import planned_rows, prefixes
 from pipeline.kmeans.seeding import draw_sample
@@ -145,23 +145,23 @@ def test_rows_are_found_past_two_to_the_31() -> None:
 @pytest.mark.parametrize("k", [2, 70_000])  # labels of 16 and of 32 bits
 def test_the_scratch_file_reaches_past_two_to_the_31_bytes(tmp_path: Path, k: int) -> None:
     n_rows, block_rows = (1 << 32) + 5, 1024  # most of the file is a hole
-    memory = RowMemory(n_rows, block_rows, tmp_path)
+    cache = AssignmentCache(n_rows, block_rows, tmp_path)
     centroids = np.arange(k, dtype=np.float32)[:, None]
-    memory.start(centroids, 1.0)
+    cache.begin(n_rows, centroids, 1.0)
     last = n_rows // block_rows
     # In 31 or 32 bits the second would lie where the first does.
     blocks = {0: 1024, 1 << 21: 1024, last: n_rows % block_rows}
     for index, length in blocks.items():
-        known, labelled = memory.recall(index)
+        known, labelled = cache.read(index)
         assert not labelled
         known.label[:], known.upper[:], known.lower[:] = index % 65_521 % k, index % 60_000, 7
         assert len(known.label) == length
-        memory.keep(index, known)
+        cache.write(index, known)
     for index, length in blocks.items():
-        known, labelled = memory.recall(index)
+        known, labelled = cache.read(index)
         assert labelled
         assert known.label.tolist() == [index % 65_521 % k] * length
-    memory.close()
+    cache.close()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What an engine keeps of every row between passes: labels, bounds, and the sums they belong to.
+"""What the pruned engine keeps of every row between passes: labels, bounds, and their sums.
 
 It lies in a scratch file without a name, so that memory does not grow with the rows and nothing
 is left behind, however the process ends. Each block carries a checksum and the number of the pass
@@ -9,14 +9,27 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import google_crc32c
 import numpy as np
 
-from pipeline.engines.cpu.layouts import MAX_LEVEL, Known
 from pipeline.rows.cluster_sums import ClusterSums
 
+MAX_LEVEL = 65535  # of a stored distance; as an upper bound it says: unknown
 _NEVER = -1
+
+
+class CachedAssignments(NamedTuple):
+    """What is known of the rows of a block; distances in levels, see `CentroidTable`.
+
+    label: (n,) uint16 or uint32. upper: (n,) uint16, bound on the distance to the own centroid;
+    MAX_LEVEL: unknown. lower: (n,) uint16, bound on the distance to any other.
+    """
+
+    label: np.ndarray
+    upper: np.ndarray
+    lower: np.ndarray
 
 
 def label_dtype(k: int) -> np.dtype:
@@ -29,19 +42,19 @@ def scratch_bytes(n_rows: int, k: int) -> int:
     return n_rows * (label_dtype(k).itemsize + 4)
 
 
-def nothing_known(known: Known) -> Known:
-    """Labels and bounds that say nothing, in place."""
-    known.label[:], known.upper[:], known.lower[:] = 0, MAX_LEVEL, 0
-    return known
-
-
-def room_for(n: int, k: int) -> Known:
+def room_for(n: int, k: int) -> CachedAssignments:
     """Labels and bounds of n rows, unset."""
-    return Known(np.empty(n, label_dtype(k)), np.empty(n, np.uint16), np.empty(n, np.uint16))
+    label = np.empty(n, label_dtype(k))
+    return CachedAssignments(label, np.empty(n, np.uint16), np.empty(n, np.uint16))
 
 
-class RowMemory:
-    """Memory of the rows of one source, from pass to pass and from one K to the next.
+def set_unknown(known: CachedAssignments) -> None:
+    """Bounds that say nothing, in place."""
+    known.upper[:], known.lower[:] = MAX_LEVEL, 0
+
+
+class AssignmentCache:
+    """Cache of the rows of one source, from pass to pass and from one K to the next.
 
     A pass may see a prefix of the rows. folder: where the scratch file lies; None: the system's
     folder for temporary files. before: (k, d), centroids of the last pass.
@@ -54,9 +67,9 @@ class RowMemory:
         self._written = np.full(blocks, _NEVER)  # in which pass
         self._lengths = np.zeros(blocks, np.int64)  # rows of the block then
         self._checksums = np.zeros(blocks, np.int64)
-        self._heirs: dict[int, np.ndarray] = {}  # of the labels that were written in a pass
+        self._successors: dict[int, np.ndarray] = {}  # of the labels that were written in a pass
+        self._next: np.ndarray | None = None  # of the labels of the last pass, for the next
         self._pass, self._units_since = 0, 0
-        self._next_heirs: np.ndarray | None = None
         self._room = np.empty(0, np.uint8)
         self._unit = 0.0
         self._whole = False  # the last pass came to its end
@@ -65,8 +78,8 @@ class RowMemory:
 
     def _forget(self) -> None:
         self._written[:] = _NEVER
-        self._heirs.clear()
-        self._heir: np.ndarray | None = None
+        self._successors.clear()
+        self._latest: np.ndarray | None = None
         self._sums: ClusterSums | None = None
         self._counted: set[int] = set()
         self.before = np.empty((0, 0))
@@ -77,31 +90,30 @@ class RowMemory:
 
     def relabel(self, successors: np.ndarray) -> None:
         """The next pass has other centroids; see `pipeline.engines.engine.AssignmentCache`."""
-        self._next_heirs = successors
+        self._next = successors
 
-    def expect(self, n_rows: int) -> None:
-        """The next pass sees the first `n_rows` rows."""
-        self._n_rows = n_rows
+    def begin(
+        self, n_rows: int, centroids: np.ndarray, unit: float
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Begin a pass over the first `n_rows` rows.
 
-    def start(self, centroids: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray] | None:
-        """Begin a pass. centroids: (k, d). unit: length of a level, in the rows' own unit.
-
+        centroids: (k, d). unit: length of a level, in the rows' own unit.
         Returns: how far each centroid went, seen from the rows that had its label or one that it
-            is the heir of, and seen from other rows, (k,) float64, inf for new ones; None where
-            nothing is known.
+            is the successor of, and seen from other rows, (k,) float64, inf for new ones; None
+            where nothing is known.
         """
         if not self._whole:  # what the sums belong to is lost
             self._sums, self._counted = None, set()
-        self._whole = False
+        self._whole, self._n_rows = False, n_rows
         k, before = len(centroids), len(self._centroids)
-        heirs, self._next_heirs = self._next_heirs, None
-        if heirs is None and k >= before:
-            heirs = np.arange(before)
+        successors, self._next = self._next, None
+        if successors is None and k >= before:  # added ones come last
+            successors = np.arange(before)
         moved = None
-        if before == 0 or heirs is None or len(heirs) != before or self._other_labels(k):
+        if before == 0 or successors is None or len(successors) != before or self._other_labels(k):
             self._forget()
         else:
-            moved = self._pass_on(centroids.astype(np.float64), heirs)
+            moved = self._pass_on(centroids.astype(np.float64), successors)
             if unit != self._unit:  # the levels mean something else now
                 self._units_since = self._pass + 1
         self.before, self._centroids, self._unit = self._centroids, centroids.copy(), unit
@@ -115,30 +127,30 @@ class RowMemory:
     def _other_labels(self, k: int) -> bool:
         return label_dtype(k) != label_dtype(len(self._centroids))
 
-    def _pass_on(self, wide: np.ndarray, heirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Leave the labels to the heirs; see `start`."""
+    def _pass_on(self, wide: np.ndarray, successors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Leave the labels to the successors; see `begin`."""
         k = len(wide)
-        went = np.sqrt(np.square(wide[heirs] - self._centroids).sum(axis=1))
+        went = np.sqrt(np.square(wide[successors] - self._centroids).sum(axis=1))
         own, others = np.zeros(k), np.full(k, np.inf)
-        np.maximum.at(own, heirs, went)
+        np.maximum.at(own, successors, went)
         # Any centroid that is not the row's own was as far as the bound says: the best will do.
-        np.minimum.at(others, heirs, went)
-        self._heir = None
-        if not np.array_equal(heirs, np.arange(len(heirs))):
-            self._heir = heirs
-            self._heirs = {
-                written: heirs[self._heirs[written]] if written in self._heirs else heirs
+        np.minimum.at(others, successors, went)
+        self._latest = None
+        if not np.array_equal(successors, np.arange(len(successors))):
+            self._latest = successors
+            self._successors = {
+                written: successors[self._successors.get(written, slice(None))]
                 for written in set(self._written.tolist())
             }
         if self._sums is not None:
-            self._sums = _merge(self._sums, heirs, k)
+            self._sums = _merge(self._sums, successors, k)
         return own, others
 
-    def before_labels(self, labels: np.ndarray) -> np.ndarray:
+    def relabelled(self, labels: np.ndarray) -> np.ndarray:
         """Labels among `before` as this pass counts them."""
-        return labels if self._heir is None else self._heir[labels]
+        return labels if self._latest is None else self._latest[labels]
 
-    def totals(self, wanted: Iterable[int], empty: ClusterSums) -> ClusterSums:
+    def base_sums(self, wanted: Iterable[int], empty: ClusterSums) -> ClusterSums:
         """Sums to which this pass adds what changed; `empty` where there are none that serve.
 
         wanted: the blocks of this pass.
@@ -157,15 +169,15 @@ class RowMemory:
         """The pass is whole; these are its sums."""
         self._sums, self._counted, self._whole = sums, self._touched, True
 
-    def counted(self, index: int) -> bool:
-        """Whether the totals of this pass hold the block under its labels of the pass before."""
+    def in_base(self, index: int) -> bool:
+        """Whether the base sums of this pass hold the block under its labels of the pass before."""
         return index in self._base_blocks
 
-    def recall(self, index: int) -> tuple[Known, bool]:
+    def read(self, index: int) -> tuple[CachedAssignments, bool]:
         """What is left of the last pass that met a block, and whether there is anything, undamaged.
 
         Of passes before the last, labels are left, no bounds. The arrays are to be changed in
-        place and hold until the next call; see `keep`.
+        place and hold until the next call; see `write`.
         """
         n, k = self._rows_of(index), len(self._centroids)
         labels = n * label_dtype(k).itemsize
@@ -174,22 +186,23 @@ class RowMemory:
             self._room = np.empty(size, np.uint8)
         data = self._room[:size]
         levels = data[labels:].view(np.uint16)
-        known = Known(data[:labels].view(label_dtype(k)), levels[:n], levels[n:])
+        known = CachedAssignments(data[:labels].view(label_dtype(k)), levels[:n], levels[n:])
         written = int(self._written[index])
         if written != _NEVER and self._lengths[index] == n:
             self._file.seek(self._offset(index))
             whole = self._file.readinto(data.data) == size
             if whole and google_crc32c.value(data) == self._checksums[index]:
-                if written in self._heirs:
-                    known.label[:] = self._heirs[written][known.label]
+                if written in self._successors:
+                    known.label[:] = self._successors[written][known.label]
                 if written < max(self._pass - 1, self._units_since):
-                    known.upper[:], known.lower[:] = MAX_LEVEL, 0
+                    set_unknown(known)
                 return known, True
-        nothing_known(known)
+        known.label[:] = 0
+        set_unknown(known)
         return known, False
 
-    def keep(self, index: int, known: Known) -> None:
-        """Store what this pass found of a block, in the arrays that `recall` gave."""
+    def write(self, index: int, known: CachedAssignments) -> None:
+        """Store what this pass found of a block, in the arrays that `read` gave."""
         data = self._room[: sum(array.nbytes for array in known)]
         self._file.seek(self._offset(index))
         self._file.write(data.data)
@@ -205,15 +218,15 @@ class RowMemory:
         return max(0, min(self._block_rows, self._n_rows - index * self._block_rows))
 
 
-def _merge(sums: ClusterSums, heirs: np.ndarray, k: int) -> ClusterSums:
-    """Sums of k clusters, each of those that it is the heir of."""
+def _merge(sums: ClusterSums, successors: np.ndarray, k: int) -> ClusterSums:
+    """Sums of k clusters, each of those that it is the successor of."""
     merged = replace(
         sums,
         sums=np.zeros((k, sums.sums.shape[1]), sums.sums.dtype),
         counts=np.zeros(k, sums.counts.dtype),
         squares=np.zeros(k, sums.squares.dtype),
     )
-    np.add.at(merged.sums, heirs, sums.sums)
-    np.add.at(merged.counts, heirs, sums.counts)
-    np.add.at(merged.squares, heirs, sums.squares)
+    np.add.at(merged.sums, successors, sums.sums)
+    np.add.at(merged.counts, successors, sums.counts)
+    np.add.at(merged.squares, successors, sums.squares)
     return merged

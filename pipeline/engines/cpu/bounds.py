@@ -1,13 +1,34 @@
-"""Before the walk: which rows may have a new nearest centroid, grouped by their guess."""
+"""Before rows meet candidates: which of them may have a new nearest centroid, grouped by guess."""
+
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-from pipeline.engines.cpu.layouts import MAX_LEVEL, RINGS, Known, Moves, Rows, Table
+from pipeline.engines.cpu.assignment_cache import MAX_LEVEL, CachedAssignments
+from pipeline.engines.cpu.centroid_shifts import RINGS, CentroidShifts
+from pipeline.engines.cpu.centroid_table import CentroidTable
+from pipeline.engines.cpu.jit import inner, kernel
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
-def _distance(row: np.ndarray, centroid: np.ndarray, table: Table) -> np.float32:
+class PendingRows(NamedTuple):
+    """Rows whose nearest centroid is to be found, in the end grouped by anchor.
+
+    row: (n,) int32, number in the block. anchor: (n,) int32, whose list of candidates they meet.
+    radius: (n,) float32, upper bound on the distance to it.
+    """
+
+    row: np.ndarray
+    anchor: np.ndarray
+    radius: np.ndarray
+
+
+def room_for_pending(n: int) -> PendingRows:
+    """Room for n rows."""
+    return PendingRows(np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.float32))
+
+
+@inner(fastmath={"reassoc", "contract", "nsz"})
+def _distance(row: np.ndarray, centroid: np.ndarray, table: CentroidTable) -> np.float32:
     """From a row to a centroid; upper bound."""
     square = np.float32(0)
     for d in range(len(row)):
@@ -16,38 +37,37 @@ def _distance(row: np.ndarray, centroid: np.ndarray, table: Table) -> np.float32
     return np.sqrt(square) * (1 + table.slack)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _others(lower: np.int32, upper: np.int32, own: np.uint64, moves: Moves) -> np.int32:
+@inner(inline="always")
+def _others(lower: np.int32, upper: np.int32, own: np.uint64, shifts: CentroidShifts) -> np.int32:
     """Lower bound on the distance to any other centroid, now.
 
-    Those in a ring came nearer by no more than the largest move among them; those outside are as
+    Those in a ring came nearer by no more than the largest shift among them; those outside are as
     far from the row as they are from its centroid, less the row's own distance.
     """
     bound = np.int32(0)
     for ring in range(len(RINGS) + 1):
-        inside = lower - moves.ring[own, ring]
-        outside = moves.outside[own, ring] - upper
+        inside = lower - shifts.ring[own, ring]
+        outside = shifts.outside[own, ring] - upper
         bound = max(bound, min(inside, outside))
     return min(bound, np.int32(MAX_LEVEL))  # which nothing unknown is below
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def screen(
+@kernel
+def apply_bounds(
     rows: np.ndarray,
-    known: Known,
-    moves: Moves,
-    table: Table,
-    unit: np.float32,
-    first: int,
-    stop: int,
-    pending: Rows,
+    table: CentroidTable,
+    shifts: CentroidShifts,
+    known: CachedAssignments,
+    stretch: tuple[int, int],
+    pending: PendingRows,
     counts: np.ndarray,
 ) -> int:
-    """Bring the bounds of rows [first, stop) up to date; list those that are not settled by them.
+    """Bring the bounds of the rows of a stretch, [first, stop), up to date; list the others.
 
-    The list is written from pending[first] on. counts: (k,) int64, pending rows of each centroid,
-    added to. Returns: the length of the list.
+    Those may have another nearest centroid. The list is written from pending[first] on. counts:
+    (k,) int64, pending rows of each centroid, added to. Returns: the length of the list.
     """
+    first, stop = stretch
     # Views from 0 on: numba would ask of every index of [first, stop) whether it is negative.
     rows = rows[first:stop]
     label, upper, lower = known.label[first:stop], known.upper[first:stop], known.lower[first:stop]
@@ -57,8 +77,8 @@ def screen(
     # Without branches on what bounds say: they would be guessed wrong half of the time.
     for row in range(len(rows)):
         own = np.uint64(label[row])
-        near = np.int32(upper[row]) + moves.own[own]
-        far = _others(np.int32(lower[row]), near, own, moves)
+        near = np.int32(upper[row]) + shifts.own[own]
+        far = _others(np.int32(lower[row]), near, own, shifts)
         settled = near < far
         upper[row] = np.uint16(near) if settled else upper[row]
         lower[row] = np.uint16(far) if settled else lower[row]
@@ -69,22 +89,24 @@ def screen(
         row = number[i]
         own = np.uint64(label[row])
         radius = _distance(rows[row], table.centroids[own], table)
-        near = np.int32(min(np.ceil(radius / unit), np.float32(MAX_LEVEL)))
-        far = _others(np.int32(lower[row]), near, own, moves)
+        near = np.int32(min(np.ceil(radius / table.level), np.float32(MAX_LEVEL)))
+        far = _others(np.int32(lower[row]), near, own, shifts)
         settled = near < far
         upper[row] = np.uint16(near) if settled else upper[row]
         lower[row] = np.uint16(far) if settled else lower[row]
         number[listed] = first + np.int64(row)
         anchor[listed] = own
         radii[listed] = radius
-        walks = 0 if settled else 1
-        counts[own] += walks
-        listed += walks
+        more = 0 if settled else 1
+        counts[own] += more
+        listed += more
     return listed
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def group(pending: Rows, first: int, stop: int, places: np.ndarray, grouped: Rows) -> None:
+@kernel
+def group_by_anchor(
+    pending: PendingRows, first: int, stop: int, places: np.ndarray, grouped: PendingRows
+) -> None:
     """Counting sort of pending[first : stop] by anchor. places: (k,) int64, where the next goes."""
     number, anchor = pending.row[first:stop], pending.anchor[first:stop]
     radius = pending.radius[first:stop]

@@ -1,17 +1,45 @@
 """Centroids in the forms that the kernels of the pruned engine read."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.engines.cpu.layouts import FAR, MAX_LEVEL, Lists, Table
+from pipeline.engines.cpu.assignment_cache import MAX_LEVEL
 from pipeline.engines.cpu.simd import WIDTH
 
+FAR = np.float32(1e38)  # half the squared length of the centroid that fills up a list
 AWAY = np.float32(1e17)  # where centroids lie that equal one before them
 KEEP = 0.1  # share of the spread of the centroids by which their mean may leave the shift
 
 
-def make_table(centroids: np.ndarray, integers: bool, before: Table | None = None) -> Table:
+class CentroidTable(NamedTuple):
+    """Centroids in the forms that the kernels read. Unit of length: 1 / scale of the rows' own.
+
+    centroids: (k, d) float32 or float64, as given. shift: (d,) of that type. scale: a power of
+    two that brings the spread of the centroids below 1, of that type too.
+    shifted: (k + 1, d) float32, (c − shift) · scale; the last is a filling. half: (k + 1,)
+    float32, ½|shifted|². columns: (d · width,) float32, shifted.T with rows of `width`, a
+    multiple of twice the lanes. slack: relative bound on the rounding of a score. rounding: bound
+    on that of `shifted`, as a distance. level: length of a level of stored distances, see
+    `level_of`.
+    """
+
+    centroids: np.ndarray
+    shift: np.ndarray
+    scale: np.floating
+    shifted: np.ndarray
+    half: np.ndarray
+    columns: np.ndarray
+    width: int
+    slack: np.float32
+    rounding: np.float32
+    level: np.float32
+
+
+def make_table(
+    centroids: np.ndarray, integers: bool, before: CentroidTable | None = None
+) -> CentroidTable:
     """Centroids, (k, d) float32 or float64, as the kernels read them.
 
     Those that equal one before them are out of the way: they cannot be nearest.
@@ -20,35 +48,20 @@ def make_table(centroids: np.ndarray, integers: bool, before: Table | None = Non
     """
     k, dim = centroids.shape
     wide = centroids.astype(np.float64)
-    mean = wide.mean(axis=0)
-    spread = float(np.abs(wide - mean).max())
-    if (
-        before is not None
-        and before.centroids.dtype == centroids.dtype
-        and np.abs(before.shift - mean).max() <= KEEP * spread
-        and KEEP <= spread * before.scale <= 1
-    ):
-        shift, scale = before.shift, float(before.scale)
-    else:
-        shift = (np.rint(mean) if integers else mean).astype(centroids.dtype)
-        scale = scale_of(spread, centroids.dtype)
+    shift, scale = _frame(centroids.dtype, wide, integers, before)
     exact = (wide - shift) * scale
     shifted = np.zeros((k + 1, dim), np.float32)
     shifted[:k] = exact
     half = np.full(k + 1, FAR, np.float32)
     half[:k] = 0.5 * (exact * exact).sum(axis=1)
-    again, _ = repeated(centroids)
+    again, _ = duplicates(centroids)
     half[:k][again] = FAR
     width = -(-k // (2 * WIDTH)) * (2 * WIDTH)
     columns = np.zeros((dim, width), np.float32)
     columns[:, :k] = shifted[:k].T
     columns[:, :k][:, again] = AWAY
-    # Of a score, relative to (|x| + |x − c|)²: one rounding for each term of the product, one each
-    # for the centroid, its norm, the row and the difference.
-    slack = np.float32((dim + 4) * 2.0**-24)
-    # Each end was rounded by at most 2^-24 of its length.
-    rounding = np.float32(2.0**-22 * math.sqrt(float((exact * exact).sum(axis=1).max())))
-    return Table(
+    longest = math.sqrt(float((exact * exact).sum(axis=1).max()))
+    return CentroidTable(
         centroids,
         shift,
         centroids.dtype.type(scale),
@@ -56,9 +69,28 @@ def make_table(centroids: np.ndarray, integers: bool, before: Table | None = Non
         half,
         columns.reshape(-1),
         width,
-        slack,
-        rounding,
+        # Of a score, relative to (|x| + |x − c|)²: one rounding for each term of the product, one
+        # each for the centroid, its norm, the row and the difference.
+        slack=np.float32((dim + 4) * 2.0**-24),
+        rounding=np.float32(2.0**-22 * longest),  # each end by at most 2^-24 of its length
+        level=level_of(dim),
     )
+
+
+def _frame(
+    dtype: np.dtype, wide: np.ndarray, integers: bool, before: CentroidTable | None
+) -> tuple[np.ndarray, float]:
+    """Shift and scale for centroids, (k, d) float64 of what is `dtype`."""
+    mean = wide.mean(axis=0)
+    spread = float(np.abs(wide - mean).max())
+    if (
+        before is not None
+        and before.centroids.dtype == dtype
+        and np.abs(before.shift - mean).max() <= KEEP * spread
+        and KEEP <= spread * before.scale <= 1
+    ):
+        return before.shift, float(before.scale)
+    return (np.rint(mean) if integers else mean).astype(dtype), scale_of(spread, dtype)
 
 
 def scale_of(spread: float, dtype: np.dtype) -> float:
@@ -70,7 +102,7 @@ def scale_of(spread: float, dtype: np.dtype) -> float:
     return float(2.0 ** -min(max(math.frexp(spread)[1], -most), most))
 
 
-def repeated(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def duplicates(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Indices of centroids that equal one before them, and of the first of each: (m,) int64."""
     k = len(centroids)
     words = np.ascontiguousarray(centroids + 0.0).view(np.uint32).astype(np.uint64)
@@ -82,17 +114,7 @@ def repeated(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return again, first[which.reshape(-1)[again]]
 
 
-def whole_list(k: int) -> Lists:
-    """One anchor whose list is all centroids in their own order, to be walked to its end."""
-    padded = -(-k // 4) * 4
-    index = np.full(padded, k, np.int32)
-    index[:k] = np.arange(k)
-    bound = np.zeros(padded, np.float32)
-    everything = np.full(1, np.inf, np.float32)
-    return Lists(np.zeros(1, np.int64), np.full(1, padded), index, bound, everything)
-
-
-def unit_of(dim: int) -> np.float32:
+def level_of(dim: int) -> np.float32:
     """Length of a level, scaled as a table is: centroids lie within a box of side 2.
 
     What is farther than its diagonal counts as unknown.

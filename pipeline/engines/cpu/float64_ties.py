@@ -1,12 +1,12 @@
 """Where float32 cannot tell which centroid is nearest: float64, ties to the lowest index."""
 
 import numpy as np
-from numba import njit
 
-from pipeline.engines.cpu.layouts import MAX_LEVEL, Known
+from pipeline.engines.cpu.assignment_cache import MAX_LEVEL, CachedAssignments
+from pipeline.engines.cpu.jit import inner
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@inner(fastmath={"reassoc", "contract"})
 def _exact(rows: np.ndarray, row: int, centroids: np.ndarray, j: int) -> float:
     """Squared distance in float64."""
     total = 0.0
@@ -16,7 +16,7 @@ def _exact(rows: np.ndarray, row: int, centroids: np.ndarray, j: int) -> float:
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def decide(rows: np.ndarray, row: int, centroids: np.ndarray, few: np.ndarray, count: int) -> int:
     """Nearest of the centroids few[:count] in float64, ties to the lowest index."""
     k = len(centroids)
@@ -30,8 +30,10 @@ def decide(rows: np.ndarray, row: int, centroids: np.ndarray, few: np.ndarray, c
     return nearest
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def decide_alone(rows: np.ndarray, row: int, centroids: np.ndarray, known: Known) -> None:
+@inner
+def decide_among_all(
+    rows: np.ndarray, row: int, centroids: np.ndarray, known: CachedAssignments
+) -> None:
     """Label of one row in float64 among all centroids; nothing is learned about distances."""
     index = np.arange(len(centroids)).astype(np.int32)
     known.label[row] = decide(rows, row, centroids, index, len(index))

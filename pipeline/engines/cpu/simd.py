@@ -71,7 +71,7 @@ def store(typing: Any, array: Any, start: Any, value: Any) -> Any:
 
 
 @intrinsic
-def splat(typing: Any, value: Any) -> Any:
+def broadcast(typing: Any, value: Any) -> Any:
     """The same number in every lane."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -167,7 +167,7 @@ def prefetch(typing: Any, array: Any, start: Any) -> Any:
 
 
 @intrinsic
-def total(typing: Any, value: Any) -> Any:
+def horizontal_sum(typing: Any, value: Any) -> Any:
     """Sum over the lanes, by halves, so that its rounding is the same on every processor."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

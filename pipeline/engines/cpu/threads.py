@@ -10,10 +10,10 @@ PIECES = 4  # pieces of work for each thread, as some take longer
 T = TypeVar("T")
 
 
-class Crew:
-    """A pool of threads to which whole pieces of work are given.
+class ThreadPool:
+    """Threads to which whole pieces of work are given.
 
-    Threads that meet at a barrier after every small operation lose most of their time as soon as
+    Those that meet at a barrier after every small operation lose most of their time as soon as
     another process wants a core.
     """
 
@@ -28,8 +28,8 @@ class Crew:
 
     def run(self, work: Callable[[int, int], T], stretches: list[tuple[int, int]]) -> list[T]:
         """Results of work(first, stop) for each stretch, in order."""
-        return list(self.each(stretches, work))
+        return list(self.each(work, stretches))
 
-    def each(self, stretches: list[tuple[int, int]], work: Callable[[int, int], T]) -> Iterator[T]:
+    def each(self, work: Callable[[int, int], T], stretches: list[tuple[int, int]]) -> Iterator[T]:
         """The same, each as soon as it is there."""
         return self._pool.map(lambda stretch: work(*stretch), stretches)

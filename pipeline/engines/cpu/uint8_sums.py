@@ -1,25 +1,20 @@
-"""Exact sums of byte rows: adding rows, and moving those whose label changed."""
+"""Exact sums of integer rows: adding rows, and moving those whose label changed."""
 
 import numpy as np
-from numba import njit
+
+from pipeline.engines.cpu.jit import inner, kernel
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def add_rows(
-    rows: np.ndarray,
-    labels: np.ndarray,
-    first: int,
-    stop: int,
-    sums: np.ndarray,
-    counts: np.ndarray,
-    squares: np.ndarray,
+    rows: np.ndarray, labels: np.ndarray, sums: np.ndarray, counts: np.ndarray, squares: np.ndarray
 ) -> None:
-    """Add rows [first, stop) to the sums of their labels; all int64."""
-    for row in range(first, stop):
+    """Add rows to the sums of their labels; all int64."""
+    for row in range(len(rows)):
         _add(rows, row, labels[row], 1, sums, counts, squares)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def move_rows(
     rows: np.ndarray,
     before: np.ndarray,
@@ -38,7 +33,7 @@ def move_rows(
     return changed
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@inner(inline="always")
 def _add(
     rows: np.ndarray,
     row: int,

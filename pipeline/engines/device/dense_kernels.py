@@ -63,7 +63,7 @@ class TorchKernels:
         """Device memory that they take beside rows and labels, in bytes, at most.
 
         The search; two tables of sums; a piece of rows widened, squared and negated for adding, or
-        those of it that changed. Rows of more than a byte: as `PieceSums` adds them.
+        those of it that changed. Rows of more than a byte: as `ordered_sums` adds them.
         """
         search = self._search.device_bytes(k, self._dim)
         if self._dtype.itemsize > 1:

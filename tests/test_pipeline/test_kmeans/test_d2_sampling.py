@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from pipeline.engines.cpu.centroid_table import make_table
 from pipeline.engines.cpu.engine import PrunedEngine
-from pipeline.engines.cpu.threads import Crew
+from pipeline.engines.cpu.threads import ThreadPool
 from pipeline.kmeans.breathing import Breathing
-from pipeline.kmeans.d2_sampling import enter, make_field, place, spread_out
+from pipeline.kmeans.d2_sampling import add_centroid, assign_points, draw_centroids, make_state
 from pipeline.kmeans.rivals import LISTED, removal_costs
 from tests.oracles import squared_distances
 
@@ -33,14 +33,14 @@ def test_every_addition_lowers_the_potential_by_what_it_says(
     weights = rng.integers(1, 5, m).astype(np.float64)
     centroids = points[rng.integers(0, m, standing)] + rng.integers(0, 2, (standing, dim))
     centroids = centroids.astype(np.float32)
-    field = make_field(points, weights, standing + many)
+    state = make_state(points, weights, standing + many)
     for j, centroid in enumerate(centroids):
-        place(field, j, centroid)
-    enter(field, squared_distances(points, centroids).argmin(1))
+        add_centroid(state, j, centroid)
+    assign_points(state, squared_distances(points, centroids).argmin(1))
     potential = weights @ squared_distances(points, centroids).min(1)
-    assert field.potential.sum() == pytest.approx(potential)
+    assert state.potential.sum() == pytest.approx(potential)
     chosen, gains = np.empty(many, np.int64), np.empty(many)
-    drawn = spread_out(field, standing, dim, rng.random((many, 3)), chosen, gains)
+    drawn = draw_centroids(state, standing, dim, rng.random((many, 3)), chosen, gains)
     distances = squared_distances(points, np.concatenate([centroids, points[chosen[:drawn]]]))
     for step in range(drawn):
         before = distances[:, : standing + step].min(1)
@@ -48,7 +48,7 @@ def test_every_addition_lowers_the_potential_by_what_it_says(
         assert before[chosen[step]] > 0  # no row twice
         assert gains[step] == pytest.approx(weights @ (before - after))
     left = weights @ distances[:, : standing + drawn].min(1)
-    assert field.potential.sum() == pytest.approx(left, abs=1e-6)
+    assert state.potential.sum() == pytest.approx(left, abs=1e-6)
     if drawn < many:
         assert left == 0
 
@@ -57,18 +57,18 @@ def test_draws_are_by_weighted_squared_distance_and_the_best_is_kept() -> None:
     # squared distances 0, 1, 4, 25, weights 1, 4, 1, 1; the farthest first: 25, 29, 33, 33
     points = np.array([[0], [1], [2], [5]], np.float32)
     for draw, expected in (([0.0], 3), ([24.9 / 33], 3), ([25.1 / 33], 2), ([0.99], 1)):
-        field = make_field(points, np.array([1.0, 4, 1, 1]), 2)
-        place(field, 0, points[0])
-        enter(field, np.zeros(4, np.int64))
+        state = make_state(points, np.array([1.0, 4, 1, 1]), 2)
+        add_centroid(state, 0, points[0])
+        assign_points(state, np.zeros(4, np.int64))
         chosen = np.empty(1, np.int64)
-        assert spread_out(field, 1, 1, np.array([draw]), chosen, np.empty(1)) == 1
+        assert draw_centroids(state, 1, 1, np.array([draw]), chosen, np.empty(1)) == 1
         assert chosen[0] == expected
     # of two draws the one that gains more: 5 saves 25, 1 saves 4 + 3 + 9 = 16
-    field = make_field(points, np.array([1.0, 4, 1, 1]), 2)
-    place(field, 0, points[0])
-    enter(field, np.zeros(4, np.int64))
+    state = make_state(points, np.array([1.0, 4, 1, 1]), 2)
+    add_centroid(state, 0, points[0])
+    assign_points(state, np.zeros(4, np.int64))
     gains = np.empty(1)
-    spread_out(field, 1, 1, np.array([[0.99, 0.0]]), chosen, gains)
+    draw_centroids(state, 1, 1, np.array([[0.99, 0.0]]), chosen, gains)
     assert (chosen[0], gains[0]) == (3, 25.0)
 
 
@@ -81,7 +81,7 @@ def test_removal_costs_are_what_the_sse_grows_by(dtype: str, k: int) -> None:
     engine = PrunedEngine(9, rows.dtype)
     engine.load(centroids)
     table = make_table(centroids, integers=dtype == "uint8")
-    costs, nearest = removal_costs(rows, engine.assign(rows), table, Crew())
+    costs, nearest = removal_costs(rows, engine.assign(rows), table, ThreadPool())
     distances = squared_distances(rows, centroids)
     for j in range(k):
         grown = np.delete(distances, j, 1).min(1).sum() - distances.min(1).sum()
@@ -96,14 +96,14 @@ def test_the_least_missed_go_and_leave_their_rows_to_the_nearest() -> None:
     rows = rows.astype(np.uint8)
     centroids = np.array([[0, 0], [1, 0], [90, 0], [0, 90], [91, 1], [200, 200]], np.float32)
     breathing = Breathing(rows)
-    fewer, heirs = breathing.exhale(centroids, 2)
+    fewer, successors = breathing.exhale(centroids, 2)
     assert {tuple(c) for c in centroids.tolist()} - {tuple(c) for c in fewer.tolist()} in (
         {(0, 0), (90, 0)},
         {(0, 0), (91, 1)},
         {(1, 0), (90, 0)},
         {(1, 0), (91, 1)},
     )
-    np.testing.assert_array_equal(breathing.nearest_among(centroids, fewer), heirs)
+    np.testing.assert_array_equal(breathing.nearest_among(centroids, fewer), successors)
     few = centroids[:2]
     while len(few) > 1:
         few, _ = breathing.exhale(few, 5)

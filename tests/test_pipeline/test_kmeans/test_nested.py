@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline import StreamingKMeans
 from pipeline.engines import EngineSpec
-from pipeline.engines.cpu import engine as pruned
+from pipeline.engines.cpu import labeller
 from pipeline.engines.cpu.engine import PrunedEngine
 from pipeline.execution.executor import LocalExecutor
 from pipeline.extraction.extract import extract
@@ -127,8 +127,8 @@ def test_bits_depend_on_neither_blocks_nor_threads_nor_engine(
     one = fit(digits_rows, 50)
     monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 16 * 700)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    monkeypatch.setattr(pruned, "SMALL", 8)
-    monkeypatch.setattr(pruned, "FEW_ROWS", 0)
+    monkeypatch.setattr(labeller, "SMALL", 8)
+    monkeypatch.setattr(labeller, "FEW_ROWS", 0)
     for engine in ("pruned", "torch"):
         other = fit(digits_rows, 50, engine=engine)
         np.testing.assert_array_equal(one.centroids, other.centroids)
@@ -265,8 +265,8 @@ def test_sums_are_right_whatever_k_prefix_and_heirs_came_before(
     source = ArraySource(rows)
     source.block_rows = 128
     engine = PrunedEngine(5, source.dtype)
-    kept = pruned.SMALL, pruned.FEW_ROWS
-    pruned.SMALL, pruned.FEW_ROWS = 0, 0
+    kept = labeller.SMALL, labeller.FEW_ROWS
+    labeller.SMALL, labeller.FEW_ROWS = 0, 0
     centroids = rows[:30].astype(np.float32)
     try:
         with closing(LocalExecutor(source, engine, engine.cache_for(source))) as executor:
@@ -304,7 +304,7 @@ def test_sums_are_right_whatever_k_prefix_and_heirs_came_before(
                         atol=1e-6,
                     )
     finally:
-        pruned.SMALL, pruned.FEW_ROWS = kept
+        labeller.SMALL, labeller.FEW_ROWS = kept
 
 
 def test_guesses_outlive_a_change_of_k(digits_rows: np.ndarray) -> None:
@@ -319,12 +319,12 @@ def test_guesses_outlive_a_change_of_k(digits_rows: np.ndarray) -> None:
         first = engine.effort.products
         more = np.concatenate([few, digits_rows[:5]])
         executor.run_pass(more, SilentProgress())
-        assert engine.effort.walked < 0.75 * len(digits_rows)
+        assert engine.effort.scanned < 0.75 * len(digits_rows)
         assert engine.effort.products < 0.5 * first
         successors = np.append(np.arange(300), [0, 1, 2, 3, 4])
         executor.relabel(successors)
         executor.run_pass(few, SilentProgress())
-        assert engine.effort.walked < 0.75 * len(digits_rows)
+        assert engine.effort.scanned < 0.75 * len(digits_rows)
         # rows that were not met for a while keep their labels
         executor.run_pass(few, SilentProgress(), 4000)
         executor.run_pass(few, SilentProgress())

@@ -1,29 +1,23 @@
-"""The pruned engine against float64, from any guess; and what it remembers between passes."""
+"""The pruned engine against float64, from any guess; and what it keeps between passes."""
 
-import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.engines import EngineSpec
-from pipeline.engines.cpu import coarse_quantizer as guessing
-from pipeline.engines.cpu import engine as pruned
-from pipeline.engines.cpu import neighbour_lists as neighbours
-from pipeline.engines.cpu.assignment_cache import RowMemory
+from pipeline.engines.cpu import coarse_quantizer, labeller, neighbour_lists
+from pipeline.engines.cpu.assignment_cache import MAX_LEVEL, AssignmentCache, set_unknown
 from pipeline.engines.cpu.engine import PrunedEngine
-from pipeline.engines.cpu.layouts import MAX_LEVEL
 from pipeline.engines.dense import DenseEngine
-from pipeline.engines.ordered_sums import piece_rows
 from pipeline.execution.executor import LocalExecutor
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import ArraySource
 from pipeline.runtime.devices import CPU, Device
-from pipeline.runtime.kernel_cache import drop_stale
 from pipeline.runtime.progress import SilentProgress
 from tests.oracles import squared_distances, sums_of
 
@@ -34,11 +28,11 @@ DTYPES = ["uint8", "int8", "uint16", "int16", "float32", "float64"]
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each way through the engine, on small data."""
     if request.param != "few centroids":
-        monkeypatch.setattr(pruned, "SMALL", 0)
-        monkeypatch.setattr(pruned, "FEW_ROWS", 0)
+        monkeypatch.setattr(labeller, "SMALL", 0)
+        monkeypatch.setattr(labeller, "FEW_ROWS", 0)
     if request.param == "short lists":
-        monkeypatch.setattr(neighbours, "LIST_ENTRIES", 1)
-        monkeypatch.setattr(guessing, "LISTED", 4)
+        monkeypatch.setattr(neighbour_lists, "LIST_ENTRIES", 1)
+        monkeypatch.setattr(coarse_quantizer, "LISTED", 4)
     return request.param
 
 
@@ -92,22 +86,23 @@ def test_labels_are_those_of_float64_from_any_guess(
     pool = np.concatenate([rows, some_rows(rng, kind, k, dim, dtype)]).astype(np.float32)
     centroids = pool[rng.integers(0, len(pool), k)]  # some twice, some equal to rows
     engine = loaded(rows, centroids)
-    found = engine._find(rows)
+    found = engine.labeller.find(rows)
     check(rows, centroids, found.label)
     distances = np.sqrt(squared_distances(rows, centroids))
-    unit = engine._unit / engine._loaded.table.scale
+    table = engine.labeller._loaded.table
+    level = table.level / table.scale
     for _ in range(2):  # adversarial guesses, of which nothing is known
-        known = engine._find(rows)
+        known = engine.labeller.find(rows)
         known.label[:] = rng.integers(0, k, n)
-        known.upper[:], known.lower[:] = MAX_LEVEL, 0
-        engine._label(rows, known, labelled=True)
+        set_unknown(known)
+        engine.labeller.label(rows, known, labelled=True)
         np.testing.assert_array_equal(known.label, found.label)
         sure = known.upper < MAX_LEVEL
         chosen = distances[np.arange(n), known.label]
-        assert (known.upper[sure] * unit >= chosen[sure] * (1 - 1e-6)).all()
+        assert (known.upper[sure] * level >= chosen[sure] * (1 - 1e-6)).all()
         equals = (centroids[known.label][:, None] == centroids).all(2)
         others = np.where(equals, np.inf, distances)
-        assert (known.lower * unit <= others.min(1) * (1 + 1e-6)).all()
+        assert (known.lower * level <= others.min(1) * (1 + 1e-6)).all()
 
 
 def lloyd(
@@ -122,10 +117,26 @@ def lloyd(
     return steps
 
 
-def small_blocks(rows: np.ndarray, size: int) -> ArraySource:
+def small_blocks(rows: np.ndarray, size: int = 512) -> ArraySource:
     source = ArraySource(rows)
     source.block_rows = size
     return source
+
+
+@contextmanager
+def cached(
+    rows: np.ndarray, size: int = 512, cache: AssignmentCache | None = None
+) -> Iterator[LocalExecutor]:
+    """Passes over the rows in blocks of a size, each from where the last one ended."""
+    source, engine = small_blocks(rows, size), PrunedEngine(rows.shape[1], rows.dtype)
+    with closing(LocalExecutor(source, engine, cache or engine.cache_for(source))) as executor:
+        yield executor
+
+
+def fresh(rows: np.ndarray, centroids: np.ndarray) -> ClusterSums:
+    """Sums of a pass of which nothing is known before."""
+    engine = PrunedEngine(rows.shape[1], rows.dtype)
+    return LocalExecutor(small_blocks(rows), engine).run_pass(centroids, SilentProgress())[0]
 
 
 def equal(one: ClusterSums, other: ClusterSums) -> bool:
@@ -137,58 +148,38 @@ def equal(one: ClusterSums, other: ClusterSums) -> bool:
 
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_passes_with_a_memory_are_those_without(dtype: str) -> None:
+def test_passes_with_a_cache_are_those_without(dtype: str) -> None:
     rng = np.random.default_rng(0)
     rows = some_rows(rng, "clumps", 5000, 9, dtype)
-    source = small_blocks(rows, 512)
     start = rows[rng.choice(5000, 90, replace=False)].astype(
         np.float64 if dtype == "float64" else np.float32
     )
-    engine = PrunedEngine(9, rows.dtype)
-    remembering = LocalExecutor(source, engine, engine.cache_for(source))
-    for centroids, sums in lloyd(remembering, start, 12):
-        plain = PrunedEngine(9, rows.dtype)
-        fresh, _ = LocalExecutor(source, plain).run_pass(centroids, SilentProgress())
-        assert equal(sums, fresh)
-    assert engine.effort.walked < engine.effort.rows  # or nothing was remembered
-    remembering.close()
+    with cached(rows) as executor:
+        for centroids, sums in lloyd(executor, start, 12):
+            assert equal(sums, fresh(rows, centroids))
+        effort = executor.engine.effort
+        assert effort.scanned < effort.rows  # or nothing was kept
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_sums_are_those_of_the_torch_engine_for_the_same_labels(
-    dtype: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("dtype", "sizes"), [("uint8", (30_000, 4096, 1000)), ("float32", (30_000,) * 3)]
+)
+def test_blocks_and_threads_do_not_change_the_result(
+    dtype: str, sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rng = np.random.default_rng(1)
-    rows = some_rows(rng, "plain", 40_000, 25, dtype)
-    centroids = rows[:300].astype(np.float32)
-    ours, theirs = loaded(rows, centroids), DenseEngine(25, rows.dtype)
-    theirs.load(centroids)
-    one, other = (ClusterSums.zeros(300, 25, rows.dtype, np.full(25, 0.5)) for _ in range(2))
-    labels = torch.from_numpy(ours.assign(rows)).split(piece_rows(25))
-    left = iter(labels)
-    monkeypatch.setattr(theirs, "_nearest", lambda _: next(left))
-    monkeypatch.setattr(theirs, "_threads", SimpleNamespace(map=map))  # pieces in order
-    ours.step(rows, one)
-    theirs.step(rows, other)
-    assert equal(one, other)
-
-
-def test_blocks_and_threads_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
-    rows = some_rows(rng, "clumps", 30_000, 25, "uint8")
+    rows = some_rows(rng, "clumps", 30_000, 25, dtype)
     start = rows[rng.choice(30_000, 400, replace=False)].astype(np.float32)
     results = []
-    for threads, size in (("1", 30_000), ("2", 4096), ("7", 1000)):
+    for threads, size in zip("127", sizes, strict=True):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
-        source, engine = small_blocks(rows, size), PrunedEngine(25, rows.dtype)
-        executor = LocalExecutor(source, engine, engine.cache_for(source))
-        results.append([sums for _, sums in lloyd(executor, start, 6)])
-        executor.close()
+        with cached(rows, size) as executor:
+            results.append([sums for _, sums in lloyd(executor, start, 6)])
     for sums, *others in zip(*results, strict=True):
         assert all(equal(sums, other) for other in others)
 
 
-class Damaged(RowMemory):
+class Damaged(AssignmentCache):
     """Bytes change on the disk between two passes."""
 
     def __init__(self, *arguments: object, how: str) -> None:
@@ -207,84 +198,56 @@ class Damaged(RowMemory):
 
 
 @pytest.mark.parametrize("how", ["flipped", "truncated"])
-def test_damage_to_what_is_remembered_costs_time_only(how: str) -> None:
-    rng = np.random.default_rng(3)
-    rows = some_rows(rng, "clumps", 3000, 9, "uint8")
-    source = small_blocks(rows, 512)
-    start = rows[:40].astype(np.float32)
-    engine, other = (PrunedEngine(9, rows.dtype) for _ in range(2))
-    damaged = LocalExecutor(source, engine, Damaged(3000, 512, None, how=how))
-    whole = LocalExecutor(source, other, other.cache_for(source))
-    pairs = zip(lloyd(damaged, start, 5), lloyd(whole, start, 5), strict=True)
-    assert all(equal(mine[1], theirs[1]) for mine, theirs in pairs)
-    assert engine.effort.walked > other.effort.walked
-    damaged.close()
-    whole.close()
+def test_damage_to_what_is_kept_costs_time_only(how: str) -> None:
+    rows = some_rows(np.random.default_rng(3), "clumps", 3000, 9, "uint8")
+    start, damage = rows[:40].astype(np.float32), Damaged(3000, 512, None, how=how)
+    with cached(rows, cache=damage) as damaged, cached(rows) as whole:
+        pairs = zip(lloyd(damaged, start, 5), lloyd(whole, start, 5), strict=True)
+        assert all(equal(mine[1], theirs[1]) for mine, theirs in pairs)
+        assert damaged.engine.effort.scanned > whole.engine.effort.scanned
 
 
 def test_equal_centroids_may_part_again() -> None:
     rng = np.random.default_rng(7)
     rows = some_rows(rng, "plain", 4000, 9, "uint8")
-    source = small_blocks(rows, 512)
-    engine = PrunedEngine(9, rows.dtype)
-    executor = LocalExecutor(source, engine, engine.cache_for(source))
     centroids = rows[np.repeat(np.arange(20), 3)].astype(np.float32)
-    for _ in range(8):  # equal ones take no rows, and then step aside
-        sums, _ = executor.run_pass(centroids, SilentProgress())
-        fresh, _ = LocalExecutor(source, PrunedEngine(9, rows.dtype)).run_pass(
-            centroids, SilentProgress()
-        )
-        assert equal(sums, fresh)
-        empty = sums.counts == 0
-        centroids = sums.means(centroids).astype(np.float32)
-        centroids[empty] += rng.integers(-3, 4, (empty.sum(), 9)).astype(np.float32)
-        centroids[1] = centroids[0]
-    executor.close()
+    with cached(rows) as executor:
+        for _ in range(8):  # equal ones take no rows, and then step aside
+            sums, _ = executor.run_pass(centroids, SilentProgress())
+            assert equal(sums, fresh(rows, centroids))
+            empty = sums.counts == 0
+            centroids = sums.means(centroids).astype(np.float32)
+            centroids[empty] += rng.integers(-3, 4, (empty.sum(), 9)).astype(np.float32)
+            centroids[1] = centroids[0]
 
 
-def test_an_interrupted_pass_leaves_no_wrong_sums() -> None:
-    rng = np.random.default_rng(4)
-    rows = some_rows(rng, "clumps", 3000, 9, "uint8")
-    source = small_blocks(rows, 512)
-    engine = PrunedEngine(9, rows.dtype)
-    executor = LocalExecutor(source, engine, engine.cache_for(source))
-    steps = lloyd(executor, rows[:40].astype(np.float32), 4)
-
-    class Stops(SilentProgress):
-        def advance(self, units: int, **facts: object) -> None:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        executor.run_pass(steps[2][0], Stops())
-    again, _ = executor.run_pass(steps[3][0], SilentProgress())
-    assert equal(again, steps[3][1])
-    executor.close()
+class Stops(SilentProgress):
+    def advance(self, units: int, **facts: object) -> None:
+        raise KeyboardInterrupt
 
 
-def test_a_pass_that_ended_before_its_first_block_leaves_none_either() -> None:
-    rng = np.random.default_rng(4)
-    rows = some_rows(rng, "clumps", 3000, 9, "uint8")
-    source = small_blocks(rows, 512)
-    engine = PrunedEngine(9, rows.dtype)
-    executor = LocalExecutor(source, engine, engine.cache_for(source))
-    steps = lloyd(executor, rows[:40].astype(np.float32), 4)
-    engine.load(steps[0][0], executor.cache)
-    again, _ = executor.run_pass(steps[3][0], SilentProgress())
-    assert equal(again, steps[3][1])
-    executor.close()
+@pytest.mark.parametrize("after", ["no block", "a block"])
+def test_an_interrupted_pass_leaves_no_wrong_sums(after: str) -> None:
+    rows = some_rows(np.random.default_rng(4), "clumps", 3000, 9, "uint8")
+    with cached(rows) as executor:
+        steps = lloyd(executor, rows[:40].astype(np.float32), 4)
+        if after == "no block":
+            executor.engine.labeller.begin(steps[0][0], executor.cache, len(rows))
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                executor.run_pass(steps[2][0], Stops())
+        again, _ = executor.run_pass(steps[3][0], SilentProgress())
+        assert equal(again, steps[3][1])
 
 
-def test_a_memory_serves_another_k_after_the_first() -> None:
-    rng = np.random.default_rng(5)
-    rows = some_rows(rng, "clumps", 3000, 9, "uint8")
-    source = small_blocks(rows, 512)
-    engine = PrunedEngine(9, rows.dtype)
-    executor = LocalExecutor(source, engine, engine.cache_for(source))
-    for k in (40, 300, 7):
-        (_, _), (centroids, sums) = lloyd(executor, rows[:k].astype(np.float32), 2)
-        check(rows, centroids, loaded(rows, centroids).assign(rows))
-        assert equal(sums, sums_of(rows, loaded(rows, centroids).assign(rows), k))
-    executor.close()
+def test_a_cache_serves_another_k_after_the_first() -> None:
+    rows = some_rows(np.random.default_rng(5), "clumps", 3000, 9, "uint8")
+    with cached(rows) as executor:
+        for k in (40, 300, 7):
+            (_, _), (centroids, sums) = lloyd(executor, rows[:k].astype(np.float32), 2)
+            labels = loaded(rows, centroids).assign(rows)
+            check(rows, centroids, labels)
+            assert equal(sums, sums_of(rows, labels, k))
 
 
 def test_the_scratch_file_has_no_name(tmp_path: Path) -> None:
@@ -314,28 +277,14 @@ def test_auto_is_pruned_on_a_cpu_and_torch_elsewhere() -> None:
         EngineSpec.resolve("pruned", Device("cuda"), 3, kind).make()
 
 
-def test_kernels_older_than_any_source_are_not_used(tmp_path: Path) -> None:
-    cache = tmp_path / "__pycache__"
-    cache.mkdir()
-    files = [tmp_path / "one.py", tmp_path / "two.py", cache / "one.nbi", cache / "two.1.nbc"]
-    for seconds, file in enumerate(files, start=1000):
-        file.touch()
-        os.utime(file, (seconds, seconds))
-    drop_stale(tmp_path)
-    assert all(file.exists() for file in files)
-    os.utime(files[1], (1002.5, 1002.5))
-    drop_stale(tmp_path)
-    assert [file.exists() for file in files] == [True, True, False, True]
-
-
 def test_one_engine_serves_sizes_whose_lists_take_the_same_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(neighbours, "LIST_ENTRIES", 48 * 32)
+    monkeypatch.setattr(neighbour_lists, "LIST_ENTRIES", 48 * 32)
     rng = np.random.default_rng(0)
     rows = rng.integers(0, 256, (4000, 25), dtype=np.uint8)
     engine = PrunedEngine(25, rows.dtype)
-    monkeypatch.setattr(pruned, "SMALL", 0)
+    monkeypatch.setattr(labeller, "SMALL", 0)
     for k in (32, 48):  # 32 lists of 48 entries, 48 lists of 32
         centroids = rng.random((k, 25), dtype=np.float32) * 255
         engine.load(centroids)
