@@ -27,7 +27,7 @@ from pipeline.rows.cluster_sums import empty_sums
 from pipeline.rows.distances import distances
 from pipeline.rows.source import (
     ArraySource,
-    Source,
+    RowSource,
     StoreSource,
     as_source,
     centroid_dtype,
@@ -237,7 +237,7 @@ class StreamingKMeans(
         init = self.init if isinstance(self.init, str) else "k-means++"
         return FitOptions.checked(**fields, init=init, seed=int(seed))
 
-    def _scheduler(self, source: Source, memory: int | None) -> Scheduler:
+    def _scheduler(self, source: RowSource, memory: int | None) -> Scheduler:
         scheduler = Scheduler(
             check_address(self.scheduler), memory or psutil.virtual_memory().total
         )
@@ -248,11 +248,11 @@ class StreamingKMeans(
             )
         return scheduler
 
-    def _engine(self, source: Source) -> AssignmentEngine:
+    def _engine(self, source: RowSource) -> AssignmentEngine:
         device_memory = parse_size("device_memory", self.device_memory)
         return self._engine_spec(source).make(largest=self.n_clusters, device_memory=device_memory)
 
-    def _engine_spec(self, source: Source) -> EngineSpec:
+    def _engine_spec(self, source: RowSource) -> EngineSpec:
         device = resolve_device(self.device, source.dtype)
         return EngineSpec.resolve(self.engine, device, source.dim, source.dtype)
 
@@ -261,12 +261,12 @@ class StreamingKMeans(
             return None
         return check_start(np.asarray(self.init, np.float64), self.n_clusters, dim)
 
-    def _source(self, rows: Any, *, reset: bool) -> Source:
+    def _source(self, rows: Any, *, reset: bool) -> RowSource:
         in_memory = isinstance(rows, (np.ndarray, list, tuple)) or not hasattr(rows, "shape")
         # scikit-learn knows what to do with data frames, and refuses sparse matrices
         if in_memory or hasattr(rows, "columns") or hasattr(rows, "tocsr"):
             checked = validate_data(self, rows, reset=reset, dtype="numeric", order="C")
-            source: Source = ArraySource(checked)
+            source: RowSource = ArraySource(checked)
         else:
             source = as_source(rows)
             if reset:
@@ -281,7 +281,7 @@ class StreamingKMeans(
             )
         return source
 
-    def _start_stream(self, source: Source, options: FitOptions) -> None:
+    def _start_stream(self, source: RowSource, options: FitOptions) -> None:
         init = self._initial(source.dim)
         rows = source.read_block(0)
         rng = generator(options, self.n_clusters)
@@ -292,7 +292,7 @@ class StreamingKMeans(
         self._taken = empty_sums(source, self.n_clusters)
         self.inertia_, self.n_iter_ = 0.0, 0
 
-    def _assign(self, source: Source) -> np.ndarray:
+    def _assign(self, source: RowSource) -> np.ndarray:
         engine = self._engine(source)
         engine.load(self.cluster_centers_)
         return np.concatenate(

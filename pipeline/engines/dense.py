@@ -22,7 +22,7 @@ import torch
 from pipeline.engines.device.tiled_search import TILE_BYTES, TileSearch
 from pipeline.engines.ordered_sums import piece_rows, sum_piece
 from pipeline.rows.cluster_sums import ClusterSums, empty_sums
-from pipeline.rows.source import Source, read_ahead
+from pipeline.rows.source import RowSource, read_ahead
 from pipeline.runtime.devices import thread_count
 from pipeline.runtime.progress import Progress
 
@@ -65,7 +65,7 @@ class DenseEngine:
 
     def run_pass(
         self,
-        source: Source,
+        source: RowSource,
         blocks: range,
         centroids: np.ndarray,
         cache: None,

@@ -19,7 +19,7 @@ from storage.errors import InputError
 
 if TYPE_CHECKING:
     from pipeline.engines.device.plan import DevicePlan
-    from pipeline.rows.source import Source
+    from pipeline.rows.source import RowSource
 
 # One is worked on, one waits, one is filled from the last; two fit into no gap of the heap.
 SPARE_BLOCKS = 5
@@ -48,7 +48,7 @@ class AssignmentEngine(Protocol):
     """
 
     def cache_for(
-        self, source: "Source", folder: Path | None = None, blocks: range | None = None
+        self, source: "RowSource", folder: Path | None = None, blocks: range | None = None
     ) -> AssignmentCache | None:
         """What the engine can keep of the rows of a source between passes; None: nothing.
 
@@ -60,7 +60,7 @@ class AssignmentEngine(Protocol):
 
     def run_pass(
         self,
-        source: "Source",
+        source: "RowSource",
         blocks: range,
         centroids: np.ndarray,
         cache: Any,
@@ -183,7 +183,7 @@ class EngineSpec(ABC):
         """
         return None
 
-    def blocks_at_once(self, k: int, source: "Source") -> int:
+    def blocks_at_once(self, k: int, source: "RowSource") -> int:
         """How many blocks of a source it works best with at a time, for k centroids."""
         return 1
 

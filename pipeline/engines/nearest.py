@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.engines import EngineSpec
-from pipeline.rows.source import ArraySource, Prefix, as_source, read_ahead, row_dtype
+from pipeline.rows.source import ArraySource, FirstRows, as_source, read_ahead, row_dtype
 from pipeline.runtime.devices import resolve_device
 from storage.errors import InputError
 
@@ -104,7 +104,7 @@ class RowBlocks:
         whole = as_source(rows)
         if n_rows is not None and n_rows < 1:
             raise InputError(f"the first {n_rows} rows are none: ask for at least one")
-        self._source = whole if n_rows is None else Prefix(whole, n_rows)
+        self._source = whole if n_rows is None else FirstRows(whole, n_rows)
         self.n_rows, self.dim = self._source.n_rows, self._source.dim
         self.dtype = self._source.dtype
         self.block_rows = min(self._source.block_rows, self.n_rows)

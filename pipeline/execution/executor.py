@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.engines import AssignmentCache, AssignmentEngine
 from pipeline.rows.cluster_sums import ClusterSums
-from pipeline.rows.source import Source, block_count, prefix
+from pipeline.rows.source import RowSource, block_count, prefix
 from pipeline.runtime.progress import Progress
 
 
@@ -17,7 +17,7 @@ class Executor(Protocol):
     """Runs whole passes over the rows of one source."""
 
     @property
-    def source(self) -> Source:
+    def source(self) -> RowSource:
         """Where the rows come from."""
 
     def run_pass(
@@ -52,7 +52,7 @@ class LocalExecutor:
     disk is full, which costs time alone.
     """
 
-    source: Source
+    source: RowSource
     engine: AssignmentEngine
     cache: AssignmentCache | None = None
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from pipeline.rows.cluster_sums import ClusterSums
-from pipeline.rows.source import Source, take_rows
+from pipeline.rows.source import RowSource, take_rows
 
 POLICIES = ("random", "split")
 _DRAWS = 8  # rows drawn for each that is needed: one that is a centroid already would stay empty
@@ -15,7 +15,7 @@ def fill_empty(
     old: np.ndarray,
     sums: ClusterSums,
     policy: str,
-    source: Source,
+    source: RowSource,
     rng: np.random.Generator,
 ) -> int:
     """Give each empty cluster a new centroid, in place.

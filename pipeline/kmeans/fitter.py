@@ -22,7 +22,7 @@ from pipeline.kmeans.minibatch import MiniBatch
 from pipeline.kmeans.nested import Nested, planned_rows, rounds_of, trial_sample_rows
 from pipeline.kmeans.plan import FitPlan
 from pipeline.rows.cluster_sums import ClusterSums
-from pipeline.rows.source import GatheredSource, Source, StoreSource
+from pipeline.rows.source import LargerBlocks, RowSource, StoreSource
 from pipeline.runtime.progress import Progress
 
 MENDING_STEPS = 10  # of Lloyd on all rows, where a larger dictionary came out worse
@@ -92,7 +92,7 @@ class Fitter:
             fit = min(fit, mended, key=lambda one: one.mse)
         return fit
 
-    def score(self, source: Source, centroids: np.ndarray) -> ClusterSums:
+    def score(self, source: RowSource, centroids: np.ndarray) -> ClusterSums:
         """Sums of the rows of any source about centroids, (k, d).
 
         Those of the last source asked for stay on a device, where they leave room for others.
@@ -167,7 +167,7 @@ class Fitter:
         """Of the passes over the source, which remembers its rows."""
         return self._executor_of(self._source, remember=True)
 
-    def _executor_of(self, source: Source, *, remember: bool) -> Executor:
+    def _executor_of(self, source: RowSource, *, remember: bool) -> Executor:
         plan = self._plan
         if plan.scheduler.remote and isinstance(source, StoreSource):
             return ClusterExecutor(
@@ -180,11 +180,11 @@ class Fitter:
             )
         return self._local_executor(source, remember=remember)
 
-    def _local_executor(self, source: Source, *, remember: bool) -> LocalExecutor:
+    def _local_executor(self, source: RowSource, *, remember: bool) -> LocalExecutor:
         engine, plan = self._local_engine, self._plan
         if not remember:
             return LocalExecutor(source, engine)
-        source = GatheredSource(source, plan.blocks) if plan.blocks > 1 else source
+        source = LargerBlocks(source, plan.blocks) if plan.blocks > 1 else source
         return LocalExecutor(source, engine, engine.cache_for(source, plan.scratch))
 
 

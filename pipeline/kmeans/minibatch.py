@@ -18,7 +18,7 @@ from pipeline.kmeans.empty_clusters import fill_empty
 from pipeline.kmeans.history import mean_squared_error
 from pipeline.kmeans.loop import KMeansLoop, LoopState
 from pipeline.rows.cluster_sums import ClusterSums, empty_sums
-from pipeline.rows.source import Source, read_ahead
+from pipeline.rows.source import RowSource, read_ahead
 
 
 @dataclass
@@ -76,7 +76,7 @@ class MiniBatch(KMeansLoop[MiniBatchState]):
 
 
 def learn_batches(
-    source: Source,
+    source: RowSource,
     engine: AssignmentEngine,
     centroids: np.ndarray,
     taken: ClusterSums,

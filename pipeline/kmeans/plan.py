@@ -16,7 +16,7 @@ from pipeline.execution.scheduler import WORKER_BYTES, Scheduler
 from pipeline.kmeans import seeding
 from pipeline.kmeans.d2_sampling import D2_KERNELS
 from pipeline.kmeans.nested import most_centroids, trial_sample_rows
-from pipeline.rows.source import Source, StoreSource
+from pipeline.rows.source import RowSource, StoreSource
 from pipeline.runtime.devices import device_budget
 from pipeline.runtime.kernel_cache import code_bytes
 from pipeline.runtime.memory import check_budget, device_refusal, fits, in_words
@@ -43,7 +43,7 @@ class FitPlan:
         notes: what people are told of it, a line each.
     """
 
-    source: Source
+    source: RowSource
     options: FitOptions
     engine: EngineSpec
     scheduler: Scheduler
@@ -57,7 +57,7 @@ class FitPlan:
     @classmethod
     def make(
         cls,
-        source: Source,
+        source: RowSource,
         sizes: Sequence[int],
         options: FitOptions,
         engine: EngineSpec,

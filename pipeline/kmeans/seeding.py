@@ -14,7 +14,7 @@ from pipeline.kmeans.d2_sampling import (
     state_bytes,
 )
 from pipeline.kmeans.empty_clusters import new_rows
-from pipeline.rows.source import Source, centroid_type, read_ahead, take_rows
+from pipeline.rows.source import RowSource, centroid_type, read_ahead, take_rows
 from pipeline.runtime.kernel_cache import compilation_told
 from pipeline.runtime.progress import Progress, SilentProgress
 from storage.errors import InputError
@@ -28,7 +28,7 @@ _REPORT = 256  # centroids between reports of progress
 
 
 def seed_centroids(
-    source: Source,
+    source: RowSource,
     k: int,
     init: str,
     rng: np.random.Generator,
@@ -172,18 +172,18 @@ def _engine_of(sample: np.ndarray) -> AssignmentEngine:
     return EngineSpec.for_samples(sample.shape[1], sample.dtype).make()
 
 
-def draw_sample(source: Source, count: int, rng: np.random.Generator) -> np.ndarray:
+def draw_sample(source: RowSource, count: int, rng: np.random.Generator) -> np.ndarray:
     """Rows drawn uniformly without replacement, in the order drawn; all of them if few."""
     numbers = rng.choice(source.n_rows, min(count, source.n_rows), replace=False)
     return take_rows(source, numbers)
 
 
-def require_distinct(source: Source, k: int) -> None:
+def require_distinct(source: RowSource, k: int) -> None:
     """Raises InputError when the source has fewer than k distinct rows; reads until it knows."""
     distinct_rows(source, k, np.empty((0, source.dim), source.dtype))
 
 
-def distinct_rows(source: Source, k: int, rows: np.ndarray) -> np.ndarray:
+def distinct_rows(source: RowSource, k: int, rows: np.ndarray) -> np.ndarray:
     """K distinct rows or more: those of `rows` in order, then others as the source gives them.
 
     Raises: InputError when there are fewer.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from pipeline.rows.source import Source
+    from pipeline.rows.source import RowSource
 
 
 def squares_fit_float32(dtype: np.dtype, dim: int) -> bool:
@@ -95,6 +95,6 @@ class ClusterSums:
         return max(float(squares / n - column_means @ column_means) / dim, 0.0)
 
 
-def empty_sums(source: "Source", k: int) -> ClusterSums:
+def empty_sums(source: "RowSource", k: int) -> ClusterSums:
     """Sums of no rows of this source yet."""
     return ClusterSums.zeros(k, source.dim, source.dtype, source.origin)

@@ -20,7 +20,7 @@ from storage.patch_store import PatchStore
 READ_AHEAD = 1  # blocks decoded ahead; more gains nothing on local disks
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """Rows, in blocks that are read whole.
 
     n_rows, dim: shape. dtype: of the rows as read. block_rows: rows of every block but the last.
@@ -44,7 +44,7 @@ def centroid_type(rows: np.dtype) -> np.dtype:
     return np.dtype(np.float64 if rows == np.float64 else np.float32)
 
 
-def centroid_dtype(source: Source) -> np.dtype:
+def centroid_dtype(source: RowSource) -> np.dtype:
     """Type of the centroids of these rows, see `centroid_type`."""
     return centroid_type(source.dtype)
 
@@ -59,7 +59,7 @@ class _WithOrigin:
 
     @cached_property
     def origin(self) -> np.ndarray | None:
-        """See `Source`; read once."""
+        """See `RowSource`; read once."""
         if self.dtype.kind != "f":
             return None
         return np.asarray(self.read_block(0).mean(axis=0, dtype=np.float64))
@@ -112,21 +112,21 @@ class ArraySource(_WithOrigin):
             raise InputError(
                 f"rows {start} to {start + len(block)} hold infinite values or NaN: remove them"
             )
-        # torch takes contiguous, writable arrays in native byte order
+        # kernels and torch take contiguous, writable arrays in native byte order
         return np.require(block.reshape(len(block), self.dim), self.dtype, ["C", "W"])
 
 
-class GatheredSource:
+class LargerBlocks:
     """Another source in larger blocks: so many of its own at a time."""
 
-    def __init__(self, source: Source, blocks: int) -> None:
+    def __init__(self, source: RowSource, blocks: int) -> None:
         self.n_rows, self.dim, self.dtype = source.n_rows, source.dim, source.dtype
         self.block_rows = source.block_rows * blocks
         self.inner, self.blocks = source, blocks
 
     @property
     def origin(self) -> np.ndarray | None:
-        """See `Source`."""
+        """See `RowSource`."""
         return self.inner.origin
 
     def read_block(self, index: int) -> np.ndarray:
@@ -138,28 +138,28 @@ class GatheredSource:
         return rows
 
 
-class Prefix:
+class FirstRows:
     """The first rows of another source, in its blocks; the last may be cut."""
 
-    def __init__(self, source: Source, n_rows: int) -> None:
+    def __init__(self, source: RowSource, n_rows: int) -> None:
         self.n_rows, self.dim, self.dtype = min(n_rows, source.n_rows), source.dim, source.dtype
         self.block_rows = source.block_rows
         self._source = source
 
     @property
     def origin(self) -> np.ndarray | None:
-        """See `Source`; that of all rows."""
+        """See `RowSource`; that of all rows."""
         return self._source.origin
 
     def read_block(self, index: int) -> np.ndarray:
         return self._source.read_block(index)[: self.n_rows - index * self.block_rows]
 
 
-def prefix(source: Source, n_rows: int) -> Source:
+def prefix(source: RowSource, n_rows: int) -> RowSource:
     """The first rows of a source; reads no more of a gathered one than they need."""
-    if isinstance(source, GatheredSource):
-        return GatheredSource(Prefix(source.inner, n_rows), source.blocks)
-    return Prefix(source, n_rows)
+    if isinstance(source, LargerBlocks):
+        return LargerBlocks(FirstRows(source.inner, n_rows), source.blocks)
+    return FirstRows(source, n_rows)
 
 
 def row_dtype(dtype: np.dtype) -> np.dtype:
@@ -170,19 +170,19 @@ def row_dtype(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float32 if dtype in (np.float16, np.float32) else np.float64)
 
 
-def as_source(rows: Any) -> Source:
+def as_source(rows: Any) -> RowSource:
     """A source for a patch store or anything array-like."""
     if isinstance(rows, PatchStore):
         return StoreSource(rows)
     return ArraySource(rows)
 
 
-def block_count(source: Source) -> int:
+def block_count(source: RowSource) -> int:
     """Number of blocks of a source."""
     return -(-source.n_rows // source.block_rows)
 
 
-def read_ahead(source: Source, indices: Iterable[int] | None = None) -> Generator[np.ndarray]:
+def read_ahead(source: RowSource, indices: Iterable[int] | None = None) -> Generator[np.ndarray]:
     """Blocks in order (all, or those of `indices`), decoded on a thread while the caller works."""
     waiting: deque[Future[np.ndarray]] = deque()
     order = iter(range(block_count(source)) if indices is None else indices)
@@ -199,7 +199,7 @@ def read_ahead(source: Source, indices: Iterable[int] | None = None) -> Generato
                 future.cancel()
 
 
-def take_rows(source: Source, rows: np.ndarray) -> np.ndarray:
+def take_rows(source: RowSource, rows: np.ndarray) -> np.ndarray:
     """The rows with these numbers, in the order asked for; reads only the blocks they are in.
 
     rows: (m,) int64. Returns: (m, dim).

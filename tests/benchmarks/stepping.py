@@ -18,7 +18,7 @@ from pipeline.engines.dense import DenseEngine
 from pipeline.execution.executor import LocalExecutor
 from pipeline.kmeans.seeding import kmeans_plus_plus
 from pipeline.rows.cluster_sums import ClusterSums
-from pipeline.rows.source import ArraySource, GatheredSource, Source
+from pipeline.rows.source import ArraySource, LargerBlocks, RowSource
 from pipeline.runtime.devices import thread_count
 from pipeline.runtime.progress import SilentProgress
 
@@ -47,12 +47,12 @@ class Passes:
         return float(np.median(self.seconds[-3:]))
 
 
-def lloyd(source: Source, k: int, passes: int) -> Passes:
+def lloyd(source: RowSource, k: int, passes: int) -> Passes:
     """Passes of the pruned engine, each with what the one before left."""
     sample = source.read_block(0)[: max(1 << 16, 16 * k)]
     centroids = kmeans_plus_plus(sample, k, np.random.default_rng(0)).astype(np.float32)
     blocks = blocks_at_once(k, source)
-    source = GatheredSource(source, blocks) if blocks > 1 else source
+    source = LargerBlocks(source, blocks) if blocks > 1 else source
     engine = PrunedEngine(source.dim, source.dtype)
     run = Passes([], [], centroids)
     with closing(LocalExecutor(source, engine, engine.cache_for(source))) as executor:

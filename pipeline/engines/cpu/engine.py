@@ -26,7 +26,7 @@ from pipeline.engines.cpu.threads import PIECES, ThreadPool
 from pipeline.engines.cpu.uint8_sums import add_rows, move_rows
 from pipeline.engines.ordered_sums import piece_rows, sum_piece
 from pipeline.rows.cluster_sums import ClusterSums, empty_sums
-from pipeline.rows.source import Source, read_ahead
+from pipeline.rows.source import RowSource, read_ahead
 from pipeline.runtime.devices import thread_count
 from pipeline.runtime.kernel_cache import compilation_told
 from pipeline.runtime.progress import Progress
@@ -52,7 +52,7 @@ def projected_bytes(k: int, dim: int, block_rows: int) -> int:
     return lists + tables + per_row * block_rows + thread_count() * per_thread
 
 
-def blocks_at_once(k: int, source: Source) -> int:
+def blocks_at_once(k: int, source: RowSource) -> int:
     """How many blocks of a source the engine takes together, so that clusters have rows to share.
 
     Those of late passes are few. Float rows are summed in pieces, which must not be cut anew.
@@ -85,7 +85,7 @@ class PrunedEngine:
         return self.labeller.effort
 
     def cache_for(
-        self, source: Source, folder: Path | None = None, blocks: range | None = None
+        self, source: RowSource, folder: Path | None = None, blocks: range | None = None
     ) -> AssignmentCache:
         """A cache for the passes over one source; folder: of its scratch file."""
         return AssignmentCache(source.n_rows, source.block_rows, folder)
@@ -104,7 +104,7 @@ class PrunedEngine:
 
     def run_pass(
         self,
-        source: Source,
+        source: RowSource,
         blocks: range,
         centroids: np.ndarray,
         cache: AssignmentCache | None,

@@ -1,7 +1,7 @@
 """What is known of the pruned engine before it computes; loads nothing that does."""
 
 from pipeline.engines.engine import AssignmentEngine, EngineSpec
-from pipeline.rows.source import Source
+from pipeline.rows.source import RowSource
 from pipeline.runtime.kernel_cache import code_bytes
 
 
@@ -37,7 +37,7 @@ class PrunedSpec(EngineSpec):
 
         return code_bytes(PRUNED_KERNELS)
 
-    def blocks_at_once(self, k: int, source: Source) -> int:
+    def blocks_at_once(self, k: int, source: RowSource) -> int:
         from pipeline.engines.cpu import engine
 
         return engine.blocks_at_once(k, source)

@@ -26,7 +26,7 @@ from pipeline.engines.device.plan import (
 from pipeline.engines.device.resident_rows import DeviceRows
 from pipeline.engines.device.transfers import Slot, Streams, bring
 from pipeline.rows.cluster_sums import ClusterSums, empty_sums
-from pipeline.rows.source import Source, block_count
+from pipeline.rows.source import RowSource, block_count
 from pipeline.runtime.devices import device_errors, give_back
 from pipeline.runtime.memory import device_refusal
 from pipeline.runtime.progress import Progress
@@ -62,7 +62,7 @@ class DeviceEngine:
         self._plan = self._planned(largest)
 
     def cache_for(
-        self, source: Source, folder: Path | None = None, blocks: range | None = None
+        self, source: RowSource, folder: Path | None = None, blocks: range | None = None
     ) -> DeviceRows:
         """A memory for the passes over some blocks of one source, which takes room at the first.
 
@@ -102,7 +102,7 @@ class DeviceEngine:
 
     def run_pass(
         self,
-        source: Source,
+        source: RowSource,
         blocks: range,
         centroids: np.ndarray,
         cache: DeviceRows | None,
@@ -126,7 +126,7 @@ class DeviceEngine:
 
     def _sum_bytes(
         self,
-        source: Source,
+        source: RowSource,
         blocks: range,
         memory: DeviceRows,
         progress: Progress,
@@ -156,7 +156,7 @@ class DeviceEngine:
 
     def _sum_pieces(
         self,
-        source: Source,
+        source: RowSource,
         blocks: range,
         memory: DeviceRows,
         progress: Progress,
@@ -186,7 +186,7 @@ class DeviceEngine:
                     progress.advance(len(rows))
 
     def _carried(
-        self, source: Source, blocks: range, n: int, start: int, memory: DeviceRows
+        self, source: RowSource, blocks: range, n: int, start: int, memory: DeviceRows
     ) -> Generator[tuple[Carry, torch.Tensor, torch.Tensor]]:
         """Rows from `start` on as they arrive, where they stay or in passing, and their labels."""
         stays = min(memory.capacity, n)
@@ -276,7 +276,7 @@ class DeviceEngine:
                 raise
 
 
-def _rows_of(source: Source, blocks: range) -> int:
+def _rows_of(source: RowSource, blocks: range) -> int:
     """Rows of some blocks of a source."""
     return min(blocks.stop * source.block_rows, source.n_rows) - blocks.start * source.block_rows
 

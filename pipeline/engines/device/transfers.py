@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pipeline.engines.device.plan import SLOTS, Carry
-from pipeline.rows.source import Source
+from pipeline.rows.source import RowSource
 from pipeline.runtime.devices import thread_count
 
 MOST_DECODERS = 4
@@ -130,7 +130,7 @@ class Slot:
 
 
 def bring(
-    source: Source, carries: Iterable[Carry], slots: list[Slot]
+    source: RowSource, carries: Iterable[Carry], slots: list[Slot]
 ) -> Generator[tuple[Carry, Slot]]:
     """Pieces in order, each packed in a slot, which is the caller's until the next is asked for."""
     packed: deque[tuple[Carry, Slot, Future[None]]] = deque()
@@ -156,7 +156,7 @@ def bring(
 
 
 def _decode(
-    source: Source,
+    source: RowSource,
     carries: Iterable[Carry],
     submit: Callable[..., "Future[np.ndarray]"],
     ahead: "deque[tuple[Future[np.ndarray], list[Carry]]]",

@@ -7,7 +7,7 @@ import torch
 
 from pipeline.engines.device.engine import DeviceEngine
 from pipeline.extraction.extract import extract
-from pipeline.rows.source import Source, StoreSource, prefix
+from pipeline.rows.source import RowSource, StoreSource, prefix
 from pipeline.runtime.devices import device_budget
 from storage import PatchSpec
 from storage.images.idx import read_idx
@@ -44,7 +44,7 @@ def made_up_images(n: int) -> np.ndarray:
     return images
 
 
-def open_rows(settings: Settings, folder: Path) -> tuple[Source, str]:
+def open_rows(settings: Settings, folder: Path) -> tuple[RowSource, str]:
     """The first rows of the store, and what they are."""
     spec = PatchSpec(SIDE, SIDE)
     file = images_file(settings, folder)
@@ -55,7 +55,7 @@ def open_rows(settings: Settings, folder: Path) -> tuple[Source, str]:
 
 
 def timed_engine(
-    settings: Settings, source: Source, largest: int, watch: Stopwatch, budget: int | None = None
+    settings: Settings, source: RowSource, largest: int, watch: Stopwatch, budget: int | None = None
 ) -> DeviceEngine:
     """The engine of a device with stopwatches in it. budget: None: the default."""
     device = settings.torch_device

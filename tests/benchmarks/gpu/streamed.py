@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.engines.device.engine import DeviceEngine
 from pipeline.engines.device.plan import plan_device
 from pipeline.rows.cluster_sums import empty_sums
-from pipeline.rows.source import Source, block_count, take_rows
+from pipeline.rows.source import RowSource, block_count, take_rows
 from pipeline.runtime.devices import thread_count
 from pipeline.runtime.progress import SilentProgress
 from tests.benchmarks.gpu.settings import Settings, make_kernels
@@ -32,7 +32,7 @@ def measure(settings: Settings, folder: Path) -> Iterator[tuple[str, list[dict[s
     yield f"A pass over {name}; read: {thread_count()} threads at most, their seconds added", table
 
 
-def _rows(settings: Settings, source: Source, centroids: np.ndarray) -> list[dict[str, str]]:
+def _rows(settings: Settings, source: RowSource, centroids: np.ndarray) -> list[dict[str, str]]:
     k = len(centroids)
     watch = Stopwatch(settings.torch_device)
     timed = TimedSource(source, watch)
@@ -56,7 +56,7 @@ def _rows(settings: Settings, source: Source, centroids: np.ndarray) -> list[dic
     return table
 
 
-def least_budget(settings: Settings, source: Source, k: int) -> int:
+def least_budget(settings: Settings, source: RowSource, k: int) -> int:
     """Bytes of the device below which a pass is refused."""
     kernels = make_kernels(settings, source.dim, source.dtype)
     return plan_device(

@@ -15,7 +15,7 @@ import torch
 
 from pipeline.engines.device.kernels import ByteTotals, DeviceKernels
 from pipeline.engines.device.transfers import Event, Streams
-from pipeline.rows.source import Source
+from pipeline.rows.source import RowSource
 from tests.benchmarks.gpu.timing import between, mark, wait
 
 AT_ONCE = 4096  # spans that wait to be read
@@ -126,7 +126,7 @@ class TimedStreams(Streams):
 class TimedSource:
     """A source: "read" of all threads together."""
 
-    def __init__(self, source: Source, watch: Stopwatch) -> None:
+    def __init__(self, source: RowSource, watch: Stopwatch) -> None:
         self.n_rows, self.dim, self.dtype = source.n_rows, source.dim, source.dtype
         self.block_rows, self.origin = source.block_rows, source.origin
         self._source, self._watch = source, watch
