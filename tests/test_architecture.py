@@ -88,15 +88,9 @@ SLOW_TO_LOAD = (
 FILE_LINES, FUNCTION_LINES, FOLDER_FILES = 300, 60, 14
 # file, folder, or file:function -> why
 LARGE_ALL_THE_SAME: dict[str, str] = {
-    "pipeline/engines/cpu": "not yet",
-    "pipeline/engines/cpu/candidate_scan.py": "not yet",
-    "pipeline/engines/cpu/candidate_scan.py:walk": "not yet",
-    "pipeline/engines/cpu/engine.py": "not yet",
-    "pipeline/engines/cpu/moved_centroids.py:recheck": "not yet",
     "pipeline/engines/device/fused_programs.py:nearest_short": "not yet",
     "pipeline/engines/device/fused_search.py": "not yet",
     "tests/test_benchmarks/test_gpu.py": "not yet",
-    "tests/test_pipeline/test_engines/test_cpu/test_engine.py": "not yet",
     "tests/test_pipeline/test_engines/test_device/test_engine.py": "not yet",
     "tests/test_pipeline/test_hostile_options.py": "not yet",
     "tests/test_pipeline/test_kmeans/test_nested.py": "not yet",

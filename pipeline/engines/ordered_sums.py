@@ -7,7 +7,7 @@ the first, until one is left. So no sum depends on threads, vectors or devices.
 
 import numpy as np
 
-from pipeline.engines.cpu.jit import kernel
+from pipeline.engines.cpu.simd import kernel
 from pipeline.engines.cpu.uint8_sums import add_rows
 from pipeline.rows.cluster_sums import ClusterSums
 

@@ -10,8 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.engines.cpu.jit import inner, kernel
-from pipeline.engines.cpu.simd import WIDTH, broadcast, fma, horizontal_sum, load, store, sub
+from pipeline.engines.cpu.simd import (
+    WIDTH,
+    broadcast,
+    fma,
+    horizontal_sum,
+    inner,
+    kernel,
+    load,
+    store,
+    sub,
+)
 
 NOBODY = -1
 _STEP = 1 << 12  # points shifted at once

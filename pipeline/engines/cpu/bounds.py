@@ -1,13 +1,34 @@
-"""Before rows meet candidates: which of them may have a new nearest centroid, grouped by guess."""
+"""Before rows meet candidates: which of them may have a new nearest centroid, grouped by guess.
 
+That follows from how far centroids went since the labels were found.
+"""
+
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.engines.cpu.assignment_cache import MAX_LEVEL, CachedAssignments
-from pipeline.engines.cpu.centroid_shifts import RINGS, CentroidShifts
 from pipeline.engines.cpu.centroid_table import CentroidTable
-from pipeline.engines.cpu.jit import inner, kernel
+from pipeline.engines.cpu.neighbour_lists import NeighbourLists
+from pipeline.engines.cpu.simd import inner, kernel
+from pipeline.engines.cpu.threads import ThreadPool
+
+RINGS = (8, 32, 128, 512)  # neighbours within each ring about a centroid
+FAR_LEVEL = 1 << 20  # more than any stored distance
+
+
+class CentroidShifts(NamedTuple):
+    """How far centroids went since the labels were found; in levels of the stored distances.
+
+    own: (k,) int32, as their own rows see it, rounded up. ring: (k, rings + 1) int32, the largest
+    shift, as all other rows see it, among the neighbours in the ring. outside: (k, rings + 1)
+    int32, distance to any centroid outside it, rounded down.
+    """
+
+    own: np.ndarray
+    ring: np.ndarray
+    outside: np.ndarray
 
 
 class PendingRows(NamedTuple):
@@ -25,6 +46,61 @@ class PendingRows(NamedTuple):
 def room_for_pending(n: int) -> PendingRows:
     """Room for n rows."""
     return PendingRows(np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.float32))
+
+
+def measure_shifts(
+    table: CentroidTable,
+    lists: NeighbourLists,
+    own: np.ndarray,
+    others: np.ndarray,
+    duplicates: np.ndarray,
+    threads: ThreadPool,
+) -> CentroidShifts:
+    """What the shifts of the centroids mean for bounds.
+
+    own, others: (k,) float32, how far each went since labels were found, as its own rows and as
+    all others see it. duplicates: centroids that had an equal then, which was left out of the
+    bounds of their rows.
+    """
+    k = len(own)
+    near, far = (
+        np.minimum(np.ceil(went / table.level), FAR_LEVEL).astype(np.int32)
+        for went in (own, others)
+    )
+    # The last ring holds everything, for rows that lie far from all centroids.
+    ring = np.full((k, len(RINGS) + 1), far.max(), np.int32)
+    outside = np.full((k, len(RINGS) + 1), FAR_LEVEL, np.int32)
+    fill = partial(_fill_rings, table, lists, far, ring, outside)
+    threads.run(fill, threads.stretches(k))
+    ring[duplicates] = FAR_LEVEL + 1  # more than any shift
+    return CentroidShifts(near, ring, outside)
+
+
+@kernel
+def _fill_rings(
+    table: CentroidTable,
+    lists: NeighbourLists,
+    levels: np.ndarray,
+    ring: np.ndarray,
+    outside: np.ndarray,
+    first: int,
+    stop: int,
+) -> None:
+    """Of the centroids [first, stop). levels: (k,) int32, how far each went."""
+    k = len(levels)
+    for anchor in range(first, stop):
+        start, length = lists.start[anchor], lists.length[anchor]
+        largest, place = 0, 0
+        for r in range(len(RINGS)):
+            end = min(RINGS[r], length)
+            while place < end:
+                j = lists.member[start + place]
+                if j < k and j != anchor:
+                    largest = max(largest, levels[j])
+                place += 1
+            bound = lists.bound[start + end] if end < length else lists.unlisted_bound[anchor]
+            ring[anchor, r] = largest
+            outside[anchor, r] = min(np.floor(bound / table.level), np.float32(FAR_LEVEL))
 
 
 @inner(fastmath={"reassoc", "contract", "nsz"})
@@ -117,3 +193,6 @@ def group_by_anchor(
         grouped.row[place] = number[i]
         grouped.anchor[place] = anchor[i]
         grouped.radius[place] = radius[i]
+
+
+BOUND_KERNELS = (_fill_rings, apply_bounds, group_by_anchor)

@@ -11,9 +11,8 @@ from pipeline.engines.cpu.assignment_cache import CachedAssignments
 from pipeline.engines.cpu.bounds import PendingRows
 from pipeline.engines.cpu.centroid_table import FAR, CentroidTable
 from pipeline.engines.cpu.float64_ties import decide, decide_among_all
-from pipeline.engines.cpu.jit import inner, kernel
 from pipeline.engines.cpu.neighbour_lists import NeighbourLists, whole_list
-from pipeline.engines.cpu.simd import WIDTH, prefetch
+from pipeline.engines.cpu.simd import WIDTH, inner, kernel, prefetch
 from pipeline.engines.cpu.threads import ThreadPool
 from pipeline.engines.cpu.tile_scores import (
     Tile,

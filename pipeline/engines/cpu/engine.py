@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.engines.cpu.assignment_cache import AssignmentCache
-from pipeline.engines.cpu.bounds import apply_bounds, group_by_anchor
+from pipeline.engines.cpu.bounds import BOUND_KERNELS, RINGS
 from pipeline.engines.cpu.candidate_scan import scan_candidates
-from pipeline.engines.cpu.centroid_shifts import RINGS, SHIFT_KERNELS
 from pipeline.engines.cpu.labeller import Effort, Labeller
 from pipeline.engines.cpu.neighbour_lists import LIST_ENTRIES, LIST_KERNELS
 from pipeline.engines.cpu.threads import PIECES, ThreadPool
@@ -31,10 +30,7 @@ from pipeline.runtime.devices import thread_count
 from pipeline.runtime.kernel_cache import compilation_told
 from pipeline.runtime.progress import Progress
 
-PRUNED_KERNELS = (
-    *(scan_candidates, apply_bounds, group_by_anchor, add_rows, move_rows),
-    *(*LIST_KERNELS, *SHIFT_KERNELS),
-)
+PRUNED_KERNELS = (scan_candidates, add_rows, move_rows, *BOUND_KERNELS, *LIST_KERNELS)
 BLOCK_BYTES = 24 << 20  # of rows that are labelled together, at most
 BLOCK_OF_CLUSTER = 1024  # rows for each centroid among them, where they fit
 

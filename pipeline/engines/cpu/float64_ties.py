@@ -3,7 +3,7 @@
 import numpy as np
 
 from pipeline.engines.cpu.assignment_cache import MAX_LEVEL, CachedAssignments
-from pipeline.engines.cpu.jit import inner
+from pipeline.engines.cpu.simd import inner
 
 
 @inner(fastmath={"reassoc", "contract"})

@@ -13,13 +13,14 @@ from pipeline.engines.cpu.assignment_cache import (
     set_unknown,
 )
 from pipeline.engines.cpu.bounds import (
+    CentroidShifts,
     PendingRows,
     apply_bounds,
     group_by_anchor,
+    measure_shifts,
     room_for_pending,
 )
 from pipeline.engines.cpu.candidate_scan import Candidates, scan_all, scan_candidates
-from pipeline.engines.cpu.centroid_shifts import CentroidShifts, measure_shifts
 from pipeline.engines.cpu.centroid_table import CentroidTable, duplicates, make_table
 from pipeline.engines.cpu.coarse_quantizer import CoarseQuantizer
 from pipeline.engines.cpu.neighbour_lists import KeptLists

@@ -9,9 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.engines.cpu.centroid_distances import certain, list_near, square_distances
-from pipeline.engines.cpu.centroid_table import FAR, CentroidTable
-from pipeline.engines.cpu.jit import inner, kernel
+from pipeline.engines.cpu.centroid_table import (
+    FAR,
+    CentroidTable,
+    certain,
+    list_near,
+    square_distances,
+)
+from pipeline.engines.cpu.simd import inner, kernel
 from pipeline.engines.cpu.threads import ThreadPool
 
 LIST_ENTRIES = 8 << 20  # of 8 bytes, in all lists together

@@ -1,17 +1,23 @@
-"""Vectors of 16 rows as values inside numba functions: `x = load(tile, 0); s = fma(x, c, s)`.
+"""How kernels are compiled, and vectors of 16 rows as values in them: `fma(load(tile, 0), c, s)`.
 
 Numba vectorises loops only where LLVM proves it safe, which it seldom does for the loops of a
 distance. These few functions map to LLVM's vector operations one to one; LLVM splits the vectors to
 what the processor has (AVX-512, AVX2, NEON).
 """
 
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 from numba.np import arrayobj
+
+# Those that Python calls, kept on disk, and those inside of them; without wrappers that nobody
+# calls, which take a fifth of the time of a first run.
+kernel = partial(njit, nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)
+inner = partial(njit, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True)
 
 WIDTH = 16  # lanes of a vector
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from pipeline.engines.cpu.assignment_cache import MAX_LEVEL
 from pipeline.engines.cpu.centroid_table import FAR, CentroidTable
-from pipeline.engines.cpu.jit import inner
 from pipeline.engines.cpu.simd import (
     WIDTH,
     all_lanes,
     broadcast,
     fma,
+    inner,
     less,
     load,
     prefetch,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.engines.cpu.jit import inner, kernel
+from pipeline.engines.cpu.simd import inner, kernel
 
 
 @kernel
