@@ -69,7 +69,7 @@ class LocalExecutor:
         blocks: range,
         centroids: np.ndarray,
         progress: Progress,
-        source: Source | None = None,
+        source: RowSource | None = None,
     ) -> ClusterSums:
         """Sums over some blocks of the source, or of one that is a prefix of it."""
         source = source or self.source
