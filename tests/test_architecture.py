@@ -58,11 +58,7 @@ HEAVY = {
         "pipeline/runtime/machine.py",
     ),
     "triton": ("pipeline/engines/device/",),
-    "numba": (
-        "pipeline/engines/cpu/",
-        "pipeline/engines/ordered_sums.py",
-        "pipeline/kmeans/d2_sampling.py",
-    ),
+    "numba": ("pipeline/engines/cpu/", "pipeline/runtime/kernel_cache.py"),
     "sklearn": (
         "pipeline/estimator.py",  # its protocol
         "analysis/html_report/exploration.py",
