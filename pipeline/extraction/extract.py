@@ -92,7 +92,7 @@ def extract(
         patch, stride, threshold = (spec.rows, spec.cols), spec.stride, spec.threshold
     if isinstance(patch, (int, np.integer)):
         patch = str(patch)
-    given = {"patch": patch, "stride": stride, "threshold": threshold}
+    given: dict[str, Any] = {"patch": patch, "stride": stride, "threshold": threshold}
     given |= {"out": out, "data": data, "memory": memory}
     if isinstance(images, (str, Path)):
         given["dataset"] = str(images)

@@ -57,36 +57,6 @@ def test_offsets_and_order_find_the_patches_of_each_image(
         )
 
 
-def test_absent_chunk_is_an_error_in_every_view(store: PatchStore) -> None:
-    chunk_file(store, 1).unlink()
-    with pytest.raises(IntegrityError, match=r"chunk 1 of .* is missing"):
-        store.read_chunk(1)
-    with pytest.raises(IntegrityError, match="missing"):
-        store.array[:]
-    with pytest.raises(IntegrityError, match="missing"):
-        store.to_dask().compute(scheduler="synchronous")
-    store.read_chunk(0)
-
-
-def test_every_flipped_byte_of_a_chunk_is_noticed(store: PatchStore) -> None:
-    path = chunk_file(store, 2)
-    whole = path.read_bytes()
-    for position in range(len(whole)):
-        damaged = bytearray(whole)
-        damaged[position] ^= 1 << (position % 8)
-        path.write_bytes(damaged)
-        with pytest.raises(IntegrityError, match="chunk 2 of"):
-            store.read_chunk(2)
-
-
-@pytest.mark.parametrize("keep", [0, 1, 4, 50, -1])
-def test_truncated_chunk_is_noticed(store: PatchStore, keep: int) -> None:
-    path = chunk_file(store, 0)
-    path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(IntegrityError, match="chunk 0 of"):
-        store.read_chunk(0)
-
-
 def test_verify_names_exactly_the_bad_chunks(store: PatchStore) -> None:
     assert list(verify_patches(store.path)) == [None] * store.n_chunks
     blank = zarr.open_array(store.path / "patches", mode="r+")
@@ -135,20 +105,6 @@ def test_stores_that_cannot_be_trusted_are_refused(store: PatchStore, tmp_path: 
         open_patches(tmp_path / "empty.zarr")
     (store.path / "zarr.json").write_text("{")
     with pytest.raises(IntegrityError, match="damaged metadata"):
-        open_patches(store.path)
-
-
-@pytest.mark.parametrize("part", ["patches", "offsets"])
-@pytest.mark.parametrize("content", [None, "{", "{}"])
-def test_damaged_array_metadata_is_an_error_of_ours(
-    store: PatchStore, part: str, content: str | None
-) -> None:
-    path = store.path / part / "zarr.json"
-    if content is None:
-        path.unlink()
-    else:
-        path.write_text(content)
-    with pytest.raises(IntegrityError, match="seal is broken"):
         open_patches(store.path)
 
 
