@@ -12,8 +12,9 @@ import xarray
 class PixelScale:
     """Range and unit of an image source's pixels.
 
-    largest: level shown as white; 0 is black.
-    level: name of the unit, in the plural.
+    Attributes:
+        largest: level shown as white; 0 is black.
+        level: name of the unit, in the plural.
     """
 
     largest: float
@@ -46,10 +47,7 @@ class PixelScale:
 
 
 def stored_scale(dictionaries: xarray.DataTree | xarray.Dataset) -> PixelScale | None:
-    """The scale of the images that dictionaries were learned from; None where they do not say.
-
-    dictionaries: a tree, a node of it, or a Dataset, which carries it only if it is the tree's own.
-    """
+    """The scale of the images that a tree, a node of it, or a Dataset was learned from, if known."""
     tree = isinstance(dictionaries, xarray.DataTree)
     attributes = dictionaries.root.attrs if tree else dictionaries.attrs
     return PixelScale.of_source(attributes["source"]) if "source" in attributes else None
@@ -58,9 +56,13 @@ def stored_scale(dictionaries: xarray.DataTree | xarray.Dataset) -> PixelScale |
 def shades(pixels: np.ndarray, largest: float) -> np.ndarray:
     """Levels as red, green, blue bytes, the same for all images: 0 black, `largest` white.
 
-    pixels: (height, width) or (height, width, channels): 3 channels are colour, of 4 the last is
-        left out, any other number is averaged to grey.
-    Returns: (height, width, 3) uint8.
+    Args:
+        pixels: (height, width) or (height, width, channels): 3 channels are colour, of 4 the last
+            is left out, any other number is averaged to grey.
+        largest: the level of white.
+
+    Returns:
+        (height, width, 3) uint8.
     """
     levels = np.clip(np.asarray(pixels, np.float64) / largest, 0, 1)
     if levels.ndim == 3:
@@ -83,8 +85,12 @@ def scale_to(size: float, length: int) -> int:
 def reduced(image: np.ndarray, factor: int) -> np.ndarray:
     """Means of blocks of factor × factor pixels; what does not fill a block is left out.
 
-    image: (h, w) or (h, w, channels); along an axis shorter than factor blocks are as long as it.
-    Returns: float64, or the image itself for factor 1.
+    Args:
+        image: (height, width[, channels]).
+        factor: along an axis that is shorter, blocks are as long as the axis.
+
+    Returns:
+        float64, or the image itself for factor 1.
     """
     if factor == 1:
         return image

@@ -22,19 +22,23 @@ from analysis.measures.gallery import LINE_COLOUR
 from analysis.measures.kinds import KINDS
 from analysis.measures.pixel_scale import PixelScale
 
-TILE = ("x", "y", "width", "height", "atom", "count", "share", "sse_share", "kind", "near")
+TILE_COLUMNS = ("x", "y", "width", "height", "atom", "count", "share", "sse_share", "kind", "near")
 ORDERS = ("likeness", "use", "error", "kind")
 LINE_SHADE = 0xFF000000 | LINE_COLOUR[2] << 16 | LINE_COLOUR[1] << 8 | LINE_COLOUR[0]
 NEAR_GAP, NEAR_CAPTION = 0.15, 0.3  # in widths of a tile
 
 
 def atlas_source(atlases: dict[int, xarray.Dataset], pixels: PixelScale) -> ColumnDataSource:
-    """All atlases, a row each; what the scripts of the page share.
+    """All atlases, a row each, as the scripts of the page share them.
 
-    Columns, each of arrays over the atoms: centroids (bytes, 0 … 255 for the pixels' whole range),
-    count, sse_share, kind, near (nearest first), distance; and order (down, across), cells of the
-    grid.
-    `blank` holds an array whose type scripts make new arrays of.
+    Args:
+        atlases: K -> as `analysis.html_report.exploration.atlas` returns it.
+        pixels: their range.
+
+    Returns:
+        Columns, each of arrays over the atoms: centroids (bytes, 0 … 255 for the pixels' whole
+        range), count, sse_share, kind, near (nearest first), distance; and order (down, across),
+        cells of the grid. `blank` holds an array whose type scripts make new arrays of.
     """
     columns: dict[str, list[Any]] = {
         "k": list(atlases),
@@ -67,7 +71,11 @@ def atlas_view(
 ) -> tuple[dict[str, Any], CustomJS]:
     """Bokeh models by their place on the page, and the script that draws them.
 
-    dictionaries: see `atlas_source`. patch: (rows, cols[, channels]). first: the K shown at first.
+    Args:
+        dictionaries: see `atlas_source`.
+        patch: (rows, cols[, channels]).
+        pixels: unit of distances.
+        first: the K shown at first.
     """
     sizes = dictionaries.data["k"]
     controls = {"order": choice("atlas-order", list(ORDERS), "Order")}
@@ -75,7 +83,7 @@ def atlas_view(
         controls["size"] = size_slider("atlas-k", sizes, first)
     controls["atom"] = number_field("atlas-atom", "Centroid")
     board = image_source("atlas-picture", 1, 1)
-    tiles = ColumnDataSource({name: [] for name in TILE}, name="atlas-tiles")
+    tiles = ColumnDataSource({name: [] for name in TILE_COLUMNS}, name="atlas-tiles")
     near = ColumnDataSource(
         {name: [] for name in ("image", "x", "y", "bottom", "words")}, name="atlas-near"
     )

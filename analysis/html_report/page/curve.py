@@ -14,8 +14,8 @@ from analysis.measures.pixel_scale import PixelScale
 # too, for the words beside the curve.
 TRAINING, HELD_OUT = "#1a86c7", "#e0641b"
 HEIGHT = 340  # CSS pixels
-DIGITS = 5  # significant ones of an MSE that is told
-ROOM = 1.05  # of the y axis, in the largest MSE
+TOLD_DIGITS = 5  # significant ones of an MSE that is told
+HEADROOM = 1.05  # of the y axis, in the largest MSE
 _PLAIN = "return tick.toLocaleString('en', {maximumSignificantDigits: 6})"
 
 
@@ -37,7 +37,7 @@ def curve_chart(
     if np.isfinite(scores["heldout_mse"]).any():
         columns["held out"] = scores["heldout_mse"].values
     largest = max(float(np.max(values)) for values in columns.values())
-    plot = _axes(f"MSE ({pixels.unit})", ROOM * largest or 1.0)
+    plot = _axes(f"MSE ({pixels.unit})", HEADROOM * largest or 1.0)
     if interval:
         left, right = interval
         plot.add_layout(BoxAnnotation(left=left, right=right, fill_color=MARK, fill_alpha=0.14))
@@ -62,11 +62,11 @@ def curve_chart(
 
 
 def numeral_format(value: float) -> str:
-    """numeral.js' notation that shows DIGITS significant digits of a number, as in 0,0.[00].
+    """numeral.js' notation that shows TOLD_DIGITS significant digits of a number, as in 0,0.[00].
 
     At least two decimals: those in brackets are shown only where they are not zero.
     """
-    decimals = DIGITS - 1 - math.floor(math.log10(value)) if value > 0 else 0
+    decimals = TOLD_DIGITS - 1 - math.floor(math.log10(value)) if value > 0 else 0
     return f"0,0.[{'0' * max(2, decimals)}]"
 
 

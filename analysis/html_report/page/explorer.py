@@ -45,8 +45,12 @@ def explorer(
 ) -> tuple[dict[str, Any], CustomJS]:
     """Bokeh models by their place on the page, and the script that draws them.
 
-    seen: as `rebuilt_images` returns it. dictionaries: see `atlas_source`, of the same K.
-    first: the K that is shown at first.
+    Args:
+        seen: as `rebuilt_images` returns it.
+        dictionaries: see `atlas_source`, of the same K.
+        spec: how the patches were cut.
+        pixels: their range and unit.
+        first: the K that is shown at first.
     """
     height, width = seen["original"].shape[2:4]
     pictures = {

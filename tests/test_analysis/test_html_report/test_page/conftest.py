@@ -13,7 +13,7 @@ from analysis.experiment import Experiment, open_experiment
 from analysis.html_report.exploration import choose_images
 from analysis.html_report.measured import Measured
 from pipeline import SweepOptions, sweep
-from tests.browser import started
+from tests.browser import Opened, opened, started
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -87,3 +87,12 @@ def reported(request: pytest.FixtureRequest, reports: dict[str, Reported]) -> Re
 @pytest.fixture
 def digits(reports: dict[str, Reported]) -> Reported:
     return reports["digits"]
+
+
+@pytest.fixture
+def page(browser: "Browser", request: pytest.FixtureRequest) -> Iterator[Opened]:
+    """The page of `reported` where a test asks for it, else of `digits`; no script may fail."""
+    known = "reported" if "reported" in request.fixturenames else "digits"
+    with opened(browser, request.getfixturevalue(known).path) as one:
+        yield one
+        assert one.failures == one.complaints == []

@@ -2,7 +2,7 @@
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +10,8 @@ import pytest
 from analysis.html_report.page.atlas import ORDERS
 from analysis.measures.kinds import KINDS, kinds_of
 from storage import open_dictionaries
-from tests.browser import Opened, opened, until
+from tests.browser import Opened, until
 from tests.test_analysis.test_html_report.test_page.conftest import Reported
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 NEAREST = 5
 
@@ -65,23 +62,21 @@ def assert_tiles(page: Opened, k: int) -> None:
     assert sorted(page.column("atlas-tiles", "atom")) == list(range(k))
 
 
-def test_a_tile_pointed_at_says_what_is_stored(browser: "Browser", digits: Reported) -> None:
+def test_a_tile_pointed_at_says_what_is_stored(page: Opened, digits: Reported) -> None:
     k = digits.sizes[-1]
     orders, placed = [(digits.sizes[0], ORDERS[0]), *((k, order) for order in ORDERS)], {}
-    with opened(browser, digits.path) as page:
-        for size, order in orders:
-            stored = facts(digits, size)
-            choose(page, digits, size, order)
-            shown = tiles(page)
-            for tile in (shown[0], shown[size // 2], shown[-1]):
-                x, y = tile["x"] + 0.4 * tile["width"], tile["y"] + 0.6 * tile["height"]
-                page.point("atlas-board", x, y)
-                until(partial(assert_tells, page, stored, tile["atom"]))
-            placed[order] = [tile["atom"] for tile in shown]
-        page.page.locator("#atlas").get_by_role("textbox", name="Centroid").fill("17")
-        page.page.keyboard.press("Enter")
-        until(lambda: assert_near(page, [17, *stored["near"][17].tolist()]))
-        assert page.failures == page.complaints == []
+    for size, order in orders:
+        stored = facts(digits, size)
+        choose(page, digits, size, order)
+        shown = tiles(page)
+        for tile in (shown[0], shown[size // 2], shown[-1]):
+            x, y = tile["x"] + 0.4 * tile["width"], tile["y"] + 0.6 * tile["height"]
+            page.point("atlas-board", x, y)
+            until(partial(assert_tells, page, stored, tile["atom"]))
+        placed[order] = [tile["atom"] for tile in shown]
+    page.page.locator("#atlas").get_by_role("textbox", name="Centroid").fill("17")
+    page.page.keyboard.press("Enter")
+    until(lambda: assert_near(page, [17, *stored["near"][17].tolist()]))
     assert_in_order(stored, placed)
 
 
@@ -121,24 +116,23 @@ def assert_tells(page: Opened, stored: dict[str, np.ndarray], atom: int) -> None
     assert f"{stored['count'][atom]:,} patches" in words
 
 
-def test_tiles_are_painted_as_their_centroids(browser: "Browser", reported: Reported) -> None:
+def test_tiles_are_painted_as_their_centroids(page: Opened, reported: Reported) -> None:
     rows, cols = reported.experiment.patch_shape[:2]
     k = reported.sizes[-1]
     centroids = reported.experiment.centroids(k)
     scaled = np.rint(255 * np.clip(centroids / reported.largest, 0, 1))
-    with opened(browser, reported.path) as page:
-        choose(page, reported, k, "use")
-        placed = tiles(page)[:: max(1, k // 7)]
-        pixels = [
-            # Beside the line, half of which lies in the tile's frame.
-            (
-                tile["x"] + 0.5 + (col + 0.5) * (tile["width"] - 1) / cols,
-                tile["y"] + 0.5 + (row + 0.5) * (tile["height"] - 1) / rows,
-            )
-            for tile in placed
-            for row in range(rows)
-            for col in range(cols)
-        ]
-        shown = scaled[[tile["atom"] for tile in placed]].reshape(len(pixels), -1)
-        expected = np.broadcast_to(shown, (len(pixels), 3))
-        until(lambda: np.testing.assert_array_equal(page.colours("atlas-board", pixels), expected))
+    choose(page, reported, k, "use")
+    placed = tiles(page)[:: max(1, k // 7)]
+    pixels = [
+        # Beside the line, half of which lies in the tile's frame.
+        (
+            tile["x"] + 0.5 + (col + 0.5) * (tile["width"] - 1) / cols,
+            tile["y"] + 0.5 + (row + 0.5) * (tile["height"] - 1) / rows,
+        )
+        for tile in placed
+        for row in range(rows)
+        for col in range(cols)
+    ]
+    shown = scaled[[tile["atom"] for tile in placed]].reshape(len(pixels), -1)
+    expected = np.broadcast_to(shown, (len(pixels), 3))
+    until(lambda: np.testing.assert_array_equal(page.colours("atlas-board", pixels), expected))

@@ -85,38 +85,35 @@ def tab_to(page: Opened, role: str) -> None:
     pytest.fail(f"no {role} is reached by Tab")
 
 
-def test_at_first_the_first_image_is_shown(browser: "Browser", reported: Reported) -> None:
-    with opened(browser, reported.path) as page:
-        k = reported.sizes[0] if len(reported.sizes) == 1 else size_of(page)
-        assert k in reported.sizes
-        assert_shown(page, reported, k, "train", 0)
-        until(lambda: assert_painted(page, reported, k, "train", 0))
-        assert page.failures == page.complaints == []
+def test_at_first_the_first_image_is_shown(page: Opened, reported: Reported) -> None:
+    k = reported.sizes[0] if len(reported.sizes) == 1 else size_of(page)
+    assert k in reported.sizes
+    assert_shown(page, reported, k, "train", 0)
+    until(lambda: assert_painted(page, reported, k, "train", 0))
 
 
-def test_arrow_keys_move_through_all_k(browser: "Browser", digits: Reported) -> None:
+def test_arrow_keys_move_through_all_k(page: Opened, digits: Reported) -> None:
     sizes, original = digits.sizes, grey(digits.images["train"][0])
     most = max(np.abs(grey(rebuilt(digits, k, "train", 0)) - original).max() for k in sizes)
-    with opened(browser, digits.path) as page:
-        tab_to(page, "slider")
-        page.page.keyboard.press("Home")
-        for key, k in [
-            (None, sizes[0]),
-            ("ArrowRight", sizes[1]),
-            ("ArrowRight", sizes[2]),
-            ("ArrowRight", sizes[2]),
-            ("ArrowLeft", sizes[1]),
-            ("End", sizes[2]),
-            ("Home", sizes[0]),
-        ]:
-            if key:
-                page.page.keyboard.press(key)
-            assert size_of(page) == k
-            assert_shown(page, digits, k, "train", 0)
-            assert_scale(page, most)  # one for all K
-        until(lambda: assert_painted(page, digits, sizes[0], "train", 0))
-        page.page.keyboard.press("End")
-        until(lambda: assert_painted(page, digits, sizes[2], "train", 0))
+    tab_to(page, "slider")
+    page.page.keyboard.press("Home")
+    for key, k in [
+        (None, sizes[0]),
+        ("ArrowRight", sizes[1]),
+        ("ArrowRight", sizes[2]),
+        ("ArrowRight", sizes[2]),
+        ("ArrowLeft", sizes[1]),
+        ("End", sizes[2]),
+        ("Home", sizes[0]),
+    ]:
+        if key:
+            page.page.keyboard.press(key)
+        assert size_of(page) == k
+        assert_shown(page, digits, k, "train", 0)
+        assert_scale(page, most)  # one for all K
+    until(lambda: assert_painted(page, digits, sizes[0], "train", 0))
+    page.page.keyboard.press("End")
+    until(lambda: assert_painted(page, digits, sizes[2], "train", 0))
 
 
 def assert_scale(page: Opened, most: float) -> None:
@@ -130,20 +127,19 @@ def assert_scale(page: Opened, most: float) -> None:
     assert float(re.findall(r"[\d.]+", shown)[0]) == pytest.approx(most, rel=5e-3)
 
 
-def test_arrow_keys_choose_split_and_image(browser: "Browser", digits: Reported) -> None:
-    with opened(browser, digits.path) as page:
-        k, last = size_of(page), len(digits.images["test"]) - 1
-        radios = page.page.locator("#explorer").get_by_role("radio", checked=True)
-        radios.nth(0).focus()
-        page.page.keyboard.press("ArrowRight")
-        assert_shown(page, digits, k, "test", 0)
-        radios.nth(1).focus()
-        page.page.keyboard.press("ArrowRight")
-        assert_shown(page, digits, k, "test", 1)
-        for _ in range(2):
-            page.page.keyboard.press("ArrowLeft")
-        assert_shown(page, digits, k, "test", last)
-        until(lambda: assert_painted(page, digits, k, "test", last))
+def test_arrow_keys_choose_split_and_image(page: Opened, digits: Reported) -> None:
+    k, last = size_of(page), len(digits.images["test"]) - 1
+    radios = page.page.locator("#explorer").get_by_role("radio", checked=True)
+    radios.nth(0).focus()
+    page.page.keyboard.press("ArrowRight")
+    assert_shown(page, digits, k, "test", 0)
+    radios.nth(1).focus()
+    page.page.keyboard.press("ArrowRight")
+    assert_shown(page, digits, k, "test", 1)
+    for _ in range(2):
+        page.page.keyboard.press("ArrowLeft")
+    assert_shown(page, digits, k, "test", last)
+    until(lambda: assert_painted(page, digits, k, "test", last))
 
 
 def windows(image: np.ndarray, centroids: np.ndarray, spec: PatchSpec) -> dict[Pixel, int]:
@@ -196,27 +192,26 @@ def assert_pixel_made_of(page: Opened, reported: Reported, k: int, pixel: Pixel)
 
 
 def test_the_pixel_pointed_at_is_made_of_the_centroids_that_cover_it(
-    browser: "Browser", reported: Reported
+    page: Opened, reported: Reported
 ) -> None:
     height, width = reported.experiment.image_shape[:2]
     k, spec = reported.sizes[-1], reported.experiment.spec
     whole = list(
         windows(reported.images["train"][0], reported.experiment.centroids(k), spec).values()
     )
-    with opened(browser, reported.path) as page:
-        if len(reported.sizes) > 1:
-            page.page.locator("#explorer").get_by_role("slider").press("End")
-        until(lambda: assert_made_of(page, whole))
-        for picture, pixel in [
-            ("rebuilt", (height // 2, width // 2)),
-            ("original", (3, 4)),
-            ("error", (height - 2, 1)),
-            ("rebuilt", (height - 1, width - 1)),
-        ]:
-            page.point(f"explorer-{picture}-picture", pixel[1] + 0.3, pixel[0] + 0.7)
-            until(partial(assert_pixel_made_of, page, reported, k, pixel))
-        page.away()
-        until(lambda: assert_made_of(page, whole))
+    if len(reported.sizes) > 1:
+        page.page.locator("#explorer").get_by_role("slider").press("End")
+    until(lambda: assert_made_of(page, whole))
+    for picture, pixel in [
+        ("rebuilt", (height // 2, width // 2)),
+        ("original", (3, 4)),
+        ("error", (height - 2, 1)),
+        ("rebuilt", (height - 1, width - 1)),
+    ]:
+        page.point(f"explorer-{picture}-picture", pixel[1] + 0.3, pixel[0] + 0.7)
+        until(partial(assert_pixel_made_of, page, reported, k, pixel))
+    page.away()
+    until(lambda: assert_made_of(page, whole))
 
 
 def test_a_pixel_without_kept_patches_is_made_of_none(
@@ -230,30 +225,29 @@ def test_a_pixel_without_kept_patches_is_made_of_none(
 
 
 def test_a_click_keeps_the_pixel_another_lets_it_go_and_numbers_choose_one(
-    browser: "Browser", digits: Reported
+    page: Opened, digits: Reported
 ) -> None:
     k, kept, other = digits.sizes[-1], (3, 3), (5, 6)
-    with opened(browser, digits.path) as page:
-        page.page.locator("#explorer").get_by_role("slider").press("End")
-        page.point("explorer-rebuilt-picture", kept[1] + 0.5, kept[0] + 0.5)
-        page.page.mouse.down()
-        page.page.mouse.up()
-        until(lambda: assert_says(page, "Click again"))
-        page.point("explorer-rebuilt-picture", other[1] + 0.5, other[0] + 0.5)
-        page.away()
-        page.page.wait_for_timeout(200)
-        assert_pixel_made_of(page, digits, k, kept)
-        page.point("explorer-rebuilt-picture", kept[1] + 0.5, kept[0] + 0.5)
-        page.page.wait_for_timeout(500)  # or the browser takes both for a double click
-        page.page.mouse.down()
-        page.page.mouse.up()
-        until(lambda: assert_says(page, "to keep it"))
-        page.point("explorer-rebuilt-picture", other[1] + 0.5, other[0] + 0.5)
-        until(lambda: assert_pixel_made_of(page, digits, k, other))
-        for label, value in (("Row", "2"), ("Column", "4")):
-            page.page.locator("#explorer").get_by_label(label).fill(value)
-            page.page.keyboard.press("Enter")
-        until(lambda: assert_pixel_made_of(page, digits, k, (2, 4)))
+    page.page.locator("#explorer").get_by_role("slider").press("End")
+    page.point("explorer-rebuilt-picture", kept[1] + 0.5, kept[0] + 0.5)
+    page.page.mouse.down()
+    page.page.mouse.up()
+    until(lambda: assert_says(page, "Click again"))
+    page.point("explorer-rebuilt-picture", other[1] + 0.5, other[0] + 0.5)
+    page.away()
+    page.page.wait_for_timeout(200)
+    assert_pixel_made_of(page, digits, k, kept)
+    page.point("explorer-rebuilt-picture", kept[1] + 0.5, kept[0] + 0.5)
+    page.page.wait_for_timeout(500)  # or the browser takes both for a double click
+    page.page.mouse.down()
+    page.page.mouse.up()
+    until(lambda: assert_says(page, "to keep it"))
+    page.point("explorer-rebuilt-picture", other[1] + 0.5, other[0] + 0.5)
+    until(lambda: assert_pixel_made_of(page, digits, k, other))
+    for label, value in (("Row", "2"), ("Column", "4")):
+        page.page.locator("#explorer").get_by_label(label).fill(value)
+        page.page.keyboard.press("Enter")
+    until(lambda: assert_pixel_made_of(page, digits, k, (2, 4)))
 
 
 def assert_says(page: Opened, words: str) -> None:

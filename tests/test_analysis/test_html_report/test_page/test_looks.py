@@ -36,21 +36,18 @@ def assert_readable(page: Opened, width: int) -> None:
         assert page.run(_WIDER_THAN_THEIR_TILES, figure) == []
 
 
-def test_drawings_and_the_curve_follow_when_the_light_changes(
-    browser: "Browser", digits: Reported
-) -> None:
-    with opened(browser, digits.path) as page:
-        page.page.emulate_media(color_scheme="dark")
-        ((left, top), (right, bottom)) = page.places("curve-chart", [(6, 500), (58, 200)])
-        inside = (slice(int(top), int(bottom)), slice(int(left), int(right)))
-        # Lines of the grid would be light grey still; no curve is bright in all three colours.
-        until(lambda: _assert_dim(page.painted()[inside]))
-        for name in ("mse", "use"):
-            image = page.page.locator(f"#{name} img")
-            image.scroll_into_view_if_needed()
-            levels = imread(io.BytesIO(image.screenshot()), format="png")[..., :3] * 255
-            assert np.median(levels) < 60  # the paper, white by day
-            assert levels.min(axis=2).max() > 180  # the words
+def test_drawings_and_the_curve_follow_when_the_light_changes(page: Opened) -> None:
+    page.page.emulate_media(color_scheme="dark")
+    ((left, top), (right, bottom)) = page.places("curve-chart", [(6, 500), (58, 200)])
+    inside = (slice(int(top), int(bottom)), slice(int(left), int(right)))
+    # Lines of the grid would be light grey still; no curve is bright in all three colours.
+    until(lambda: _assert_dim(page.painted()[inside]))
+    for name in ("mse", "use"):
+        image = page.page.locator(f"#{name} img")
+        image.scroll_into_view_if_needed()
+        levels = imread(io.BytesIO(image.screenshot()), format="png")[..., :3] * 255
+        assert np.median(levels) < 60  # the paper, white by day
+        assert levels.min(axis=2).max() > 180  # the words
 
 
 def _assert_dim(picture: np.ndarray) -> None:
