@@ -47,7 +47,7 @@ class PixelScale:
 
 
 def stored_scale(dictionaries: xarray.DataTree | xarray.Dataset) -> PixelScale | None:
-    """The scale of the images that a tree, a node of it, or a Dataset was learned from, if known."""
+    """Scale of the images that a tree, a node of it, or a Dataset was learned from, if known."""
     tree = isinstance(dictionaries, xarray.DataTree)
     attributes = dictionaries.root.attrs if tree else dictionaries.attrs
     return PixelScale.of_source(attributes["source"]) if "source" in attributes else None
