@@ -32,27 +32,19 @@ def in_dtype(images: np.ndarray, dtype: str, channels: tuple[int, ...]) -> np.nd
     return (shades * scale).astype(dtype)
 
 
-@pytest.fixture
-def lazily(tmp_path: Path) -> Any:
-    """Ways of handing over the same images."""
-
-    def ways(images: np.ndarray) -> dict[str, Any]:
-        axes = ("image", "row", "col", "channel")[: images.ndim]
-        stored = zarr.create_array(
-            tmp_path / "images.zarr", data=images, chunks=(25, *images.shape[1:]), zarr_format=3
-        )
-        named = xarray.DataArray(images, dims=axes)
-        chunked = dask.array.from_array(images, chunks=(25, *images.shape[1:]))
-        return {
-            "source": ImageSource("strokes", "train", images),
-            "zarr": stored,
-            "dask": chunked,
-            "xarray": named.transpose(*axes[::-1]),
-            "lazy xarray": xarray.DataArray(chunked, dims=axes),
-            "big endian": images.astype(images.dtype.newbyteorder(">")),
-        }
-
-    return ways
+def ways_to_give(images: np.ndarray, folder: Path) -> dict[str, Any]:
+    """Ways of handing over the same images, (n, height, width)."""
+    axes, chunks = ("image", "row", "col"), (25, *images.shape[1:])
+    chunked = dask.array.from_array(images, chunks=chunks)
+    stored = zarr.create_array(folder / "images.zarr", data=images, chunks=chunks, zarr_format=3)
+    return {
+        "source": ImageSource("strokes", "train", images),
+        "zarr": stored,
+        "dask": chunked,
+        "xarray": xarray.DataArray(images, dims=axes).transpose(*axes[::-1]),
+        "lazy xarray": xarray.DataArray(chunked, dims=axes),
+        "big endian": images.astype(images.dtype.newbyteorder(">")),
+    }
 
 
 @pytest.mark.parametrize("channels", [(), (2,)])
@@ -88,11 +80,11 @@ def test_scores_agree_with_loops(
 
 
 def test_scores_do_not_depend_on_where_images_lie_nor_on_the_block(
-    strokes: np.ndarray, lazily: Any, monkeypatch: pytest.MonkeyPatch
+    strokes: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = node_of(some_centroids(SPEC), SPEC)
     expected = reconstruction_scores(strokes, node)
-    ways = lazily(strokes)
+    ways = ways_to_give(strokes, tmp_path)
     for values in (1, 7 * 120, 1 << 19):
         monkeypatch.setattr(rebuilding, "BLOCK_VALUES", values)
         for way, images in ways.items():
