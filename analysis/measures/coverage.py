@@ -81,7 +81,8 @@ def _centroids_of(dictionary: xarray.DataTree | xarray.Dataset | np.ndarray) -> 
     """The centroids of a dictionary in any of its forms."""
     if isinstance(dictionary, np.ndarray):
         return dictionary
-    values: np.ndarray = dictionary["centroids"].values
+    dataset = dictionary.to_dataset() if isinstance(dictionary, xarray.DataTree) else dictionary
+    values: np.ndarray = dataset["centroids"].values
     return values
 
 

@@ -51,16 +51,6 @@ def sort_on_grid(vectors: np.ndarray, rows: int, cols: int, seed: int = 0) -> np
     return grid.reshape(rows, cols)
 
 
-def neighbour_distance(vectors: np.ndarray, grid: np.ndarray) -> float:
-    """Mean distance between the vectors of cells that touch; grid as `sort_on_grid` returns it."""
-    flat = vectors.reshape(len(vectors), -1).astype(np.float64)
-    distances = []
-    for first, second in ((grid[1:], grid[:-1]), (grid[:, 1:], grid[:, :-1])):
-        both = (first >= 0) & (second >= 0)
-        distances.append(np.linalg.norm(flat[first[both]] - flat[second[both]], axis=1))
-    return float(np.mean(np.concatenate(distances)))
-
-
 def _principal_layout(vectors: np.ndarray, cols: int) -> np.ndarray:
     """Rows by the first principal component, within a row by the second; (k,) int64."""
     centred = vectors - vectors.mean(axis=0)

@@ -22,7 +22,7 @@ from analysis.measures.gallery import LINE_COLOUR
 from analysis.measures.kinds import KINDS
 from analysis.measures.pixel_scale import PixelScale
 
-TILE_COLUMNS = ("x", "y", "width", "height", "atom", "count", "share", "sse_share", "kind", "near")
+BOARD_COLUMNS = ("x", "y", "width", "height", "atom", "count", "share", "sse_share", "kind", "near")
 ORDERS = ("likeness", "use", "error", "kind")
 LINE_SHADE = 0xFF000000 | LINE_COLOUR[2] << 16 | LINE_COLOUR[1] << 8 | LINE_COLOUR[0]
 NEAR_GAP, NEAR_CAPTION = 0.15, 0.3  # in widths of a tile
@@ -83,7 +83,7 @@ def atlas_view(
         controls["size"] = size_slider("atlas-k", sizes, first)
     controls["atom"] = number_field("atlas-atom", "Centroid")
     board = image_source("atlas-picture", 1, 1)
-    tiles = ColumnDataSource({name: [] for name in TILE_COLUMNS}, name="atlas-tiles")
+    tiles = ColumnDataSource({name: [] for name in BOARD_COLUMNS}, name="atlas-tiles")
     near = ColumnDataSource(
         {name: [] for name in ("image", "x", "y", "bottom", "words")}, name="atlas-near"
     )

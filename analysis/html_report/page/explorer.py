@@ -33,6 +33,7 @@ LABELS = {
     "rebuilt": "Rebuilt image",
     "error": "Error, rebuilt minus original",
 }
+TILE_COLUMNS = ("image", "x", "y", "bottom", "weight", "words", "atom", "kind", "level")
 _EVENTS = ("mousemove", "tap", "mouseleave")
 
 
@@ -53,20 +54,14 @@ def explorer(
         first: the K that is shown at first.
     """
     height, width = seen["original"].shape[2:4]
+    errors = {"image": [np.zeros((height, width), np.float32)]}
     pictures = {
         "original": image_source("explorer-original", height, width),
         "rebuilt": image_source("explorer-rebuilt", height, width),
-        "error": ColumnDataSource({"image": [np.zeros((height, width), np.float32)]}),
+        "error": ColumnDataSource(errors, name="explorer-error"),
     }
-    pictures["error"].name = "explorer-error"
     marks = ColumnDataSource({name: [] for name in ("x", "y", "width", "height")})
-    tiles = ColumnDataSource(
-        {
-            name: []
-            for name in ("image", "x", "y", "bottom", "weight", "words", "atom", "kind", "level")
-        },
-        name="explorer-tiles",
-    )
+    tiles = ColumnDataSource({name: [] for name in TILE_COLUMNS}, name="explorer-tiles")
     scale = LinearColorMapper(interp_palette([TOO_DARK, EXACT, TOO_BRIGHT], 255), low=-1, high=1)
     controls = _controls(seen, first)
     words = {name: text(f"explorer-{name}") for name in ("score", "error-words", "made-words")}
