@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 from analysis.html_report.measured import Measured
 from analysis.measures.gallery import grid_shape
 from analysis.measures.patch_sample import evenly
-from analysis.measures.similarity_grid import sort_on_grid
+from analysis.measures.similarity_grid import similarity_grid
 from analysis.reconstruction.overlap import Rebuilder
 from storage import PatchStore
 
@@ -104,7 +104,7 @@ def atlases(measured: Measured, sizes: Sequence[int]) -> dict[int, xarray.Datase
     """The atlas of each dictionary by K; sorting takes all threads that there are."""
     with ThreadPoolExecutor() as threads:
         orders = threads.map(
-            lambda k: sort_on_grid(measured.experiment.centroids(k), *grid_shape(k)), sizes
+            lambda k: similarity_grid(measured.experiment.centroids(k), *grid_shape(k)), sizes
         )
         found = {k: atlas(measured, k) for k in sizes}
         return {

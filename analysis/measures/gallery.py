@@ -7,7 +7,7 @@ import numpy as np
 import xarray
 
 from analysis.measures.pixel_scale import enlarged, shades, stored_scale
-from analysis.measures.similarity_grid import sort_on_grid
+from analysis.measures.similarity_grid import similarity_grid
 from storage import InputError
 
 LINE_COLOUR = (150, 188, 224)  # light, and of a tint that no grey pixel has
@@ -74,7 +74,7 @@ def gallery(
             f"a grid of {rows}x{cols} cells cannot show {len(centroids)} centroids:"
             " give more rows or columns"
         )
-    order = sort_on_grid(centroids, rows, cols, seed)
+    order = similarity_grid(centroids, rows, cols, seed)
     image = tiled(centroids, order, largest=largest, scale=scale, line=line)
     if isinstance(dictionary, np.ndarray):
         return Gallery(image, order)

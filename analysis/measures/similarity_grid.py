@@ -18,7 +18,7 @@ LARGE_SHRINK = 0.85
 FIRST_RADIUS = 0.5  # of the grid's longer side
 
 
-def sort_on_grid(vectors: np.ndarray, rows: int, cols: int, seed: int = 0) -> np.ndarray:
+def similarity_grid(vectors: np.ndarray, rows: int, cols: int, seed: int = 0) -> np.ndarray:
     """Place vectors on a grid so that neighbours are alike.
 
     Repeats: low-pass filter the grid of vectors, assign the vectors to the filtered cells at the

@@ -22,7 +22,7 @@ from analysis.html_report.section import Section
 from analysis.measures.gallery import grid_shape, tiled
 from analysis.measures.kinds import KINDS, MEANINGS, RULE, plural
 from analysis.measures.pixel_scale import PixelScale, scale_to
-from analysis.measures.similarity_grid import sort_on_grid
+from analysis.measures.similarity_grid import similarity_grid
 from analysis.text import count, listed, percent
 
 RARE = 0.01  # kinds below this share are not listed
@@ -200,7 +200,7 @@ def gallery_plate(
     smallest = longer + 2 - longer % 2
     most_cols = max(1, BOARD_WIDTH // max(smallest, MIN_GALLERY_TILE))
     rows, cols = grid_shape(len(centroids), most_cols)
-    order = sort_on_grid(centroids, rows, cols, seed)
+    order = similarity_grid(centroids, rows, cols, seed)
     scale = scale_to(min(GALLERY_TILE, BOARD_WIDTH // cols) - 1, longer)
     line = 2 - (centroids.shape[2] * scale) % 2
     picture = tiled(centroids, order, largest=pixels.largest, scale=scale, line=line)

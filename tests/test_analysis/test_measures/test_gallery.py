@@ -4,7 +4,7 @@ import xarray
 
 from analysis import gallery
 from analysis.measures.gallery import DENSE_COLOUR, grid_shape, tiled
-from analysis.measures.similarity_grid import WHOLE_CELLS, sort_on_grid
+from analysis.measures.similarity_grid import WHOLE_CELLS, similarity_grid
 from storage import InputError
 
 
@@ -17,7 +17,7 @@ def blobs(k: int, seed: int = 0) -> np.ndarray:
 
 
 def neighbour_distance(vectors: np.ndarray, grid: np.ndarray) -> float:
-    """Mean distance between the vectors of cells that touch; grid as `sort_on_grid` returns it."""
+    """Mean distance between the vectors of cells that touch; grid as `similarity_grid` gives it."""
     flat = vectors.reshape(len(vectors), -1).astype(np.float64)
     distances = []
     for first, second in ((grid[1:], grid[:-1]), (grid[:, 1:], grid[:, :-1])):
@@ -38,7 +38,7 @@ def test_neighbours_are_more_alike_than_at_random_or_by_principal_components(
     k: int, share: float
 ) -> None:
     centroids, (rows, cols) = blobs(k), grid_shape(k)
-    found = neighbour_distance(centroids, sort_on_grid(centroids, rows, cols))
+    found = neighbour_distance(centroids, similarity_grid(centroids, rows, cols))
     shuffled = np.full(rows * cols, -1)
     shuffled[:k] = np.random.default_rng(1).permutation(k)
     assert found < 0.6 * neighbour_distance(centroids, shuffled.reshape(rows, cols))
@@ -51,9 +51,9 @@ def test_neighbours_are_more_alike_than_at_random_or_by_principal_components(
 
 def test_the_order_is_the_same_every_time_and_hangs_on_the_seed() -> None:
     centroids = blobs(600)
-    first = sort_on_grid(centroids, 20, 30, seed=3)
-    np.testing.assert_array_equal(first, sort_on_grid(centroids, 20, 30, seed=3))
-    assert (first != sort_on_grid(centroids, 20, 30, seed=4)).any()
+    first = similarity_grid(centroids, 20, 30, seed=3)
+    np.testing.assert_array_equal(first, similarity_grid(centroids, 20, 30, seed=3))
+    assert (first != similarity_grid(centroids, 20, 30, seed=4)).any()
 
 
 def test_each_tile_shows_its_centroid_between_lines() -> None:
