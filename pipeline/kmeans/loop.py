@@ -1,8 +1,9 @@
 """A fit as a chain of passes: after each of them it stands in a state from which it can go on.
 
 The loops are written as stages. A stage makes one pass at most, and names the stage that follows;
-so what is known between two passes lies in the state alone, and a run that takes up a stored state
-ends with the same bits as one that was never broken off.
+so what is known between two passes lies in the state alone, and a fit that resumes from a stored
+state produces bit-identical results to an uninterrupted one by engines that are equally exact; a
+state of another exactness is not taken up.
 """
 
 from collections.abc import Callable

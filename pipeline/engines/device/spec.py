@@ -23,7 +23,7 @@ class DeviceSpec(EngineSpec):
 
     @property
     def exactness(self) -> str:
-        return self.name
+        return f"{self.name} on {self.device.type}"  # whose float32 scores round in their own way
 
     @property
     def caches_rows(self) -> bool:
