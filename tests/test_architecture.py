@@ -89,8 +89,6 @@ LARGE_ALL_THE_SAME: dict[str, str] = {
     "tests/test_benchmarks/test_gpu.py": "to be split",
     "tests/test_pipeline/test_engines/test_device/test_engine.py": "to be split",
     "tests/test_pipeline/test_hostile_options.py": "to be split",
-    "tests/test_pipeline/test_kmeans/test_nested.py": "to be split",
-    "tests/test_pipeline/test_kmeans/test_resuming.py": "to be split",
     "tests": "what tests of several folders share, and tests of the whole",
 }
 PACKAGING = ("__init__.py", "__init__.pyi")  # hand names on; not counted in a folder

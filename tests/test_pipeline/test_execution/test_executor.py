@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import StreamingKMeans, SweepOptions, sweep
+from pipeline.config import FitOptions
 from pipeline.engines import EngineSpec
 from pipeline.execution.cluster import MAX_RANGES, ClusterExecutor, ranges
 from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.extract import extract
+from pipeline.kmeans import nested
+from pipeline.kmeans.fitter import Fitter
+from pipeline.kmeans.plan import FitPlan
 from pipeline.rows.source import StoreSource
 from pipeline.runtime.devices import CPU, thread_count
 from pipeline.runtime.progress import SilentProgress
-from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore, open_dictionaries
+from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore
 from storage.errors import WorkerError
 from tests.stored_numbers import numbers_of
 
@@ -48,6 +52,13 @@ def store_of(images: np.ndarray, folder: Path) -> PatchStore:
     return extract(str(folder / "images.npy"), patch=PatchSpec(3, 3), out=folder)[0]
 
 
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Scheduler]:
+    """Two workers, started once."""
+    with Scheduler("processes:2", MEMORY) as scheduler:
+        yield scheduler
+
+
 @pytest.mark.parametrize("engine_name", ["torch", "pruned"])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_workers_add_up_what_this_process_does(
@@ -56,6 +67,7 @@ def test_workers_add_up_what_this_process_does(
     monkeypatch: pytest.MonkeyPatch,
     dtype: str,
     engine_name: str,
+    workers: Scheduler,
 ) -> None:
     monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 64)
     store = store_of((strokes / 255).astype(dtype) if dtype == "float32" else strokes, tmp_path)
@@ -70,9 +82,9 @@ def test_workers_add_up_what_this_process_does(
         def advance(self, units: int, **facts: Any) -> None:
             seen.append(units)
 
-    with Scheduler("processes:2", MEMORY) as scheduler:
-        cluster = ClusterExecutor(source, scheduler, engine)
-        there, again = (cluster.run_pass(centroids, Counts())[0] for _ in range(2))
+    cluster = ClusterExecutor(source, workers, engine)
+    there, again = (cluster.run_pass(centroids, Counts())[0] for _ in range(2))
+    cluster.close()
     assert sum(seen) == 2 * store.n_rows
     for name, mine in vars(here).items():
         theirs = vars(there)[name]
@@ -84,22 +96,23 @@ def test_workers_add_up_what_this_process_does(
             np.testing.assert_allclose(theirs, mine, rtol=1e-12)
 
 
-def test_a_sweep_on_workers_stores_the_same_numbers(tmp_path: Path) -> None:
-    results = [
-        sweep(
-            SweepOptions.checked(
-                out=tmp_path / name, k="8", max_iter=3, scheduler=scheduler, memory=MEMORY
-            )
-        )
-        for name, scheduler in (("here", ""), ("there", "processes:2"))
-    ]
-    here, there = (
-        open_dictionaries(Path(result["experiment"]) / "dictionaries.zarr")["k00008"]
-        for result in results
-    )
-    for name in ("centroids", "count", "sse", "mse", "shift", "live", "redrawn", "rows"):
-        np.testing.assert_array_equal(here[name], there[name])
-    assert here.attrs["heldout_mse"] == there.attrs["heldout_mse"]
+def test_prefixes_are_passed_over_on_workers_too(
+    strokes: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: Scheduler
+) -> None:
+    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 200)
+    monkeypatch.setattr(nested, "FIRST_ROWS", 400)
+    source = StoreSource(store_of(strokes, tmp_path))
+    engine = EngineSpec.for_samples(source.dim, source.dtype)
+    fits = []
+    for scheduler in (Scheduler("", MEMORY), workers):
+        plan = FitPlan.make(source, [12], FitOptions(), engine, scheduler)
+        with closing(Fitter(plan, SilentProgress())) as fitter:
+            fits.append(fitter.fit(12))
+    here, there = fits
+    np.testing.assert_array_equal(here.centroids, there.centroids)
+    assert len(set(here.history.rows)) > 1
+    for name in ("rows", "mse", "shift", "live", "redrawn"):
+        assert getattr(here.history, name) == getattr(there.history, name)
 
 
 def test_arrays_stay_in_this_process() -> None:
@@ -120,7 +133,7 @@ def test_workers_do_not_compete_for_cores(monkeypatch: pytest.MonkeyPatch) -> No
     for name in ("OMP_NUM_THREADS", "MALLOC_ARENA_MAX"):
         monkeypatch.delenv(name, raising=False)
     before = dict(os.environ)
-    with Scheduler("processes:2", MEMORY) as scheduler:
+    with Scheduler("processes:1", MEMORY) as scheduler:
         assert set(scheduler.client.run(thread_count).values()) == {1}
         assert "OMP_NUM_THREADS" not in os.environ  # this process has all cores, now and later
     assert dict(os.environ) == before
@@ -155,11 +168,17 @@ def cluster() -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
         second.kill()
 
 
-def test_a_sweep_on_a_running_cluster_stores_the_same_numbers(cluster: Any, tmp_path: Path) -> None:
-    fields = {"k": "5", "mode": "full", "max_iter": 2, "memory": MEMORY}
-    here = sweep(SweepOptions.checked(out=tmp_path / "here", **fields))
-    there = sweep(SweepOptions.checked(out=tmp_path / "there", scheduler=cluster[0], **fields))
-    assert numbers_of(here["experiment"]) == numbers_of(there["experiment"])
+def test_sweeps_on_workers_store_the_same_numbers(cluster: Any, tmp_path: Path) -> None:
+    fields = {"k": "5", "max_iter": 2, "memory": MEMORY}
+    here, *there = (
+        numbers_of(
+            sweep(SweepOptions.checked(out=tmp_path / name, scheduler=scheduler, **fields))[
+                "experiment"
+            ]
+        )
+        for name, scheduler in (("here", ""), ("local", "processes:2"), ("running", cluster[0]))
+    )
+    assert there == [here, here]
 
 
 def test_a_lost_scheduler_is_told(cluster: Any) -> None:

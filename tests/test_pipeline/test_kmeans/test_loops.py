@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
+from pipeline import StreamingKMeans
 from pipeline.engines.dense import DenseEngine
 from pipeline.execution.executor import LocalExecutor
 from pipeline.extraction.patches import cut_patches
@@ -228,3 +229,35 @@ def test_minibatch_size_changes_the_path_and_nears_lloyd(digits_rows: np.ndarray
     assert not np.array_equal(small.centroids, large.centroids)
     best = lloyd(digits_rows, init)
     assert best.mse <= small.mse <= 1.3 * best.mse
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+def test_as_many_centroids_as_rows(n: int) -> None:
+    rows = np.arange(n, dtype=np.uint8)[:, None] * 30
+    found = StreamingKMeans(n, random_state=0).fit(rows)
+    assert sorted(found.cluster_centers_[:, 0].tolist()) == rows[:, 0].tolist()
+    assert found.inertia_ == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_that_float32_does_not_tell_apart_get_a_centroid_each(dtype: str) -> None:
+    rows = np.array([[0], [1e-9], [1e6]] * 5, dtype)
+    for seed in range(5):
+        found = StreamingKMeans(3, random_state=seed).fit(rows)
+        np.testing.assert_allclose(np.sort(found.cluster_centers_[:, 0]), rows[:3, 0], rtol=0.1)
+        assert found.counts_.tolist() == [5, 5, 5]
+
+
+@pytest.mark.parametrize("mode", ["nested", "full", "minibatch"])
+@pytest.mark.parametrize("empty", ["random", "split"])
+def test_k_asked_is_k_live(mode: str, empty: str) -> None:
+    # Nearly all rows are equal: a random seed or a random draw is where a centroid stands already.
+    rows = np.zeros((4000, 2), np.uint8)
+    rows[[7, 900, 2000, 3500, 3999]] = [(9, 9), (90, 90), (0, 200), (200, 0), (255, 255)]
+    init = np.array([[0, 0], [0, 0.5], [0.5, 0], [0.25, 0.25], [0, 0.25], [0.1, 0]])
+    found = StreamingKMeans(6, init=init, mode=mode, empty=empty, max_iter=2, random_state=0)
+    found.fit(rows)
+    assert (found.counts_ > 0).all()
+    assert found.counts_.sum() == 4000
+    distances = squared_distances(rows, found.cluster_centers_)
+    np.testing.assert_array_equal(found.counts_, np.bincount(distances.argmin(1), minlength=6))

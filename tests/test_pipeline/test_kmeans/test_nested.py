@@ -2,7 +2,6 @@
 
 from contextlib import closing
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from pipeline.engines import EngineSpec
 from pipeline.engines.cpu import labeller
 from pipeline.engines.cpu.engine import PrunedEngine
 from pipeline.execution.executor import LocalExecutor
-from pipeline.extraction.extract import extract
 from pipeline.extraction.patches import cut_patches
 from pipeline.kmeans import nested
 from pipeline.kmeans.breathing import Breathing
@@ -223,38 +221,6 @@ def _history(run: Fit, *names: str) -> tuple[list[Any], ...]:
     return tuple(getattr(run.history, name) for name in names)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 7])
-def test_as_many_centroids_as_rows(n: int) -> None:
-    rows = np.arange(n, dtype=np.uint8)[:, None] * 30
-    found = StreamingKMeans(n, random_state=0).fit(rows)
-    assert sorted(found.cluster_centers_[:, 0].tolist()) == rows[:, 0].tolist()
-    assert found.inertia_ == 0
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_rows_that_float32_does_not_tell_apart_get_a_centroid_each(dtype: str) -> None:
-    rows = np.array([[0], [1e-9], [1e6]] * 5, dtype)
-    for seed in range(5):
-        found = StreamingKMeans(3, random_state=seed).fit(rows)
-        np.testing.assert_allclose(np.sort(found.cluster_centers_[:, 0]), rows[:3, 0], rtol=0.1)
-        assert found.counts_.tolist() == [5, 5, 5]
-
-
-@pytest.mark.parametrize("mode", ["nested", "full", "minibatch"])
-@pytest.mark.parametrize("empty", ["random", "split"])
-def test_k_asked_is_k_live(mode: str, empty: str) -> None:
-    # Nearly all rows are equal: a random seed or a random draw is where a centroid stands already.
-    rows = np.zeros((4000, 2), np.uint8)
-    rows[[7, 900, 2000, 3500, 3999]] = [(9, 9), (90, 90), (0, 200), (200, 0), (255, 255)]
-    init = np.array([[0, 0], [0, 0.5], [0.5, 0], [0.25, 0.25], [0, 0.25], [0.1, 0]])
-    found = StreamingKMeans(6, init=init, mode=mode, empty=empty, max_iter=2, random_state=0)
-    found.fit(rows)
-    assert (found.counts_ > 0).all()
-    assert found.counts_.sum() == 4000
-    distances = squared_distances(rows, found.cluster_centers_)
-    np.testing.assert_array_equal(found.counts_, np.bincount(distances.argmin(1), minlength=6))
-
-
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(data=st.data(), dtype=st.sampled_from(["uint8", "float32"]), seed=st.integers(0, 999))
 def test_sums_are_right_whatever_k_prefix_and_heirs_came_before(
@@ -329,21 +295,3 @@ def test_guesses_outlive_a_change_of_k(digits_rows: np.ndarray) -> None:
         executor.run_pass(few, SilentProgress(), 4000)
         executor.run_pass(few, SilentProgress())
         assert engine.effort.products < 0.5 * first
-
-
-@pytest.mark.usefixtures("short")
-def test_workers_run_prefixes_too(
-    strokes: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 200)
-    np.save(tmp_path / "images.npy", strokes)
-    store, *_ = extract(str(tmp_path / "images.npy"), patch=PatchSpec(3, 3), out=tmp_path)
-    monkeypatch.setattr(nested, "FIRST_ROWS", 400)
-    here, there = (
-        StreamingKMeans(12, scheduler=scheduler, random_state=0).fit(store)
-        for scheduler in ("", "processes:2")
-    )
-    np.testing.assert_array_equal(here.cluster_centers_, there.cluster_centers_)
-    assert len(set(here.history_["rows"])) > 1
-    for name in ("rows", "mse", "shift", "live", "redrawn"):
-        assert here.history_[name] == there.history_[name]

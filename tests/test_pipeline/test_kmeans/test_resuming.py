@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +12,9 @@ from pipeline import SweepOptions, sweep
 from pipeline.execution.executor import LocalExecutor
 from pipeline.kmeans import checkpoint, nested
 from pipeline.kmeans.checkpoint import FitCheckpoint
-from pipeline.kmeans.history import History
-from pipeline.kmeans.loop import KMeansLoop, LoopState
-from pipeline.kmeans.minibatch import MiniBatchState
-from pipeline.kmeans.nested import Nested, NestedState
-from pipeline.rows.cluster_sums import ClusterSums
+from pipeline.kmeans.loop import KMeansLoop
+from pipeline.kmeans.nested import Nested
 from pipeline.status import take_inventory
-from storage import IntegrityError
 from storage.atomic import exclusive
 from storage.fit_state import read_checkpoint, write_checkpoint
 from tests.notes import Notes
@@ -42,6 +38,14 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nested, "FIRST_ROWS", 4000)
     monkeypatch.setattr(nested, "MOVE_ROWS", 6000)
     monkeypatch.setattr(nested, "MOVE_PER_CENTROID", 100)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Numbers of a fit that was not broken off."""
+    out = tmp_path_factory.mktemp("alone")
+    options = SweepOptions.checked(out=out, k="8", mode="full", max_iter=4)
+    return numbers_of(sweep(options)["experiment"])
 
 
 MODES: dict[str, dict[str, Any]] = {
@@ -81,6 +85,21 @@ def broken_sweeps(
             broken += 1
         else:
             return result, broken, lost
+
+
+def break_off(options: SweepOptions, monkeypatch: pytest.MonkeyPatch, k: int | None = None) -> None:
+    """Sweep until a fit, of k centroids if that is said, would score its last ones."""
+    score = KMeansLoop._score
+
+    def breaking(run: Any) -> None:
+        if k in (None, len(run.state.centroids)):
+            raise BrokenOff
+        score(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KMeansLoop, "_score", breaking)
+        with pytest.raises(BrokenOff):
+            sweep(options)
 
 
 def count_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
@@ -153,73 +172,20 @@ def test_a_dictionary_is_not_learned_again_for_a_broken_held_out_pass(
     assert len(made) == 6  # the held-out pass alone
 
 
-@pytest.mark.parametrize("kind", [LoopState, MiniBatchState, NestedState])
-def test_every_field_of_a_state_comes_back(kind: type[LoopState], tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    sums = ClusterSums(rng.integers(0, 9, (2, 3)), np.array([1, 2]), rng.random(2), rng.random(3))
-    values: dict[str, Any] = {
-        "str": "exhale",
-        "int": 7,
-        "float": 1 / 3,
-        "bool": True,
-        "ndarray": rng.random((2, 3)).astype(np.float32),
-        "ClusterSums": sums,
-        "History": History([5], [1 / 7], [0.1], [2], [1], [0.3]),
-    }
-    hints = {name: hint for name, hint in get_type_hints(kind).items() if name != "stopped"}
-    fields = {
-        name: values[getattr(hint, "__args__", (hint,))[0].__name__] for name, hint in hints.items()
-    }
-    state = kind(**fields, stopped="target")
-    write_checkpoint(tmp_path / "state", *state.pack())
-    stored = read_checkpoint(tmp_path / "state")
-    assert stored is not None
-    back = kind.unpack(*stored)
-    for name, value in vars(state).items():
-        found = getattr(back, name)
-        assert type(found) is type(value)
-        if isinstance(value, ClusterSums):
-            for part, array in vars(value).items():
-                np.testing.assert_array_equal(getattr(found, part), array)
-        else:
-            np.testing.assert_array_equal(found, value)
-
-
-def test_passes_shorter_than_saving_are_not_all_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checkpoint, "SHARE", 1e-9)
-    kept = FitCheckpoint(tmp_path, 5, {})
-    for number in range(3):
-        kept.save("full", {}, {"number": number})
-    assert FitCheckpoint(tmp_path, 5, {}).load("full") == ({}, {"number": 0})
-
-
 @pytest.mark.parametrize(
     ("other", "note"),
     [
         ({"seed": 1}, None),  # another experiment, in a folder of its own
         ({"k": "4,8"}, "starts anew: what is there was fitted otherwise"),  # from K = 4 now
         ({"engine": "torch"}, "starts anew: what is there was fitted otherwise"),
-        ({}, "K=8 goes on after pass 2"),
+        ({}, "K=8 goes on after pass 4"),
     ],
 )
 def test_a_state_is_taken_up_by_the_same_fit_alone(
     other: dict[str, Any], note: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fields = {"out": tmp_path, "k": "8", "mode": "full", "max_iter": 4}
-    save, left = FitCheckpoint.save, 2
-
-    def breaking(self: FitCheckpoint, *state: Any) -> None:
-        nonlocal left
-        save(self, *state)
-        left -= 1
-        if left == 0:
-            raise BrokenOff
-
-    monkeypatch.setattr(FitCheckpoint, "save", breaking)
-    with pytest.raises(BrokenOff):
-        sweep(SweepOptions.checked(**fields))
+    break_off(SweepOptions.checked(**fields), monkeypatch)
     notes = Notes()
     result = sweep(SweepOptions.checked(**(fields | other)), notes)
     alone = sweep(SweepOptions.checked(**(fields | other | {"out": tmp_path / "alone"})))
@@ -229,70 +195,36 @@ def test_a_state_is_taken_up_by_the_same_fit_alone(
     assert all(note in line for line in told if note)
 
 
-def test_seconds_are_those_of_all_parts(tmp_path: Path) -> None:
-    first = FitCheckpoint(tmp_path, 5, {})
-    first._started -= 100
-    first.save("full", {}, {})
-    second = FitCheckpoint(tmp_path, 5, {})
-    assert second.load("full") == ({}, {})
-    assert 100 < second.spent < 101
-
-
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "schema", "text"])
+@pytest.mark.parametrize(
+    "damage", ["flip", "cut", "empty", "schema", "text", "crc of nothing", "other fields"]
+)
 def test_a_damaged_state_is_told_and_the_fit_starts_anew(
-    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: dict[str, Any]
 ) -> None:
     options = SweepOptions.checked(out=tmp_path, k="8", mode="full", max_iter=4)
-
-    def breaks(_: Any) -> None:
-        raise BrokenOff
-
-    monkeypatch.setattr(KMeansLoop, "_score", breaks)
-    with pytest.raises(BrokenOff):
-        sweep(options)
-    monkeypatch.undo()
+    break_off(options, monkeypatch)
     (path,) = tmp_path.rglob("*.unfinished.npz")
-    whole = bytearray(path.read_bytes())
-    if damage == "flip":
-        whole[len(whole) // 2] ^= 4
+    whole = path.read_bytes()
+    arrays, facts = read_checkpoint(path) or ({}, {})
+    if damage == "other fields":
+        write_checkpoint(path, arrays, facts | {"temperature": 3})
     elif damage == "schema":
-        arrays, facts = read_checkpoint(path) or ({}, {})
-        monkeypatch.setattr("storage.fit_state.SCHEMA", 99)
-        write_checkpoint(path, arrays, facts)
-        monkeypatch.undo()
-        whole = bytearray(path.read_bytes())
-    path.write_bytes(
-        {"cut": whole[:-9], "empty": b"", "text": b"not a zip file"}.get(damage, whole)
-    )
+        with monkeypatch.context() as patch:
+            patch.setattr("storage.fit_state.SCHEMA", 99)
+            write_checkpoint(path, arrays, facts)
+    else:
+        middle = len(whole) // 2
+        flipped = whole[:middle] + bytes([whole[middle] ^ 4]) + whole[middle + 1 :]
+        contents = {"flip": flipped, "cut": whole[:-9], "empty": b"", "text": b"not a zip file"}
+        path.write_bytes(contents.get(damage, bytes(4)))
+    (listed,) = take_inventory(tmp_path)["experiments"]
+    assert len(listed["unfinished"]) == (damage == "other fields")
     notes = Notes()
     result = sweep(options, notes)
     (told,) = [line for line in notes.lines if "anew" in line]
     assert "K=8" in told
-    assert str(path) in told
-    alone = sweep(SweepOptions.checked(out=tmp_path / "alone", k="8", mode="full", max_iter=4))
-    assert numbers_of(result["experiment"]) == numbers_of(alone["experiment"])
-
-
-def test_every_flipped_bit_of_a_state_is_found(tmp_path: Path) -> None:
-    path = tmp_path / "k00002-full.unfinished.npz"
-    arrays = {"centroids": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(2, np.int64)}
-    write_checkpoint(path, arrays, {"stage": "step", "before": np.inf})
-    found, facts = read_checkpoint(path) or ({}, {})
-    assert facts == {"stage": "step", "before": np.inf}
-    assert {name: array.tolist() for name, array in found.items()} == {
-        name: array.tolist() for name, array in arrays.items()
-    }
-    whole = path.read_bytes()
-    for bit in range(8 * len(whole)):
-        flipped = bytearray(whole)
-        flipped[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(flipped)
-        with pytest.raises(IntegrityError, match="checksum"):
-            read_checkpoint(path)
-    for length in range(len(whole)):
-        path.write_bytes(whole[:length])
-        with pytest.raises(IntegrityError, match="checksum"):
-            read_checkpoint(path)
+    assert (str(path) in told) == (damage != "other fields")
+    assert numbers_of(result["experiment"]) == alone
 
 
 @pytest.mark.parametrize("more", ["", ",9"], ids=["all is finished", "one is missing"])
@@ -323,17 +255,7 @@ def test_a_state_is_not_taken_up_when_what_it_started_from_is_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fields = {"mode": "full", "max_iter": 4}
-    score = KMeansLoop._score
-
-    def breaks(run: Any) -> None:
-        if len(run.state.centroids) == 20:
-            raise BrokenOff
-        score(run)
-
-    monkeypatch.setattr(KMeansLoop, "_score", breaks)
-    with pytest.raises(BrokenOff):
-        sweep(SweepOptions.checked(**fields, out=tmp_path, k="5,10,20"))
-    monkeypatch.setattr(KMeansLoop, "_score", score)
+    break_off(SweepOptions.checked(**fields, out=tmp_path, k="5,10,20"), monkeypatch, k=20)
     (store,) = tmp_path.glob("*/dictionaries.zarr")
     for name in ("k00005", "k00010"):
         shutil.rmtree(store / name)
@@ -342,30 +264,3 @@ def test_a_state_is_not_taken_up_when_what_it_started_from_is_another(
     assert [line for line in notes.lines if "goes on" in line] == []
     alone = sweep(SweepOptions.checked(**fields, out=tmp_path / "alone", k="10,20"))
     assert numbers_of(found["experiment"]) == numbers_of(alone["experiment"])
-
-
-@pytest.mark.parametrize("state", ["crc of nothing", "other fields"])
-def test_a_state_of_another_kind_is_told(
-    state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = SweepOptions.checked(out=tmp_path, k="8", mode="full", max_iter=3)
-    score = KMeansLoop._score
-
-    def breaks(_: Any) -> None:
-        raise BrokenOff
-
-    monkeypatch.setattr(KMeansLoop, "_score", breaks)
-    with pytest.raises(BrokenOff):
-        sweep(options)
-    monkeypatch.setattr(KMeansLoop, "_score", score)
-    (path,) = tmp_path.rglob("*.unfinished.npz")
-    if state == "other fields":
-        arrays, facts = read_checkpoint(path) or ({}, {})
-        write_checkpoint(path, arrays, facts | {"temperature": 3})
-    else:
-        path.write_bytes(bytes(4))
-    (listed,) = take_inventory(tmp_path)["experiments"]
-    assert len(listed["unfinished"]) == (state == "other fields")
-    notes = Notes()
-    sweep(options, notes)
-    assert len([line for line in notes.lines if "anew" in line]) == 1
