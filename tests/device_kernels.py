@@ -17,7 +17,7 @@ from tests.oracles import squared_distances
 CPU = torch.device("cpu")
 
 
-class PlainTotals:
+class PlainSums:
     """Sums by loops of numpy, which refuse labels that cannot be."""
 
     def __init__(self, kernels: "PlainKernels", k: int) -> None:
@@ -38,13 +38,13 @@ class PlainTotals:
         self._count(rows.numpy()[held], old[held], -1)
         self._count(rows.numpy()[changed], new[changed], 1)
 
-    def inherit(self, heirs: torch.Tensor, k: int) -> None:
+    def inherit(self, successors: torch.Tensor, k: int) -> None:
         self._kernels.note("inherit", k)
-        assert heirs.dtype == torch.int64
+        assert successors.dtype == torch.int64
         for name in ("_sums", "_counts", "_squares"):
             old = getattr(self, name)
             new = np.zeros((k, *old.shape[1:]), np.int64)
-            np.add.at(new, heirs.numpy(), old)
+            np.add.at(new, successors.numpy(), old)
             setattr(self, name, new)
 
     def fetch(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -67,7 +67,7 @@ class PlainKernels:
     is raised after how many times. asked, rows: how often, and for how many rows.
     """
 
-    device, moves, fixed = CPU, True, 1000
+    device, sums_bytes, fixed = CPU, True, 1000
     faults: dict[str, tuple[int, BaseException]]
 
     def __init__(self, device: torch.device, dim: int, dtype: np.dtype) -> None:
@@ -93,8 +93,8 @@ class PlainKernels:
         nearest = squared_distances(rows.numpy(), self._centroids).argmin(1)
         labels.copy_(torch.from_numpy(nearest.astype(np.int32)))
 
-    def totals(self, k: int) -> PlainTotals:
-        return PlainTotals(self, k)
+    def sums(self, k: int) -> PlainSums:
+        return PlainSums(self, k)
 
     def device_bytes(self, k: int) -> int:
         return self.fixed + 100 * k
@@ -156,7 +156,7 @@ class LateStreams:
                 self._run("copy", event)
                 self._run("work", event)
 
-    def settle(self) -> None:
+    def drain(self) -> None:
         with self._lock:
             while any(self._queues.values()):
                 self._run("copy")
@@ -174,24 +174,24 @@ class LateStreams:
                 queue.popleft()()
 
 
-class LateTotals:
+class LateSums:
     """Sums on the stream of the work."""
 
-    def __init__(self, totals: PlainTotals, streams: LateStreams) -> None:
-        self._totals, self._streams = totals, streams
+    def __init__(self, sums: PlainSums, streams: LateStreams) -> None:
+        self._sums, self._streams = sums, streams
 
     def add(self, *what: torch.Tensor) -> None:
-        self._streams.ask("work", lambda: self._totals.add(*what))
+        self._streams.ask("work", lambda: self._sums.add(*what))
 
     def move(self, *what: torch.Tensor) -> None:
-        self._streams.ask("work", lambda: self._totals.move(*what))
+        self._streams.ask("work", lambda: self._sums.move(*what))
 
-    def inherit(self, heirs: torch.Tensor, k: int) -> None:
-        self._streams.ask("work", lambda: self._totals.inherit(heirs, k))
+    def inherit(self, successors: torch.Tensor, k: int) -> None:
+        self._streams.ask("work", lambda: self._sums.inherit(successors, k))
 
     def fetch(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         self._streams.wait(self._streams.mark())
-        return self._totals.fetch()
+        return self._sums.fetch()
 
 
 class LateKernels(PlainKernels):
@@ -202,5 +202,5 @@ class LateKernels(PlainKernels):
     def label(self, rows: torch.Tensor, labels: torch.Tensor) -> None:
         self.streams.ask("work", lambda: PlainKernels.label(self, rows, labels))
 
-    def totals(self, k: int) -> LateTotals:  # type: ignore[override]
-        return LateTotals(super().totals(k), self.streams)
+    def sums(self, k: int) -> LateSums:  # type: ignore[override]
+        return LateSums(super().sums(k), self.streams)

@@ -22,7 +22,17 @@ from storage.patch_spec import chunk_rows
 from tests.device_kernels import PlainKernels
 
 CUDA = torch.cuda.is_available()
-STANDINS = {"plain": PlainKernels, "torch": TorchKernels}
+
+
+class CudaKernels(TorchKernels):
+    """Adds bytes as on a GPU, though it is none."""
+
+    def __init__(self, *rest: Any) -> None:
+        super().__init__(*rest)
+        self.sums_bytes = True
+
+
+STANDINS = {"plain": PlainKernels, "torch": CudaKernels}
 N_ROWS, DIM, CHUNK_ROWS = 1440, 9, 256  # rows of bytes; of a type of m bytes CHUNK_ROWS / m
 
 
@@ -60,7 +70,6 @@ def take_kernels(name: str) -> dict[str, Any]:
 def cut_small(patch: pytest.MonkeyPatch) -> None:
     """Chunks of CHUNK_ROWS, pieces of half a chunk at most, prefixes and moves of as few rows."""
     patch.setattr("storage.patch_spec.CHUNK_BYTES", CHUNK_ROWS * DIM)
-    patch.setattr(device_plan, "BYTE_UNIT", 64)
     patch.setattr(device_plan, "PIECE_BYTES", CHUNK_ROWS * DIM // 2)
     patch.setattr("pipeline.engines.ordered_sums.MAX_PIECE_ROWS", 20)
     patch.setattr(nested, "FIRST_ROWS", 300)
@@ -90,8 +99,8 @@ def budget_for(share: float, options: SweepOptions, dtype: str, device: str) -> 
     fixed = kernels.device_bytes(most)
 
     def plan(budget: int) -> DevicePlan:
-        moves, kind = kernels.moves, spec.device.type
-        return plan_device(budget, fixed, most, DIM, itemsize, moves=moves, device=kind)
+        keeps_labels = kernels.sums_bytes and itemsize == 1
+        return plan_device(budget, fixed, most, DIM, itemsize, keeps_labels=keeps_labels)
 
     budget = plan(0).least
     while plan(budget).room(N_ROWS, chunk_rows(DIM, itemsize)) < share * N_ROWS:

@@ -12,14 +12,14 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
+from pipeline.engines import EngineSpec
 from pipeline.engines.cpu.engine import PrunedEngine, blocks_at_once
 from pipeline.engines.cpu.labeller import Effort
-from pipeline.engines.dense import DenseEngine
 from pipeline.execution.executor import LocalExecutor
 from pipeline.kmeans.seeding import kmeans_plus_plus
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import ArraySource, LargerBlocks, RowSource
-from pipeline.runtime.devices import thread_count
+from pipeline.runtime.devices import CPU, thread_count
 from pipeline.runtime.progress import SilentProgress
 
 MAX_PRODUCTS = 1 << 31  # rows · K · d / 25 of one measurement of an engine that meets them all
@@ -124,7 +124,7 @@ def measure(
 
 
 def _torch(rows: np.ndarray, centroids: np.ndarray) -> float:
-    engine = DenseEngine(rows.shape[1], rows.dtype)
+    engine = EngineSpec.resolve("torch", CPU, rows.shape[1], rows.dtype).make()
     started = time.perf_counter()
     engine.load(centroids)
     engine.step(rows, ClusterSums.zeros(len(centroids), rows.shape[1], rows.dtype))

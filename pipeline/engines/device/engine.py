@@ -2,8 +2,8 @@
 
 What the device computes is that of its kernels; here is what lies where, and when it moves.
 
-Dtypes: stored as they come; labels int32 on the device; accumulate int64 for bytes, else as the
-torch engine on a CPU does, and in its order; returned labels int64.
+Dtypes: stored as they come; labels int32 on the device; accumulate int64 for bytes, else as
+`ordered_sums` does, and in its order; returned labels int64.
 """
 
 from collections.abc import Generator, Iterator
@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.engines.device.kernels import ByteTotals, DeviceKernels
+from pipeline.engines.device.kernels import DeviceKernels, Uint8Sums
 from pipeline.engines.device.ordered_sums import sum_piece
 from pipeline.engines.device.plan import (
-    SLOTS,
-    Carry,
+    STAGING_BUFFERS,
     DevicePlan,
+    Transfer,
     cut,
-    plan_carries,
     plan_device,
+    plan_transfers,
 )
-from pipeline.engines.device.resident_rows import DeviceRows
-from pipeline.engines.device.transfers import Slot, Streams, bring
+from pipeline.engines.device.resident_rows import ResidentRows
+from pipeline.engines.device.transfers import StagingBuffer, Streams, stream_rows
 from pipeline.rows.cluster_sums import ClusterSums, empty_sums
 from pipeline.rows.source import RowSource, block_count
 from pipeline.runtime.devices import device_errors, give_back
@@ -35,11 +35,17 @@ from pipeline.runtime.progress import Progress
 class DeviceEngine:
     """Assigns rows to their nearest centroid, ties to the lowest index; on one device.
 
-    kernels: what the device computes, for rows of `dim` values of `dtype`. budget: bytes of the
-    device that the engine takes at most, kernels included. largest: the most centroids that will
-    come, where that is known, so that no rows have to make room for them.
-    Raises: MemoryBudgetError where the budget is too small for the centroids that are loaded, or
-        the device has less; DeviceError where it fails.
+    Args:
+        kernels: what the device computes, for rows of `dim` values of `dtype`.
+        budget: bytes of the device that the engine takes at most, kernels included.
+        largest: the most centroids that will come, where that is known, so that no rows have to
+            make room for them.
+        keeps_rows: whether rows stay on the device from pass to pass.
+
+    Raises:
+        MemoryBudgetError: where the budget is too small for the centroids that are loaded, or the
+            device has less.
+        DeviceError: where it fails.
     """
 
     def __init__(
@@ -50,29 +56,34 @@ class DeviceEngine:
         budget: int,
         *,
         largest: int = 1,
+        keeps_rows: bool = True,
     ) -> None:
         self.device, self._kernels = kernels.device, kernels
         self._dim, self._dtype, self._budget = dim, dtype, budget
-        self._of_bytes = dtype.itemsize == 1
+        self._keeps_rows = keeps_rows
+        self._sums_there = dtype.itemsize == 1 and kernels.sums_bytes
         self._streams = Streams(self.device)
         self._like = torch.empty((0, dim), dtype=kernels.row_dtype, device=self.device)
-        self._memories: list[DeviceRows] = []
-        self._slots: list[Slot] = []
+        self._caches: list[ResidentRows] = []
+        self._buffers: list[StagingBuffer] = []
         self._k, self._largest = 0, largest
         self._plan = self._planned(largest)
 
     def cache_for(
         self, source: RowSource, folder: Path | None = None, blocks: range | None = None
-    ) -> DeviceRows:
-        """A memory for the passes over some blocks of one source, which takes room at the first.
+    ) -> ResidentRows | None:
+        """Room for rows of some blocks of one source, which is taken at the first pass.
 
         blocks: all that passes will see; None: the whole source.
         """
+        if not self._keeps_rows:
+            return None
         blocks = range(block_count(source)) if blocks is None else blocks
-        moves = self._of_bytes and self._kernels.moves
-        memory = DeviceRows(_rows_of(source, blocks), source.block_rows, moves=moves)
-        self._memories.append(memory)
-        return memory
+        cache = ResidentRows(
+            _rows_of(source, blocks), source.block_rows, keeps_labels=self._sums_there
+        )
+        self._caches.append(cache)
+        return cache
 
     def load(self, centroids: np.ndarray) -> None:
         """Take the centroids that the next calls assign to; (k, d) float32 or float64."""
@@ -94,18 +105,18 @@ class DeviceEngine:
     def step(self, rows: np.ndarray, into: ClusterSums) -> None:
         """Assign the rows and add them to `into`, in place. rows: (n, d)."""
         with self._at_work():
-            totals = self._kernels.totals(self._k) if self._of_bytes else None
+            sums = self._kernels.sums(self._k) if self._sums_there else None
             for _, _, piece, labels in self._staged(rows):
-                self._add(piece, labels, totals, into)
-            if totals is not None:
-                _add_totals(totals, into)
+                self._add(piece, labels, sums, into)
+            if sums is not None:
+                _add_sums(sums, into)
 
     def run_pass(
         self,
         source: RowSource,
         blocks: range,
         centroids: np.ndarray,
-        cache: DeviceRows | None,
+        cache: ResidentRows | None,
         progress: Progress,
     ) -> ClusterSums:
         """Sums over the rows of some blocks, assigned to `centroids`; see `AssignmentEngine`."""
@@ -113,118 +124,113 @@ class DeviceEngine:
         sums = empty_sums(source, self._k)
         with self._at_work():
             if cache is None:
-                cache = DeviceRows(0, source.block_rows, moves=False)
+                cache = ResidentRows(0, source.block_rows, keeps_labels=False)
             else:
-                self._memories = [one for one in self._memories if not one.closed]
-                others = sum(one.nbytes for one in self._memories)
+                self._caches = [one for one in self._caches if not one.closed]
+                others = sum(one.nbytes for one in self._caches)
                 cache.take(self._plan, others, self._like)
-            if self._of_bytes:
-                self._sum_bytes(source, blocks, cache, progress, sums)
-            else:
-                self._sum_pieces(source, blocks, cache, progress, sums)
+            sum_up = self._sum_there if self._sums_there else self._sum_in_order
+            sum_up(source, blocks, cache, progress, sums)
         return sums
 
-    def _sum_bytes(
+    def _sum_there(
         self,
         source: RowSource,
         blocks: range,
-        memory: DeviceRows,
+        cache: ResidentRows,
         progress: Progress,
-        sums: ClusterSums,
+        into: ClusterSums,
     ) -> None:
+        """Bytes on the device, in any order; of rows that stay, those whose labels changed."""
         n = _rows_of(source, blocks)
-        stays, there = min(memory.capacity, n), min(memory.filled, n)
-        totals = memory.totals(self._kernels, self._k, stays)
-        passing = self._kernels.totals(self._k) if stays < n else None
+        stays, there = min(cache.capacity, n), min(cache.filled, n)
+        resident = cache.sums(self._kernels, self._k, stays)
+        passing = self._kernels.sums(self._k) if stays < n else None
         if there:
-            self._kernels.label(memory.rows[:there], memory.labels[:there])
-            memory.account(totals, 0, there)
+            self._kernels.label(cache.rows[:there], cache.labels[:there])
+            cache.account(resident, 0, there)
             progress.advance(there)
-        with closing(self._carried(source, blocks, n, there, memory)) as stream:
-            for carry, rows, labels in stream:
+        with closing(self._streamed(source, blocks, n, there, cache)) as stream:
+            for transfer, rows, labels in stream:
                 self._kernels.label(rows, labels)
-                if carry.stop <= stays:
-                    memory.account(totals, carry.start, carry.stop)
+                if transfer.stop <= stays:
+                    cache.account(resident, transfer.start, transfer.stop)
                 else:
                     assert passing is not None  # stays < n
                     passing.add(rows, labels)
                 progress.advance(len(rows))
-        for part in (totals, passing):
+        for part in (resident, passing):
             if part is not None:
-                _add_totals(part, sums)
-        memory.finish(totals, self._k, stays)
+                _add_sums(part, into)
+        cache.finish(resident, self._k, stays)
 
-    def _sum_pieces(
+    def _sum_in_order(
         self,
         source: RowSource,
         blocks: range,
-        memory: DeviceRows,
+        cache: ResidentRows,
         progress: Progress,
-        sums: ClusterSums,
+        into: ClusterSums,
     ) -> None:
+        """Piece by piece, in the order of the rows."""
         n = _rows_of(source, blocks)
-        stays, there = min(memory.capacity, n), min(memory.filled, n)
+        stays, there = min(cache.capacity, n), min(cache.filled, n)
         pieces = list(cut(stays, source.block_rows, self._plan.unit))[::-1]
 
         def add_those_before(stop: int) -> None:
-            """Of what stays, in the order of the rows."""
             while pieces and pieces[-1][1] <= stop:
                 part = slice(*pieces.pop())
-                self._add_piece(memory.rows[part], memory.labels[part], sums)
+                self._add_piece(cache.rows[part], cache.labels[part], into)
                 progress.advance(part.stop - part.start)
 
         if there:
-            self._kernels.label(memory.rows[:there], memory.labels[:there])
+            self._kernels.label(cache.rows[:there], cache.labels[:there])
             add_those_before(there)
-        with closing(self._carried(source, blocks, n, there, memory)) as stream:
-            for carry, rows, labels in stream:
+        with closing(self._streamed(source, blocks, n, there, cache)) as stream:
+            for transfer, rows, labels in stream:
                 self._kernels.label(rows, labels)
-                if carry.stop <= stays:
-                    add_those_before(carry.stop)
+                if transfer.stop <= stays:
+                    add_those_before(transfer.stop)
                 else:
-                    self._add(rows, labels, None, sums)
+                    self._add(rows, labels, None, into)
                     progress.advance(len(rows))
 
-    def _carried(
-        self, source: RowSource, blocks: range, n: int, start: int, memory: DeviceRows
-    ) -> Generator[tuple[Carry, torch.Tensor, torch.Tensor]]:
+    def _streamed(
+        self, source: RowSource, blocks: range, n: int, start: int, cache: ResidentRows
+    ) -> Generator[tuple[Transfer, torch.Tensor, torch.Tensor]]:
         """Rows from `start` on as they arrive, where they stay or in passing, and their labels."""
-        stays = min(memory.capacity, n)
-        carries = plan_carries(blocks, source.block_rows, n, self._plan.piece, start, stays)
+        stays = min(cache.capacity, n)
+        transfers = plan_transfers(blocks, source.block_rows, n, self._plan.piece, start, stays)
         self._streams.begin()
-        with closing(bring(source, carries, self._ready_slots())) as stream:
-            for carry, slot in stream:
-                if carry.stop <= stays:
-                    part = slice(carry.start, carry.stop)
-                    rows = slot.send(memory.rows[part])
-                    memory.filled = max(memory.filled, carry.stop)
-                    yield carry, rows, memory.labels[part]
+        with closing(stream_rows(source, transfers, self._ready_buffers())) as stream:
+            for transfer, buffer in stream:
+                if transfer.stop <= stays:
+                    part = slice(transfer.start, transfer.stop)
+                    rows = buffer.send(cache.rows[part])
+                    cache.filled = max(cache.filled, transfer.stop)
+                    yield transfer, rows, cache.labels[part]
                 else:
-                    yield carry, *slot.stage(carry.stop - carry.start)
-                    slot.release()
+                    yield transfer, *buffer.stage(transfer.stop - transfer.start)
+                    buffer.release()
 
     def _staged(self, rows: np.ndarray) -> Generator[tuple[int, int, torch.Tensor, torch.Tensor]]:
         """Rows at hand, piece by piece: [start, stop), on the device, and their labels."""
-        slots = self._ready_slots()
+        buffers = self._ready_buffers()
         for number, start in enumerate(range(0, len(rows), self._plan.piece)):
             stop = min(start + self._plan.piece, len(rows))
-            slot = slots[number % SLOTS]
-            slot.pack(rows[start:stop])
-            piece, labels = slot.stage(stop - start)
+            buffer = buffers[number % STAGING_BUFFERS]
+            buffer.pack(rows[start:stop])
+            piece, labels = buffer.stage(stop - start)
             self._kernels.label(piece, labels)
             yield start, stop, piece, labels
-            slot.release()
+            buffer.release()
 
     def _add(
-        self,
-        rows: torch.Tensor,
-        labels: torch.Tensor,
-        totals: ByteTotals | None,
-        into: ClusterSums,
+        self, rows: torch.Tensor, labels: torch.Tensor, sums: Uint8Sums | None, into: ClusterSums
     ) -> None:
-        """Rows in passing to their sums: `totals` for bytes, else `into`, piece by piece."""
-        if totals is not None:
-            totals.add(rows, labels)
+        """Rows in passing to `sums` on the device, or where there are none to `into`, in order."""
+        if sums is not None:
+            sums.add(rows, labels)
             return
         unit = self._plan.unit
         for piece, of_piece in zip(rows.split(unit), labels.split(unit), strict=True):
@@ -240,7 +246,7 @@ class DeviceEngine:
             k,
             self._dim,
             self._dtype.itemsize,
-            moves=self._kernels.moves,
+            keeps_labels=self._sums_there,
             device=self.device.type,
         )
 
@@ -250,20 +256,21 @@ class DeviceEngine:
         if plan.least > self._budget:
             raise device_refusal(f"assigning to K = {k}", plan.least, self._budget)
         if plan.piece != self._plan.piece:
-            self._slots = []
+            self._buffers = []
         self._largest, self._plan = k, plan
-        for memory in reversed(self._memories):
-            if plan.fixed + sum(one.nbytes for one in self._memories) > self._budget:
-                memory.drop()
+        for cache in reversed(self._caches):
+            if plan.fixed + sum(one.nbytes for one in self._caches) > self._budget:
+                cache.drop()
         give_back(self.device)
 
-    def _ready_slots(self) -> list[Slot]:
-        if not self._slots:
+    def _ready_buffers(self) -> list[StagingBuffer]:
+        if not self._buffers:
             shape = (self._plan.piece, self._dim)
-            self._slots = [
-                Slot(self._streams, self.device, shape, self._like.dtype) for _ in range(SLOTS)
+            self._buffers = [
+                StagingBuffer(self._streams, self.device, shape, self._like.dtype)
+                for _ in range(STAGING_BUFFERS)
             ]
-        return self._slots
+        return self._buffers
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
@@ -272,7 +279,7 @@ class DeviceEngine:
             try:
                 yield
             except BaseException:
-                self._streams.settle()
+                self._streams.drain()
                 raise
 
 
@@ -281,6 +288,6 @@ def _rows_of(source: RowSource, blocks: range) -> int:
     return min(blocks.stop * source.block_rows, source.n_rows) - blocks.start * source.block_rows
 
 
-def _add_totals(totals: ByteTotals, into: ClusterSums) -> None:
-    sums, counts, squares = totals.fetch()
-    into += ClusterSums(sums, counts, squares, into.origin)
+def _add_sums(sums: Uint8Sums, into: ClusterSums) -> None:
+    total, counts, squares = sums.fetch()
+    into += ClusterSums(total, counts, squares, into.origin)

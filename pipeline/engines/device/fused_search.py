@@ -1,4 +1,4 @@
-"""What a CUDA GPU computes by Triton: see `fused_kernels` for how.
+"""What a CUDA GPU computes by Triton: see `fused_programs` for how.
 
 Bytes are exact in float16, and a centroid is the sum of two float16 numbers to 22 bits or more, so
 two tensor-core products are as good as one in float32. Half squared lengths are those of the
@@ -7,63 +7,42 @@ where two columns are free they are part of the products too.
 
 Dtypes: stored integers of 8 or 16 bits or float32; compute float16 pairs for bytes, else float32 in
 three products of TensorFloat-32; accumulate float32 for scores, int64 for sums of bytes (see
-`fused_totals`); returned labels int32.
+`fused_sums`); returned labels int32.
 """
 
 import math
-from functools import cache
-from subprocess import SubprocessError
-from typing import NamedTuple
 
 import numpy as np
 import torch
 import triton
-from triton.errors import TritonError
 
-from pipeline.engines.device.fused_programs import SIDE as _SIDE
+from pipeline.engines.device.fused_layout import (
+    CONFIGURATIONS,
+    FLOATS,
+    FOLDS,
+    LONG,
+    LONG_FLOATS,
+    SHORT,
+    SHORT_FLOATS,
+    SIDE,
+    STEP,
+    STEP_FLOATS,
+    UNGROUPED_CENTROIDS,
+    Configuration,
+    arranged,
+    fold_unit,
+    shared_bytes,
+    widths,
+)
 from pipeline.engines.device.fused_programs import nearest_long, nearest_short
-from pipeline.engines.device.fused_sums import FusedTotals, launching_on
-from pipeline.runtime.devices import accelerator_error, first_line
+from pipeline.engines.device.fused_sums import FusedSums, launching_on
+from pipeline.engines.device.kernels import first_of_equals
 from storage.errors import InputError
 
-SHORT, SHORT_FLOATS = 160, 64  # columns of rows that a tile holds whole
-STEP, STEP_FLOATS = 64, 32  # columns of longer ones at a time
 LARGEST_HALF = 60_000.0  # of what float16 holds
 LARGEST_UNIT = 2.0**15  # that float16 holds
-SIDE = _SIDE.value  # columns of a tile side by side, no two of one group
-FOLDS = 2  # columns that half squared lengths take
 ONE_MORE = 1024.0  # what bytes have more as the last bits of a float16, see `_tile`
 COMPILER_BYTES = 256 << 20  # of host memory, Triton and what it compiles with
-
-
-class Configuration(NamedTuple):
-    """How a kernel is launched: rows and centroids of a tile, warps, tiles read ahead."""
-
-    rows: int
-    centroids: int
-    warps: int
-    stages: int
-
-
-# For rows of so many columns at most, the best first; those that need more shared memory than
-# there is are passed over. Compiled for compute capability 9.0, none spills registers.
-CONFIGURATIONS = {
-    64: (Configuration(256, 64, 8, 3), Configuration(128, 64, 4, 2)),
-    96: (Configuration(256, 64, 8, 2), Configuration(128, 32, 8, 2)),
-    160: (
-        Configuration(256, 64, 16, 2),
-        Configuration(128, 64, 8, 2),
-        Configuration(128, 32, 8, 2),
-    ),
-}
-FLOATS, LONG = Configuration(128, 32, 8, 2), Configuration(128, 64, 8, 2)
-# By the first number of the compute capability, at least; before 8 there is no TensorFloat-32.
-LONG_FLOATS = {
-    9: Configuration(128, 64, 8, 2),
-    8: Configuration(32, 64, 4, 2),
-    0: Configuration(64, 64, 8, 2),
-}
-UNGROUPED_CENTROIDS = 32  # of a tile whose every column competes: it takes more registers
 
 
 class FusedKernels:
@@ -73,7 +52,7 @@ class FusedKernels:
     Raises: InputError for float64 rows.
     """
 
-    moves = True
+    sums_bytes = True
 
     def __init__(
         self,
@@ -101,11 +80,7 @@ class FusedKernels:
         """Take the centroids that the next calls assign to; (k, d) float32 or float64."""
         k, dim = centroids.shape
         wide = centroids.astype(np.float64)
-        shift = wide.mean(axis=0)
-        if self._integers:  # whole numbers among the rows', so that differences are exact
-            limits = np.iinfo(self._dtype)
-            shift = np.clip(np.rint(shift), limits.min, limits.max)
-        shift = shift.astype(np.float32).astype(np.float64)  # what rows are less of, to the bit
+        shift = self._shift_of(wide)
         largest = float(np.abs(wide - shift).max())
         self._half = self._bytes and largest <= LARGEST_HALF
         self._first, self._second = widths(dim, self._half)
@@ -140,6 +115,8 @@ class FusedKernels:
         norms[:k] = half_norms.float()
         self._leading, self._half_norms = self._arranged(leading), self._arranged(norms)
         self._trailing = self._arranged(trailing) if self._half else self._leading
+        first = first_of_equals(centroids)
+        self._equals = None if first is None else torch.from_numpy(first).int().to(self.device)
 
     def label(self, rows: torch.Tensor, labels: torch.Tensor) -> None:
         """Nearest centroid of each row, ties to the lowest index, into `labels`.
@@ -179,10 +156,12 @@ class FusedKernels:
                     STEP=STEP if self._half else STEP_FLOATS,
                     **common,
                 )
+        if self._equals is not None:
+            labels.copy_(torch.index_select(self._equals, 0, labels))
 
-    def totals(self, k: int) -> "FusedTotals":
+    def sums(self, k: int) -> "FusedSums":
         """Sums of no rows yet, for rows of one byte."""
-        return FusedTotals(self.device, k, self._dim)
+        return FusedSums(self.device, k, self._dim)
 
     def device_bytes(self, k: int) -> int:
         """Device memory that they take beside rows and labels, at most, for k centroids.
@@ -201,6 +180,14 @@ class FusedKernels:
     @property
     def _bias(self) -> int:
         return 128 if self._dtype.kind == "i" else 0
+
+    def _shift_of(self, wide: np.ndarray) -> np.ndarray:
+        """What rows are less of, to the bit: whole numbers among integer rows', so exactly."""
+        shift = wide.mean(axis=0)
+        if self._integers:
+            limits = np.iinfo(self._dtype)
+            shift = np.clip(np.rint(shift), limits.min, limits.max)
+        return shift.astype(np.float32).astype(np.float64)
 
     def _configuration(self, k: int) -> tuple[Configuration, int]:
         """How to launch, and how many columns compete as one."""
@@ -241,63 +228,3 @@ class FusedKernels:
     def _arranged(self, values: torch.Tensor) -> torch.Tensor:
         """In the order of the tiles' columns, in which members of a group are not side by side."""
         return arranged(values, self._launch.centroids, self._group)
-
-
-@cache
-def fault(device: torch.device) -> str:
-    """Why kernels cannot be built or do not work on a device, in words; empty where they do.
-
-    Triton needs a C compiler and Python's headers, and a driver that takes what it compiles.
-    """
-    rows = torch.full((1, 1), 7, dtype=torch.uint8, device=device)
-    labels = torch.zeros(1, dtype=torch.int32, device=device)
-    totals = FusedTotals(device, 1, 1)
-    try:
-        totals.move(rows, labels - 1, labels)
-        found = [part.item() for part in totals.fetch()]
-    except (torch.OutOfMemoryError, accelerator_error()):
-        raise  # of the device, whatever computes
-    except (TritonError, RuntimeError, OSError, ImportError, SubprocessError) as error:
-        return f"Triton cannot build or run kernels ({first_line(str(error))})"
-    return "" if found == [7, 1, 49] else f"Triton's kernels give {found} for 7, 1 and 49"
-
-
-def widths(dim: int, half: bool) -> tuple[int, int]:
-    """Columns of a tile, in one or two parts that are powers of two; the least that hold dim.
-
-    half: for float16, whose half squared lengths take two more where that is no more columns.
-    Longer rows: multiples of STEP, in one.
-    """
-    most = SHORT if half else SHORT_FLOATS
-    sizes = [16, 32, 64, 128]
-    pairs = [(one, two) for one in sizes for two in [0, *sizes] if two < one and one + two <= most]
-    fitting = [pair for pair in pairs if sum(pair) >= dim]
-    if not fitting:
-        return -(-dim // STEP) * STEP, 0
-    return min(fitting, key=sum)
-
-
-def fold_unit(dim: int, largest: float) -> float:
-    """A power of two of which float16 can count half squared lengths.
-
-    largest: coordinate. Not the largest length itself, which the device would have to be asked for.
-    """
-    most = max(0.5 * dim * largest**2, 1.0)
-    return 2.0 ** max(0, math.ceil(math.log2(most)) - 15)
-
-
-def shared_bytes(configuration: Configuration, width: int) -> int:
-    """Shared memory of a program for bytes: its rows, and centroids of a few tiles."""
-    rows, centroids, _, stages = configuration
-    return 2 * width * (rows + 2 * stages * centroids)
-
-
-def arranged(values: torch.Tensor, tile: int, group: int) -> torch.Tensor:
-    """Rows of `values` in the order in which tiles of so many have them; (k, …) -> (k, …).
-
-    Columns of a tile that lie SIDE apart are of one group; `group` rows in a row are its members.
-    """
-    if group == 1:
-        return values
-    grouped = values.reshape(-1, tile // group // SIDE, SIDE, group, *values.shape[1:])
-    return grouped.transpose(2, 3).reshape(values.shape).contiguous()

@@ -1,20 +1,24 @@
-"""Exact sums of byte rows on a CUDA GPU, by Triton: see `fused_kernels`."""
+"""Exact sums of byte rows on a CUDA GPU, by Triton: see `fused_programs`."""
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from subprocess import SubprocessError
 
 import torch
 import triton
+from triton.errors import TritonError
 
-from pipeline.engines.device.device_totals import TotalsTable
 from pipeline.engines.device.fused_programs import add_few, move_rows
+from pipeline.engines.device.kernels import SumsTable
+from pipeline.runtime.devices import accelerator_error, first_line
 
 FEW = 256  # up to so many clusters, rows are added up by products
 NARROWEST = 16  # that a product takes
 ROWS_ADDED, BLOCK_ADDED, BLOCK_MOVED = 8192, 128, 64  # rows of a program, of its products, moved
 
 
-class FusedTotals(TotalsTable):
-    """`ByteTotals` by Triton, on the device."""
+class FusedSums(SumsTable):
+    """`Uint8Sums` by Triton, on the device."""
 
     def add(self, rows: torch.Tensor, labels: torch.Tensor) -> None:
         """Add all rows. rows: (n, d) of one byte each. labels: (n,) int32."""
@@ -38,7 +42,7 @@ class FusedTotals(TotalsTable):
                 )
 
     def move(self, rows: torch.Tensor, before: torch.Tensor, labels: torch.Tensor) -> None:
-        """Take rows whose label changed from one sum and add them to another; see `ByteTotals`."""
+        """Take rows whose label changed from one sum and add them to another; see `Uint8Sums`."""
         self._move(rows, before, labels, anew=False)
 
     def _move(
@@ -60,3 +64,22 @@ class FusedTotals(TotalsTable):
 def launching_on(device: torch.device) -> AbstractContextManager[object]:
     """Kernels are launched on the current GPU."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+@cache
+def triton_problem(device: torch.device) -> str:
+    """Why kernels cannot be built or do not work on a device, in words; empty where they do.
+
+    Triton needs a C compiler and Python's headers, and a driver that takes what it compiles.
+    """
+    rows = torch.full((1, 1), 7, dtype=torch.uint8, device=device)
+    labels = torch.zeros(1, dtype=torch.int32, device=device)
+    sums = FusedSums(device, 1, 1)
+    try:
+        sums.move(rows, labels - 1, labels)
+        found = [part.item() for part in sums.fetch()]
+    except (torch.OutOfMemoryError, accelerator_error()):
+        raise  # of the device, whatever computes
+    except (TritonError, RuntimeError, OSError, ImportError, SubprocessError) as error:
+        return f"Triton cannot build or run kernels ({first_line(str(error))})"
+    return "" if found == [7, 1, 49] else f"Triton's kernels give {found} for 7, 1 and 49"

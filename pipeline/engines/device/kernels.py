@@ -1,7 +1,7 @@
 """What a device must be able to do for the engine that keeps rows on it.
 
 All of it may be asynchronous: what is asked of one object is done in the order in which it was
-asked, and only `ByteTotals.fetch` waits.
+asked, and only `Uint8Sums.fetch` waits.
 """
 
 from typing import Protocol
@@ -12,8 +12,8 @@ import torch
 UNLABELLED = -1  # label of a row that no sum holds yet
 
 
-class ByteTotals(Protocol):
-    """Sums of byte rows by cluster: whole numbers, exact in any order."""
+class Uint8Sums(Protocol):
+    """Sums of byte rows by cluster on a device: whole numbers, exact in any order."""
 
     def add(self, rows: torch.Tensor, labels: torch.Tensor) -> None:
         """Add all rows. rows: (n, d) of one byte each. labels: (n,) int32; both on the device."""
@@ -24,8 +24,8 @@ class ByteTotals(Protocol):
         before: (n,) int32, the labels under which the sums hold them; UNLABELLED: not at all.
         """
 
-    def inherit(self, heirs: torch.Tensor, k: int) -> None:
-        """Give the sums of each cluster to another one of k. heirs: (k before,) int64."""
+    def inherit(self, successors: torch.Tensor, k: int) -> None:
+        """Give the sums of each cluster to another one of k. successors: (k before,) int64."""
 
     def fetch(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Sums (k, d), counts (k,), sums of squared lengths (k,), all int64, on the host."""
@@ -34,13 +34,14 @@ class ByteTotals(Protocol):
 class DeviceKernels(Protocol):
     """Nearest centroids and sums on one device, for rows of one type and dimension.
 
-    moves: whether `ByteTotals.move` pays, so that labels are worth keeping.
+    sums_bytes: whether byte rows are added up on the device; else they are on the host, like all
+    others.
     row_dtype: how rows lie on the device: as stored, or the same bits as another type.
     """
 
     device: torch.device
     row_dtype: torch.dtype
-    moves: bool
+    sums_bytes: bool
 
     def load(self, centroids: np.ndarray) -> None:
         """Take the centroids that the next calls assign to; (k, d) float32 or float64."""
@@ -51,7 +52,7 @@ class DeviceKernels(Protocol):
         rows: (n, d) as stored, contiguous. labels: (n,) int32, contiguous; both on the device.
         """
 
-    def totals(self, k: int) -> ByteTotals:
+    def sums(self, k: int) -> Uint8Sums:
         """Sums of no rows yet, for rows of one byte."""
 
     def device_bytes(self, k: int) -> int:
@@ -59,3 +60,32 @@ class DeviceKernels(Protocol):
 
     def host_bytes(self, k: int) -> int:
         """Host memory that they take, at most, for k centroids."""
+
+
+class SumsTable:
+    """What a device holds of `Uint8Sums`: (k, d + 2) int64: sums, count, squares."""
+
+    def __init__(self, device: torch.device, k: int, dim: int) -> None:
+        self._dim = dim
+        self._table = torch.zeros((k, dim + 2), dtype=torch.int64, device=device)
+
+    def inherit(self, successors: torch.Tensor, k: int) -> None:
+        """Give the sums of each cluster to another one of k. successors: (k before,) int64."""
+        mine = self._table
+        self._table = mine.new_zeros((k, mine.shape[1])).index_add_(0, successors, mine)
+
+    def fetch(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Sums (k, d), counts (k,), sums of squared lengths (k,), all int64, on the host."""
+        dim, found = self._dim, self._table.cpu().numpy()
+        # Copies: on a CPU the table's own memory goes on changing.
+        return found[:, :dim].copy(), found[:, dim].copy(), found[:, dim + 1].copy()
+
+
+def first_of_equals(centroids: np.ndarray) -> np.ndarray | None:
+    """Lowest index among equal centroids, (k,) int64; None where all differ.
+
+    Rounding may differ from one place of a matrix product to another, so equal centroids are not
+    left to the comparison of scores.
+    """
+    _, first, inverse = np.unique(centroids, axis=0, return_index=True, return_inverse=True)
+    return None if len(first) == len(centroids) else first[inverse.reshape(-1)]

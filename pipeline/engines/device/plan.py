@@ -1,8 +1,7 @@
 """What of the rows stays on a device, and how the others come to it: planned in integers.
 
-Rows come in pieces, each cut from one block of the source. Pieces of rows that are summed in floats
-begin at multiples of `unit` in their block, so that their sums are those of the CPU engines,
-whatever stays on the device.
+Rows come in pieces, each cut from one block of the source. Pieces begin at multiples of `unit` in
+their block, so that float sums are those of the CPU engines, whatever stays on the device.
 """
 
 from collections.abc import Iterator
@@ -10,9 +9,8 @@ from dataclasses import dataclass
 
 from pipeline.engines.ordered_sums import piece_rows
 
-SLOTS = 3  # pieces on their way: one is packed, one is copied, one is worked on
+STAGING_BUFFERS = 3  # pieces on their way: one is packed, one is copied, one is worked on
 PIECE_BYTES = 8 << 20  # of a piece; a chunk of a store, which is as large, is one
-BYTE_UNIT = 1024  # rows, where any cut will do
 SHARE_OF_PIECES = 4  # pieces take at most a fourth of what is free, where that is enough for one
 LABEL_BYTES = 4
 ROUNDING = {"cuda": 64 << 20, "mps": 64 << 20}  # what allocators add to what is asked of them
@@ -50,21 +48,21 @@ def plan_device(
     dim: int,
     itemsize: int,
     *,
-    moves: bool,
+    keeps_labels: bool,
     device: str = "cpu",
 ) -> DevicePlan:
     """The plan for k centroids and rows of `dim` values.
 
-    allowed: bytes of the device. kernel_bytes: of the kernels. moves: whether labels are kept from
-    pass to pass. device: its type.
+    allowed: bytes of the device. kernel_bytes: of the kernels. keeps_labels: whether those of
+    the last pass are kept. device: its type.
     """
     row = dim * itemsize
-    unit = _unit(dim, itemsize)
+    unit = piece_rows(dim)
     rest = kernel_bytes + _sum_bytes(k, dim, itemsize) + ROUNDING.get(device, 0)
-    each = SLOTS * (row + LABEL_BYTES)
+    each = STAGING_BUFFERS * (row + LABEL_BYTES)
     share = max(allowed - rest, 0) // SHARE_OF_PIECES // each
     piece = min(largest_piece(dim, itemsize), max(share // unit, 1) * unit)
-    labels = 2 if moves and itemsize == 1 else 1
+    labels = 2 if keeps_labels else 1
     return DevicePlan(
         allowed=allowed,
         fixed=rest + piece * each,
@@ -77,7 +75,7 @@ def plan_device(
 
 def largest_piece(dim: int, itemsize: int) -> int:
     """Rows of a piece where there is room."""
-    unit = _unit(dim, itemsize)
+    unit = piece_rows(dim)
     return max(PIECE_BYTES // (dim * itemsize) // unit, 1) * unit
 
 
@@ -87,11 +85,7 @@ def device_host_bytes(k: int, dim: int, itemsize: int) -> int:
     Pieces on their way, which torch rounds up to a power of two; and sums, where they arrive.
     """
     piece = largest_piece(dim, itemsize) * dim * itemsize
-    return SLOTS * (1 << (piece - 1).bit_length()) + _sum_bytes(k, dim, itemsize)
-
-
-def _unit(dim: int, itemsize: int) -> int:
-    return BYTE_UNIT if itemsize == 1 else piece_rows(dim)
+    return STAGING_BUFFERS * (1 << (piece - 1).bit_length()) + _sum_bytes(k, dim, itemsize)
 
 
 def _sum_bytes(k: int, dim: int, itemsize: int) -> int:
@@ -104,7 +98,7 @@ def _sum_bytes(k: int, dim: int, itemsize: int) -> int:
 
 
 @dataclass(frozen=True)
-class Carry:
+class Transfer:
     """Rows [start, stop) of a pass, from row `within` of a block of the source."""
 
     block: int
@@ -113,9 +107,9 @@ class Carry:
     stop: int
 
 
-def plan_carries(
+def plan_transfers(
     blocks: range, block_rows: int, n_rows: int, piece: int, start: int = 0, stays: int = 0
-) -> Iterator[Carry]:
+) -> Iterator[Transfer]:
     """Pieces of the rows [start, n_rows) of some blocks, in order.
 
     n_rows: of these blocks, from the first one's first row. piece: rows, at most. stays: no piece
@@ -127,11 +121,11 @@ def plan_carries(
         stop = min(at - within % piece + piece, (number + 1) * block_rows, n_rows)
         if at < stays:
             stop = min(stop, stays)
-        yield Carry(blocks[number], within, at, stop)
+        yield Transfer(blocks[number], within, at, stop)
         at = stop
 
 
 def cut(n_rows: int, block_rows: int, unit: int) -> Iterator[tuple[int, int]]:
     """[start, stop) of rows that are summed together: at most `unit`, of one block."""
-    for carry in plan_carries(range(-(-n_rows // block_rows)), block_rows, n_rows, unit):
-        yield carry.start, carry.stop
+    for transfer in plan_transfers(range(-(-n_rows // block_rows)), block_rows, n_rows, unit):
+        yield transfer.start, transfer.stop

@@ -7,21 +7,22 @@ that came to its end; where a pass was broken off they are taken for lost.
 import numpy as np
 import torch
 
-from pipeline.engines.device.kernels import ByteTotals, DeviceKernels
+from pipeline.engines.device.kernels import DeviceKernels, Uint8Sums
 from pipeline.engines.device.plan import DevicePlan
 
 
-class DeviceRows:
+class ResidentRows:
     """The first rows of some blocks of a source, as many as there is room for.
 
-    n_rows: that the blocks have at most. block_rows: of each block. moves: whether labels are kept.
+    n_rows: that the blocks have at most. block_rows: of each block. keeps_labels:
+    whether those of the last pass are kept, for the sums that belong to them.
 
     Attributes: rows: (capacity, d) as stored; labels: (capacity,) int32 of the pass under way;
     filled: how many of the rows are there; nbytes: of the device.
     """
 
-    def __init__(self, n_rows: int, block_rows: int, *, moves: bool) -> None:
-        self.n_rows, self.block_rows, self._moves = n_rows, block_rows, moves
+    def __init__(self, n_rows: int, block_rows: int, *, keeps_labels: bool) -> None:
+        self.n_rows, self.block_rows, self._keeps_labels = n_rows, block_rows, keeps_labels
         self.closed = False
         self._successors: np.ndarray | None = None
         self.drop()
@@ -44,7 +45,7 @@ class DeviceRows:
 
     def forget(self) -> None:
         """Labels and sums are not to be trusted."""
-        self._totals: ByteTotals | None = None
+        self._sums: Uint8Sums | None = None
         self._held, self._k = 0, 0
 
     def take(self, plan: DevicePlan, given: int, like: torch.Tensor) -> None:
@@ -57,45 +58,45 @@ class DeviceRows:
         capacity = plan.room(self.n_rows, self.block_rows, given)
         rows = like.new_empty((capacity, like.shape[1]))
         labels = like.new_empty(capacity, dtype=torch.int32)
-        if self._moves:
+        if self._keeps_labels:
             self._before = torch.empty_like(labels)
         self.rows, self.labels, self.capacity = rows, labels, capacity
         self.nbytes, self.given = capacity * plan.row_bytes, True
 
-    def totals(self, kernels: DeviceKernels, k: int, n: int) -> ByteTotals:
+    def sums(self, kernels: DeviceKernels, k: int, n: int) -> Uint8Sums:
         """Sums to which this pass adds what changed of its first n rows; see `account`.
 
         Until `finish`, they are not those of the next pass.
         """
-        totals, held, before = self._totals, self._held, self._k
+        sums, held, before = self._sums, self._held, self._k
         successors, self._successors = self._successors, None
         self.forget()
         if successors is None and k >= before:
             successors = np.arange(before)
-        if totals is None or held > n or successors is None or len(successors) != before:
-            return kernels.totals(k)
+        if sums is None or held > n or successors is None or len(successors) != before:
+            return kernels.sums(k)
         same = np.array_equal(successors, np.arange(before))
         if not same or k != before:
             takers = torch.from_numpy(successors.astype(np.int64)).to(self.rows.device)
-            totals.inherit(takers, k)
+            sums.inherit(takers, k)
             if not same:
                 old, new = self._before[:held], self.labels[:held]
                 torch.index_select(takers.to(torch.int32), 0, old, out=new)
                 self.labels, self._before = self._before, self.labels
         self._held = held
-        return totals
+        return sums
 
-    def account(self, totals: ByteTotals, start: int, stop: int) -> None:
+    def account(self, sums: Uint8Sums, start: int, stop: int) -> None:
         """Rows [start, stop) to the sums of their labels, or only those whose labels changed."""
         known = min(max(self._held, start), stop)
         if start < known:
             part = slice(start, known)
-            totals.move(self.rows[part], self._before[part], self.labels[part])
+            sums.move(self.rows[part], self._before[part], self.labels[part])
         if known < stop:
-            totals.add(self.rows[known:stop], self.labels[known:stop])
+            sums.add(self.rows[known:stop], self.labels[known:stop])
 
-    def finish(self, totals: ByteTotals, k: int, n: int) -> None:
-        """The pass is whole: `totals` are those of its first n rows under their labels."""
-        if self._moves:
-            self._totals, self._held, self._k = totals, n, k
+    def finish(self, sums: Uint8Sums, k: int, n: int) -> None:
+        """The pass is whole: `sums` are those of its first n rows under their labels."""
+        if self._keeps_labels:
+            self._sums, self._held, self._k = sums, n, k
             self.labels, self._before = self._before, self.labels

@@ -1,4 +1,4 @@
-"""What is known of the engines that keep rows on a device before they compute."""
+"""What is known of the engines that compute with torch or Triton, before they do."""
 
 import importlib
 import importlib.util
@@ -6,20 +6,19 @@ from abc import abstractmethod
 
 import numpy as np
 
-from pipeline.engines import dense
 from pipeline.engines.device.engine import DeviceEngine
 from pipeline.engines.device.kernels import DeviceKernels
 from pipeline.engines.device.plan import DevicePlan, device_host_bytes, plan_device
 from pipeline.engines.device.transfers import blocks_held
 from pipeline.engines.engine import SPARE_BLOCKS, AssignmentEngine, EngineSpec
-from pipeline.rows.source import READ_AHEAD
 from pipeline.runtime.devices import device_budget, device_errors
 
+NO_CAP = 1 << 62  # bytes
 OLDEST_TRITON = (3, 6)  # whose compiler takes the kernels
 
 
 class DeviceSpec(EngineSpec):
-    """An engine that keeps rows on its device, whatever kernels compute there."""
+    """An engine whose kernels compute on a device, where rows may stay."""
 
     @property
     def exactness(self) -> str:
@@ -29,6 +28,10 @@ class DeviceSpec(EngineSpec):
     def caches_rows(self) -> bool:
         return True
 
+    @property
+    def blocks_held(self) -> int:
+        return blocks_held() + SPARE_BLOCKS
+
     @abstractmethod
     def kernels(self) -> DeviceKernels:
         """What computes on the device; loads torch, and Triton where that is asked for."""
@@ -36,8 +39,14 @@ class DeviceSpec(EngineSpec):
     def make(self, *, largest: int = 1, device_memory: int | None = None) -> AssignmentEngine:
         with device_errors(self.device):
             kernels = self.kernels()
-            budget = device_budget(self.device, device_memory)
-            return DeviceEngine(kernels, self.dim, self.dtype, budget, largest=largest)
+            budget = NO_CAP
+            if self.caches_rows:
+                budget = device_budget(self.device, device_memory)
+            return DeviceEngine(
+                *(kernels, self.dim, self.dtype, budget),
+                largest=largest,
+                keeps_rows=self.caches_rows,
+            )
 
     def host_bytes(self, k: int, block_rows: int) -> int:
         with device_errors(self.device):
@@ -47,21 +56,21 @@ class DeviceSpec(EngineSpec):
     def device_plan(self, k: int, device_memory: int | None = None) -> DevicePlan | None:
         with device_errors(self.device):
             kernels = self.kernels()
-            budget = device_budget(self.device, device_memory)
-            fixed = kernels.device_bytes(k)
+            return self._plan(kernels, k, device_budget(self.device, device_memory))
+
+    def _plan(self, kernels: DeviceKernels, k: int, budget: int) -> DevicePlan:
         return plan_device(
-            *(budget, fixed, k, self.dim, self.dtype.itemsize),
-            moves=kernels.moves,
+            *(budget, kernels.device_bytes(k), k, self.dim, self.dtype.itemsize),
+            keeps_labels=kernels.sums_bytes and self.dtype.itemsize == 1,
             device=self.device.type,
         )
 
-    @property
-    def blocks_held(self) -> int:
-        return (blocks_held() if self.caches_rows else READ_AHEAD) + SPARE_BLOCKS
-
 
 class TorchSpec(DeviceSpec):
-    """Every row against every centroid, by torch: the reference for the others."""
+    """Every row against every centroid, by torch: the reference for the others.
+
+    On a CPU the device's memory is the host's: no rows stay, and there is no cap of its own.
+    """
 
     @property
     def caches_rows(self) -> bool:
@@ -77,15 +86,9 @@ class TorchSpec(DeviceSpec):
 
         return TorchKernels(self.device.torch, self.dim, self.dtype)
 
-    def make(self, *, largest: int = 1, device_memory: int | None = None) -> AssignmentEngine:
-        if not self.caches_rows:
-            return dense.DenseEngine(self.dim, self.dtype)
-        return super().make(largest=largest, device_memory=device_memory)
-
     def host_bytes(self, k: int, block_rows: int) -> int:
-        if not self.caches_rows:
-            return dense.projected_bytes(k, self.dim)
-        return super().host_bytes(k, block_rows)
+        there = 0 if self.caches_rows else self._plan(self.kernels(), k, NO_CAP).fixed
+        return there + super().host_bytes(k, block_rows)
 
     def device_plan(self, k: int, device_memory: int | None = None) -> DevicePlan | None:
         return super().device_plan(k, device_memory) if self.caches_rows else None
@@ -110,8 +113,8 @@ class FusedSpec(DeviceSpec):
         if importlib.import_module("torch").version.hip:
             return "its kernels are for NVIDIA's GPUs"
         with device_errors(device):
-            search = importlib.import_module("pipeline.engines.device.fused_search")
-            return str(search.fault(device.torch))
+            sums = importlib.import_module("pipeline.engines.device.fused_sums")
+            return str(sums.triton_problem(device.torch))
 
     def kernels(self) -> DeviceKernels:
         from pipeline.engines.device.fused_search import FusedKernels

@@ -1,13 +1,23 @@
 """Nearest centroids by torch on any device: tiles of rows against tiles of centroids.
 
+On a CPU rows are cut into pieces, one thread each with torch kept to one thread inside: threads
+that meet at a barrier after every small operation lose most of their time as soon as another
+process wants a core.
+
 Dtypes: stored integers of 8 or 16 bits, float32 or float64; compute float32 (float64 for float64
 rows); returned labels of the type that the caller brings.
 """
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import numpy as np
 import torch
 
-from pipeline.runtime.devices import has_float64
+from pipeline.engines.device.kernels import first_of_equals
+from pipeline.engines.ordered_sums import piece_rows
+from pipeline.runtime.devices import has_float64, thread_count
 from storage.errors import InputError
 
 TILE_CENTROIDS = 1024
@@ -34,6 +44,10 @@ class TileSearch:
             )
         self.compute = torch.float64 if wide else torch.float32
         self._device, self._dtype = device, dtype
+        self._threads = None
+        if device.type == "cpu":
+            one_thread = partial(torch.set_num_threads, 1)
+            self._threads = ThreadPoolExecutor(thread_count(), "assign", one_thread)
 
     def load(self, centroids: np.ndarray) -> None:
         """Take the centroids to search among; (k, d) float32 or float64."""
@@ -57,7 +71,8 @@ class TileSearch:
             for first in range(0, k, TILE_CENTROIDS)
         ]
         self._width = min(k, TILE_CENTROIDS)
-        self._first = self._first_of_equals(centroids)
+        first = first_of_equals(centroids)
+        self._first = None if first is None else torch.from_numpy(first).to(self._device)
         self._tile_rows = self._rows_at_once(k)
 
     def label(self, rows: torch.Tensor, labels: torch.Tensor) -> None:
@@ -66,6 +81,14 @@ class TileSearch:
         rows: (n, d) as stored; uint16 also as the int16 of the same bits, for devices that have no
         uint16. labels: (n,) of any integer type; both on the device.
         """
+        if self._threads is None:
+            self._label(rows, labels)
+            return
+        size = piece_rows(rows.shape[1])
+        done = self._threads.map(self._label, rows.split(size), labels.split(size))
+        deque(done, maxlen=0)
+
+    def _label(self, rows: torch.Tensor, labels: torch.Tensor) -> None:
         size = min(self._tile_rows, len(rows)) * self._width
         scores = torch.empty(size, dtype=self.compute, device=self._device)
         for start in range(0, len(rows), self._tile_rows):
@@ -87,6 +110,8 @@ class TileSearch:
         tile_rows, width = self._rows_at_once(k), min(k, TILE_CENTROIDS)
         # the row as read, widened and shifted, scores and labels of two tiles and their comparison
         tile = tile_rows * (3 * itemsize * dim + itemsize * width + 5 * 8)
+        if self._threads is not None:
+            tile *= thread_count()
         return tile + k * (itemsize * (dim + 1) + 8) + itemsize * dim
 
     def _rows_at_once(self, k: int) -> int:
@@ -107,14 +132,3 @@ class TileSearch:
         torch.addmm(norms, tile, columns, alpha=-1, out=scores)
         score, index = torch.min(scores, dim=1)
         return score, index + number * TILE_CENTROIDS
-
-    def _first_of_equals(self, centroids: np.ndarray) -> torch.Tensor | None:
-        """Lowest index among equal centroids, (k,) int64; None where all differ.
-
-        Rounding may differ from one place of a matrix product to another, so equal centroids are
-        not left to the comparison of scores.
-        """
-        _, first, inverse = np.unique(centroids, axis=0, return_index=True, return_inverse=True)
-        if len(first) == len(centroids):
-            return None
-        return torch.from_numpy(first[inverse.reshape(-1)]).to(self._device)

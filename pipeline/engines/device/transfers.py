@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.engines.device.plan import SLOTS, Carry
+from pipeline.engines.device.plan import STAGING_BUFFERS, Transfer
 from pipeline.rows.source import RowSource
 from pipeline.runtime.devices import thread_count
 
@@ -29,7 +29,7 @@ def decoders() -> int:
 
 def blocks_held() -> int:
     """Decoded blocks in memory at a time, at most: in work, next in line, and being packed."""
-    return decoders() + 1 + SLOTS
+    return decoders() + 1 + STAGING_BUFFERS
 
 
 class Streams:
@@ -76,14 +76,14 @@ class Streams:
         if event is not None:
             event.synchronize()
 
-    def settle(self) -> None:
+    def drain(self) -> None:
         """Until both streams are idle; of a pass that failed, so a device that did is no matter."""
         if self._copies is not None:
             with suppress(RuntimeError):
                 torch.cuda.synchronize(self._device)
 
 
-class Slot:
+class StagingBuffer:
     """A piece on its way: the host's buffer, the one on the device, and labels of its rows.
 
     copied: end of the last copy from the host's buffer. used: end of the last work on the device's.
@@ -112,7 +112,7 @@ class Slot:
         return into
 
     def stage(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """What was packed to the slot's own place on the device, and room for its labels.
+        """What was packed to the buffer's own place on the device, and room for its labels.
 
         To be followed by `release` when the work on them is under way.
         """
@@ -129,23 +129,23 @@ class Slot:
         self.used = self._streams.mark()
 
 
-def bring(
-    source: RowSource, carries: Iterable[Carry], slots: list[Slot]
-) -> Generator[tuple[Carry, Slot]]:
-    """Pieces in order, each packed in a slot, which is the caller's until the next is asked for."""
-    packed: deque[tuple[Carry, Slot, Future[None]]] = deque()
+def stream_rows(
+    source: RowSource, transfers: Iterable[Transfer], buffers: list[StagingBuffer]
+) -> Generator[tuple[Transfer, StagingBuffer]]:
+    """Pieces in order, each in a buffer that is the caller's until the next is asked for."""
+    packed: deque[tuple[Transfer, StagingBuffer, Future[None]]] = deque()
     with (
         ThreadPoolExecutor(decoders(), "decode") as decoding,
         ThreadPoolExecutor(1, "pack") as packing,
     ):
-        ahead: deque[tuple[Future[np.ndarray], list[Carry]]] = deque()
+        ahead: deque[tuple[Future[np.ndarray], list[Transfer]]] = deque()
         try:
-            decoded = _decode(source, carries, decoding.submit, ahead)
-            for number, (carry, block) in enumerate(decoded):
-                if len(packed) == len(slots):
+            decoded = _decode(source, transfers, decoding.submit, ahead)
+            for number, (transfer, block) in enumerate(decoded):
+                if len(packed) == len(buffers):
                     yield _next(packed)
-                slot = slots[number % len(slots)]
-                packed.append((carry, slot, packing.submit(_pack, slot, block, carry)))
+                buffer = buffers[number % len(buffers)]
+                packed.append((transfer, buffer, packing.submit(_pack, buffer, block, transfer)))
             while packed:
                 yield _next(packed)
         finally:
@@ -157,12 +157,12 @@ def bring(
 
 def _decode(
     source: RowSource,
-    carries: Iterable[Carry],
+    transfers: Iterable[Transfer],
     submit: Callable[..., "Future[np.ndarray]"],
-    ahead: "deque[tuple[Future[np.ndarray], list[Carry]]]",
-) -> Iterator[tuple[Carry, "Future[np.ndarray]"]]:
+    ahead: "deque[tuple[Future[np.ndarray], list[Transfer]]]",
+) -> Iterator[tuple[Transfer, "Future[np.ndarray]"]]:
     """Pieces with their blocks to come, one more of which is submitted than threads decode."""
-    for index, group in groupby(carries, key=lambda carry: carry.block):
+    for index, group in groupby(transfers, key=lambda transfer: transfer.block):
         ahead.append((submit(source.read_block, index), list(group)))
         if len(ahead) > decoders():
             yield from _pieces(ahead)
@@ -171,19 +171,21 @@ def _decode(
 
 
 def _pieces(
-    ahead: "deque[tuple[Future[np.ndarray], list[Carry]]]",
-) -> Iterator[tuple[Carry, "Future[np.ndarray]"]]:
+    ahead: "deque[tuple[Future[np.ndarray], list[Transfer]]]",
+) -> Iterator[tuple[Transfer, "Future[np.ndarray]"]]:
     block, pieces = ahead.popleft()
-    for carry in pieces:
-        yield carry, block
+    for transfer in pieces:
+        yield transfer, block
 
 
-def _pack(slot: Slot, block: "Future[np.ndarray]", carry: Carry) -> None:
+def _pack(buffer: StagingBuffer, block: "Future[np.ndarray]", transfer: Transfer) -> None:
     rows = block.result()
-    slot.pack(rows[carry.within : carry.within + carry.stop - carry.start])
+    buffer.pack(rows[transfer.within : transfer.within + transfer.stop - transfer.start])
 
 
-def _next(packed: deque[tuple[Carry, Slot, "Future[None]"]]) -> tuple[Carry, Slot]:
-    carry, slot, done = packed.popleft()
+def _next(
+    packed: deque[tuple[Transfer, StagingBuffer, "Future[None]"]],
+) -> tuple[Transfer, StagingBuffer]:
+    transfer, buffer, done = packed.popleft()
     done.result()
-    return carry, slot
+    return transfer, buffer

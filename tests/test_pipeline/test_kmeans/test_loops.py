@@ -7,7 +7,7 @@ import pytest
 from sklearn.cluster import KMeans
 
 from pipeline import StreamingKMeans
-from pipeline.engines.dense import DenseEngine
+from pipeline.engines import EngineSpec
 from pipeline.execution.executor import LocalExecutor
 from pipeline.extraction.patches import cut_patches
 from pipeline.kmeans.empty_clusters import fill_empty
@@ -17,6 +17,7 @@ from pipeline.kmeans.loop import StoppingRules
 from pipeline.kmeans.minibatch import MiniBatch
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import ArraySource
+from pipeline.runtime.devices import CPU
 from storage import PatchSpec, open_images
 from tests.oracles import squared_distances, sums_of
 
@@ -24,7 +25,7 @@ SQUARE = np.array([[0, 0], [0, 2], [10, 0], [10, 2]], np.uint8)
 
 
 def executor(rows: np.ndarray) -> LocalExecutor:
-    engine = DenseEngine(rows.shape[1], rows.dtype)
+    engine = EngineSpec.resolve("torch", CPU, rows.shape[1], rows.dtype).make()
     return LocalExecutor(ArraySource(rows), engine)
 
 
@@ -138,7 +139,7 @@ def test_counters_pass_two_to_the_24th() -> None:
     # 2^24 + 3 rows in one cluster: float32 counters stop, float32 sums drift
     n = (1 << 24) + 3
     sums = ClusterSums.zeros(1, 1, np.dtype(np.uint8))
-    engine = DenseEngine(1, np.dtype(np.uint8))
+    engine = EngineSpec.resolve("torch", CPU, 1, np.dtype(np.uint8)).make()
     engine.load(np.array([[255.0]], np.float32))
     block = np.full((1 << 20, 1), 255, np.uint8)
     for _ in range(16):

@@ -13,7 +13,7 @@ from pipeline.engines import EngineSpec
 from pipeline.engines.cpu import coarse_quantizer, labeller, neighbour_lists
 from pipeline.engines.cpu.assignment_cache import MAX_LEVEL, AssignmentCache, set_unknown
 from pipeline.engines.cpu.engine import PrunedEngine
-from pipeline.engines.dense import DenseEngine
+from pipeline.engines.device.engine import DeviceEngine
 from pipeline.execution.executor import LocalExecutor
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import ArraySource
@@ -272,7 +272,7 @@ def test_values_beyond_float32_are_left_to_float64() -> None:
 def test_auto_is_pruned_on_a_cpu_and_torch_elsewhere() -> None:
     kind = np.dtype(np.uint8)
     assert isinstance(EngineSpec.resolve("auto", CPU, 3, kind).make(), PrunedEngine)
-    assert isinstance(EngineSpec.resolve("torch", CPU, 3, kind).make(), DenseEngine)
+    assert isinstance(EngineSpec.resolve("torch", CPU, 3, kind).make(), DeviceEngine)
     with pytest.raises(ValueError, match="as it runs on the cpu, not on cuda"):
         EngineSpec.resolve("pruned", Device("cuda"), 3, kind).make()
 

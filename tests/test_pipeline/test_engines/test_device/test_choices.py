@@ -55,8 +55,8 @@ def with_triton(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
     def found(name: str, *rest: Any) -> Any:
         return (version and triton) if name == "triton" else find(name, *rest)
 
-    fused = SimpleNamespace(fault=lambda device: "")
-    pretended = {"triton": triton, "pipeline.engines.device.fused_search": fused}
+    fused = SimpleNamespace(triton_problem=lambda device: "")
+    pretended = {"triton": triton, "pipeline.engines.device.fused_sums": fused}
 
     def loaded(name: str, *rest: Any) -> Any:
         return pretended.get(name) or load(name, *rest)

@@ -9,18 +9,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.engines.device import dense_kernels as torch_kernels
 from pipeline.engines.device import tiled_search as tiles
-from pipeline.engines.device.dense_kernels import MAX_NARROW_ROWS, TorchKernels
+from pipeline.engines.device.dense_kernels import TorchKernels
+from pipeline.engines.device.engine import DeviceEngine
 from pipeline.engines.device.kernels import UNLABELLED
 from pipeline.engines.device.ordered_sums import sum_piece
+from pipeline.rows.cluster_sums import ClusterSums
+from pipeline.rows.source import as_source, block_count
+from pipeline.runtime.progress import SilentProgress
 from storage import InputError
 from tests.narrow_device import MEMORY, like_mps
 from tests.oracles import squared_distances, sums_of
 
 CPU = torch.device("cpu")
 BYTES = ("uint8", "int8")
-Totals = tuple[np.ndarray, np.ndarray, np.ndarray]
+Sums = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @pytest.fixture
@@ -52,7 +55,7 @@ def whole_rows(rng: np.random.Generator, dtype: str, n: int, dim: int) -> np.nda
     return rng.integers(range_of.min, range_of.max, (n, dim), dtype, endpoint=True)
 
 
-def exact_totals(rows: np.ndarray, labels: np.ndarray, k: int) -> Totals:
+def exact_sums(rows: np.ndarray, labels: np.ndarray, k: int) -> Sums:
     """By Python's and numpy's int64, a cluster at a time."""
     wide = rows.astype(np.int64)
     own = [wide[labels == cluster] for cluster in range(k)]
@@ -60,7 +63,7 @@ def exact_totals(rows: np.ndarray, labels: np.ndarray, k: int) -> Totals:
     return sums, np.array([len(mine) for mine in own]), np.array([(m * m).sum() for m in own])
 
 
-def assert_totals(found: Totals, expected: Totals) -> None:
+def assert_sums(found: Sums, expected: Sums) -> None:
     for one, other in zip(found, expected, strict=True):
         assert one.dtype == np.int64
         np.testing.assert_array_equal(one, other)
@@ -138,78 +141,53 @@ def test_float64_is_exact_where_there_is_one_and_refused_where_not(narrow: torch
 @pytest.mark.parametrize("dtype", BYTES)
 @pytest.mark.parametrize(("n", "k", "dim"), [(1, 1, 1), (999, 7, 25), (300, 3, 258), (40, 2, 5000)])
 @pytest.mark.parametrize("largest", [False, True])
-def test_totals_are_exact(
-    device: torch.device, dtype: str, n: int, k: int, dim: int, largest: bool
-) -> None:
+def test_sums_are_exact(dtype: str, n: int, k: int, dim: int, largest: bool) -> None:
     rng = np.random.default_rng(n)
     rows = whole_rows(rng, dtype, n, dim)
     if largest:
         rows[:] = 255 if dtype == "uint8" else -128
     labels = rng.integers(0, k, n).astype(np.int32)
-    totals = TorchKernels(device, dim, rows.dtype).totals(k)
-    totals.add(torch.from_numpy(rows).to(device), torch.from_numpy(labels).to(device))
-    assert_totals(totals.fetch(), exact_totals(rows, labels, k))
-
-
-@pytest.mark.parametrize(("dtype", "value"), [("uint8", 255), ("int8", -128)])
-@pytest.mark.parametrize("dim", [1, 259])
-def test_one_cluster_takes_more_rows_than_float32_counts(
-    device: torch.device, dtype: str, value: int, dim: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch_kernels, "PIECE_BYTES", 1 << 40)  # as many rows at once as may be
-    n = 2 * MAX_NARROW_ROWS + 1
-    rows = torch.full((n, dim), value, dtype=getattr(torch, dtype)).to(device)
-    totals = TorchKernels(device, dim, np.dtype(dtype)).totals(1)
-    totals.add(rows, torch.zeros(n, dtype=torch.int32).to(device))
-    sums, counts, squares = totals.fetch()
-    assert (sums == n * value).all()
-    assert counts.tolist() == [n]
-    assert squares.tolist() == [n * dim * value**2]
+    sums = TorchKernels(CPU, dim, rows.dtype).sums(k)
+    sums.add(torch.from_numpy(rows), torch.from_numpy(labels))
+    assert_sums(sums.fetch(), exact_sums(rows, labels, k))
 
 
 @settings(max_examples=10, deadline=None)
 @given(
     cuts=st.lists(st.integers(0, 500), max_size=4),
-    held=st.integers(20, 300),
     dim=st.sampled_from([1, 25, 300]),
     seed=st.integers(0, 99),
 )
-@pytest.mark.parametrize("wide", [True, False])
-def test_moving_rows_is_adding_them_again(
-    wide: bool, cuts: list[int], held: int, dim: int, seed: int
-) -> None:
+def test_moving_rows_is_adding_them_again(cuts: list[int], dim: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows = whole_rows(rng, "uint8", 500, dim)
     passes = rng.integers(0, 6, (3, 500)).astype(np.int32)
     passes[1, :200] = passes[0, :200]
     passes[0, rng.integers(0, 500, 50)] = UNLABELLED
     ends = [0, *sorted(cuts), 500]
-    with pytest.MonkeyPatch.context() as patch, like_mps() as stand_in:
-        patch.setattr(torch_kernels, "MAX_NARROW_ROWS", held)
-        device = CPU if wide else stand_in
-        totals = TorchKernels(device, dim, rows.dtype).totals(6)
-        before = np.full(500, UNLABELLED, np.int32)
-        for labels in passes:
-            for start, stop in pairwise(ends):
-                parts = (rows[start:stop], before[start:stop], labels[start:stop])
-                totals.move(*(torch.from_numpy(part).to(device) for part in parts))
-            before = labels
-            assert_totals(totals.fetch(), exact_totals(rows, labels, 6))
+    sums = TorchKernels(CPU, dim, rows.dtype).sums(6)
+    before = np.full(500, UNLABELLED, np.int32)
+    for labels in passes:
+        for start, stop in pairwise(ends):
+            parts = (rows[start:stop], before[start:stop], labels[start:stop])
+            sums.move(*(torch.from_numpy(part) for part in parts))
+        before = labels
+        assert_sums(sums.fetch(), exact_sums(rows, labels, 6))
 
 
-def test_heirs_take_over_whole_sums(device: torch.device) -> None:
+def test_successors_take_over_whole_sums() -> None:
     rng = np.random.default_rng(8)
     rows = whole_rows(rng, "uint8", 300, 9)
     labels = rng.integers(0, 4, 300).astype(np.int32)
-    heirs = np.array([2, 0, 4, 0])  # two clusters go to one
-    totals = TorchKernels(device, 9, rows.dtype).totals(4)
-    there = torch.from_numpy(rows).to(device)
-    totals.add(there, torch.from_numpy(labels).to(device))
-    totals.inherit(torch.from_numpy(heirs).to(device), 5)
-    after = heirs[labels].astype(np.int32)
-    assert_totals(totals.fetch(), exact_totals(rows, after, 5))
-    totals.move(there, torch.from_numpy(after).to(device), torch.from_numpy(after // 2).to(device))
-    assert_totals(totals.fetch(), exact_totals(rows, after // 2, 5))
+    successors = np.array([2, 0, 4, 0])  # two clusters go to one
+    sums = TorchKernels(CPU, 9, rows.dtype).sums(4)
+    there = torch.from_numpy(rows)
+    sums.add(there, torch.from_numpy(labels))
+    sums.inherit(torch.from_numpy(successors), 5)
+    after = successors[labels].astype(np.int32)
+    assert_sums(sums.fetch(), exact_sums(rows, after, 5))
+    sums.move(there, torch.from_numpy(after), torch.from_numpy(after // 2))
+    assert_sums(sums.fetch(), exact_sums(rows, after // 2, 5))
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
@@ -232,9 +210,9 @@ def test_a_whole_step_of_wider_rows(device: torch.device, dtype: str) -> None:
     np.testing.assert_array_equal(sums.counts, expected.counts)
 
 
-def test_it_moves_rows_only_where_that_pays(narrow: torch.device) -> None:
-    assert TorchKernels(CPU, 4, np.dtype(np.uint8)).moves
-    assert not TorchKernels(narrow, 4, np.dtype(np.uint8)).moves
+def test_only_cuda_adds_bytes_by_itself(narrow: torch.device) -> None:
+    kernels = [TorchKernels(on, 4, np.dtype("u1")) for on in (torch.device("cuda"), CPU, narrow)]
+    assert [one.sums_bytes for one in kernels] == [True, False, False]
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
@@ -245,7 +223,6 @@ def test_it_takes_no_more_of_the_device_than_it_says(
     narrow: torch.device, dtype: str, n: int, k: int, dim: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(tiles.TILE_BYTES, narrow.type, 1 << 20)  # so that small data fill them
-    monkeypatch.setattr(torch_kernels, "PIECE_BYTES", 1 << 20)
     rng = np.random.default_rng(5)
     rows = (rng.random((n, dim)) * 255).astype(dtype)
     kernels = TorchKernels(narrow, dim, rows.dtype)
@@ -255,10 +232,39 @@ def test_it_takes_no_more_of_the_device_than_it_says(
     before = MEMORY.now
     kernels.load(rows[rng.integers(0, n, k)].astype(np.float32))  # some of them equal
     kernels.label(there, labels)
-    if rows.itemsize == 1:
-        totals = kernels.totals(k)
-        totals.add(there, labels)
-        totals.move(there, labels, torch.zeros_like(labels))
-        totals.inherit(torch.arange(k, device=narrow), k)
     taken = MEMORY.peak - before
-    assert kernels.device_bytes(k) / 16 < taken <= kernels.device_bytes(k)
+    assert kernels.device_bytes(k) / 32 < taken <= kernels.device_bytes(k)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "share"),
+    [
+        *((dtype, share) for dtype in ("uint8", "float32") for share in (0.0, 0.5, 1.0)),
+        *((dtype, 0.5) for dtype in ("int8", "uint16", "int16")),
+    ],
+)
+def test_passes_on_a_narrow_device_agree_with_the_oracle(
+    narrow: torch.device, dtype: str, share: float
+) -> None:
+    rng = np.random.default_rng(6)
+    rows = (rng.random((9000, 12)) * 250).astype(dtype)
+    centroids = (rng.random((9, 12)) * 250).astype(np.float32)
+    source = as_source(rows)
+    kernels = TorchKernels(narrow, 12, rows.dtype)
+    least = DeviceEngine(kernels, 12, rows.dtype, 1 << 40, largest=12)._plan.least
+    budget = least + int(share * rows.nbytes * 4)
+    engine = DeviceEngine(kernels, 12, rows.dtype, budget, largest=12)
+    cache = engine.cache_for(source)
+    for k in (5, 9, 9):
+        blocks = range(block_count(source))
+        sums = engine.run_pass(source, blocks, centroids[:k], cache, SilentProgress())
+        labels = squared_distances(rows, centroids[:k]).argmin(1)
+        moved = rows if source.origin is None else rows - source.origin
+        expected = sums_of(moved, labels, k)
+        np.testing.assert_array_equal(sums.counts, expected.counts)
+        np.testing.assert_allclose(sums.sums, expected.sums, rtol=1e-9, atol=1e-6)
+        np.testing.assert_allclose(sums.squares, expected.squares, rtol=1e-9)
+    np.testing.assert_array_equal(engine.assign(rows[:999]), labels[:999])
+    batch = ClusterSums.zeros(9, 12, rows.dtype)  # as mini-batches do
+    engine.step(rows[:999], batch)
+    np.testing.assert_array_equal(batch.counts, np.bincount(labels[:999], minlength=9))

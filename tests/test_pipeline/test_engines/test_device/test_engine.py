@@ -12,13 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.engines import ordered_sums as piece_sums
-from pipeline.engines.dense import DenseEngine
 from pipeline.engines.device import engine as device_engine
 from pipeline.engines.device import plan as device_plan
-from pipeline.engines.device import transfers as device_traffic
+from pipeline.engines.device import transfers as transfers
 from pipeline.engines.device.engine import DeviceEngine
 from pipeline.execution.executor import LocalExecutor
-from pipeline.rows.cluster_sums import ClusterSums
+from pipeline.rows.cluster_sums import ClusterSums, empty_sums
 from pipeline.rows.source import ArraySource
 from pipeline.runtime.progress import SilentProgress
 from storage import MemoryBudgetError
@@ -31,7 +30,6 @@ DTYPES = ["uint8", "int8", "uint16", "float32", "float64"]
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_plan, "BYTE_UNIT", 8)
     monkeypatch.setattr(device_plan, "PIECE_BYTES", 400)
     monkeypatch.setattr(piece_sums, "MAX_PIECE_ROWS", 11)
 
@@ -90,14 +88,19 @@ def budget_for(rows: np.ndarray, stay: int, k: int = 20) -> int:
 
 
 def labelled_by_float64(rows: np.ndarray, source: ArraySource, centroids: np.ndarray) -> Any:
-    """Sums of one pass of the torch engine of the CPU with labels of float64."""
-    engine = DenseEngine(rows.shape[1], rows.dtype)
+    """Sums of one pass with labels of float64, added as the engines of the CPU do."""
+    sums = empty_sums(source, len(centroids))
+    for start in range(0, len(rows), source.block_rows):
+        add_in_order(rows[start : start + source.block_rows], centroids, sums)
+    return sums
 
-    def nearest(piece: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(squared_distances(piece.numpy(), centroids).argmin(1))
 
-    engine._nearest = nearest  # type: ignore[method-assign]
-    return LocalExecutor(source, engine).run_pass(centroids, SilentProgress())[0]
+def add_in_order(block: np.ndarray, centroids: np.ndarray, into: ClusterSums) -> None:
+    size = piece_sums.piece_rows(block.shape[1])
+    for start in range(0, len(block), size):
+        piece = block[start : start + size]
+        labels = squared_distances(piece, centroids).argmin(1)
+        into += piece_sums.sum_piece(piece, labels, len(centroids), into.origin)
 
 
 class Passes:
@@ -112,10 +115,10 @@ class Passes:
         self.executor = LocalExecutor(self.source, self.engine, self.memory)
 
     def check(
-        self, centroids: np.ndarray, n: int | None = None, heirs: np.ndarray | None = None
+        self, centroids: np.ndarray, n: int | None = None, successors: np.ndarray | None = None
     ) -> None:
-        if heirs is not None:
-            self.executor.relabel(heirs)
+        if successors is not None:
+            self.executor.relabel(successors)
         sums, _ = self.executor.run_pass(centroids, SilentProgress(), n)
         seen = self.rows[:n]
         plain = CountingSource(seen, self.source.block_rows)
@@ -152,7 +155,7 @@ def test_sums_of_many_passes_are_those_of_the_cpu(dtype: str, stay: int) -> None
     block_rows=st.integers(1, 70),
     stay=st.integers(0, 250),
     dtype=st.sampled_from(DTYPES),
-    moves=st.booleans(),
+    sums_bytes=st.booleans(),
     steps=st.lists(
         st.tuples(st.integers(1, 200), st.integers(1, 12), st.booleans(), st.integers(0, 3)),
         min_size=1,
@@ -165,23 +168,22 @@ def test_any_prefixes_and_numbers_of_centroids(
     block_rows: int,
     stay: int,
     dtype: str,
-    moves: bool,
+    sums_bytes: bool,
     steps: list[tuple[int, int, bool, int]],
     data: st.DataObject,
 ) -> None:
     rows = some_rows(n, 3, dtype)
-    passes = Passes(rows, block_rows, budget_for(rows, stay))
-    kernels_of(passes.engine).moves = moves
-    passes.memory = passes.engine.cache_for(passes.source)
-    passes.executor = LocalExecutor(passes.source, passes.engine, passes.memory)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PlainKernels, "sums_bytes", sums_bytes)
+        passes = Passes(rows, block_rows, budget_for(rows, stay))
     before = 0
     for seen, k, passed_on, seed in steps:
-        heirs = None
+        successors = None
         if passed_on and before:
-            heirs = np.array(
+            successors = np.array(
                 data.draw(st.lists(st.integers(0, k - 1), min_size=before, max_size=before))
             )
-        passes.check(some_centroids(rows, k, seed), min(seen, n), heirs)
+        passes.check(some_centroids(rows, k, seed), min(seen, n), successors)
         before = k
 
 
@@ -194,7 +196,7 @@ def test_rows_that_change_sides_alone_are_moved() -> None:
     passes.check(np.array([[0.0], [7.0]], np.float32))
     assert (asked.asked["add"], asked.asked["move"], asked.asked["label"]) == (3, 1, 4)
     # the second cluster's rows go to the first, a third one is added
-    passes.check(np.array([[5.0], [9.0]], np.float32), heirs=np.array([0, 0]))
+    passes.check(np.array([[5.0], [9.0]], np.float32), successors=np.array([0, 0]))
     passes.check(np.array([[5.0], [9.0], [0.0]], np.float32))
     assert (asked.asked["add"], asked.asked["move"], asked.asked["inherit"]) == (3, 3, 2)
     passes.check(np.array([[5.0]], np.float32))  # nobody says who takes the rows: anew
@@ -233,7 +235,8 @@ def test_a_pass_that_was_broken_off_leaves_no_trace(
         kernels.faults.clear()
         if fault == "read":
             monkeypatch.undo()
-            monkeypatch.setattr(device_plan, "BYTE_UNIT", 8)
+            monkeypatch.setattr(device_plan, "PIECE_BYTES", 400)
+            monkeypatch.setattr(piece_sums, "MAX_PIECE_ROWS", 11)
         passes.check(some_centroids(rows, 20, 2))
         passes.check(some_centroids(rows, 20, 3))
 
@@ -301,7 +304,7 @@ def test_memories_share_what_the_engine_may_take() -> None:
 def test_blocks_are_not_decoded_further_ahead_than_is_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(device_traffic, "thread_count", lambda: 2)
+    monkeypatch.setattr(transfers, "thread_count", lambda: 2)
     rows = some_rows(1000, 4, "uint8")
     source = CountingSource(rows, 10)
     engine = engine_of(rows, budget_for(rows, 0, 3), largest=3)
@@ -318,7 +321,7 @@ def test_blocks_are_not_decoded_further_ahead_than_is_counted(
 
     engine.run_pass(source, range(100), some_centroids(rows, 3), None, Watching())
     assert done == 1000
-    assert 1 <= most <= device_traffic.blocks_held()
+    assert 1 <= most <= transfers.blocks_held()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -334,11 +337,9 @@ def test_rows_at_hand_larger_than_the_device(dtype: str) -> None:
     assert engine.assign(rows[:0]).shape == (0,)
     origin = np.full(4, 50.5) if rows.dtype.kind == "f" else None
     sums, expected = (ClusterSums.zeros(7, 4, rows.dtype, origin) for _ in range(2))
-    theirs = DenseEngine(4, rows.dtype)
-    theirs.load(centroids)
     for _ in range(2):
         engine.step(rows, sums)
-        theirs.step(rows, expected)
+        add_in_order(rows, centroids, expected)
     assert equal(sums, expected)
 
 
@@ -347,7 +348,7 @@ def late(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     streams = LateStreams(request.param)
     monkeypatch.setattr(device_engine, "Streams", lambda device: streams)
     yield streams
-    streams.settle()
+    streams.drain()
 
 
 @pytest.mark.parametrize("stay", [0, 100, 1 << 20])

@@ -60,9 +60,9 @@ def test_what_triton_raises_is_one_line() -> None:
 
 def test_auto_passes_over_a_triton_that_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
     fused = pytest.importorskip(
-        "pipeline.engines.device.fused_search", reason="Triton is not installed"
+        "pipeline.engines.device.fused_sums", reason="Triton is not installed"
     )
-    monkeypatch.setattr(fused, "fault", lambda device: "Triton finds no C compiler")
+    monkeypatch.setattr(fused, "triton_problem", lambda device: "Triton finds no C compiler")
     found = EngineSpec.resolve("auto", CUDA, 25, np.dtype(np.uint8))
     assert found.name == "torch"
     assert found.why == "as Triton finds no C compiler"

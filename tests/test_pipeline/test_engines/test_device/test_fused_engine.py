@@ -12,8 +12,8 @@ from pipeline.engines.device.engine import DeviceEngine
 from pipeline.runtime.devices import CPU, Device
 from storage import DeviceError, InputError, MemoryBudgetError
 
-fused = pytest.importorskip(
-    "pipeline.engines.device.fused_search", reason="Triton is not installed"
+fused_sums = pytest.importorskip(
+    "pipeline.engines.device.fused_sums", reason="Triton is not installed"
 )
 PTXASError = pytest.importorskip("triton.runtime.errors").PTXASError
 
@@ -85,12 +85,12 @@ def test_what_triton_cannot_do_here_is_said(
             raise raised
 
     device = Device.named(DEVICE)
-    assert fused.fault(device.torch) == ""
-    fused.fault.cache_clear()
-    monkeypatch.setattr(fused.FusedTotals, "move", move)
+    assert fused_sums.triton_problem(device.torch) == ""
+    fused_sums.triton_problem.cache_clear()
+    monkeypatch.setattr(fused_sums.FusedSums, "move", move)
     with pytest.raises(InputError, match=r"cannot be used, as Triton.*" + words.rstrip("$")):
         EngineSpec.resolve("fused", device, 3, np.dtype("u1")).make()
-    fused.fault.cache_clear()
+    fused_sums.triton_problem.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_a_device_that_fails_is_no_fault_of_triton(
     def move(*_: object, **__: object) -> None:
         raise raised
 
-    fused.fault.cache_clear()
-    monkeypatch.setattr(fused.FusedTotals, "move", move)
+    fused_sums.triton_problem.cache_clear()
+    monkeypatch.setattr(fused_sums.FusedSums, "move", move)
     with pytest.raises(kind):
         EngineSpec.resolve("fused", Device.named(DEVICE), 3, np.dtype("u1")).make()
 

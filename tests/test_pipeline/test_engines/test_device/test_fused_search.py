@@ -12,7 +12,8 @@ from tests.oracles import squared_distances, sums_of
 fused = pytest.importorskip(
     "pipeline.engines.device.fused_search", reason="Triton is not installed"
 )
-fused_totals = pytest.importorskip("pipeline.engines.device.fused_sums")
+fused_layout = pytest.importorskip("pipeline.engines.device.fused_layout")
+fused_sums = pytest.importorskip("pipeline.engines.device.fused_sums")
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TYPES = ("uint8", "int8", "uint16", "int16", "float32")
@@ -100,8 +101,10 @@ def test_equal_centroids_are_one(dtype: str, dim: int, group: int | None) -> Non
     assert (label(rows, np.repeat(some[:1], 150, axis=0), group=group) == 0).all()
 
 
-@pytest.mark.parametrize("configuration", [*fused.CONFIGURATIONS[64], *fused.CONFIGURATIONS[160]])
-def test_no_configuration_changes_a_label(configuration: "fused.Configuration") -> None:
+@pytest.mark.parametrize(
+    "configuration", [c for width in (64, 160) for c in fused_layout.CONFIGURATIONS[width]]
+)
+def test_no_configuration_changes_a_label(configuration: "fused_layout.Configuration") -> None:
     rng = np.random.default_rng(1)
     rows = rows_of("uint8", 300, 25, rng)
     centroids = (rng.random((150, 25)) * 255).astype(np.float32)
@@ -166,11 +169,11 @@ def test_float64_rows_are_refused() -> None:
         fused.FusedKernels(DEVICE, 4, np.dtype(np.float64))
 
 
-def totals_of(k: int, dim: int, dtype: str = "uint8") -> "fused_totals.FusedTotals":
+def totals_of(k: int, dim: int, dtype: str = "uint8") -> "fused_sums.FusedSums":
     return fused.FusedKernels(DEVICE, dim, np.dtype(dtype)).totals(k)
 
 
-def check(totals: "fused_totals.FusedTotals", rows: np.ndarray, labels: np.ndarray, k: int) -> None:
+def check(totals: "fused_sums.FusedSums", rows: np.ndarray, labels: np.ndarray, k: int) -> None:
     expected, kept = sums_of(rows[labels >= 0], labels[labels >= 0], k), totals.fetch()
     for found, right in zip(kept, (expected.sums, expected.counts, expected.squares), strict=True):
         assert found.dtype == np.int64
@@ -183,7 +186,7 @@ def test_sums_are_exact(dtype: str, dim: int) -> None:
     rng = np.random.default_rng(dim)
     rows = rows_of(dtype, 700, dim, rng)
     there = torch.from_numpy(rows).to(DEVICE)
-    for k in (1, 3, 130, fused_totals.FEW + 1):
+    for k in (1, 3, 130, fused_sums.FEW + 1):
         labels = rng.integers(k, size=700, dtype=np.int32)
         totals = totals_of(k, dim, dtype)
         totals.add(there[:300], torch.from_numpy(labels[:300]).to(DEVICE))
@@ -192,7 +195,7 @@ def test_sums_are_exact(dtype: str, dim: int) -> None:
 
 
 def test_sums_of_many_white_rows_are_exact() -> None:
-    n, dim = 3 * fused_totals.ROWS_ADDED + 5, 3
+    n, dim = 3 * fused_sums.ROWS_ADDED + 5, 3
     rows = np.full((n, dim), 255, np.uint8)
     labels = np.zeros(n, np.int32)
     totals = totals_of(2, dim)
@@ -221,15 +224,15 @@ def test_moved_rows_are_as_if_added_anew(dim: int, dtype: str) -> None:
         before = labels
 
 
-def test_heirs_take_the_sums_over() -> None:
+def test_successors_take_the_sums_over() -> None:
     rng = np.random.default_rng(0)
     rows = rows_of("uint8", 90, 4, rng)
     labels = rng.integers(5, size=90, dtype=np.int32)
     totals = totals_of(5, 4)
     totals.add(torch.from_numpy(rows).to(DEVICE), torch.from_numpy(labels).to(DEVICE))
-    for heirs, k in (([0, 2, 2, 1, 6], 7), ([0, 0, 1, 1, 1, 1, 1], 2)):
-        totals.inherit(torch.tensor(heirs, device=DEVICE), k)
-        labels = np.array(heirs, np.int32)[labels]
+    for successors, k in (([0, 2, 2, 1, 6], 7), ([0, 0, 1, 1, 1, 1, 1], 2)):
+        totals.inherit(torch.tensor(successors, device=DEVICE), k)
+        labels = np.array(successors, np.int32)[labels]
         check(totals, rows, labels, k)
 
 
@@ -244,16 +247,16 @@ def test_what_was_fetched_does_not_change() -> None:
 
 @given(dim=st.integers(1, 400), half=st.booleans())
 def test_tiles_are_as_narrow_as_can_be(dim: int, half: bool) -> None:
-    first, second = fused.widths(dim, half)
+    first, second = fused_layout.widths(dim, half)
     assert first + second >= dim
-    if first + second <= (fused.SHORT if half else fused.SHORT_FLOATS):
+    if first + second <= (fused_layout.SHORT if half else fused_layout.SHORT_FLOATS):
         assert all(width >= 16 and width & (width - 1) == 0 for width in (first, second) if width)
         assert first + second - dim < max(16, dim // 2)
 
 
 @pytest.mark.parametrize(("tile", "group"), [(64, 8), (64, 4), (32, 4), (32, 1)])
 def test_members_of_a_group_lie_eight_columns_apart(tile: int, group: int) -> None:
-    order = fused.arranged(torch.arange(3 * tile), tile, group).reshape(3, tile).numpy()
+    order = fused_layout.arranged(torch.arange(3 * tile), tile, group).reshape(3, tile).numpy()
     assert sorted(order.reshape(-1)) == list(range(3 * tile))
     for column in range(tile):
         block, place = divmod(column, 8 * group)

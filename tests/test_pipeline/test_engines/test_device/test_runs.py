@@ -92,7 +92,7 @@ def test_what_is_taken_of_a_device_is_told_with_held_out_rows(
 
     def noting(self: DeviceEngine, *rest: Any) -> Any:
         found = run_pass(self, *rest)
-        taken.append(self._plan.fixed + sum(one.nbytes for one in self._memories))
+        taken.append(self._plan.fixed + sum(one.nbytes for one in self._caches))
         return found
 
     monkeypatch.setattr(DeviceEngine, "run_pass", noting)
