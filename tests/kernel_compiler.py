@@ -20,13 +20,13 @@ from triton.compiler import ASTSource
 
 from pipeline.engines.device import fused_programs as fused_kernels
 from pipeline.engines.device import fused_search as fused
-from pipeline.engines.device import fused_sums as fused_totals
+from pipeline.engines.device import fused_sums
 
 LAUNCHED_BY = {
     "nearest_short": fused,
     "nearest_long": fused,
-    "add_few": fused_totals,
-    "move_rows": fused_totals,
+    "add_few": fused_sums,
+    "move_rows": fused_sums,
 }
 TYPES = {
     torch.uint8: "*u8",
@@ -121,9 +121,9 @@ def launch(arch: int, shared: int, dtype: str, dim: int, k: int) -> None:
     labels = torch.zeros(7, dtype=torch.int32)
     kernels.label(rows, labels)
     if np.dtype(dtype).itemsize == 1:
-        totals = kernels.totals(k)
-        totals.add(rows, labels)
-        totals.move(rows, labels, labels)
+        sums = kernels.sums(k)
+        sums.add(rows, labels)
+        sums.move(rows, labels, labels)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,0 @@
-"""`make bench-gpu`: what this project does on a GPU, against the machine's ceilings and peers."""
