@@ -9,16 +9,11 @@ operators made of others are taken apart first. Refused are:
 - operators without an MPS implementation in that table;
 - dtypes: float64 and complex, which Metal lacks; unsigned types of more than a byte, which MPS
   has since torch 2.9 only (pytorch issue 159076, mended by 159094), and we support 2.5;
-- sums by index in 64 bits: `index_add` refused int64 or failed (161446; pytorch-lightning issue
-  17683) until it left MPSGraph (187109), `scatter_add` and accumulating `index_put` of int64 are
-  not atomic (158179), int64 `bincount` takes seconds where most rows have one label (184779);
-- `index_add` of any other integer, which went through float32 and rounds (88542);
-- `nonzero`, boolean masks and `unique`, whose sizes and contents were wrong for large tensors
-  (181867, 122916, 125100);
-- sorting, wrong without a word for large tensors (183885); scans in other types than float32 and
-  int32 (90635);
-- matrix products into parts of a matrix (104832) and `index_add` with transposed ones, which does
-  nothing on macOS 14 (176159);
+- sums by index (`index_add`, `scatter_add`, accumulating `index_put`, `bincount`), which refused
+  64 bits, rounded or were not atomic (161446, 158179, 88542, 184779, 176159): we add on the host;
+- `nonzero`, boolean masks, `unique`, sorting and scans, wrong without a word for large tensors or
+  some types (181867, 122916, 125100, 183885, 90635);
+- matrix products into parts of a matrix (104832);
 - copies that do not wait, which read memory that is already another's (139550, 189690), and copies
   between host and device that convert;
 - a dimension beyond 2^31 − 1, a tensor beyond 2^32 bytes (158824, 143859).
@@ -56,9 +51,8 @@ DTYPES = {
     torch.float16,
     torch.float32,
 }
-NEVER = ("nonzero", "masked_select", "unique", "sort", "argsort", "topk", "median")
-BY_INDEX = ("index_add", "scatter_add", "scatter_reduce", "bincount", "histc", "put")
-SCANS = ("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp")
+NEVER = ("nonzero", "masked_select", "unique", "sort", "argsort", "topk", "median", "index_add")
+NEVER += ("scatter_add", "scatter_reduce", "bincount", "histc", "put", "index_put", "cum", "logcum")
 PRODUCTS = ("addmm", "mm", "bmm", "baddbmm", "matmul", "addmv", "mv")
 ALIASES = ("alias", "detach", "lift_fresh")  # the same tensor again: nothing to take apart
 COMPOSITE = ("CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional")
@@ -177,7 +171,7 @@ class NarrowDevice(TorchDispatchMode):
         keys = dispatch_keys(name)
         if name not in ALIASES and "MPS" not in keys:
             return self._taken_apart(func, name, keys, args, kwargs)
-        check(name, here, args, kwargs)
+        check(name, here, args)
         self.seen.add(name)
         return self._run(func, args, kwargs)
 
@@ -224,28 +218,16 @@ def like_mps() -> Iterator[torch.device]:
         yield DEVICE
 
 
-def check(name: str, here: list[torch.Tensor], args: Any, kwargs: Any) -> None:
+def check(name: str, here: list[torch.Tensor], args: Any) -> None:
     """Refuse what MPS has but does wrongly or slowly; the module's docstring gives the sources."""
     stem = name.split(".")[0].strip("_")
-    whole = {tensor.dtype for tensor in here if not tensor.dtype.is_floating_point}
     if stem.startswith(NEVER):
         raise Refused(f"{name}, which MPS has done wrongly")
-    if stem in ("index", "index_put", "index_put_impl") and any(
+    if stem == "index" and any(
         isinstance(leaf, torch.Tensor) and leaf.dtype in (torch.bool, torch.uint8)
         for leaf in tree_leaves(args[1])
     ):
         raise Refused(f"{name} by a mask")
-    summed = args[0] if args else None
-    accumulates = stem.startswith("index_put") and (
-        kwargs.get("accumulate") or (len(args) > 3 and args[3] is True)
-    )
-    if stem.startswith(BY_INDEX) or accumulates:
-        if summed is not None and summed.dtype != torch.float32:
-            raise Refused(f"{name} of {summed.dtype}")
-        if not all(tensor.is_contiguous() for tensor in here):
-            raise Refused(f"{name} with parts of a tensor")
-    if stem.startswith(SCANS) and whole - {torch.int32}:
-        raise Refused(f"{name} of {whole}")
     if stem in PRODUCTS and not all(tensor.is_contiguous() for tensor in strided(here)):
         raise Refused(f"{name} with parts of a matrix")
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from pipeline.engines.device.kernels import UNLABELLED, DeviceKernels
 from pipeline.engines.device.spec import DeviceSpec
 from pipeline.engines.engine import EngineSpec
 from pipeline.execution.executor import LocalExecutor
-from pipeline.extraction.extract import Extraction, extract
+from pipeline.extraction.extract import extract
 from pipeline.kmeans.fitter import generator
 from pipeline.kmeans.lloyd import Lloyd
 from pipeline.kmeans.loop import StoppingRules
@@ -31,7 +30,6 @@ from pipeline.kmeans.seeding import seed_centroids
 from pipeline.rows.source import StoreSource
 from pipeline.runtime.devices import Device, resolve_device
 from pipeline.runtime.machine import device_name, processor
-from storage import PatchSpec
 from tests.benchmarks.tables import number, show
 
 Table = list[dict[str, str]]
@@ -330,8 +328,7 @@ def _rate(n: int, seconds: float | str) -> str:
 def study(settings: Settings) -> Iterator[tuple[str, Table]]:
     """Full-batch Lloyd from random rows, for each K."""
     with tempfile.TemporaryDirectory() as folder:
-        out, data = Path(folder), Path(settings.data)
-        store = extract(Extraction(settings.dataset, "train", data, PatchSpec(5, 5)), out).store
+        store = extract(settings.dataset, out=folder, data=settings.data).store
         source = StoreSource(store)
         engine = settings.spec(source.dim).make(largest=max(settings.study_k))
         options = FitOptions(mode="full", init="random", tol=0, max_iter=settings.study_passes)

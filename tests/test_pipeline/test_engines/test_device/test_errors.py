@@ -27,6 +27,7 @@ from tests.device_sweeps import own_kernels, take_fused
 from tests.stored_numbers import numbers_of
 
 CUDA = Device("cuda", 0)
+ROOT = Path(__file__).parents[4]
 LOST = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be"
 
 
@@ -122,6 +123,53 @@ def test_a_device_that_is_not_there(
     with pytest.raises(InputError, match=message) as caught:
         resolve_device(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("system", "processor", "build", "driver", "possible"),
+    [
+        ("linux", "x86_64", "2.13.0+cpu", True, False),
+        ("linux", "x86_64", "2.13.0", True, True),
+        ("linux", "x86_64", "2.13.0+cu128", False, False),
+        ("linux", "x86_64", "2.13.0+rocm6.4", False, True),
+        ("win32", "AMD64", "2.13.0+cu128", True, True),
+        ("darwin", "arm64", "2.13.0", False, True),
+        ("darwin", "x86_64", "2.2.2", False, False),
+    ],
+)
+def test_whether_there_can_be_a_gpu_is_known_without_torch(
+    system: str, processor: str, build: str, driver: bool, possible: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def load(name: str) -> None:
+        assert name == ("nvcuda.dll" if system == "win32" else "libcuda.so.1")
+        if not driver:
+            raise OSError
+
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr("platform.machine", lambda: processor)
+    monkeypatch.setattr(devices, "version", lambda package: build)
+    monkeypatch.setattr("ctypes.CDLL", load)
+    assert devices.gpu_possible.__wrapped__() is possible
+
+
+def test_a_run_on_a_cpu_does_not_load_torch() -> None:
+    program = """
+import sys
+import numpy as np
+from pipeline.engines import EngineSpec
+from pipeline.engines.nearest import assign
+from pipeline.runtime import devices, machine
+devices.gpu_possible = lambda: False
+rows = np.arange(40, dtype=np.uint8).reshape(20, 2)
+assert assign(rows, rows[::5].astype(np.float32)).tolist()[-1] == 3
+spec = EngineSpec.resolve("auto", devices.resolve_device("auto"), 2, rows.dtype)
+assert machine.place("auto", spec) == "on cpu: no CUDA GPU or Metal found; engine pruned"
+print("torch" in sys.modules)
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "False\n"
 
 
 def test_auto_takes_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +313,7 @@ def test_the_command_line_ends_with_one_line_and_code_2(tmp_path: Path) -> None:
         text=True,
         timeout=120,
         check=False,
-        cwd=Path(__file__).parents[4],
+        cwd=ROOT,
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1] == (
