@@ -53,7 +53,6 @@ HEAVY = {
     # a sweep on a CPU runs without torch
     "torch": (
         "pipeline/engines/device/",
-        "pipeline/engines/dense.py",
         "pipeline/runtime/devices.py",
         "pipeline/runtime/machine.py",
     ),
@@ -85,8 +84,8 @@ FILE_LINES, FUNCTION_LINES, FOLDER_FILES = 300, 60, 14
 # file, folder, or file:function -> why
 LARGE_ALL_THE_SAME: dict[str, str] = {
     "pipeline/engines/device/fused_programs.py:nearest_short": "one kernel, compiled whole",
-    "pipeline/engines/device/fused_search.py": "to be split",
-    "tests/test_benchmarks/test_gpu.py": "to be split",
+    "tests/benchmarks/gpu.py": "one file to carry to a machine with a GPU",
+    "tests/test_pipeline/test_engines/test_device/test_errors.py": "to be split",
     "tests/test_pipeline/test_engines/test_device/test_engine.py": "to be split",
     "tests/test_pipeline/test_hostile_options.py": "to be split",
     "tests": "what tests of several folders share, and tests of the whole",
