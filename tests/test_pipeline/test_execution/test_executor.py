@@ -101,6 +101,7 @@ def test_prefixes_are_passed_over_on_workers_too(
 ) -> None:
     monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 200)
     monkeypatch.setattr(nested, "FIRST_ROWS", 400)
+    monkeypatch.setattr(nested, "FIRST_PER_CENTROID", 20)
     source = StoreSource(store_of(strokes, tmp_path))
     engine = EngineSpec.for_samples(source.dim, source.dtype)
     fits = []
