@@ -30,6 +30,8 @@ SMALL = 256  # up to so many centroids, rows without a guess meet all of them
 FEW_ROWS = 8  # so many rows for each centroid pay for the lists
 MARGIN = 4.0  # how far beyond the nearest to look, in shifts of the neighbours
 KEEP_REACH = 0.9  # of the largest radius of a cluster, from one pass to the next
+STRETCH_ROWS = 1 << 15  # that one thread takes on its own, at least
+ROWS_OF_CLUSTER = 128  # unsettled ones among them, or lanes of the vectors stay empty
 
 
 @dataclass
@@ -51,13 +53,14 @@ class Effort:
 class _Dictionary:
     """The centroids at work.
 
-    expected, reach: (k,) float32, largest radius of each cluster, before and now. listed: whether
-    the lists are theirs.
+    expected, reach: (k,) float32, largest radius of each cluster, before and now. share: of the
+    rows that bounds did not settle, as of the pass before. listed: whether the lists are theirs.
     """
 
     table: CentroidTable
     expected: np.ndarray
     reach: np.ndarray
+    share: float
     listed: bool = False
     coarse: CoarseQuantizer | None = None
 
@@ -94,10 +97,11 @@ class _Block:
 
 @dataclass
 class _Scanned:
-    """Of a stretch of rows. cost: products, decisions. reach: as above. left: (m,) int32, rows
-    for which the lists are too short.
+    """Of a stretch. rows: how many. cost: products, decisions. reach: as above. left: (m,) int32,
+    rows for which the lists are too short.
     """
 
+    rows: int
     cost: tuple[int, int]
     reach: np.ndarray
     left: np.ndarray
@@ -123,9 +127,10 @@ class Labeller:
 
         cache: of the source of the blocks, if any. n_rows: of the source that the pass sees.
         """
-        self.effort, now = Effort(), self._dictionary
+        before, self.effort, now = self.effort, Effort(), self._dictionary
         if now is None or not np.array_equal(now.table.centroids, centroids):
-            self._dictionary = now = self._take(centroids, now)
+            share = min(max(before.scanned, 1) / max(before.rows, 1), 1.0)
+            self._dictionary = now = self._take(centroids, now, share)
         scale = float(now.table.scale)
         went, equals = None, np.empty(0, np.int64)
         if cache is not None:
@@ -163,15 +168,32 @@ class Labeller:
             self._count(loaded.coarse.guess(rows, known))
         self._prepare(loaded)
         block = _Block(rows, known, self._room(0, len(rows)), self._room(1, len(rows)))
-        scanned = self._scan_unsettled(block)
+        length = max(STRETCH_ROWS, int(ROWS_OF_CLUSTER * loaded.k / loaded.share))
+        apart = len(rows) >= length * self._threads.threads
+        scanned = self._scan_apart(block, length) if apart else self._scan_together(block)
         for part in scanned:
             self._count(part.cost)
+            self.effort.scanned += part.rows
             np.maximum(loaded.reach, part.reach, out=loaded.reach)
         left = np.concatenate([part.left for part in scanned] or [np.empty(0, np.int32)])
         if len(left):
             self._count(scan_all(rows, left, loaded.table, known, self._threads))
 
-    def _scan_unsettled(self, block: _Block) -> Sequence[_Scanned]:
+    def _scan_apart(self, block: _Block, length: int) -> Sequence[_Scanned]:
+        """Stretches that have enough rows of every cluster go their own ways, in a core's cache."""
+
+        def work(first: int, stop: int) -> _Scanned:
+            counts = np.zeros(self._loaded.k, np.int64)
+            last = first + self._apply_bounds(block, first, stop, counts)
+            places = first + counts.cumsum() - counts
+            group_by_anchor(block.pending, first, last, places, block.grouped)
+            return self._scan(block, first, last)
+
+        n = len(block.rows)
+        starts = range(0, n, length)
+        return self._threads.run(work, [(first, min(first + length, n)) for first in starts])
+
+    def _scan_together(self, block: _Block) -> Sequence[_Scanned]:
         """Threads apply bounds to stretches, then scan the clusters of all of them together."""
         stretches = self._threads.stretches(len(block.rows), each=1)
         counts = {first: np.zeros(self._loaded.k, np.int64) for first, _ in stretches}
@@ -188,7 +210,6 @@ class Labeller:
             group_by_anchor(block.pending, first, first + listed[one], places[one], block.grouped)
 
         self._threads.run(place, stretches)
-        self.effort.scanned += sum(listed)
         return self._threads.run(partial(self._scan, block), self._threads.stretches(sum(listed)))
 
     def _apply_bounds(self, block: _Block, first: int, stop: int, counts: np.ndarray) -> int:
@@ -202,11 +223,12 @@ class Labeller:
         loaded = self._loaded
         reach, left = np.zeros(loaded.k, np.float32), np.empty(stop - first, np.int32)
         margin = self._pass.margin
+        assert margin is not None  # prepared
         candidates = Candidates(loaded.table, self._lists.lists, True, margin, reach)
         products, decided, unscanned = scan_candidates(
             block.rows, block.grouped, first, stop, candidates, block.known, left
         )
-        return _Scanned((products, decided), reach, left[:unscanned])
+        return _Scanned(stop - first, (products, decided), reach, left[:unscanned])
 
     def _prepare(self, loaded: _Dictionary) -> None:
         """Lists of neighbours, and what the shifts of the centroids mean for the bounds."""
@@ -222,14 +244,14 @@ class Labeller:
             nearby = now.shifts.ring[:, 1] + now.shifts.own
             now.margin = (MARGIN * float(loaded.table.level) * nearby).astype(np.float32)
 
-    def _take(self, centroids: np.ndarray, before: _Dictionary | None) -> _Dictionary:
+    def _take(self, centroids: np.ndarray, before: _Dictionary | None, share: float) -> _Dictionary:
         k = len(centroids)
         table = make_table(centroids, self._integers, before.table if before else None)
         expected = np.zeros(k, np.float32)
         if before is not None and before.k == k and before.table.scale == table.scale:
             # Not all rows may have been seen since; what was far is not forgotten at once.
             expected = np.maximum(before.reach, KEEP_REACH * before.expected)
-        return _Dictionary(table, expected, np.zeros(k, np.float32))
+        return _Dictionary(table, expected, np.zeros(k, np.float32), share)
 
     @property
     def _loaded(self) -> _Dictionary:

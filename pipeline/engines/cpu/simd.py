@@ -5,8 +5,9 @@ distance. These few functions map to LLVM's vector operations one to one; LLVM s
 what the processor has (AVX-512, AVX2, NEON).
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from llvmlite import ir
 from numba import njit, types
@@ -14,10 +15,27 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 from numba.np import arrayobj
 
-# Those that Python calls, kept on disk, and those inside of them; without wrappers that nobody
-# calls, which take a fifth of the time of a first run.
-kernel = partial(njit, nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)
-inner = partial(njit, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True)
+Function = TypeVar("Function", bound=Callable[..., Any])
+# Its types lack these options. Without wrappers that nobody calls: a fifth of the time of a first
+# run.
+_compile: Any = partial(njit, error_model="numpy", no_cfunc_wrapper=True)
+
+
+def kernel(function: Function) -> Function:
+    """Compile what Python calls; it is kept on disk."""
+    compiled: Function = _compile(nogil=True, cache=True)(function)
+    return compiled
+
+
+@overload
+def inner(function: Function) -> Function: ...
+@overload
+def inner(**options: Any) -> Callable[[Function], Function]: ...
+def inner(function: Any = None, **options: Any) -> Any:
+    """Compile what kernels call; options: of the compiler."""
+    compiling = _compile(no_cpython_wrapper=True, **options)
+    return compiling if function is None else compiling(function)
+
 
 WIDTH = 16  # lanes of a vector
 
