@@ -16,7 +16,8 @@ MOST_SIZES = 10_000  # dictionaries of one sweep
 Count = Annotated[int, Field(ge=1, le=(1 << 63) - 1)]  # numpy's integers end there
 Natural = Annotated[int, Field(ge=0, le=(1 << 63) - 1)]
 SIZES = "use a size such as 1GiB or 800MB"
-_WHOLE_SIZE = re.compile(r"\s*\d*\.?\d+\s*\w*\s*", re.ASCII)
+# No two parts of it take the same characters, lest long texts take for ever.
+_WHOLE_SIZE = re.compile(r"\s*(\d+(\.\d+)?|\.\d+)\s*([^\W\d]\w*\s*)?", re.ASCII)
 
 
 def check_size(size: Any) -> Any:

@@ -100,6 +100,7 @@ def command_line_of(options: SweepOptions) -> dict[str, str]:
 @example(fields={"dataset": "~nobody/x"})
 @example(fields={"memory": math.inf})
 @example(fields={"memory": "9" * 400 + "GB"})
+@example(fields={"memory": "9" * 20_000 + "€"})  # took minutes
 @example(fields={"tol": "1e400"})
 @example(fields={"threshold": "-0.0"})
 @example(fields={"stride": 1 << 70})
