@@ -133,7 +133,7 @@ def test_an_atlas_tells_what_is_stored(digits: Experiment) -> None:
 def test_a_dictionary_without_any_error_has_no_shares_of_it(digits: Experiment) -> None:
     node = digits.nodes[4].assign(sse=("atom", np.zeros(4)))
     exact = Experiment(digits.folder, digits.tree, digits.data)
-    exact.__dict__["nodes"] = {4: node}
+    exact.__dict__["nodes"] = {**digits.nodes, 4: node}
     assert atlas(Measured(exact), 4)["sse_share"].values.tolist() == [0, 0, 0, 0]
 
 

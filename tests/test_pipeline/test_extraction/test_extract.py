@@ -167,7 +167,7 @@ class OneThread(Scheduler):
 def test_many_cores_share_the_cap(
     strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.execution.scheduler.CPU_COUNT", 500)
+    monkeypatch.setattr("dask.system.CPU_COUNT", 500)
     cut = partial(extract, str(strokes_file), patch=SPEC)
     assert cut(out=tmp_path / "large", memory=1 << 30)[0].n_rows > 0
     # less than the default: the threads are planned for the cap that was given

@@ -50,7 +50,8 @@ def test_a_fit_ends_where_the_reference_does(mode: str, dtype: str) -> None:
     np.testing.assert_array_equal(fused.predict(rows), fused.labels_)
 
 
-def test_what_does_not_stay_on_the_device_changes_nothing() -> None:
+def test_what_does_not_stay_on_the_device_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.engines.ordered_sums.MAX_PIECE_ROWS", 512)
     rows = clumps("uint8")
     plan = EngineSpec.resolve("fused", Device.named(DEVICE), 25, rows.dtype).device_plan(9)
     assert plan is not None

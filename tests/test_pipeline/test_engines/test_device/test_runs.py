@@ -84,7 +84,7 @@ def test_a_cap_that_is_too_small_is_refused_and_the_named_one_suffices(
 
 @pytest.mark.usefixtures("stand_ins")
 @pytest.mark.parametrize("mode", ["full", "minibatch"])
-@pytest.mark.parametrize("cap", [None, "900KiB", "200KiB"])
+@pytest.mark.parametrize("cap", [None, "2MiB", "1600KiB"])
 def test_what_is_taken_of_a_device_is_told_with_held_out_rows(
     mode: str, cap: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
