@@ -53,7 +53,7 @@ sweep: $(BIN)/.installed ## learn a dictionary for every K and write report.html
 
 # a process for each core, four at most: each takes up to 1 GiB; one that is done takes tests of others
 SIDE_BY_SIDE := --numprocesses logical --maxprocesses 4 --dist worksteal
-test: $(BIN)/.installed-dev ## run the tests, a few minutes
+test: $(BIN)/.installed-dev ## run the tests
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-slow: $(BIN)/.installed-dev ## run the long tests too
