@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import xarray
 
 KIND, SCHEMA = "patches", 2
-ARRAYS = ("patches", "offsets", "order")
 REMEDY = "run the same extract or sweep again, it writes anew what is damaged"
 
 

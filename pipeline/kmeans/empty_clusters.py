@@ -5,7 +5,6 @@ import numpy as np
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import RowSource, take_rows
 
-POLICIES = ("random", "split")
 _DRAWS = 8  # rows drawn for each that is needed: one that is a centroid already would stay empty
 _PUSH = 2.0**-10  # relative step between the two halves of a split cluster, as in faiss
 

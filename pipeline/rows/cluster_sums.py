@@ -15,14 +15,6 @@ if TYPE_CHECKING:
     from pipeline.rows.source import RowSource
 
 
-def squares_fit_float32(dtype: np.dtype, dim: int) -> bool:
-    """Whether float32 holds products and squared lengths of such rows exactly: bytes, short ones.
-
-    All partial sums are whole numbers below 2^24 then.
-    """
-    return dtype == np.uint8 and dim * 255**2 < 1 << 24
-
-
 @dataclass
 class ClusterSums:
     """Sums over the rows assigned to each of k centroids.
