@@ -167,7 +167,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["fit", "--k", "2,3"], "fit learns one dictionary"),
         (["fit"], "fit learns one dictionary"),
         (["extract", "--split", "both"], "'both' is not one of"),
-        (["extract", "--patch", "3", "--scheduler", "tcp://127.0.0.1:9"], "no Dask scheduler"),
+        (["extract", "--patch", "3", "--scheduler", "foo://x"], "no Dask scheduler"),
         (["verify", "absent.zarr"], "no patch store at absent.zarr"),
         (["frobnicate"], "No such command"),
     ],

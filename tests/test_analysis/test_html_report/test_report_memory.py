@@ -28,7 +28,7 @@ def large_images(path: Path, nbytes: int) -> str:
 def test_a_report_stays_below_its_cap_on_images_that_are_larger(tmp_path: Path) -> None:
     dataset = large_images(tmp_path / "large.npy", CAP)
     options = SweepOptions(
-        dataset=dataset, out=tmp_path, k=(4, 8), stride=8, max_iter=2, mode="full", init="random"
+        dataset=dataset, out=tmp_path, k=(4,), stride=8, max_iter=2, mode="full", init="random"
     )
     folder = Path(sweep(options)["experiment"])
     ran = run_measured(["-m", "analysis", "report", str(folder), "--memory", str(CAP)])

@@ -104,9 +104,9 @@ def test_prefixes_are_passed_over_on_workers_too(
     monkeypatch.setattr(nested, "FIRST_PER_CENTROID", 20)
     source = StoreSource(store_of(strokes, tmp_path))
     engine = EngineSpec.for_samples(source.dim, source.dtype)
-    fits = []
+    options, fits = FitOptions(max_iter=12, breathing=1), []
     for scheduler in (Scheduler("", MEMORY), workers):
-        plan = FitPlan.make(source, [12], FitOptions(), engine, scheduler)
+        plan = FitPlan.make(source, [12], options, engine, scheduler)
         with closing(Fitter(plan, SilentProgress())) as fitter:
             fits.append(fitter.fit(12))
     here, there = fits

@@ -126,8 +126,8 @@ def test_tol_is_relative_to_the_mean_variance(digits_rows: np.ndarray) -> None:
 @pytest.mark.parametrize("loop", [lloyd, minibatch])
 def test_target_is_the_gain_of_a_pass(digits_rows: np.ndarray, loop: Any) -> None:
     init = digits_rows[:30].astype(np.float32)
-    full = loop(digits_rows, init, max_iter=60)
-    fit = loop(digits_rows, init, max_iter=60, min_gain=0.01)
+    full = loop(digits_rows, init, max_iter=20)
+    fit = loop(digits_rows, init, max_iter=20, min_gain=0.01)
     assert (fit.stopped, fit.converged) == ("target", True)
     assert fit.updates < full.updates
     mse = np.array(fit.history.mse[: fit.updates])

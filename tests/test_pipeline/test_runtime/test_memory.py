@@ -112,11 +112,11 @@ def test_the_smallest_cap_that_is_named_will_do(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).integers(0, 256, (4096, 25)).astype(np.uint8)
     images = striped_images(tmp_path / "stripes.npy", 25)
     store = linked_store(tmp_path, rows, 1 << 19, images)
-    fit = fit_of(store, tmp_path, 3000, "full", "--max-iter", "1")
-    refused = run_measured(["-c", RUN, "refused", *fit, "--memory", "480MiB"])
+    fit = fit_of(store, tmp_path, 3000, "full", "--max-iter", "1", "--init", "random")
+    refused = run_measured(["-c", RUN, "refused", *fit, "--memory", "400MiB"])
     assert refused.code == 2
     message = refused.err.splitlines()[-1]
-    assert "more than the cap of 480.0 MiB" in message
+    assert "more than the cap of 400.0 MiB" in message
     enough = int(message.split("MEMORY=")[1].split("MiB")[0]) * MIB
     peak, projected = measured(fit, enough)
     assert peak <= projected <= enough
