@@ -15,37 +15,22 @@ from pipeline.runtime.devices import has_float64
 WIDE_BYTES = 64 << 20  # of rows widened for adding
 
 
-class TorchKernels:
+class TorchKernels(TileSearch):
     """`DeviceKernels` by torch, on any device.
 
-    device: where it computes. dim, dtype: of the rows.
     row_dtype: how rows lie on the device: uint16 as the int16 of the same bits where it is narrow,
     for MPS had no uint16 before torch 2.9.
     Raises: InputError for float64 rows on a device that has no float64.
     """
 
     def __init__(self, device: torch.device, dim: int, dtype: np.dtype) -> None:
-        self.device = device
+        super().__init__(device, dim, dtype)
         # A CPU adds faster as the host; MPS does not add 64 bits by index.
         self.sums_bytes = device.type == "cuda"
         bits = np.dtype(np.int16) if dtype == np.uint16 and not has_float64(device) else dtype
         self.row_dtype = torch.from_numpy(np.empty(0, bits)).dtype
-        self._search = TileSearch(device, dtype)
-        self._dim, self._dtype = dim, dtype
-
-    def load(self, centroids: np.ndarray) -> None:
-        """Take the centroids that the next calls assign to; (k, d) float32 or float64."""
-        self._search.load(centroids)
-
-    def label(self, rows: torch.Tensor, labels: torch.Tensor) -> None:
-        """Nearest centroid of each row, ties to the lowest index, into `labels`.
-
-        rows: (n, d) `row_dtype`, contiguous. labels: (n,) int32, contiguous; both on the device.
-        """
-        self._search.label(rows, labels)
 
     def sums(self, k: int) -> "Int64Sums":
-        """Sums of no rows yet, for rows of one byte."""
         return Int64Sums(self.device, k, self._dim)
 
     def device_bytes(self, k: int) -> int:
@@ -54,7 +39,7 @@ class TorchKernels:
         The search; two tables of sums; a piece of rows widened, squared and negated for adding, or
         those of it that changed. Rows of more than a byte: as `ordered_sums` adds them.
         """
-        search = self._search.device_bytes(k, self._dim)
+        search = self.search_bytes(k)
         width = self._dim + 2
         if self._dtype.itemsize > 1:
             return search + 8 * (4 * self._dim * piece_rows(self._dim) + 2 * k * width)
@@ -74,17 +59,12 @@ class Int64Sums(SumsTable):
     """Sums of byte rows by cluster, int64 on the device."""
 
     def add(self, rows: torch.Tensor, labels: torch.Tensor) -> None:
-        """Add all rows. rows: (n, d) of one byte each. labels: (n,) int32; both on the device."""
         size = _rows_at_once(self._dim)
         for piece, label in zip(rows.split(size), labels.split(size), strict=True):
             self._add(piece, label, 1)
 
     def move(self, rows: torch.Tensor, before: torch.Tensor, labels: torch.Tensor) -> None:
-        """Take rows whose label changed from one sum and add them to another.
-
-        before: (n,) int32, the labels under which the sums hold them; UNLABELLED: not at all.
-        Waits for the device, to learn how many they are.
-        """
+        # Waits for the device, to learn how many they are.
         size = _rows_at_once(self._dim)
         pieces = zip(rows.split(size), before.split(size), labels.split(size), strict=True)
         for piece, was, label in pieces:

@@ -72,10 +72,7 @@ class DeviceEngine:
     def cache_for(
         self, source: RowSource, folder: Path | None = None, blocks: range | None = None
     ) -> ResidentRows | None:
-        """Room for rows of some blocks of one source, which is taken at the first pass.
-
-        blocks: all that passes will see; None: the whole source.
-        """
+        """Room for rows, which is taken at the first pass."""
         if not self._keeps_rows:
             return None
         blocks = range(block_count(source)) if blocks is None else blocks
@@ -86,7 +83,6 @@ class DeviceEngine:
         return cache
 
     def load(self, centroids: np.ndarray) -> None:
-        """Take the centroids that the next calls assign to; (k, d) float32 or float64."""
         with device_errors(self.device):
             k = len(centroids)
             if k > self._largest or self._plan.least > self._budget:
@@ -95,7 +91,6 @@ class DeviceEngine:
             self._k = k
 
     def assign(self, rows: np.ndarray) -> np.ndarray:
-        """Index of the nearest centroid of each row. rows: (n, d). Returns: (n,) int64."""
         found = np.empty(len(rows), np.int64)
         with self._at_work():
             for start, stop, _, labels in self._staged(rows):
@@ -103,7 +98,6 @@ class DeviceEngine:
         return found
 
     def step(self, rows: np.ndarray, into: ClusterSums) -> None:
-        """Assign the rows and add them to `into`, in place. rows: (n, d)."""
         with self._at_work():
             sums = self._kernels.sums(self._k) if self._sums_there else None
             for _, _, piece, labels in self._staged(rows):
@@ -119,7 +113,6 @@ class DeviceEngine:
         cache: ResidentRows | None,
         progress: Progress,
     ) -> ClusterSums:
-        """Sums over the rows of some blocks, assigned to `centroids`; see `AssignmentEngine`."""
         self.load(centroids)
         sums = empty_sums(source, self._k)
         with self._at_work():
@@ -143,22 +136,15 @@ class DeviceEngine:
     ) -> None:
         """Bytes on the device, in any order; of rows that stay, those whose labels changed."""
         n = _rows_of(source, blocks)
-        stays, there = min(cache.capacity, n), min(cache.filled, n)
+        stays = min(cache.capacity, n)
         resident = cache.sums(self._kernels, self._k, stays)
         passing = self._kernels.sums(self._k) if stays < n else None
-        if there:
-            self._kernels.label(cache.rows[:there], cache.labels[:there])
-            cache.account(resident, 0, there)
-            progress.advance(there)
-        with closing(self._streamed(source, blocks, n, there, cache)) as stream:
-            for transfer, rows, labels in stream:
-                self._kernels.label(rows, labels)
-                if transfer.stop <= stays:
-                    cache.account(resident, transfer.start, transfer.stop)
+        with closing(self._labelled(source, blocks, cache, progress)) as stream:
+            for start, stop, rows, labels in stream:
+                if passing is None or stop <= stays:
+                    cache.account(resident, start, stop)
                 else:
-                    assert passing is not None  # stays < n
                     passing.add(rows, labels)
-                progress.advance(len(rows))
         for part in (resident, passing):
             if part is not None:
                 _add_sums(part, into)
@@ -173,27 +159,30 @@ class DeviceEngine:
         into: ClusterSums,
     ) -> None:
         """Piece by piece, in the order of the rows."""
-        n = _rows_of(source, blocks)
-        stays, there = min(cache.capacity, n), min(cache.filled, n)
+        stays = min(cache.capacity, _rows_of(source, blocks))
         pieces = list(cut(stays, source.block_rows, self._plan.unit))[::-1]
+        with closing(self._labelled(source, blocks, cache, progress)) as stream:
+            for _, stop, rows, labels in stream:
+                while pieces and pieces[-1][1] <= stop:
+                    part = slice(*pieces.pop())
+                    self._add_piece(cache.rows[part], cache.labels[part], into)
+                if stop > stays:
+                    self._add(rows, labels, None, into)
 
-        def add_those_before(stop: int) -> None:
-            while pieces and pieces[-1][1] <= stop:
-                part = slice(*pieces.pop())
-                self._add_piece(cache.rows[part], cache.labels[part], into)
-                progress.advance(part.stop - part.start)
-
-        if there:
+    def _labelled(
+        self, source: RowSource, blocks: range, cache: ResidentRows, progress: Progress
+    ) -> Generator[tuple[int, int, torch.Tensor, torch.Tensor]]:
+        """All rows part by part, [start, stop), first those that are there, and their labels."""
+        n = _rows_of(source, blocks)
+        if there := min(cache.filled, n):
             self._kernels.label(cache.rows[:there], cache.labels[:there])
-            add_those_before(there)
+            yield 0, there, cache.rows[:there], cache.labels[:there]
+            progress.advance(there)
         with closing(self._streamed(source, blocks, n, there, cache)) as stream:
             for transfer, rows, labels in stream:
                 self._kernels.label(rows, labels)
-                if transfer.stop <= stays:
-                    add_those_before(transfer.stop)
-                else:
-                    self._add(rows, labels, None, into)
-                    progress.advance(len(rows))
+                yield transfer.start, transfer.stop, rows, labels
+                progress.advance(len(rows))
 
     def _streamed(
         self, source: RowSource, blocks: range, n: int, start: int, cache: ResidentRows

@@ -77,7 +77,6 @@ class FusedKernels:
             self._capability = torch.cuda.get_device_capability(index)[0]
 
     def load(self, centroids: np.ndarray) -> None:
-        """Take the centroids that the next calls assign to; (k, d) float32 or float64."""
         k, dim = centroids.shape
         wide = centroids.astype(np.float64)
         shift = self._shift_of(wide)
@@ -119,10 +118,6 @@ class FusedKernels:
         self._equals = None if first is None else torch.from_numpy(first).int().to(self.device)
 
     def label(self, rows: torch.Tensor, labels: torch.Tensor) -> None:
-        """Nearest centroid of each row, ties to the lowest index, into `labels`.
-
-        rows: (n, d) as stored, contiguous. labels: (n,) int32, contiguous; both on the device.
-        """
         n, launch = len(rows), self._launch
         if n == 0:
             return
@@ -159,8 +154,7 @@ class FusedKernels:
         if self._equals is not None:
             labels.copy_(torch.index_select(self._equals, 0, labels))
 
-    def sums(self, k: int) -> "FusedSums":
-        """Sums of no rows yet, for rows of one byte."""
+    def sums(self, k: int) -> FusedSums:
         return FusedSums(self.device, k, self._dim)
 
     def device_bytes(self, k: int) -> int:
@@ -174,7 +168,6 @@ class FusedKernels:
         )
 
     def host_bytes(self, k: int) -> int:
-        """Host memory that they take, at most, for k centroids."""
         return COMPILER_BYTES + 4 * 8 * k * (self._dim + 2)
 
     @property

@@ -21,7 +21,6 @@ class FusedSums(SumsTable):
     """`Uint8Sums` by Triton, on the device."""
 
     def add(self, rows: torch.Tensor, labels: torch.Tensor) -> None:
-        """Add all rows. rows: (n, d) of one byte each. labels: (n,) int32."""
         n, k = len(rows), len(self._table)
         if k > FEW:
             self._move(rows, labels, labels, anew=True)
@@ -42,7 +41,6 @@ class FusedSums(SumsTable):
                 )
 
     def move(self, rows: torch.Tensor, before: torch.Tensor, labels: torch.Tensor) -> None:
-        """Take rows whose label changed from one sum and add them to another; see `Uint8Sums`."""
         self._move(rows, before, labels, anew=False)
 
     def _move(

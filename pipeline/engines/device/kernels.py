@@ -70,12 +70,10 @@ class SumsTable:
         self._table = torch.zeros((k, dim + 2), dtype=torch.int64, device=device)
 
     def inherit(self, successors: torch.Tensor, k: int) -> None:
-        """Give the sums of each cluster to another one of k. successors: (k before,) int64."""
         mine = self._table
         self._table = mine.new_zeros((k, mine.shape[1])).index_add_(0, successors, mine)
 
     def fetch(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sums (k, d), counts (k,), sums of squared lengths (k,), all int64, on the host."""
         dim, found = self._dim, self._table.cpu().numpy()
         # Copies: on a CPU the table's own memory goes on changing.
         return found[:, :dim].copy(), found[:, dim].copy(), found[:, dim + 1].copy()

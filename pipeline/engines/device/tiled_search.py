@@ -32,25 +32,25 @@ MIN_TILE_ROWS, MAX_TILE_ROWS = 256, 1 << 16
 class TileSearch:
     """Finds the nearest centroid of each row, ties to the lowest index.
 
-    Distances never exist for more than one tile. device: where it computes. dtype: of the rows.
+    Distances never exist for more than one tile. device: where it computes. dim, dtype: of the
+    rows.
     Raises: InputError for float64 rows on a device that has no float64.
     """
 
-    def __init__(self, device: torch.device, dtype: np.dtype) -> None:
+    def __init__(self, device: torch.device, dim: int, dtype: np.dtype) -> None:
         wide = dtype == np.float64
         if wide and not has_float64(device):
             raise InputError(
                 f"{device} has no float64, which {dtype} rows need: use float32, or device cpu"
             )
         self.compute = torch.float64 if wide else torch.float32
-        self._device, self._dtype = device, dtype
+        self.device, self._dim, self._dtype = device, dim, dtype
         self._threads = None
         if device.type == "cpu":
             one_thread = partial(torch.set_num_threads, 1)
             self._threads = ThreadPoolExecutor(thread_count(), "assign", one_thread)
 
     def load(self, centroids: np.ndarray) -> None:
-        """Take the centroids to search among; (k, d) float32 or float64."""
         k = len(centroids)
         wide = centroids.astype(np.float64)
         # Distances do not change under a shift. It spends the digits on differences instead of on
@@ -61,26 +61,21 @@ class TileSearch:
         shifted = torch.from_numpy(wide) - near.double()
         norms = (0.5 * (shifted * shifted).sum(1)).to(self.compute)
         columns = shifted.T.to(self.compute)
-        self._shift = near.to(self._device)
+        self._shift = near.to(self.device)
         # Each tile by itself: MPS has gone wrong with matrices that are parts of another.
         self._tiles = [
             (
-                columns[:, first : first + TILE_CENTROIDS].contiguous().to(self._device),
-                norms[first : first + TILE_CENTROIDS].to(self._device),
+                columns[:, first : first + TILE_CENTROIDS].contiguous().to(self.device),
+                norms[first : first + TILE_CENTROIDS].to(self.device),
             )
             for first in range(0, k, TILE_CENTROIDS)
         ]
         self._width = min(k, TILE_CENTROIDS)
         first = first_of_equals(centroids)
-        self._first = None if first is None else torch.from_numpy(first).to(self._device)
+        self._first = None if first is None else torch.from_numpy(first).to(self.device)
         self._tile_rows = self._rows_at_once(k)
 
     def label(self, rows: torch.Tensor, labels: torch.Tensor) -> None:
-        """Indices of the nearest centroids, into `labels`.
-
-        rows: (n, d) as stored; uint16 also as the int16 of the same bits, for devices that have no
-        uint16. labels: (n,) of any integer type; both on the device.
-        """
         if self._threads is None:
             self._label(rows, labels)
             return
@@ -90,7 +85,7 @@ class TileSearch:
 
     def _label(self, rows: torch.Tensor, labels: torch.Tensor) -> None:
         size = min(self._tile_rows, len(rows)) * self._width
-        scores = torch.empty(size, dtype=self.compute, device=self._device)
+        scores = torch.empty(size, dtype=self.compute, device=self.device)
         for start in range(0, len(rows), self._tile_rows):
             # |x − c|² / 2 less the part that is the row's own
             tile = self._widened(rows[start : start + self._tile_rows]) - self._shift
@@ -104,9 +99,9 @@ class TileSearch:
                 label = torch.index_select(self._first, 0, label)
             labels[start : start + self._tile_rows] = label
 
-    def device_bytes(self, k: int, dim: int) -> int:
-        """Device memory that it takes beside rows and labels, in bytes, at most."""
-        itemsize = self.compute.itemsize
+    def search_bytes(self, k: int) -> int:
+        """Device memory that the search takes beside rows and labels, in bytes, at most."""
+        itemsize, dim = self.compute.itemsize, self._dim
         tile_rows, width = self._rows_at_once(k), min(k, TILE_CENTROIDS)
         # the row as read, widened and shifted, scores and labels of two tiles and their comparison
         tile = tile_rows * (3 * itemsize * dim + itemsize * width + 5 * 8)
@@ -116,7 +111,7 @@ class TileSearch:
 
     def _rows_at_once(self, k: int) -> int:
         row = min(k, TILE_CENTROIDS) * self.compute.itemsize
-        return min(max(TILE_BYTES[self._device.type] // row, MIN_TILE_ROWS), MAX_TILE_ROWS)
+        return min(max(TILE_BYTES[self.device.type] // row, MIN_TILE_ROWS), MAX_TILE_ROWS)
 
     def _widened(self, rows: torch.Tensor) -> torch.Tensor:
         wide = rows.to(self.compute)
