@@ -8,11 +8,15 @@ settle, and removing as many moves them to where they are of more use (Fritzke 2
 import numpy as np
 
 from pipeline.engines import AssignmentEngine, EngineSpec
-from pipeline.engines.cpu.centroid_table import make_table
+from pipeline.engines.cpu.assignment_cache import room_for
+from pipeline.engines.cpu.bounds import PendingRows
+from pipeline.engines.cpu.candidate_scan import scan_whole_lists
+from pipeline.engines.cpu.centroid_table import CentroidTable, make_table
 from pipeline.engines.cpu.neighbour_lists import nearest_lists
 from pipeline.engines.cpu.threads import ThreadPool
-from pipeline.kmeans.rivals import removal_costs
 from pipeline.kmeans.seeding import add_by_distance
+
+LISTED = 32  # neighbours among which the second nearest centroid is looked for
 
 
 class Breathing:
@@ -64,3 +68,29 @@ class Breathing:
         anchors = ((centroids - table.shift) * table.scale).astype(np.float32)
         near = nearest_lists(anchors, table, 1, self._threads)
         return near.member.reshape(len(centroids), -1)[:, 0].astype(np.int64)
+
+
+def removal_costs(
+    rows: np.ndarray, labels: np.ndarray, table: CentroidTable, threads: ThreadPool
+) -> tuple[np.ndarray, np.ndarray]:
+    """By how much the SSE of these rows would grow without each centroid (its utility, as in
+    Fritzke 1997 and 2020), and which centroid is nearest to it.
+
+    rows: (n, d). labels: (n,) nearest centroids. The second nearest is looked for among the
+    neighbours of the nearest alone, and measured to a level of the table: an estimate.
+    Returns: (k,) float64, in the rows' own squared unit; (k,) int64, k >= 2.
+    """
+    k = len(table.centroids)
+    near = nearest_lists(table.shifted[:k], table, LISTED, threads)
+    # Nothing nearer lies beyond the lists.
+    lists = near._replace(unlisted_bound=np.full(k, np.inf, np.float32))
+    order = np.argsort(labels, kind="stable").astype(np.int32)
+    grouped = PendingRows(order, labels[order].astype(np.int32), np.zeros(len(rows), np.float32))
+    known = room_for(len(rows), k)
+    scan_whole_lists(rows, grouped, table, lists, known, threads)
+    length = float(table.level) / float(table.scale)
+    own, other = (np.square(levels * length) for levels in (known.upper, known.lower))
+    costs = np.bincount(known.label, np.maximum(other - own, 0.0), minlength=k)
+    member = near.member.reshape(k, -1)
+    itself = member[:, 0] == np.arange(k)
+    return costs, np.where(itself, member[:, 1], member[:, 0]).astype(np.int64)

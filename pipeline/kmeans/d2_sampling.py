@@ -30,22 +30,20 @@ ROOM = 4  # places for each point, before gaps are closed up
 def state_bytes(m: int, dim: int, k: int) -> int:
     """What a state of m points and k centroids takes, in bytes, at most."""
     padded = -(-dim // WIDTH) * WIDTH
-    return m * (4 * padded + 8 + 2 * 8 * ROOM) + k * (8 * padded + 64)
+    return m * (4 * padded + 2 * 8 * ROOM) + k * (8 * padded + 64)
 
 
 class D2State(NamedTuple):
-    """Weighted points among growing centroids.
+    """Points among growing centroids.
 
-    points: (m, padded) float32, filled up with zeros to whole vectors. weights: (m,) float64.
-    start, length: (K,) int64, where the points of each cluster stand in member, (4m,) int32, the
-    farthest first, and square, (4m,) float32, squared distance to the centroid. end: (1,) int64,
-    of what is used there. potential: (K,) float64, weighted sum of the squares of each cluster.
-    centroids: (K, padded) float32. columns: (padded · width,) float32, the same by columns,
-    `width` apart.
+    points: (m, padded) float32, filled up with zeros to whole vectors. start, length: (K,) int64,
+    where the points of each cluster stand in member, (4m,) int32, the farthest first, and square,
+    (4m,) float32, squared distance to the centroid. end: (1,) int64, of what is used there.
+    potential: (K,) float64, sum of the squares of each cluster. centroids: (K, padded) float32.
+    columns: (padded · width,) float32, the same by columns, `width` apart.
     """
 
     points: np.ndarray
-    weights: np.ndarray
     start: np.ndarray
     length: np.ndarray
     member: np.ndarray
@@ -57,15 +55,11 @@ class D2State(NamedTuple):
 
 
 def make_state(
-    rows: np.ndarray,
-    weights: np.ndarray,
-    capacity: int,
-    shift: np.ndarray | float = 0.0,
-    scale: float = 1.0,
+    rows: np.ndarray, capacity: int, shift: np.ndarray | float = 0.0, scale: float = 1.0
 ) -> D2State:
     """Points (rows - shift) · scale, without a centroid yet.
 
-    rows: (m, d). weights: (m,). capacity: centroids at most. shift: (d,) float64, or one for all.
+    rows: (m, d). capacity: centroids at most. shift: (d,) float64, or one for all.
     """
     m, dim = rows.shape
     padded, width = -(-dim // WIDTH) * WIDTH, -(-capacity // WIDTH) * WIDTH
@@ -75,7 +69,6 @@ def make_state(
         filled[part, :dim] = (rows[part] - shift) * scale
     return D2State(
         filled,
-        weights.astype(np.float64),
         np.zeros(width, np.int64),
         np.zeros(width, np.int64),
         np.empty(ROOM * m, np.int32),
@@ -110,19 +103,16 @@ def assign_points(state: D2State, label: np.ndarray) -> None:
         j = label[i]
         at = state.start[j] + taken[j]
         state.member[at], state.square[at] = i, squares[i]
-        state.potential[j] += state.weights[i] * squares[i]
+        state.potential[j] += squares[i]
         taken[j] += 1
     state.end[0] = m
 
 
 @kernel
-def draw_centroids(
-    state: D2State, k: int, dim: int, draws: np.ndarray, chosen: np.ndarray, gains: np.ndarray
-) -> int:
+def draw_centroids(state: D2State, k: int, dim: int, draws: np.ndarray, chosen: np.ndarray) -> int:
     """Draw one centroid after the other, from number k on, which must not be the first.
 
     draws: (steps, trials) float64 in [0, 1). chosen: (steps,) int64, numbers of the points.
-    gains: (steps,) float64, by how much each made the potential fall.
     Returns: how many were drawn; fewer than asked for where every point is a centroid already.
     """
     near, squares = np.empty(len(state.start), np.int32), np.empty(len(state.start), np.float32)
@@ -143,14 +133,14 @@ def draw_centroids(
         add_centroid(state, k, state.points[best, :dim])
         count = _near(state, k, dim, best, near, squares)
         _take_over(state, k, best, count, near, squares)
-        chosen[step], gains[step] = best, gain
+        chosen[step] = best
         k += 1
     return len(draws)
 
 
 @inner
 def _draw(state: D2State, k: int, target: float) -> int:
-    """The point at which the running sum of weighted squares passes the target."""
+    """The point at which the running sum of squares passes the target."""
     last, final = NOBODY, 0
     for j in range(k):
         final = j if state.potential[j] > 0 else final
@@ -159,13 +149,12 @@ def _draw(state: D2State, k: int, target: float) -> int:
             target -= state.potential[j]
             continue
         for at in range(state.start[j], state.start[j] + state.length[j]):
-            point = state.member[at]
-            weighted = state.weights[point] * state.square[at]
-            if weighted > 0:
-                last = point
-                if target < weighted:
-                    return point
-                target -= weighted
+            square = state.square[at]
+            if square > 0:
+                last = state.member[at]
+                if target < square:
+                    return last
+                target -= square
         if last != NOBODY:  # rounding led past the end of the cluster
             return last
     return last
@@ -212,10 +201,9 @@ def _gain(state: D2State, x: int, count: int, near: np.ndarray, squares: np.ndar
             square = state.square[at]
             if square <= quarter:
                 break
-            point = state.member[at]
-            closer = _square(state.points[point], here)
+            closer = _square(state.points[state.member[at]], here)
             if closer < square:
-                gain += state.weights[point] * (square - closer)
+                gain += square - closer
     return gain
 
 
@@ -259,7 +247,7 @@ def _take_over(
 def _sum(state: D2State, first: int, stop: int) -> float:
     potential = 0.0
     for at in range(first, stop):
-        potential += state.weights[state.member[at]] * state.square[at]
+        potential += state.square[at]
     return potential
 
 

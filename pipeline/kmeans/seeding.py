@@ -119,7 +119,7 @@ def kmeans_plus_plus(
         standing, labels = sample[first : first + 1], np.zeros(len(sample), np.int64)
     else:
         standing = given
-        engine = engine or _engine_of(sample)
+        engine = engine or EngineSpec.for_samples(sample.shape[1], sample.dtype).make()
         engine.load(given.astype(centroid_type(sample.dtype)))
         labels = engine.assign(sample)
     progress.advance(len(standing))
@@ -146,30 +146,25 @@ def add_by_distance(
     Distances are float32 about the mean of the sample: exact for bytes up to d = 258.
     Returns: numbers of rows of the sample, (many,) int64, or fewer where all others are centroids.
     """
-    m, dim = sample.shape
-    k, total = len(centroids), len(centroids) + many
+    dim, k, total = sample.shape[1], len(centroids), len(centroids) + many
     shift = sample.mean(axis=0, dtype=np.float64)
     shift = np.rint(shift) if sample.dtype.kind in "ui" else shift
     spread = max(float(np.abs(part - shift).max()) for part in (sample.max(0), sample.min(0)))
     scale = scale_of(spread, sample.dtype)
-    state = make_state(sample, np.ones(m), total, shift, scale)
+    state = make_state(sample, total, shift, scale)
     for j, centroid in enumerate(((centroids - shift) * scale).astype(np.float32)):
         add_centroid(state, j, centroid)
     assign_points(state, labels)
-    chosen, gains = np.empty(many, np.int64), np.empty(many)
+    chosen = np.empty(many, np.int64)
     for start in range(0, many, _REPORT):
         stop = min(start + _REPORT, many)
         draws = rng.random((stop - start, trials(total)))
-        drawn = draw_centroids(state, k + start, dim, draws, chosen[start:stop], gains[start:stop])
+        drawn = draw_centroids(state, k + start, dim, draws, chosen[start:stop])
         if drawn < stop - start:
             return chosen[: start + drawn]
         if progress is not None:
             progress.advance(drawn)
     return chosen
-
-
-def _engine_of(sample: np.ndarray) -> AssignmentEngine:
-    return EngineSpec.for_samples(sample.shape[1], sample.dtype).make()
 
 
 def draw_sample(source: RowSource, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -7,7 +7,7 @@ that wrote it: what does not fit is not used. Losing it costs time, never correc
 
 import tempfile
 from collections.abc import Iterable
-from dataclasses import replace
+from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,7 +110,8 @@ class AssignmentCache:
         if successors is None and k >= before:  # added ones come last
             successors = np.arange(before)
         moved = None
-        if before == 0 or successors is None or len(successors) != before or self._other_labels(k):
+        other_labels = label_dtype(k) != label_dtype(before)
+        if before == 0 or successors is None or len(successors) != before or other_labels:
             self._forget()
         else:
             moved = self._pass_on(centroids.astype(np.float64), successors)
@@ -123,9 +124,6 @@ class AssignmentCache:
         self._touched: set[int] = set()
         self._base_blocks: set[int] = set()
         return moved
-
-    def _other_labels(self, k: int) -> bool:
-        return label_dtype(k) != label_dtype(len(self._centroids))
 
     def _pass_on(self, wide: np.ndarray, successors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Leave the labels to the successors; see `begin`."""
@@ -161,9 +159,7 @@ class AssignmentCache:
         if sums is None or not exact or not counted <= set(wanted):
             return empty
         self._base_blocks = counted
-        return replace(
-            sums, sums=sums.sums.copy(), counts=sums.counts.copy(), squares=sums.squares.copy()
-        )
+        return deepcopy(sums)
 
     def finish(self, sums: ClusterSums) -> None:
         """The pass is whole; these are its sums."""
@@ -220,13 +216,9 @@ class AssignmentCache:
 
 def _merge(sums: ClusterSums, successors: np.ndarray, k: int) -> ClusterSums:
     """Sums of k clusters, each of those that it is the successor of."""
-    merged = replace(
-        sums,
-        sums=np.zeros((k, sums.sums.shape[1]), sums.sums.dtype),
-        counts=np.zeros(k, sums.counts.dtype),
-        squares=np.zeros(k, sums.squares.dtype),
-    )
-    np.add.at(merged.sums, successors, sums.sums)
-    np.add.at(merged.counts, successors, sums.counts)
-    np.add.at(merged.squares, successors, sums.squares)
-    return merged
+    merged = []
+    for part in (sums.sums, sums.counts, sums.squares):
+        taken = np.zeros((k, *part.shape[1:]), part.dtype)
+        np.add.at(taken, successors, part)
+        merged.append(taken)
+    return ClusterSums(*merged, sums.origin)

@@ -83,19 +83,15 @@ class PrunedEngine:
     def cache_for(
         self, source: RowSource, folder: Path | None = None, blocks: range | None = None
     ) -> AssignmentCache:
-        """A cache for the passes over one source; folder: of its scratch file."""
         return AssignmentCache(source.n_rows, source.block_rows, folder)
 
     def load(self, centroids: np.ndarray) -> None:
-        """Take the centroids that rows at hand are assigned to; (k, d) float32 or float64."""
         self.labeller.begin(self._widened(centroids))
 
     def assign(self, rows: np.ndarray) -> np.ndarray:
-        """Index of the nearest centroid of each row. rows: (n, d). Returns: (n,) int64."""
         return self.labeller.find(rows).label.astype(np.int64)
 
     def step(self, rows: np.ndarray, into: ClusterSums) -> None:
-        """Assign the rows and add them to `into`, in place. rows: (n, d)."""
         self._add(rows, self.labeller.find(rows).label, into)
 
     def run_pass(
@@ -106,7 +102,6 @@ class PrunedEngine:
         cache: AssignmentCache | None,
         progress: Progress,
     ) -> ClusterSums:
-        """Sums over the rows of some blocks, assigned to `centroids`; see `AssignmentEngine`."""
         self.labeller.begin(self._widened(centroids), cache, source.n_rows)
         sums = empty_sums(source, len(centroids))
         if cache is not None:
@@ -135,8 +130,7 @@ class PrunedEngine:
         if before is None:
             self._add(rows, known.label, into)
         else:  # of bytes, whose sums alone are a base
-            changed = move_rows(rows, before, known.label, into.sums, into.counts, into.squares)
-            self.effort.changed += changed
+            move_rows(rows, before, known.label, into.sums, into.counts, into.squares)
 
     def _labels_before(self, rows: np.ndarray, cache: AssignmentCache) -> np.ndarray:
         """Labels of the pass before, found once more: what was kept of them is damaged."""

@@ -39,14 +39,13 @@ class Effort:
     """What a pass cost.
 
     rows: seen. scanned: not settled by bounds. products: of a scanned row and a candidate.
-    decided: in float64. changed: their label.
+    decided: in float64.
     """
 
     rows: int = 0
     scanned: int = 0
     products: int = 0
     decided: int = 0
-    changed: int = 0
 
 
 @dataclass

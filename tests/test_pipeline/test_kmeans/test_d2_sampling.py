@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from pipeline.engines.cpu.centroid_table import make_table
 from pipeline.engines.cpu.engine import PrunedEngine
 from pipeline.engines.cpu.threads import ThreadPool
-from pipeline.kmeans.breathing import Breathing
+from pipeline.kmeans.breathing import LISTED, Breathing, removal_costs
 from pipeline.kmeans.d2_sampling import add_centroid, assign_points, draw_centroids, make_state
-from pipeline.kmeans.rivals import LISTED, removal_costs
 from tests.oracles import squared_distances
 
 RNG = np.random.default_rng
@@ -25,51 +24,47 @@ RNG = np.random.default_rng
     levels=st.sampled_from([2, 5, 200]),
     seed=st.integers(0, 1000),
 )
-def test_every_addition_lowers_the_potential_by_what_it_says(
+def test_the_potential_is_that_of_the_points_left(
     m: int, dim: int, standing: int, many: int, levels: int, seed: int
 ) -> None:
     rng = RNG(seed)
     points = rng.integers(0, levels, (m, dim)).astype(np.float32)
-    weights = rng.integers(1, 5, m).astype(np.float64)
     centroids = points[rng.integers(0, m, standing)] + rng.integers(0, 2, (standing, dim))
     centroids = centroids.astype(np.float32)
-    state = make_state(points, weights, standing + many)
+    state = make_state(points, standing + many)
     for j, centroid in enumerate(centroids):
         add_centroid(state, j, centroid)
     assign_points(state, squared_distances(points, centroids).argmin(1))
-    potential = weights @ squared_distances(points, centroids).min(1)
+    potential = squared_distances(points, centroids).min(1).sum()
     assert state.potential.sum() == pytest.approx(potential)
-    chosen, gains = np.empty(many, np.int64), np.empty(many)
-    drawn = draw_centroids(state, standing, dim, rng.random((many, 3)), chosen, gains)
+    chosen = np.empty(many, np.int64)
+    drawn = draw_centroids(state, standing, dim, rng.random((many, 3)), chosen)
     distances = squared_distances(points, np.concatenate([centroids, points[chosen[:drawn]]]))
     for step in range(drawn):
         before = distances[:, : standing + step].min(1)
-        after = distances[:, : standing + step + 1].min(1)
         assert before[chosen[step]] > 0  # no row twice
-        assert gains[step] == pytest.approx(weights @ (before - after))
-    left = weights @ distances[:, : standing + drawn].min(1)
+    left = distances[:, : standing + drawn].min(1).sum()
     assert state.potential.sum() == pytest.approx(left, abs=1e-6)
     if drawn < many:
         assert left == 0
 
 
-def test_draws_are_by_weighted_squared_distance_and_the_best_is_kept() -> None:
-    # squared distances 0, 1, 4, 25, weights 1, 4, 1, 1; the farthest first: 25, 29, 33, 33
+def test_draws_are_by_squared_distance_and_the_best_is_kept() -> None:
+    # squared distances 0, 1, 4, 25; the farthest first: 25, 29, 30, 30
     points = np.array([[0], [1], [2], [5]], np.float32)
-    for draw, expected in (([0.0], 3), ([24.9 / 33], 3), ([25.1 / 33], 2), ([0.99], 1)):
-        state = make_state(points, np.array([1.0, 4, 1, 1]), 2)
+    for draw, expected in (([0.0], 3), ([24.9 / 30], 3), ([25.1 / 30], 2), ([0.99], 1)):
+        state = make_state(points, 2)
         add_centroid(state, 0, points[0])
         assign_points(state, np.zeros(4, np.int64))
         chosen = np.empty(1, np.int64)
-        assert draw_centroids(state, 1, 1, np.array([draw]), chosen, np.empty(1)) == 1
+        assert draw_centroids(state, 1, 1, np.array([draw]), chosen) == 1
         assert chosen[0] == expected
-    # of two draws the one that gains more: 5 saves 25, 1 saves 4 + 3 + 9 = 16
-    state = make_state(points, np.array([1.0, 4, 1, 1]), 2)
+    # of two draws the one that gains more: 5 saves 25, 1 saves 1 + 3 + 9 = 13
+    state = make_state(points, 2)
     add_centroid(state, 0, points[0])
     assign_points(state, np.zeros(4, np.int64))
-    gains = np.empty(1)
-    draw_centroids(state, 1, 1, np.array([[0.99, 0.0]]), chosen, gains)
-    assert (chosen[0], gains[0]) == (3, 25.0)
+    draw_centroids(state, 1, 1, np.array([[0.99, 0.0]]), chosen)
+    assert chosen[0] == 3
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float64"])
