@@ -1,8 +1,4 @@
-from .dictionary_store import (
-    Dictionary,
-    finished_dictionaries,
-    open_dictionaries,
-)
+from .dictionary_store import Dictionary, finished_dictionaries, open_dictionaries
 from .errors import (
     BusyError,
     DeviceError,

@@ -69,10 +69,7 @@ class Dictionary:
         }
         for name in HISTORY:
             dtype = np.int64 if name in ("rows", "live", "redrawn") else np.float64
-            variables[name] = (
-                ("iteration",),
-                np.asarray(self.history[name], dtype),
-            )
+            variables[name] = (("iteration",), np.asarray(self.history[name], dtype))
         return xarray.Dataset(variables, attrs=self.attributes)
 
 

@@ -150,11 +150,7 @@ def foreign_files(folder: Path, checksums: Checksums) -> list[Path]:
 def write_seal(folder: Path, checksums: Checksums) -> None:
     """Mark a group complete and seal it, in one step that a power cut does not undo."""
     document = json.loads((folder / METADATA).read_bytes())
-    document["attributes"] |= {
-        "complete": True,
-        "checksums": checksums,
-        "seal": _BLANK.decode(),
-    }
+    document["attributes"] |= {"complete": True, "checksums": checksums, "seal": _BLANK.decode()}
     raw = json.dumps(document, indent=2).encode()
     raw = _with_seal(raw, _digest(folder, raw, checksums).encode())
     write_whole(folder / METADATA, raw)

@@ -9,11 +9,7 @@ from typing import Any, cast
 import numpy as np
 import zarr
 
-from storage.dictionary_store import (
-    HISTORY,
-    group_attributes,
-    root_attributes,
-)
+from storage.dictionary_store import HISTORY, group_attributes, root_attributes
 from storage.errors import IntegrityError, PatchDictError
 from storage.integrity import METADATA, describe, file_fault, foreign_files, stated_checksums
 from storage.layout import DICTIONARIES, group_folders

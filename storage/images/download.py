@@ -16,7 +16,6 @@ from storage.images.datasets import RemoteFile
 ROUNDS = 3  # times that the mirrors are asked by default
 BACKOFF_SECONDS = 1.0  # before the second round, doubled for each after it
 SILENCE_SECONDS = 20.0  # without a byte, after which a mirror is left
-_COME_BACK_LATER = (408, 425, 429)  # of HTTP's 4xx, the ones that may pass
 _log = logging.getLogger(__name__)  # warnings reach standard error by themselves
 
 
@@ -60,18 +59,15 @@ def find_or_fetch(file: RemoteFile, dataset: str, data_dir: Path, *, rounds: int
 
 
 def _fetch(file: RemoteFile, target: Path, rounds: int) -> None:
-    """Ask the mirrors in rounds, each until it gives the file or says what will not change."""
-    reasons = dict.fromkeys(file.sites, "")
-    mirrors = list(file.sites)
+    """Ask the mirrors in rounds, one after another, until one gives the file."""
+    reasons: dict[str, str] = {}
     for tried in range(rounds):
-        if tried and mirrors:
+        if tried:
             time.sleep(BACKOFF_SECONDS * 2 ** (tried - 1))
-        for site in tuple(mirrors):
-            reasons[site], final = _fetch_from(site + file.name, file.digest, target)
+        for site in file.sites:
+            reasons[site] = _fetch_from(site + file.name, file.digest, target)
             if not reasons[site]:
                 return
-            if final:
-                mirrors.remove(site)
     tries = ", ".join(f"{site} ({reason})" for site, reason in reasons.items())
     kept = f"; {target}, which is another file, is as it was" if target.exists() else ""
     raise InputError(
@@ -80,8 +76,8 @@ def _fetch(file: RemoteFile, target: Path, rounds: int) -> None:
     )
 
 
-def _fetch_from(url: str, digest: str, target: Path) -> tuple[str, bool]:
-    """Fetch from one mirror; why it failed, "" if it did not, and whether it always will."""
+def _fetch_from(url: str, digest: str, target: Path) -> str:
+    """Fetch from one mirror; why it failed, "" if it did not."""
     import pooch  # slow to load, as requests is; needed only where something is fetched
     import requests
 
@@ -97,20 +93,15 @@ def _fetch_from(url: str, digest: str, target: Path) -> tuple[str, bool]:
         with staged(target) as staging:
             download(url, str(staging), None)
             if not _has_digest(staging, digest):
-                raise _WrongFileError
+                raise ValueError("wrong hash")
             _set_aside(target)
-    except _WrongFileError:
-        return "wrong hash", True
     except requests.HTTPError as error:
-        code = 0 if error.response is None else error.response.status_code
-        return f"HTTP {code}", code < 500 and code not in _COME_BACK_LATER
+        return f"HTTP {getattr(error.response, 'status_code', 0)}"
     except requests.RequestException as error:
-        return type(error).__name__, False
-    return "", False
-
-
-class _WrongFileError(Exception):
-    """What a mirror gave is another file."""
+        return type(error).__name__
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _set_aside(path: Path) -> None:

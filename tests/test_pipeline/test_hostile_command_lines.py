@@ -67,7 +67,8 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "folder").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(downloads, "_fetch_from", lambda *_: ("no network", True))
+        patch.setattr(downloads, "_fetch_from", lambda *_: "no network")
+        patch.setattr(downloads, "BACKOFF_SECONDS", 0)
         yield folder
 
 
