@@ -30,7 +30,7 @@ from pipeline.rows.source import (
     RowSource,
     StoreSource,
     as_source,
-    centroid_dtype,
+    centroid_type,
     read_ahead,
 )
 from pipeline.runtime.devices import resolve_device
@@ -200,7 +200,7 @@ class StreamingKMeans(
         """
         check_is_fitted(self)
         source = self._source(X, reset=False)
-        dtype = centroid_dtype(source)
+        dtype = centroid_type(source.dtype)
         centroids = self.cluster_centers_.astype(dtype)
         blocks = read_ahead(source)
         return np.concatenate([distances(block.astype(dtype), centroids) for block in blocks])
@@ -288,7 +288,7 @@ class StreamingKMeans(
         if init is None or len(init) < self.n_clusters:
             require_distinct(ArraySource(rows), self.n_clusters)
             init = kmeans_plus_plus(rows, self.n_clusters, rng, init)
-        self.cluster_centers_ = init.astype(centroid_dtype(source))
+        self.cluster_centers_ = init.astype(centroid_type(source.dtype))
         self._taken = empty_sums(source, self.n_clusters)
         self.inertia_, self.n_iter_ = 0.0, 0
 

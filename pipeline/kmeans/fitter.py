@@ -1,7 +1,6 @@
 """From a plan to fitted dictionaries: seeding, executor, loop."""
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -64,32 +63,36 @@ class Fitter:
         from a fit on all rows. checkpoint: where the fit's state is kept, and taken up.
         Raises: InputError for fewer than k distinct rows.
         """
-        options, progress = self._options, self._progress
-
-        def seeds(rng: np.random.Generator) -> np.ndarray:
-            source, engine = self._source, self._own_engine
-            return seeding.seed_centroids(source, k, options.init, rng, init, progress, engine)
-
-        rng = generator(options, k)
-        with self._run(k, rng, checkpoint, warm=warm) as run:
-            if not run.resume():
-                run.start(seeds(rng))
-            progress.start(f"K={k}", self._planned_rows(k, warm=warm), "rows")
-            fit = run.finish()
-        progress.finish()
+        rng = generator(self._options, k)
+        loop = self._loop(k, rng, checkpoint, warm=warm)
+        fit = self._finished(loop, k, init, rng, self._planned_rows(k, warm=warm))
         if fit.mse > mse_limit:
             # Lloyd never rises, and more centroids are never worse.
-            rules = replace(self._rules, max_iter=min(MENDING_STEPS, options.passes))
-            lloyd = Lloyd(self._executor, rules, rng, progress, checkpoint)
-            lloyd.name = "mending"
-            if not lloyd.resume():
-                lloyd.start(seeds(generator(options, k)))
-            progress.start(f"K={k}", (rules.max_iter + 1) * self._source.n_rows, "rows")
-            mended = lloyd.finish()
-            progress.finish()
+            rules = replace(self._rules, max_iter=min(MENDING_STEPS, self._options.passes))
+            lloyd = Lloyd(self._executor, rules, rng, self._progress, checkpoint)
+            lloyd.name, rows = "mending", (rules.max_iter + 1) * self._source.n_rows
+            mended = self._finished(lloyd, k, init, generator(self._options, k), rows)
             mended.history.follow(fit.history)
             mended.updates, mended.stopped = mended.updates + fit.updates, fit.stopped
             fit = min(fit, mended, key=lambda one: one.mse)
+        return fit
+
+    def _finished(
+        self,
+        loop: KMeansLoop[Any],
+        k: int,
+        init: np.ndarray | None,
+        rng: np.random.Generator,
+        rows: int,
+    ) -> Fit:
+        """What comes of a loop, resumed or seeded by `rng`; rows: that it will see, about."""
+        source, progress = self._source, self._progress
+        if not loop.resume():
+            how, engine = self._options.init, self._own_engine
+            loop.start(seeding.seed_centroids(source, k, how, rng, init, progress, engine))
+        progress.start(f"K={k}", rows, "rows")
+        fit = loop.finish()
+        progress.finish()
         return fit
 
     def score(self, source: RowSource, centroids: np.ndarray) -> ClusterSums:
@@ -120,22 +123,18 @@ class Fitter:
         options = self._options
         return StoppingRules(options.passes, options.tol, options.least_gain, options.empty)
 
-    @contextmanager
-    def _run(
+    def _loop(
         self, k: int, rng: np.random.Generator, checkpoint: FitCheckpoint | None, *, warm: bool
-    ) -> Iterator[KMeansLoop[Any]]:
+    ) -> KMeansLoop[Any]:
         options, common = self._options, (self._rules, rng, self._progress, checkpoint)
         if options.mode == "full":
-            yield Lloyd(self._executor, *common)
-        elif options.mode == "minibatch":
-            with closing(self._local_executor(self._source, remember=False)) as here:
-                yield MiniBatch(here, *common, batch_size=options.batch_size)
-        else:
-            rounds = rounds_of(k, options.breathing)
-            breathing = self._breathing(k) if rounds else None
-            yield Nested(
-                self._executor, *common, k=k, breathing=breathing, rounds=rounds, warm=warm
-            )
+            return Lloyd(self._executor, *common)
+        if options.mode == "minibatch":
+            here = self._local_executor(self._source, remember=False)
+            return MiniBatch(here, *common, batch_size=options.batch_size)
+        rounds = rounds_of(k, options.breathing)
+        breathing = self._breathing(k) if rounds else None
+        return Nested(self._executor, *common, k=k, breathing=breathing, rounds=rounds, warm=warm)
 
     def _breathing(self, k: int) -> Breathing:
         rows = min(trial_sample_rows(k), self._source.n_rows)

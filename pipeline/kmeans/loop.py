@@ -18,7 +18,7 @@ from pipeline.kmeans.empty_clusters import fill_empty
 from pipeline.kmeans.history import Fit, History, Stopped, mean_squared_error, stopped_by
 from pipeline.kmeans.seeding import distinct_rows
 from pipeline.rows.cluster_sums import ClusterSums
-from pipeline.rows.source import centroid_dtype
+from pipeline.rows.source import centroid_type
 from pipeline.runtime.progress import Progress, SilentProgress
 
 MAX_REDRAWS = 6  # how often centroids without rows get a new place at the end
@@ -134,7 +134,7 @@ class KMeansLoop(Generic[S]):
 
     def start(self, centroids: np.ndarray) -> None:
         """Stand before the first pass; centroids: (k, d)."""
-        self.state = self.begin(centroids.astype(centroid_dtype(self.executor.source)))
+        self.state = self.begin(centroids.astype(centroid_type(self.executor.source.dtype)))
 
     def finish(self) -> Fit:
         """Make all passes that are left."""

@@ -66,7 +66,8 @@ class MiniBatch(KMeansLoop[MiniBatchState]):
         mse = mean_squared_error(sse, seen)
         moved = centroids.copy()
         redrawn = fill_empty(moved, centroids, seen, self.rules.empty, source, self.rng)
-        _forget(taken, np.any(moved != centroids, axis=1))
+        elsewhere = np.any(moved != centroids, axis=1)  # a centroid put there starts anew
+        taken.sums[elsewhere] = taken.counts[elsewhere] = taken.squares[elsewhere] = 0
         shift = float(np.square(moved.astype(np.float64) - state.centroids).sum())
         seconds = time.perf_counter() - started
         state.history.add(seen, mse, shift=shift, redrawn=redrawn, seconds=seconds)
@@ -96,10 +97,3 @@ def learn_batches(
                 sse = batch.sse(centroids)
                 centroids = taken.means(centroids).astype(centroids.dtype)
                 yield batch, sse, centroids
-
-
-def _forget(taken: ClusterSums, replaced: np.ndarray) -> None:
-    """A centroid that was put elsewhere starts anew."""
-    taken.sums[replaced] = 0
-    taken.counts[replaced] = 0
-    taken.squares[replaced] = 0

@@ -44,11 +44,6 @@ def centroid_type(rows: np.dtype) -> np.dtype:
     return np.dtype(np.float64 if rows == np.float64 else np.float32)
 
 
-def centroid_dtype(source: RowSource) -> np.dtype:
-    """Type of the centroids of these rows, see `centroid_type`."""
-    return centroid_type(source.dtype)
-
-
 class _WithOrigin:
     """What the kinds of sources have in common."""
 
