@@ -90,7 +90,7 @@ def extract(split: str, as_json: bool, **fields: str | None) -> None:
     import time
 
     from pipeline.execution.scheduler import Scheduler
-    from pipeline.extraction.extract import extract as build
+    from pipeline.extraction.extract import extract_split
     from pipeline.runtime.progress import TerminalProgress
 
     options = PatchOptions.checked(**given(fields))
@@ -100,16 +100,7 @@ def extract(split: str, as_json: bool, **fields: str | None) -> None:
         TerminalProgress() as progress,
         Scheduler(options.scheduler, options.memory) as scheduler,
     ):
-        store, reused, repaired = build(
-            options.dataset,
-            patch=options.spec,
-            split=split,
-            out=options.out,
-            data=options.data,
-            scheduler=scheduler,
-            memory=options.memory,
-            progress=progress,
-        )
+        store, reused, repaired = extract_split(options, split, scheduler, progress)
     seconds = time.perf_counter() - started
     result = {
         "store": str(store.path),

@@ -10,7 +10,7 @@ from pipeline.config import SweepOptions
 from pipeline.engines import EngineSpec
 from pipeline.execution.scheduler import Scheduler
 from pipeline.experiment import Experiment
-from pipeline.extraction.extract import extract
+from pipeline.extraction.extract import extract_split
 from pipeline.runtime.devices import resolve_device
 from pipeline.runtime.machine import place
 from pipeline.runtime.progress import Progress, SilentProgress
@@ -49,16 +49,7 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> dict[str, 
     progress = progress or SilentProgress()
     with Scheduler(options.scheduler, options.memory) as scheduler:
         found = {
-            split: extract(
-                options.dataset,
-                patch=options.spec,
-                split=split,
-                out=options.out,
-                data=options.data,
-                scheduler=scheduler,
-                memory=options.memory,
-                progress=progress,
-            )
+            split: extract_split(options, split, scheduler, progress)
             for split in splits_of(options.dataset)
         }
         train = found["train"].store

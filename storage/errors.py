@@ -43,12 +43,9 @@ def one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
-def refusal(error: OSError, place: object = None) -> str:
-    """What the system refused, where, and what to do about it.
-
-    place: named where the error names no file.
-    """
-    where = error.filename or place
+def refusal(error: OSError) -> str:
+    """What the system refused, where, and what to do about it."""
+    where = error.filename
     if isinstance(where, bytes):
         where = where.decode(errors="surrogateescape")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

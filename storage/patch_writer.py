@@ -1,6 +1,7 @@
 """Building a patch store: in a folder beside its place, chunk by chunk, moved there when whole."""
 
 import json
+import math
 import shutil
 from collections.abc import Iterable
 from importlib.metadata import version
@@ -23,13 +24,7 @@ from storage.strict_store import checked_compressors, open_strict
 
 
 def create_staging(
-    staging: Path,
-    *,
-    spec: PatchSpec,
-    source: dict[str, Any],
-    channels: int,
-    offsets: np.ndarray,
-    order: np.ndarray,
+    staging: Path, spec: PatchSpec, source: dict[str, Any], offsets: np.ndarray, order: np.ndarray
 ) -> set[int]:
     """Make the folder in which a store is built, or take up one that a killed run left.
 
@@ -42,7 +37,7 @@ def create_staging(
         "spec": spec.to_dict(),
         "source": source,
         "n_rows": int(offsets[-1]),
-        "dim": spec.dim(channels),
+        "dim": spec.dim(math.prod(source["image_shape"][2:])),
         "versions": {name: version(name) for name in ("zarr", "numcodecs", "numpy")},
         "complete": False,
     }

@@ -94,7 +94,7 @@ def write_images(folder: Path, dtype: str = "uint8") -> Path:
 def budget_for(share: float, options: SweepOptions, dtype: str, device: str) -> int:
     """Bytes of a device with which this share of the rows stays, or a little more."""
     itemsize, most = np.dtype(dtype).itemsize, most_centroids(max(options.sizes), options)
-    spec = FusedSpec("fused", Device.named(device), DIM, np.dtype(dtype))
+    spec = FusedSpec("fused", Device(device), DIM, np.dtype(dtype))
     kernels = spec.kernels()
     fixed = kernels.device_bytes(most)
 

@@ -31,7 +31,7 @@ def linked_store(out: Path, rows: np.ndarray, n_rows: int, images: ImageSource) 
     many = len(images)
     offsets = np.linspace(0, n_rows, many + 1).astype(np.int64)
     order = np.arange(many)
-    create_staging(staging, spec=spec, source=source, channels=1, offsets=offsets, order=order)
+    create_staging(staging, spec, source, offsets, order)
     size, chunks = min(size, n_rows), -(-n_rows // size)
     real = min(len(rows) // size, chunks)
     for index in range(real):

@@ -137,12 +137,10 @@ class EngineSpec(ABC):
 
     @property
     @abstractmethod
-    def exactness(self) -> str:
-        """See above."""
+    def exactness(self) -> str: ...
 
     @property
     def caches_rows(self) -> bool:
-        """See above."""
         return False
 
     @abstractmethod

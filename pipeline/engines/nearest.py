@@ -15,20 +15,14 @@ class NearestCentroids:
     """A dictionary that is loaded once, to label block after block of rows.
 
     centroids: (k, d) float32 or float64. dtype: of the rows; integers of more than 16 bits are
-    taken as float64. engine, device, device_memory: as for a fit; bytes.
+    taken as float64. engine, device: as for a fit.
     Memory: `projected_bytes`.
     Raises: InputError for a device that is not there, an unknown engine, and centroids that are
         not (k, d).
     """
 
     def __init__(
-        self,
-        centroids: np.ndarray,
-        dtype: np.dtype,
-        *,
-        engine: str = "auto",
-        device: str = "auto",
-        device_memory: int | None = None,
+        self, centroids: np.ndarray, dtype: np.dtype, *, engine: str = "auto", device: str = "auto"
     ) -> None:
         if centroids.ndim != 2 or centroids.size == 0:
             raise InputError(f"centroids have the shape {centroids.shape}: give (k, d)")
@@ -36,7 +30,7 @@ class NearestCentroids:
         spec = EngineSpec.resolve(
             engine, resolve_device(device, self._dtype), self._dim, self._dtype
         )
-        self._engine = spec.make(largest=len(centroids), device_memory=device_memory)
+        self._engine = spec.make(largest=len(centroids))
         self._engine.load(centroids)
 
     def label(self, rows: np.ndarray) -> np.ndarray:

@@ -106,6 +106,15 @@ def extract(
         return work.done_under(options.out)
 
 
+def extract_split(
+    options: PatchOptions, split: str, scheduler: Scheduler, progress: Progress
+) -> Extracted:
+    """As `extract`, of a split of the data set that these options name."""
+    opened = _opened(options.dataset, split, options)
+    work = _Work(*opened, options.spec, scheduler, progress, options.memory)
+    return work.done_under(options.out)
+
+
 def _opened(
     images: str | Path | np.ndarray | ImageSource, split: str, options: PatchOptions
 ) -> tuple[ImageSource, ImageReference | None]:
@@ -242,16 +251,9 @@ class _Work:
 
     def write(self, path: Path, offsets: np.ndarray, order: np.ndarray) -> None:
         """Write the chunks that are not there yet, and move the whole store to `path`."""
-        channels, staging = self.images.channels, building_place(path)
-        present = create_staging(
-            staging,
-            spec=self.spec,
-            source=self.source,
-            channels=channels,
-            offsets=offsets,
-            order=order,
-        )
-        size = chunk_rows(self.spec.dim(channels), self.images.dtype.itemsize)
+        staging = building_place(path)
+        present = create_staging(staging, self.spec, self.source, offsets, order)
+        size = chunk_rows(self.spec.dim(self.images.channels), self.images.dtype.itemsize)
         plans = plan_chunks(cast(Sequence[int], offsets), size)
         self._write_chunks(staging, [p for p in plans if p.index not in present], len(present))
         try:

@@ -43,12 +43,6 @@ class Device:
     def __str__(self) -> str:
         return self.type if self.index is None else f"{self.type}:{self.index}"
 
-    @classmethod
-    def named(cls, name: str) -> "Device":
-        """The device of a name that `str` gave."""
-        kind, _, number = name.partition(":")
-        return cls(kind, int(number) if number else None)
-
     @property
     def torch(self) -> "torch.device":
         """The same for torch, which is imported for it."""

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from pipeline.engines import EngineSpec
-from pipeline.engines.cpu.engine import PrunedEngine, blocks_at_once
+from pipeline.engines.cpu.engine import PrunedEngine
 from pipeline.engines.cpu.labeller import Effort
 from pipeline.execution.executor import LocalExecutor
 from pipeline.kmeans.seeding import kmeans_plus_plus
@@ -51,7 +51,7 @@ def lloyd(source: RowSource, k: int, passes: int) -> Passes:
     """Passes of the pruned engine, each with what the one before left."""
     sample = source.read_block(0)[: max(1 << 16, 16 * k)]
     centroids = kmeans_plus_plus(sample, k, np.random.default_rng(0)).astype(np.float32)
-    blocks = blocks_at_once(k, source)
+    blocks = EngineSpec.for_samples(source.dim, source.dtype).blocks_at_once(k, source)
     source = LargerBlocks(source, blocks) if blocks > 1 else source
     engine = PrunedEngine(source.dim, source.dtype)
     run = Passes([], [], centroids)

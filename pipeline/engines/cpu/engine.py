@@ -17,54 +17,26 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.engines.cpu.assignment_cache import AssignmentCache
-from pipeline.engines.cpu.bounds import BOUND_KERNELS, RINGS
+from pipeline.engines.cpu.bounds import BOUND_KERNELS
 from pipeline.engines.cpu.candidate_scan import scan_candidates
 from pipeline.engines.cpu.labeller import Effort, Labeller
-from pipeline.engines.cpu.neighbour_lists import LIST_ENTRIES, LIST_KERNELS
-from pipeline.engines.cpu.threads import PIECES, ThreadPool
+from pipeline.engines.cpu.neighbour_lists import LIST_KERNELS
+from pipeline.engines.cpu.threads import ThreadPool
 from pipeline.engines.cpu.uint8_sums import add_rows, move_rows
 from pipeline.engines.ordered_sums import piece_rows, sum_piece
 from pipeline.rows.cluster_sums import ClusterSums, empty_sums
 from pipeline.rows.source import RowSource, read_ahead
-from pipeline.runtime.devices import thread_count
 from pipeline.runtime.kernel_cache import compilation_told
 from pipeline.runtime.progress import Progress
 
 PRUNED_KERNELS = (scan_candidates, add_rows, move_rows, *BOUND_KERNELS, *LIST_KERNELS)
-BLOCK_BYTES = 24 << 20  # of rows that are labelled together, at most
-BLOCK_OF_CLUSTER = 1024  # rows for each centroid among them, where they fit
-
-
-def projected_bytes(k: int, dim: int, block_rows: int) -> int:
-    """Host memory that the engine needs beside its rows, in bytes, at most.
-
-    Lists of neighbours and the centroids in several forms; for each row of a block its
-    labels, bounds and place; for each thread its sums, counters and a piece of float rows.
-    """
-    lists = min(LIST_ENTRIES + 4 * k, k * (k + 3)) * 8
-    tables = 8 * k * (8 * dim + 2 * len(RINGS))
-    per_row = 64
-    per_thread = 8 * k * (dim + 2 + PIECES) + 2 * 8 * dim * piece_rows(dim) + 64 * k
-    return lists + tables + per_row * block_rows + thread_count() * per_thread
-
-
-def blocks_at_once(k: int, source: RowSource) -> int:
-    """How many blocks of a source the engine takes together, so that clusters have rows to share.
-
-    Those of late passes are few. Float rows are summed in pieces, which must not be cut anew.
-    """
-    if source.dtype.kind == "f" and source.block_rows % piece_rows(source.dim):
-        return 1
-    room = BLOCK_BYTES // (source.block_rows * source.dim * source.dtype.itemsize)
-    wanted = min(BLOCK_OF_CLUSTER * k, source.n_rows)
-    return max(1, min(room, -(-wanted // source.block_rows)))
 
 
 class PrunedEngine:
     """Assigns rows to their nearest centroid, ties to the lowest index; on the CPU.
 
     dim, dtype: of the rows. threads: that do the work. labeller: finds the labels.
-    Memory: `projected_bytes`.
+    Memory: `PrunedSpec.host_bytes`.
     """
 
     def __init__(self, dim: int, dtype: np.dtype) -> None:

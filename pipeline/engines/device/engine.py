@@ -61,13 +61,13 @@ class DeviceEngine:
         self.device, self._kernels = kernels.device, kernels
         self._dim, self._dtype, self._budget = dim, dtype, budget
         self._keeps_rows = keeps_rows
-        self._sums_there = dtype.itemsize == 1 and kernels.sums_bytes
+        self._sums_there = adds_there(kernels, dtype)
         self._streams = Streams(self.device)
         self._like = torch.empty((0, dim), dtype=kernels.row_dtype, device=self.device)
         self._caches: list[ResidentRows] = []
         self._buffers: list[StagingBuffer] = []
         self._k, self._largest = 0, largest
-        self._plan = self._planned(largest)
+        self._plan = plan_kernels(kernels, dim, dtype, largest, budget)
 
     def cache_for(
         self, source: RowSource, folder: Path | None = None, blocks: range | None = None
@@ -228,20 +228,9 @@ class DeviceEngine:
     def _add_piece(self, piece: torch.Tensor, labels: torch.Tensor, into: ClusterSums) -> None:
         into += sum_piece(piece, labels, self._k, into.origin, self._dtype)
 
-    def _planned(self, k: int) -> DevicePlan:
-        return plan_device(
-            self._budget,
-            self._kernels.device_bytes(k),
-            k,
-            self._dim,
-            self._dtype.itemsize,
-            keeps_labels=self._sums_there,
-            device=self.device.type,
-        )
-
     def _make_room(self, k: int) -> None:
         """More centroids than were expected: rows make room for them."""
-        plan = self._planned(k)
+        plan = plan_kernels(self._kernels, self._dim, self._dtype, k, self._budget)
         if plan.least > self._budget:
             raise device_refusal(f"assigning to K = {k}", plan.least, self._budget)
         if plan.piece != self._plan.piece:
@@ -270,6 +259,22 @@ class DeviceEngine:
             except BaseException:
                 self._streams.drain()
                 raise
+
+
+def adds_there(kernels: DeviceKernels, dtype: np.dtype) -> bool:
+    """Whether rows of a type are added up on the device, by labels that are kept."""
+    return dtype.itemsize == 1 and kernels.sums_bytes
+
+
+def plan_kernels(
+    kernels: DeviceKernels, dim: int, dtype: np.dtype, k: int, budget: int
+) -> DevicePlan:
+    """The plan of an engine with these kernels, see `plan_device`."""
+    return plan_device(
+        *(budget, kernels.device_bytes(k), k, dim, dtype.itemsize),
+        keeps_labels=adds_there(kernels, dtype),
+        device=kernels.device.type,
+    )
 
 
 def _rows_of(source: RowSource, blocks: range) -> int:

@@ -6,9 +6,9 @@ from abc import abstractmethod
 
 import numpy as np
 
-from pipeline.engines.device.engine import DeviceEngine
+from pipeline.engines.device.engine import DeviceEngine, plan_kernels
 from pipeline.engines.device.kernels import DeviceKernels
-from pipeline.engines.device.plan import DevicePlan, device_host_bytes, plan_device
+from pipeline.engines.device.plan import DevicePlan, device_host_bytes
 from pipeline.engines.device.transfers import blocks_held
 from pipeline.engines.engine import SPARE_BLOCKS, AssignmentEngine, EngineSpec
 from pipeline.runtime.devices import device_budget, device_errors
@@ -56,14 +56,8 @@ class DeviceSpec(EngineSpec):
     def device_plan(self, k: int, device_memory: int | None = None) -> DevicePlan | None:
         with device_errors(self.device):
             kernels = self.kernels()
-            return self._plan(kernels, k, device_budget(self.device, device_memory))
-
-    def _plan(self, kernels: DeviceKernels, k: int, budget: int) -> DevicePlan:
-        return plan_device(
-            *(budget, kernels.device_bytes(k), k, self.dim, self.dtype.itemsize),
-            keeps_labels=kernels.sums_bytes and self.dtype.itemsize == 1,
-            device=self.device.type,
-        )
+            budget = device_budget(self.device, device_memory)
+            return plan_kernels(kernels, self.dim, self.dtype, k, budget)
 
 
 class TorchSpec(DeviceSpec):
@@ -87,8 +81,10 @@ class TorchSpec(DeviceSpec):
         return TorchKernels(self.device.torch, self.dim, self.dtype)
 
     def host_bytes(self, k: int, block_rows: int) -> int:
-        there = 0 if self.caches_rows else self._plan(self.kernels(), k, NO_CAP).fixed
-        return there + super().host_bytes(k, block_rows)
+        beside = super().host_bytes(k, block_rows)
+        if self.caches_rows:
+            return beside
+        return beside + plan_kernels(self.kernels(), self.dim, self.dtype, k, NO_CAP).fixed
 
     def device_plan(self, k: int, device_memory: int | None = None) -> DevicePlan | None:
         return super().device_plan(k, device_memory) if self.caches_rows else None

@@ -53,10 +53,10 @@ def test_a_fit_ends_where_the_reference_does(mode: str, dtype: str) -> None:
 def test_what_does_not_stay_on_the_device_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.engines.ordered_sums.MAX_PIECE_ROWS", 512)
     rows = clumps("uint8")
-    plan = EngineSpec.resolve("fused", Device.named(DEVICE), 25, rows.dtype).device_plan(9)
+    plan = EngineSpec.resolve("fused", Device(DEVICE), 25, rows.dtype).device_plan(9)
     assert plan is not None
     some = plan.least + len(rows) // 2 * plan.row_bytes
-    tight = EngineSpec.resolve("fused", Device.named(DEVICE), 25, rows.dtype).device_plan(9, some)
+    tight = EngineSpec.resolve("fused", Device(DEVICE), 25, rows.dtype).device_plan(9, some)
     assert tight is not None
     assert 0 < tight.room(len(rows), 1 << 18) < len(rows)
     whole, streamed = (
@@ -85,7 +85,7 @@ def test_what_triton_cannot_do_here_is_said(
         if raised is not None:
             raise raised
 
-    device = Device.named(DEVICE)
+    device = Device(DEVICE)
     assert fused_sums.triton_problem(device.torch) == ""
     fused_sums.triton_problem.cache_clear()
     monkeypatch.setattr(fused_sums.FusedSums, "move", move)
@@ -110,7 +110,7 @@ def test_a_device_that_fails_is_no_fault_of_triton(
     fused_sums.triton_problem.cache_clear()
     monkeypatch.setattr(fused_sums.FusedSums, "move", move)
     with pytest.raises(kind):
-        EngineSpec.resolve("fused", Device.named(DEVICE), 3, np.dtype("u1")).make()
+        EngineSpec.resolve("fused", Device(DEVICE), 3, np.dtype("u1")).make()
 
 
 @pytest.mark.skipif(CUDA, reason="there is a GPU, on which the engine runs")
