@@ -67,8 +67,21 @@ def _beginning(
             config={"write_empty_chunks": True},
         )
         array[:] = values
-    source, n_rows = attributes["source"], attributes["n_rows"]
-    _create_patches(group, attributes["dim"], np.dtype(source["dtype"]), n_rows)
+    dim, n_rows = attributes["dim"], attributes["n_rows"]
+    dtype = np.dtype(attributes["source"]["dtype"])
+    shuffled, typesize, blocksize = blosc_layout(dim, dtype.itemsize)
+    group.create_array(
+        "patches",
+        shape=(n_rows, dim),
+        chunks=(min(chunk_rows(dim, dtype.itemsize), n_rows), dim),
+        dtype=dtype,
+        fill_value=0,
+        serializer=BytesCodec(endian=None if dtype.itemsize == 1 else "little"),
+        compressors=checked_compressors(
+            typesize, shuffle="shuffle" if shuffled else "noshuffle", blocksize=blocksize
+        ),
+        dimension_names=("patch", "pixel"),
+    )
     return {key: content.to_bytes() for key, content in files.items()}
 
 
@@ -88,22 +101,6 @@ def _begins_with(staging: Path, beginning: dict[str, bytes]) -> bool:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: made anew
         return False
     return True
-
-
-def _create_patches(group: zarr.Group, dim: int, dtype: np.dtype, n_rows: int) -> None:
-    shuffled, typesize, blocksize = blosc_layout(dim, dtype.itemsize)
-    group.create_array(
-        "patches",
-        shape=(n_rows, dim),
-        chunks=(min(chunk_rows(dim, dtype.itemsize), n_rows), dim),
-        dtype=dtype,
-        fill_value=0,
-        serializer=BytesCodec(endian=None if dtype.itemsize == 1 else "little"),
-        compressors=checked_compressors(
-            typesize, shuffle="shuffle" if shuffled else "noshuffle", blocksize=blocksize
-        ),
-        dimension_names=("patch", "pixel"),
-    )
 
 
 def write_chunk(path: Path, index: int, rows: np.ndarray) -> None:

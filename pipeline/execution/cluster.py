@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -180,11 +179,7 @@ def sum_range(
     worker = get_worker()
     with _states_lock:
         if task.name not in _states:
-            source = _open(task.path, task.seal)
-            asked = task.engine
-            engine = EngineSpec.resolve(asked.name, asked.device, source.dim, source.dtype)
-            made = engine.make(largest=task.largest, device_memory=task.device_memory)
-            _states[task.name] = _WorkerState(made, source, Path(worker.local_directory))
+            _states[task.name] = _begun(task, Path(worker.local_directory))
         state = _states[task.name]
     with state.lock:
         cache = state.cache_for(blocks.start) if task.remember else None
@@ -205,13 +200,13 @@ def forget(name: str) -> None:
         state.close()
 
 
-@lru_cache(maxsize=4)
-def _open(path: str, seal: str) -> StoreSource:
-    """The store with this seal, opened once in each worker."""
-    source = StoreSource(open_patches(path))
-    if source.seal != seal:
+def _begun(task: WorkersTask, folder: Path) -> _WorkerState:
+    source, asked = StoreSource(open_patches(task.path)), task.engine
+    if source.seal != task.seal:
         raise IntegrityError(
-            f"{path} is another store for a worker than for the process that sent it the work:"
-            " give all of them the same folder"
+            f"{task.path} is another store for a worker than for the process that sent it the"
+            " work: give all of them the same folder"
         )
-    return source
+    engine = EngineSpec.resolve(asked.name, asked.device, source.dim, source.dtype)
+    made = engine.make(largest=task.largest, device_memory=task.device_memory)
+    return _WorkerState(made, source, folder)

@@ -156,10 +156,7 @@ class KMeansLoop(Generic[S]):
             self.checkpoint.save(self.name, arrays, facts | {"generator": generator})
 
     def _go_on(self, mse: float, variance: float) -> None:
-        """After a pass over all rows: another one, or the scoring, as the rules say.
-
-        mse: of the pass. variance: mean over the columns.
-        """
+        """After a pass over all rows: another one, or the scoring, as the rules say."""
         state, rules = self.state, self.rules
         reason = stopped_by(state.history, state.before, variance, rules.tol, rules.min_gain)
         state.before = mse

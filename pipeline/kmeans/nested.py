@@ -46,15 +46,6 @@ def prefixes(n: int, k: int, *, warm: bool) -> tuple[list[int], int]:
     return (sizes[moving:], 0) if warm else (sizes, moving)
 
 
-def noise(k: int, rows: int) -> float:
-    """What the sampling of so many rows adds to the MSE on all rows, relative to it.
-
-    A mean of m rows is off by the variance of its cluster over m; summed over clusters, weighted
-    by their rows, that is k / rows of the MSE.
-    """
-    return k / rows
-
-
 def most_centroids(k: int, options: FitOptions) -> int:
     """Centroids at a time, at most, while k are learned: those on trial are among them."""
     on_trial = options.mode == "nested" and rounds_of(k, options.breathing)
@@ -180,7 +171,9 @@ class Nested(KMeansLoop[NestedState]):
             return
         min_gain = rules.min_gain if state.moved else ENOUGH
         if not (state.moved and rows == self._sizes[-1]):
-            min_gain = max(noise(self._k, rows), min_gain)
+            # What sampling adds to the MSE: a mean of m rows is off by the variance of its cluster
+            # over m; summed over clusters, weighted by their rows, that is k / rows of the MSE.
+            min_gain = max(self._k / rows, min_gain)
         moved, means, variance = self._step(state.length)
         mse, before, state.before = state.history.mse[-1], state.before, state.history.mse[-1]
         state.centroids, reason = moved, None

@@ -124,10 +124,7 @@ class FitPlan:
         return sampling + sampling // GAPS + passes + code + kept
 
     def _pass_bytes(self, blocks: int, *, sample_rows: int = 0) -> int:
-        """What passes over the rows allocate at most, in bytes.
-
-        sample_rows: which the same engine labels between passes.
-        """
+        """Bytes of passes, at most; sample_rows: which the engine labels between them."""
         source, engine = self.source, self.engine
         block_rows = min(source.block_rows * blocks, source.n_rows)
         in_work = engine.blocks_held * block_rows * source.dim * source.dtype.itemsize

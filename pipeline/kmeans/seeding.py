@@ -45,8 +45,6 @@ def seed_centroids(
     Returns: (k, d), of the rows' dtype if nothing is given.
     Raises: InputError when the source has fewer than k distinct rows.
     """
-    if k < 1:
-        raise InputError(f"K = {k} is too small: use at least 1")
     if given is not None and len(given) == k:
         return given
     if init == "random" and given is None:

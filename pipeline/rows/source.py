@@ -54,7 +54,6 @@ class _WithOrigin:
 
     @cached_property
     def origin(self) -> np.ndarray | None:
-        """See `RowSource`; read once."""
         if self.dtype.kind != "f":
             return None
         return np.asarray(self.read_block(0).mean(axis=0, dtype=np.float64))
@@ -121,7 +120,6 @@ class LargerBlocks:
 
     @property
     def origin(self) -> np.ndarray | None:
-        """See `RowSource`."""
         return self.inner.origin
 
     def read_block(self, index: int) -> np.ndarray:
@@ -143,7 +141,6 @@ class FirstRows:
 
     @property
     def origin(self) -> np.ndarray | None:
-        """See `RowSource`; that of all rows."""
         return self._source.origin
 
     def read_block(self, index: int) -> np.ndarray:

@@ -17,13 +17,9 @@ COMPILED_BYTES = 16 << 20  # what LLVM holds for each kernel that it compiled, o
 def code_bytes(kernels: Sequence[Any]) -> int:
     """What these kernels will take in this process, in bytes, at most."""
     missing = [kernel for kernel in kernels if not kernel.signatures]
-    compiled = [kernel for kernel in missing if not _kept(kernel)]
-    return LOADED_BYTES * bool(missing) + COMPILED_BYTES * len(compiled)
-
-
-def _kept(kernel: Any) -> bool:
-    kept = Path(kernel.stats.cache_path).glob(f"*.{kernel.__qualname__}-*.nbi")
-    return any(kept)
+    kept = (Path(k.stats.cache_path).glob(f"*.{k.__qualname__}-*.nbi") for k in missing)
+    compiled = sum(not any(files) for files in kept)
+    return LOADED_BYTES * bool(missing) + COMPILED_BYTES * compiled
 
 
 def drop_stale(folder: Path) -> None:

@@ -143,16 +143,6 @@ def less(typing: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
-def same(typing: Any, a: Any, b: Any) -> Any:
-    """A = b in each lane; int32."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.icmp_signed("==", *arguments)
-
-    return _MASK(_INTS, _INTS), generate
-
-
-@intrinsic
 def select(typing: Any, mask: Any, a: Any, b: Any) -> Any:
     """In each lane a where the mask is true, else b."""
 

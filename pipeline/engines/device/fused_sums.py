@@ -23,7 +23,7 @@ class FusedSums(SumsTable):
     def add(self, rows: torch.Tensor, labels: torch.Tensor) -> None:
         n, k = len(rows), len(self._table)
         if k > FEW:
-            self._move(rows, labels, labels, anew=True)
+            self.move(rows, labels, labels, anew=True)
         elif n > 0:
             width = min(max(NARROWEST, triton.next_power_of_2(self._dim + 4)), 64)
             clusters = 64 if k <= 64 else 128
@@ -40,11 +40,8 @@ class FusedSums(SumsTable):
                     num_warps=8,
                 )
 
-    def move(self, rows: torch.Tensor, before: torch.Tensor, labels: torch.Tensor) -> None:
-        self._move(rows, before, labels, anew=False)
-
-    def _move(
-        self, rows: torch.Tensor, before: torch.Tensor, labels: torch.Tensor, *, anew: bool
+    def move(
+        self, rows: torch.Tensor, before: torch.Tensor, labels: torch.Tensor, *, anew: bool = False
     ) -> None:
         if len(rows) == 0:
             return

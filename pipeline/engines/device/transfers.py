@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import Any
 
 import numpy as np
@@ -38,11 +38,7 @@ class Streams:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
-
-    @property
-    def pinned(self) -> bool:
-        """Whether the host's side of a copy must be pinned to run beside the work."""
-        return self._copies is not None
+        self.pinned = self._copies is not None  # or a copy does not run beside the work
 
     def begin(self) -> None:
         """Copies to come wait for all work so far: memory may have changed hands."""
@@ -165,17 +161,11 @@ def _decode(
     for index, group in groupby(transfers, key=lambda transfer: transfer.block):
         ahead.append((submit(source.read_block, index), list(group)))
         if len(ahead) > decoders():
-            yield from _pieces(ahead)
+            block, pieces = ahead.popleft()
+            yield from zip(pieces, repeat(block))
     while ahead:
-        yield from _pieces(ahead)
-
-
-def _pieces(
-    ahead: "deque[tuple[Future[np.ndarray], list[Transfer]]]",
-) -> Iterator[tuple[Transfer, "Future[np.ndarray]"]]:
-    block, pieces = ahead.popleft()
-    for transfer in pieces:
-        yield transfer, block
+        block, pieces = ahead.popleft()
+        yield from zip(pieces, repeat(block))
 
 
 def _pack(buffer: StagingBuffer, block: "Future[np.ndarray]", transfer: Transfer) -> None:

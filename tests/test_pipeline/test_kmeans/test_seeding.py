@@ -51,8 +51,6 @@ def test_distinct_rows_are_counted_over_all_blocks(monkeypatch: pytest.MonkeyPat
     require_distinct(ArraySource(rows), 50)
     with pytest.raises(InputError, match="the 50 distinct rows"):
         require_distinct(ArraySource(rows), 51)
-    with pytest.raises(InputError, match="too small"):
-        seed_centroids(ArraySource(rows), 0, "random", RNG(0))
 
 
 def test_random_seeding_is_uniform() -> None:
