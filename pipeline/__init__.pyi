@@ -1,9 +1,10 @@
 from .config import USUAL_MEMORY, MemoryOptions, PatchOptions, SweepOptions
-from .engines.nearest import NearestCentroids, RowBlocks, assign
+from .engines.nearest import NearestCentroids, assign
 from .estimator import StreamingKMeans
 from .extraction.extract import extract
 from .extraction.patches import cut_patches, keep_mask
 from .k_sweep import sweep
+from .rows.source import RowSource, as_source, read_ahead
 from .runtime.memory import check_budget, fits
 from .runtime.progress import Progress, SilentProgress, TerminalProgress
 
@@ -13,16 +14,18 @@ __all__ = [
     "NearestCentroids",
     "PatchOptions",
     "Progress",
-    "RowBlocks",
+    "RowSource",
     "SilentProgress",
     "StreamingKMeans",
     "SweepOptions",
     "TerminalProgress",
+    "as_source",
     "assign",
     "check_budget",
     "cut_patches",
     "extract",
     "fits",
     "keep_mask",
+    "read_ahead",
     "sweep",
 ]

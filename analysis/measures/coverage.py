@@ -8,7 +8,15 @@ import xarray
 
 from analysis.measures.patch_sample import PatchSample
 from analysis.measures.pixel_scale import PixelScale
-from pipeline import USUAL_MEMORY, MemoryOptions, NearestCentroids, RowBlocks, check_budget
+from pipeline import (
+    USUAL_MEMORY,
+    MemoryOptions,
+    NearestCentroids,
+    RowSource,
+    as_source,
+    check_budget,
+    read_ahead,
+)
 from storage import InputError, PatchStore
 from storage.images.source import PIXEL_DTYPES
 
@@ -64,12 +72,12 @@ def coverage(
         raise InputError(f"the worst {worst} patches cannot be given: ask for 0 or more")
     centroids = _centroids_of(dictionary)
     known = patches if isinstance(patches, PatchStore | PatchSample) else None
-    blocks = _row_blocks(patches, rows, centroids, MemoryOptions.checked(memory=memory).memory)
-    tally = _Tally(PixelScale.of(blocks.dtype).largest)
+    source = _row_source(patches, rows, centroids, MemoryOptions.checked(memory=memory).memory)
+    tally = _Tally(PixelScale.of(source.dtype).largest)
     farthest = _Farthest(worst, None if known is None else known.offsets)
-    _measure(blocks, centroids.reshape(len(centroids), -1), tally, farthest)
+    _measure(source, centroids.reshape(len(centroids), -1), tally, farthest)
     shape = centroids.shape[1:] if known is None else known.patch_shape
-    found = tally.to_dataset(blocks.dim).assign(farthest.variables(centroids, shape, blocks.dtype))
+    found = tally.to_dataset(source.dim).assign(farthest.variables(centroids, shape, source.dtype))
     if known is not None:
         found["worst_image"] = ("worst", known.order[farthest.groups])
     if isinstance(known, PatchSample):
@@ -86,39 +94,39 @@ def _centroids_of(dictionary: xarray.DataTree | xarray.Dataset | np.ndarray) -> 
     return values
 
 
-def _row_blocks(patches: Any, rows: int | None, centroids: np.ndarray, cap: int) -> RowBlocks:
-    """The patches in blocks, checked to fit the centroids and, with all it takes, under a cap."""
+def _row_source(patches: Any, rows: int | None, centroids: np.ndarray, cap: int) -> RowSource:
+    """The patches, checked to fit the centroids and, with all it takes, under a cap."""
     dtype, dim = np.dtype(patches.dtype), centroids[0].size
     if dtype.name not in PIXEL_DTYPES:
         raise InputError(
             f"the patches hold {dtype.name} where {', '.join(PIXEL_DTYPES)} are expected"
         )
-    blocks = RowBlocks(patches.values if isinstance(patches, PatchSample) else patches, rows)
-    if blocks.dim != dim:
+    source = as_source(patches.values if isinstance(patches, PatchSample) else patches, rows)
+    if source.dim != dim:
         raise InputError(
-            f"patches of {blocks.dim} values do not fit centroids of {dim}: give those"
+            f"patches of {source.dim} values do not fit centroids of {dim}: give those"
             " that the dictionary was learned from"
         )
-    k, size = len(centroids), blocks.block_rows
-    reading = BLOCKS_AT_WORK * size * dim * blocks.dtype.itemsize
+    k, size = len(centroids), min(source.block_rows, source.n_rows)
+    reading = BLOCKS_AT_WORK * size * dim * source.dtype.itemsize
     differences = 3 * 8 * PIECE_ROWS * dim
-    engine = NearestCentroids.projected_bytes(k, dim, size, dtype=blocks.dtype, device="cpu")
+    engine = NearestCentroids.projected_bytes(k, dim, size, dtype=source.dtype, device="cpu")
     needed = reading + differences + 5 * 8 * size + 8 * k * dim + engine
     check_budget(f"covering by K = {k}", needed, cap)
-    return blocks
+    return source
 
 
 def _measure(
-    blocks: RowBlocks, centroids: np.ndarray, tally: "_Tally", farthest: "_Farthest"
+    source: RowSource, centroids: np.ndarray, tally: "_Tally", farthest: "_Farthest"
 ) -> None:
     """One pass over the rows; centroids: (k, d)."""
-    nearest = NearestCentroids(centroids, blocks.dtype, device="cpu")
+    nearest = NearestCentroids(centroids, source.dtype, device="cpu")
     wide, start = centroids.astype(np.float64), 0
-    for block in blocks:
+    for block in read_ahead(source):
         labels = nearest.label(block)
         squares = squared_distances(block, wide, labels)
-        tally.add(squares, blocks.dim)
-        farthest.add(start, block, labels, np.sqrt(squares / blocks.dim))
+        tally.add(squares, source.dim)
+        farthest.add(start, block, labels, np.sqrt(squares / source.dim))
         start += len(block)
 
 

@@ -1,12 +1,9 @@
 """Nearest centroids for rows at hand: what prediction and reconstruction need."""
 
-from collections.abc import Generator
-from typing import Any
-
 import numpy as np
 
 from pipeline.engines import EngineSpec
-from pipeline.rows.source import ArraySource, FirstRows, as_source, read_ahead, row_dtype
+from pipeline.rows.source import ArraySource, read_ahead, row_dtype
 from pipeline.runtime.devices import resolve_device
 from storage.errors import InputError
 
@@ -55,12 +52,11 @@ class NearestCentroids:
         rows: int,
         *,
         dtype: np.dtype = np.dtype(np.uint8),  # noqa: B008  # a constant
-        engine: str = "auto",
         device: str = "auto",
     ) -> int:
         """What k centroids and labelling so many rows at once take beside the rows, at most."""
         dtype = row_dtype(np.dtype(dtype))
-        spec = EngineSpec.resolve(engine, resolve_device(device, dtype), dim, dtype)
+        spec = EngineSpec.resolve("auto", resolve_device(device, dtype), dim, dtype)
         return spec.host_bytes(k, rows) + spec.code_bytes()
 
 
@@ -73,35 +69,6 @@ def assign(
     Returns: (n,) int64. Memory: one tile of distances, not n · k.
     Raises: InputError for a device that is not there, or shapes that do not match.
     """
-    if rows.ndim != 2 or centroids.ndim != 2 or rows.shape[1] != centroids.shape[1]:
-        raise InputError(
-            f"rows {rows.shape} and centroids {centroids.shape} do not match:"
-            " give (n, d) and (k, d)"
-        )
     source = ArraySource(rows)
     nearest = NearestCentroids(centroids, source.dtype, engine=engine, device=device)
     return np.concatenate([nearest.label(block) for block in read_ahead(source)])
-
-
-class RowBlocks:
-    """Rows of a patch store or anything array-like in order, block by block, read ahead.
-
-    n_rows: the first so many alone; None: all. Blocks are chunks of a store, else of some MB; each
-    is (m, dim) of `dtype`, in which integers of more than 16 bits come as float64.
-
-    Attributes: n_rows, dim, dtype, block_rows (rows of every block but the last).
-    Raises: InputError for other types and no rows; while they are read for floats that are
-        infinite or NaN, and IntegrityError for damaged chunks.
-    """
-
-    def __init__(self, rows: Any, n_rows: int | None = None) -> None:
-        whole = as_source(rows)
-        if n_rows is not None and n_rows < 1:
-            raise InputError(f"the first {n_rows} rows are none: ask for at least one")
-        self._source = whole if n_rows is None else FirstRows(whole, n_rows)
-        self.n_rows, self.dim = self._source.n_rows, self._source.dim
-        self.dtype = self._source.dtype
-        self.block_rows = min(self._source.block_rows, self.n_rows)
-
-    def __iter__(self) -> Generator[np.ndarray]:
-        return read_ahead(self._source)

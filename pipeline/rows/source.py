@@ -162,11 +162,17 @@ def row_dtype(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float32 if dtype in (np.float16, np.float32) else np.float64)
 
 
-def as_source(rows: Any) -> RowSource:
-    """A source for a patch store or anything array-like."""
-    if isinstance(rows, PatchStore):
-        return StoreSource(rows)
-    return ArraySource(rows)
+def as_source(rows: Any, n_rows: int | None = None) -> RowSource:
+    """A source for a patch store or anything array-like; n_rows: the first alone, None: all.
+
+    Raises: InputError as `ArraySource`, and for no rows.
+    """
+    source: RowSource = StoreSource(rows) if isinstance(rows, PatchStore) else ArraySource(rows)
+    if n_rows is None:
+        return source
+    if n_rows < 1:
+        raise InputError(f"the first {n_rows} rows are none: ask for at least one")
+    return FirstRows(source, n_rows)
 
 
 def block_count(source: RowSource) -> int:
