@@ -31,6 +31,9 @@ from pipeline.runtime.devices import device_errors, give_back
 from pipeline.runtime.memory import device_refusal
 from pipeline.runtime.progress import Progress
 
+# of rows: [start, stop), these on the device, and their labels
+Parts = Generator[tuple[int, int, torch.Tensor, torch.Tensor]]
+
 
 class DeviceEngine:
     """Assigns rows to their nearest centroid, ties to the lowest index; on one device.
@@ -122,29 +125,27 @@ class DeviceEngine:
                 self._caches = [one for one in self._caches if not one.closed]
                 others = sum(one.nbytes for one in self._caches)
                 cache.take(self._plan, others, self._like)
-            sum_up = self._sum_there if self._sums_there else self._sum_in_order
-            sum_up(source, blocks, cache, progress, sums)
+            n = _rows_of(source, blocks)
+            stays = min(cache.capacity, n)
+            with closing(self._labelled(source, blocks, cache, progress)) as parts:
+                if self._sums_there:
+                    self._sum_there(parts, cache, stays, n, sums)
+                else:
+                    pieces = cut(stays, source.block_rows, self._plan.unit)
+                    self._sum_in_order(parts, cache, stays, pieces, sums)
         return sums
 
     def _sum_there(
-        self,
-        source: RowSource,
-        blocks: range,
-        cache: ResidentRows,
-        progress: Progress,
-        into: ClusterSums,
+        self, parts: Parts, cache: ResidentRows, stays: int, n: int, into: ClusterSums
     ) -> None:
         """Bytes on the device, in any order; of rows that stay, those whose labels changed."""
-        n = _rows_of(source, blocks)
-        stays = min(cache.capacity, n)
         resident = cache.sums(self._kernels, self._k, stays)
         passing = self._kernels.sums(self._k) if stays < n else None
-        with closing(self._labelled(source, blocks, cache, progress)) as stream:
-            for start, stop, rows, labels in stream:
-                if passing is None or stop <= stays:
-                    cache.account(resident, start, stop)
-                else:
-                    passing.add(rows, labels)
+        for start, stop, rows, labels in parts:
+            if passing is None or stop <= stays:
+                cache.account(resident, start, stop)
+            else:
+                passing.add(rows, labels)
         for part in (resident, passing):
             if part is not None:
                 _add_sums(part, into)
@@ -152,27 +153,25 @@ class DeviceEngine:
 
     def _sum_in_order(
         self,
-        source: RowSource,
-        blocks: range,
+        parts: Parts,
         cache: ResidentRows,
-        progress: Progress,
+        stays: int,
+        pieces: Iterator[tuple[int, int]],
         into: ClusterSums,
     ) -> None:
-        """Piece by piece, in the order of the rows."""
-        stays = min(cache.capacity, _rows_of(source, blocks))
-        pieces = list(cut(stays, source.block_rows, self._plan.unit))[::-1]
-        with closing(self._labelled(source, blocks, cache, progress)) as stream:
-            for _, stop, rows, labels in stream:
-                while pieces and pieces[-1][1] <= stop:
-                    part = slice(*pieces.pop())
-                    self._add_piece(cache.rows[part], cache.labels[part], into)
-                if stop > stays:
-                    self._add(rows, labels, None, into)
+        """In the order of the rows, those that stay by these pieces."""
+        first, end = next(pieces, (0, 0))
+        for _, stop, rows, labels in parts:
+            while 0 < end <= stop:
+                self._add_piece(cache.rows[first:end], cache.labels[first:end], into)
+                first, end = next(pieces, (0, 0))
+            if stop > stays:
+                self._add(rows, labels, None, into)
 
     def _labelled(
         self, source: RowSource, blocks: range, cache: ResidentRows, progress: Progress
-    ) -> Generator[tuple[int, int, torch.Tensor, torch.Tensor]]:
-        """All rows part by part, [start, stop), first those that are there, and their labels."""
+    ) -> Parts:
+        """All rows in order, first those that are there."""
         n = _rows_of(source, blocks)
         if there := min(cache.filled, n):
             self._kernels.label(cache.rows[:there], cache.labels[:there])
@@ -202,8 +201,8 @@ class DeviceEngine:
                     yield transfer, *buffer.stage(transfer.stop - transfer.start)
                     buffer.release()
 
-    def _staged(self, rows: np.ndarray) -> Generator[tuple[int, int, torch.Tensor, torch.Tensor]]:
-        """Rows at hand, piece by piece: [start, stop), on the device, and their labels."""
+    def _staged(self, rows: np.ndarray) -> Parts:
+        """Rows at hand."""
         buffers = self._ready_buffers()
         for number, start in enumerate(range(0, len(rows), self._plan.piece)):
             stop = min(start + self._plan.piece, len(rows))
