@@ -19,8 +19,14 @@ from pipeline.kmeans.nested import most_centroids, trial_sample_rows
 from pipeline.rows.source import RowSource, StoreSource
 from pipeline.runtime.devices import device_budget
 from pipeline.runtime.kernel_cache import code_bytes
-from pipeline.runtime.memory import check_budget, device_refusal, fits, in_words
-from pipeline.runtime.scratch import lies_in_memory, scratch_folder
+from pipeline.runtime.memory import (
+    check_budget,
+    device_refusal,
+    fits,
+    in_words,
+    lies_in_memory,
+    scratch_folder,
+)
 
 GAPS = 4  # one byte for so many is lost between blocks of the heap
 

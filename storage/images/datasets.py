@@ -39,13 +39,20 @@ class NamedSet:
     labels: Mapping[str, RemoteFile] = field(default_factory=dict)
 
 
-def _idx_files(sites: tuple[str, ...], kind: str, *digests: tuple[str, str | None]) -> Mapping:
-    """The files of both splits as MNIST names them; digests: as served and unpacked, of each."""
-    names = (f"{split}-{kind}-ubyte.gz" for split in ("train", "t10k"))
-    return {
-        split: RemoteFile(name, digest, sites, unpacked)
-        for split, name, (digest, unpacked) in zip(SPLITS, names, digests, strict=True)
-    }
+def _idx_set(
+    class_names: tuple[str, ...],
+    sites: tuple[str, ...],
+    served: tuple[str, ...],
+    unpacked: tuple[str | None, ...] = (None, None, None, None),
+) -> NamedSet:
+    """A set in files as MNIST has them; digests: of the images of both splits, of the classes."""
+    kinds = ("train-images-idx3", "t10k-images-idx3", "train-labels-idx1", "t10k-labels-idx1")
+    files = [
+        RemoteFile(f"{kind}-ubyte.gz", digest, sites, plain)
+        for kind, digest, plain in zip(kinds, served, unpacked, strict=True)
+    ]
+    images, labels = (dict(zip(SPLITS, part, strict=True)) for part in (files[:2], files[2:]))
+    return NamedSet(class_names, images, labels)
 
 
 _DIGIT_NAMES = tuple("0123456789")
@@ -64,46 +71,30 @@ _MNIST_SITES = (
 
 DATASETS: dict[str, NamedSet] = {
     "digits": NamedSet(_DIGIT_NAMES),  # inside scikit-learn
-    "mnist": NamedSet(
+    "mnist": _idx_set(
         _DIGIT_NAMES,
-        images=_idx_files(
-            _MNIST_SITES,
-            "images-idx3",
-            (
-                "sha256:440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-                "sha256:ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-            ),
-            (
-                "sha256:8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-                "sha256:0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-            ),
+        _MNIST_SITES,
+        (
+            "sha256:440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            "sha256:8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            "sha256:3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            "sha256:f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
         ),
-        labels=_idx_files(
-            _MNIST_SITES,
-            "labels-idx1",
-            (
-                "sha256:3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-                "sha256:65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-            ),
-            (
-                "sha256:f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-                "sha256:ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-            ),
+        (
+            "sha256:ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "sha256:0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "sha256:65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "sha256:ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         ),
     ),
-    "fashion-mnist": NamedSet(
+    "fashion-mnist": _idx_set(
         _CLOTHES_NAMES,
-        images=_idx_files(
-            _FASHION_SITES,
-            "images-idx3",
-            ("md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d", None),
-            ("md5:bef4ecab320f06d8554ea6380940ec79", None),
-        ),
-        labels=_idx_files(
-            _FASHION_SITES,
-            "labels-idx1",
-            ("md5:25c81989df183df01b3e8a0aad5dffbe", None),
-            ("md5:bb300cfdad3c16e7a12a480ee83cd310", None),
+        _FASHION_SITES,
+        (
+            "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "md5:bef4ecab320f06d8554ea6380940ec79",
+            "md5:25c81989df183df01b3e8a0aad5dffbe",
+            "md5:bb300cfdad3c16e7a12a480ee83cd310",
         ),
     ),
 }

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipeline.engines.device.dense_kernels import sum_piece
 from pipeline.engines.device.kernels import DeviceKernels, Uint8Sums
-from pipeline.engines.device.ordered_sums import sum_piece
 from pipeline.engines.device.plan import (
     STAGING_BUFFERS,
     DevicePlan,

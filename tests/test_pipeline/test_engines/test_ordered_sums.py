@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.engines.device import ordered_sums as on_device
+from pipeline.engines.device import dense_kernels as on_device
 from pipeline.engines.ordered_sums import sum_piece
 from tests.oracles import sums_of
 

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.engines.device import tiled_search as tiles
-from pipeline.engines.device.dense_kernels import TorchKernels
+from pipeline.engines.device.dense_kernels import TorchKernels, sum_piece
 from pipeline.engines.device.engine import DeviceEngine
 from pipeline.engines.device.kernels import UNLABELLED
-from pipeline.engines.device.ordered_sums import sum_piece
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import as_source, block_count
 from pipeline.runtime.progress import SilentProgress
