@@ -2,11 +2,13 @@
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pipeline import StreamingKMeans
+from pipeline.engines import EngineSpec
 from pipeline.execution import cluster
 from pipeline.execution.scheduler import Scheduler
 from storage import IntegrityError, PatchStore, open_patches
@@ -61,6 +63,8 @@ def test_workers_of_a_cluster_refuse_damage(store: PatchStore) -> None:
 
 
 def test_a_worker_with_another_store_of_that_name_refuses(store: PatchStore) -> None:
-    assert cluster._open(str(store.path), store.seal).n_rows == store.n_rows
+    engine = EngineSpec.for_samples(store.dim, store.dtype)
+    task = cluster.WorkersTask(str(store.path), store.seal, engine, True, 1, None)
+    assert cluster._begun(task, store.path).source.n_rows == store.n_rows
     with pytest.raises(IntegrityError, match="is another store for a worker"):
-        cluster._open(str(store.path), "0" * 64)
+        cluster._begun(replace(task, seal="0" * 64), store.path)
