@@ -36,13 +36,9 @@ class FitPlan:
     """How dictionaries of one source are fitted.
 
     Attributes:
-        source: of the rows.
-        options: of the fits.
-        engine: of their passes.
-        scheduler: where whole passes run, for a patch store; all else runs here.
+        source, options, engine, scheduler, scratch: as for `make`.
         largest: the most centroids that are asked for.
         blocks: of the source that are taken at once.
-        scratch: folder for what is kept of the rows between passes.
         projected: bytes that the process tree takes at most; None: no cap was given.
         device_share: cap on what each process takes of the device's memory, bytes; None: see
             `EngineSpec.make`.
@@ -81,8 +77,8 @@ class FitPlan:
             sizes: how many centroids are asked for, each a fit.
             options: of the fits.
             engine: of their passes.
-            scheduler: where whole passes run.
-            scratch: folder, see above; None: see `scratch_folder`.
+            scheduler: where whole passes run, for a patch store; all else runs here.
+            scratch: folder for what is kept of the rows between passes; None: see `scratch_folder`.
             memory: cap on the resident memory of the process tree, bytes; None: no cap.
             device_memory: see `EngineSpec.make`; processes that this machine starts share it.
             heldout_rows: that are scored too.
