@@ -21,11 +21,11 @@ _WHOLE_SIZE = re.compile(r"\s*(\d+(\.\d+)?|\.\d+)\s*([^\W\d]\w*\s*)?", re.ASCII)
 
 
 def check_size(size: Any) -> Any:
-    """The size as it is; raises ValueError for texts that pydantic reads the beginning of alone.
+    """The size as it is; raises ValueError for texts that pydantic does not take whole.
 
-    It takes 8,5GiB and 80% for 8 and 80 bytes.
+    It reads 8,5GiB and 80% as 8 and 80 bytes, and overflows at hundreds of digits.
     """
-    if isinstance(size, str) and not _WHOLE_SIZE.fullmatch(size):
+    if isinstance(size, str) and (len(size) > 99 or not _WHOLE_SIZE.fullmatch(size)):
         raise ValueError(SIZES)
     return size
 

@@ -1,6 +1,5 @@
 """Where work runs: threads of this process, a local cluster, or a running Dask cluster."""
 
-import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -119,17 +118,30 @@ class Scheduler(AbstractContextManager["Scheduler"]):
             ) from error
 
 
-@contextmanager
-def _collected_before() -> Iterator[None]:
-    """No garbage is collected in here: a client that failed to start would then take a lock that
-    the one that starts holds.
+def _client_of(address: str) -> "Client":
+    """Asked in advance whether it answers: a client that fails to start hangs when it is deleted.
+
+    Raises: InputError.
     """
-    gc.collect()
-    gc.disable()
+    import asyncio
+
+    from distributed import Client
+    from distributed.comm.core import connect
+    from distributed.security import Security
+
+    async def answer() -> None:
+        arguments = Security().get_connection_args("client")
+        comm = await connect(address, timeout=CONNECT_SECONDS, **arguments)
+        await comm.close()
+
     try:
-        yield
-    finally:
-        gc.enable()
+        asyncio.run(answer())
+        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        # TimeoutError is an OSError; TypeError: a kind of address that is not set up here
+        raise InputError(
+            f"no Dask scheduler answers at {address}: start it, or leave SCHEDULER empty"
+        ) from error
 
 
 @contextmanager
@@ -138,16 +150,7 @@ def _connect(address: str, workers: int) -> "Iterator[Client]":
     from distributed import Client, LocalCluster  # only where a cluster is asked for
 
     if not address.startswith("processes:"):
-        try:
-            with _collected_before():
-                # Not as Dask's default, which it would stay if it did not start.
-                client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError, TypeError) as error:
-            # TimeoutError is an OSError; TypeError: a kind of address that is not set up here
-            raise InputError(
-                f"no Dask scheduler answers at {address}: start it, or leave SCHEDULER empty"
-            ) from error
-        with client:
+        with _client_of(address) as client:
             yield client
         return
     with (
@@ -162,7 +165,7 @@ def _connect(address: str, workers: int) -> "Iterator[Client]":
                 # Any port: two clusters on one machine are no mistake.
                 scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             )
-        with cluster, Client(cluster) as client:
+        with cluster, Client(cluster, set_as_default=False) as client:
             yield client
 
 
