@@ -23,6 +23,14 @@ def sums_of(rows: np.ndarray, labels: np.ndarray, k: int) -> ClusterSums:
     return sums
 
 
+def equal(one: ClusterSums, other: ClusterSums) -> bool:
+    """Whether two sums are the same bits."""
+    return all(
+        a.dtype == b.dtype and np.array_equal(a, b)
+        for a, b in zip(vars(one).values(), vars(other).values(), strict=True)
+    )
+
+
 def cut_by_loops(images: np.ndarray, rows: int, cols: int, stride: int, level: float) -> np.ndarray:
     """Patches whose sum is above `level`, image by image, in reading order; the study's loops."""
     kept = []

@@ -10,7 +10,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from pipeline import StreamingKMeans, assign
 from pipeline.estimator import StreamingKMeans as Estimator
 from pipeline.extraction.extract import extract
-from pipeline.runtime.devices import resolve_device
 from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore
 from tests.oracles import squared_distances
 
@@ -154,15 +153,6 @@ def test_a_stream_stays_of_one_kind(rows: np.ndarray) -> None:
     km = StreamingKMeans(3, random_state=0).partial_fit(rows)
     with pytest.raises(InputError, match="do not go on with a stream of integers"):
         km.partial_fit(rows.astype(np.float32))
-
-
-def test_auto_passes_over_mps_for_float64(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.runtime.devices.gpu_possible", lambda: True)
-    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("pipeline.runtime.devices._start", lambda device: None)
-    assert resolve_device("auto", np.dtype(np.float64)).type == "cpu"
-    assert resolve_device("auto", np.dtype(np.uint8)).type == "mps"
 
 
 def test_assign_checks_what_it_is_given(rows: np.ndarray) -> None:

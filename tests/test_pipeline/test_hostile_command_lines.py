@@ -17,9 +17,7 @@ from pipeline.command_line import group, run
 from storage.images import download as downloads
 from tests.idx_files import idx_bytes, write_idx
 from tests.npy_files import npy_bytes
-from tests.test_pipeline.test_hostile_options import (
-    TEXTS,
-)
+from tests.test_pipeline.test_hostile_options import TEXTS
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate")

@@ -21,7 +21,6 @@ from storage.atomic import (
     remove_orphans,
     replace_durably,
     staged,
-    sync_tree,
     write_whole,
 )
 from tests.notes import Notes
@@ -74,12 +73,6 @@ def test_a_file_is_replaced_and_a_full_folder_is_not(tmp_path: Path, flushed: li
     (tmp_path / "other").mkdir()
     with pytest.raises(OSError, match=r"not empty"):
         replace_durably(tmp_path / "other", tmp_path / "folder")
-
-
-def test_a_single_file_can_be_flushed(tmp_path: Path, flushed: list[str]) -> None:
-    (tmp_path / "file").write_text("content")
-    sync_tree(tmp_path / "file")
-    assert flushed == [str(tmp_path / "file")]
 
 
 def test_what_is_staged_appears_whole_or_not_at_all(tmp_path: Path) -> None:

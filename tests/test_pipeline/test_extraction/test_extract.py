@@ -222,21 +222,6 @@ def test_blank_images_are_called_so(tmp_path: Path) -> None:
         cut(out=tmp_path / "out")
 
 
-def test_patch_larger_than_the_image_is_refused(strokes_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"patch 13x3 is larger than the images \(12x10\)"):
-        extract(str(strokes_file), patch=PatchSpec(13, 3), out=tmp_path / "o")
-    assert not (tmp_path / "o").exists()
-
-
-def test_too_small_a_cap_is_refused_before_anything_is_written(
-    strokes_file: Path, tmp_path: Path
-) -> None:
-    cut = partial(extract, str(strokes_file), patch=SPEC)
-    with pytest.raises(MemoryBudgetError, match=r"needs \d.* more than the cap of 1.0 MiB: raise"):
-        cut(out=tmp_path / "out", memory=1 << 20)
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.parametrize(("split", "rows"), [("train", 20_074_704), ("test", 3_351_306)])
 def test_mnist_has_the_known_number_of_patches(
     mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, rows: int

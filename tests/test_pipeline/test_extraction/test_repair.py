@@ -21,11 +21,7 @@ from pipeline.extraction import tasks
 from pipeline.extraction.extract import extract
 from pipeline.runtime.progress import SilentProgress
 from pipeline.status import verify
-from storage import (
-    IntegrityError,
-    PatchSpec,
-    PatchStore,
-)
+from storage import IntegrityError, PatchSpec, PatchStore
 from storage.integrity import read_checksums, write_seal
 from storage.verification import verify_patches
 from tests.damage import DAMAGES, bits_of, chunk_file, files_of, flip_bit
@@ -72,8 +68,7 @@ def test_exactly_the_damaged_chunks_are_written_again(
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize(
-    "file",
-    ["zarr.json", "patches/zarr.json", "offsets/zarr.json", "order/c/0", "offsets/c/0"],
+    "file", ["zarr.json", "patches/zarr.json", "offsets/zarr.json", "order/c/0", "offsets/c/0"]
 )
 def test_a_store_with_damaged_metadata_is_built_anew(
     store: PatchStore, cut: Cut, tmp_path: Path, file: str, damage: str
@@ -95,8 +90,7 @@ def test_the_command_mends_the_last_chunk_too(
     for index in (0, store.n_chunks - 1):
         DAMAGES["flipped"](chunk_file(store, index), np.random.default_rng(1))
     done = CliRunner().invoke(
-        group,
-        f"extract --json --dataset {strokes_file} --patch 3 --out {tmp_path}",
+        group, f"extract --json --dataset {strokes_file} --patch 3 --out {tmp_path}"
     )
     result = json.loads(done.stdout.splitlines()[-1])
     assert (result["repaired"], result["reused"]) == (2, True)

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from storage.errors import InputError
 from storage.images.idx import read_idx
@@ -64,13 +62,6 @@ def test_wrong_length_is_named(tmp_path: Path, fault: str) -> None:
         read_idx(path)
 
 
-def test_lying_gzip_header_is_refused_before_allocation(tmp_path: Path) -> None:
-    path = tmp_path / "lie.gz"
-    path.write_bytes(gzip.compress(b"\0\0\x08\3" + struct.pack(">3I", 1 << 20, 1 << 10, 1 << 10)))
-    with pytest.raises(InputError, match="more than a gzip file of"):
-        read_idx(path)
-
-
 def test_damaged_gzip_and_missing_file_are_named(tmp_path: Path) -> None:
     path = write_idx(tmp_path / "images.gz", np.ones((20, 30, 40), np.uint8))
     path.write_bytes(path.read_bytes()[:-12])
@@ -78,18 +69,6 @@ def test_damaged_gzip_and_missing_file_are_named(tmp_path: Path) -> None:
         read_idx(path)
     with pytest.raises(InputError, match="cannot read"):
         read_idx(tmp_path / "absent")
-
-
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=st.binary(max_size=64) | st.binary(max_size=40).map(lambda tail: b"\0\0\x08" + tail))
-def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes) -> None:
-    for packed in (content, gzip.compress(content)):
-        path = tmp_path / "any"
-        path.write_bytes(packed)
-        try:
-            assert read_idx(path).nbytes <= len(content)
-        except InputError:
-            continue
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is capped on Linux alone")

@@ -9,17 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.engines import EngineSpec
 from pipeline.engines.cpu import coarse_quantizer, labeller, neighbour_lists
 from pipeline.engines.cpu.assignment_cache import MAX_LEVEL, AssignmentCache, set_unknown
 from pipeline.engines.cpu.engine import PrunedEngine
-from pipeline.engines.device.engine import DeviceEngine
 from pipeline.execution.executor import LocalExecutor
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import ArraySource
-from pipeline.runtime.devices import CPU, Device
 from pipeline.runtime.progress import SilentProgress
-from tests.oracles import squared_distances, sums_of
+from tests.oracles import equal, squared_distances
 
 DTYPES = ["uint8", "int8", "uint16", "int16", "float32", "float64"]
 
@@ -139,13 +136,6 @@ def fresh(rows: np.ndarray, centroids: np.ndarray) -> ClusterSums:
     return LocalExecutor(small_blocks(rows), engine).run_pass(centroids, SilentProgress())[0]
 
 
-def equal(one: ClusterSums, other: ClusterSums) -> bool:
-    return all(
-        a.dtype == b.dtype and np.array_equal(a, b)
-        for a, b in zip(vars(one).values(), vars(other).values(), strict=True)
-    )
-
-
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_passes_with_a_cache_are_those_without(dtype: str) -> None:
@@ -240,16 +230,6 @@ def test_an_interrupted_pass_leaves_no_wrong_sums(after: str) -> None:
         assert equal(again, steps[3][1])
 
 
-def test_a_cache_serves_another_k_after_the_first() -> None:
-    rows = some_rows(np.random.default_rng(5), "clumps", 3000, 9, "uint8")
-    with cached(rows) as executor:
-        for k in (40, 300, 7):
-            (_, _), (centroids, sums) = lloyd(executor, rows[:k].astype(np.float32), 2)
-            labels = loaded(rows, centroids).assign(rows)
-            check(rows, centroids, labels)
-            assert equal(sums, sums_of(rows, labels, k))
-
-
 def test_the_scratch_file_has_no_name(tmp_path: Path) -> None:
     rows = np.zeros((3000, 9), np.uint8)
     engine = PrunedEngine(9, rows.dtype)
@@ -267,14 +247,6 @@ def test_values_beyond_float32_are_left_to_float64() -> None:
         rows[5] *= 1e25
         centroids = rows[100:120].copy()
         check(rows, centroids, loaded(rows, centroids).assign(rows))
-
-
-def test_auto_is_pruned_on_a_cpu_and_torch_elsewhere() -> None:
-    kind = np.dtype(np.uint8)
-    assert isinstance(EngineSpec.resolve("auto", CPU, 3, kind).make(), PrunedEngine)
-    assert isinstance(EngineSpec.resolve("torch", CPU, 3, kind).make(), DeviceEngine)
-    with pytest.raises(ValueError, match="as it runs on the cpu, not on cuda"):
-        EngineSpec.resolve("pruned", Device("cuda"), 3, kind).make()
 
 
 def test_one_engine_serves_sizes_whose_lists_take_the_same_room(

@@ -15,8 +15,6 @@ import torch
 from pipeline import StreamingKMeans, SweepOptions, sweep
 from pipeline.config import FitOptions
 from pipeline.engines import EngineSpec
-from pipeline.execution.cluster import ClusterExecutor
-from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.extract import extract
 from pipeline.kmeans.fitter import Fitter
@@ -34,15 +32,11 @@ CUDA, MPS = Device("cuda", 0), Device("mps")
 BYTES, WIDE = np.dtype(np.uint8), np.dtype(np.float64)
 
 
-def use_plain_kernels() -> None:
-    """The fused engine is one of plain kernels on the CPU; on a worker, too."""
-    take_fused(PlainKernels)
-
-
 @pytest.fixture
 def plain() -> Iterator[None]:
+    """The fused engine is one of plain kernels on the CPU."""
     with own_kernels():
-        use_plain_kernels()
+        take_fused(PlainKernels)
         yield
 
 
@@ -106,49 +100,6 @@ def test_fused_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     with_triton(monkeypatch, None)
     with pytest.raises(InputError, match="Triton is not installed: use engine torch or auto"):
         told("fused", CUDA, BYTES)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("plain")
-def test_workers_keep_rows_and_add_up_the_same(strokes: np.ndarray, tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 64)
-        np.save(tmp_path / "images.npy", strokes)
-        store = extract(str(tmp_path / "images.npy"), patch=PatchSpec(3, 3), out=tmp_path)[0]
-    source, progress = StoreSource(store), SilentProgress()
-    passes = [
-        (store.read_chunk(seed)[:20].astype(np.float32), rows)
-        for seed, rows in enumerate([None, 700, None])
-    ]
-    engine = EngineSpec.resolve("pruned", CPU, source.dim, source.dtype).make()
-    here = [LocalExecutor(source, engine).run_pass(c, progress, n)[0] for c, n in passes]
-    with Scheduler("processes:2", 3 << 30) as scheduler:
-        scheduler.client.run(use_plain_kernels)
-        for device_memory in (None, 160 << 10):
-            fused = EngineSpec.resolve("fused", CPU, source.dim, source.dtype)
-            cluster = ClusterExecutor(
-                source, scheduler, fused, largest=20, device_memory=device_memory
-            )
-            there = [cluster.run_pass(c, progress, n)[0] for c, n in passes]
-            cluster.close()
-            for one, other in zip(here, there, strict=True):
-                for name, mine in vars(one).items():
-                    np.testing.assert_array_equal(vars(other)[name], mine)
-
-
-@pytest.mark.usefixtures("plain")
-def test_the_cap_on_the_device_is_projected_and_the_one_that_is_named_will_do(
-    tmp_path: Path,
-) -> None:
-    fields = {"k": "500", "mode": "full", "max_iter": 1, "engine": "fused", "device": "cpu"}
-    with pytest.raises(MemoryBudgetError) as caught:
-        sweep(SweepOptions.checked(out=tmp_path, device_memory="100KiB", **fields))
-    message = str(caught.value)
-    assert "fitting K = 500 needs" in message
-    assert "more than the cap of 100.0 KiB" in message
-    assert not list(tmp_path.glob("*/dictionaries.zarr"))
-    enough = message.split("DEVICE_MEMORY=")[1].split(")")[0]
-    sweep(SweepOptions.checked(out=tmp_path, device_memory=enough, **fields))
 
 
 @pytest.mark.usefixtures("plain")

@@ -22,7 +22,7 @@ from pipeline.rows.source import ArraySource
 from pipeline.runtime.progress import SilentProgress
 from storage import MemoryBudgetError
 from tests.device_kernels import CPU, LateKernels, LateStreams, PlainKernels
-from tests.oracles import squared_distances, sums_of
+from tests.oracles import equal, squared_distances, sums_of
 
 PLENTY = 1 << 30
 DTYPES = ["uint8", "int8", "uint16", "float32", "float64"]
@@ -56,13 +56,6 @@ def some_centroids(rows: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     wide = np.float64 if rows.dtype == np.float64 else np.float32
     return (rng.random((k, rows.shape[1])) * 120).astype(wide)
-
-
-def equal(one: ClusterSums, other: ClusterSums) -> bool:
-    return all(
-        a.dtype == b.dtype and np.array_equal(a, b)
-        for a, b in zip(vars(one).values(), vars(other).values(), strict=True)
-    )
 
 
 def engine_of(rows: np.ndarray, budget: int = PLENTY, **more: Any) -> DeviceEngine:

@@ -10,18 +10,16 @@ import pytest
 import torch
 
 import pipeline.runtime.memory
-from pipeline import StreamingKMeans, SweepOptions, assign, sweep
+from pipeline import StreamingKMeans, assign
 from pipeline.config import FitOptions
 from pipeline.engines import EngineSpec
 from pipeline.execution.scheduler import Scheduler
-from pipeline.kmeans import checkpoint
 from pipeline.kmeans.plan import FitPlan
 from pipeline.rows.source import ArraySource
 from pipeline.runtime.devices import CPU, Device, device_errors
 from storage import DeviceError, InputError, MemoryBudgetError
 from tests.device_kernels import PlainKernels
 from tests.device_sweeps import own_kernels, take_fused
-from tests.stored_numbers import numbers_of
 
 CUDA = Device("cuda", 0)
 ROOT = Path(__file__).parents[4]
@@ -106,31 +104,6 @@ def test_prediction_and_assignment_tell_too(plain: None, monkeypatch: pytest.Mon
     ):
         with pytest.raises(DeviceError, match="cpu failed"):
             call()
-
-
-def test_a_fit_goes_on_after_its_device_failed(
-    plain: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checkpoint, "SHARE", 1.0)
-    fields = {"k": "8", "mode": "full", "max_iter": 6, "engine": "fused", "device": "cpu"}
-    expected = sweep(SweepOptions.checked(out=tmp_path / "whole", **fields))
-    label, asked = PlainKernels.label, 0
-
-    def fails(self: PlainKernels, rows: torch.Tensor, labels: torch.Tensor) -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 4:
-            raise torch.AcceleratorError(LOST)
-        label(self, rows, labels)
-
-    monkeypatch.setattr(PlainKernels, "label", fails)
-    options = SweepOptions.checked(out=tmp_path / "broken", **fields)
-    with pytest.raises(DeviceError):
-        sweep(options)
-    found = sweep(options)
-    passes = expected["dictionaries"][0]["passes"]
-    assert asked == 4 + (passes - 3) + 1  # three passes were kept; one more for held-out rows
-    assert numbers_of(found["experiment"]) == numbers_of(expected["experiment"])
 
 
 def test_each_worker_has_the_drivers_too(plain: None, monkeypatch: pytest.MonkeyPatch) -> None:

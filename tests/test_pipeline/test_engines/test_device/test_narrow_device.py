@@ -49,15 +49,9 @@ PLANTED: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "host and device": (lambda: ones(2) + torch.ones(2), "on the host"),
     "no waiting": (lambda: torch.ones(2).to(DEVICE, non_blocking=True), "does not wait"),
-    "no waiting, copy": (
-        lambda: torch.ones(2).copy_(ones(2), non_blocking=True),
-        "does not wait",
-    ),
+    "no waiting, copy": (lambda: torch.ones(2).copy_(ones(2), non_blocking=True), "does not wait"),
     "converting copy": (lambda: ones(2).to("cpu", torch.float64), "converts"),
-    "large": (
-        lambda: torch.empty(MANY, dtype=torch.int64, device=DEVICE),
-        "no tensor of",
-    ),
+    "large": (lambda: torch.empty(MANY, dtype=torch.int64, device=DEVICE), "no tensor of"),
 }
 MANY = (1 << 29) + 1
 

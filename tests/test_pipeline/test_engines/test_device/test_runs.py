@@ -1,23 +1,15 @@
 """Runs with the engine of devices as people start them: workers, caps, kills, what reads them."""
 
-import multiprocessing
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from analysis import report
 from pipeline import SweepOptions, sweep
 from pipeline.engines.device.engine import DeviceEngine
-from pipeline.engines.device.spec import FusedSpec
-from pipeline.runtime.devices import CPU
 from pipeline.runtime.memory import in_words
 from pipeline.runtime.progress import SilentProgress
 from pipeline.status import take_inventory, verify
@@ -25,7 +17,6 @@ from storage import MemoryBudgetError
 from tests.device_sweeps import CHUNK_ROWS, CUDA, DIM, own_kernels, take_kernels, write_images
 from tests.notes import Notes
 from tests.stored_numbers import numbers_of
-from tests.test_pipeline.test_killing import PRELOADED, Forked, killed_sweeps, sweep_in_small_chunks
 
 DEVICE = "cuda" if CUDA else "cpu"
 FUSED = {"engine": "fused", "device": DEVICE}
@@ -120,49 +111,3 @@ def test_all_that_reads_dictionaries_takes_them(tmp_path: Path) -> None:
     # Another engine finds them finished.
     again = sweep(options(tmp_path, engine="pruned", device="cpu"))
     assert [entry["reused"] for entry in again["dictionaries"]] == [True, True]
-
-
-def sweep_on_torch_kernels(fields: dict[str, Any]) -> None:
-    """What the killed processes do."""
-    sweep_in_small_chunks(fields | take_kernels("torch"))
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("stand_ins")
-def test_kills(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOADED, __name__, "pipeline.engines.device.dense_kernels"])
-
-    def forking(fields: dict[str, Any]) -> Forked:
-        return Forked(context.Process(target=sweep_on_torch_kernels, args=(fields,)))
-
-    take_kernels("torch")
-    kernels = FusedSpec("fused", CPU, 25, np.dtype("u1")).kernels()
-    half = kernels.device_bytes(60) + (1 << 20)  # 60: with those on trial
-    fields = {"k": "5,40", "breathing": 2, "max_iter": 30, "device_memory": half}
-    assert killed_sweeps(fields, forking, tmp_path, at_least=30) >= 30
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_with_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "pipeline", "sweep", "--dataset", str(write_images(tmp_path))]
-    line += ["--patch", "3", "--k", "9", "--mode", "full", "--tol", "0", "--max-iter", "30"]
-    line += ["--engine", "fused", "--device", DEVICE, "--memory", MEMORY, "--out", str(tmp_path)]
-    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("*/k00009*.unfinished.npz")) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
-    assert process.returncode == 128 + signal.SIGINT
-    assert "run the same command again" in errors.splitlines()[-1]
-    assert "Traceback" not in errors
-    again = subprocess.run(line, capture_output=True, text=True, check=False, timeout=240)
-    assert again.returncode == 0, again.stderr
-    assert "goes on after pass" in again.stderr
-    (found,) = tmp_path.glob("*/dictionaries.zarr")
-    fields = {"k": "9", "tol": 0, "max_iter": 30, "engine": "torch", "device": "cpu"}
-    expected = sweep(options(tmp_path, **fields, out=tmp_path / "whole"))
-    for name, node in numbers_of(expected["experiment"]).items():
-        mine = numbers_of(found.parent)[name]
-        assert all(mine[key] == node[key] for key in node if key not in ("engine", "device"))

@@ -16,7 +16,6 @@ from pipeline.rows.source import StoreSource
 from storage import DeviceError, open_dictionaries, open_patches
 from tests.device_kernels import PlainKernels
 from tests.device_sweeps import (
-    CUDA,
     N_ROWS,
     budget_for,
     cut_small,
@@ -44,13 +43,12 @@ CASES = [
         for kernels in ("plain", "torch")
         for t in ("uint16", "float32")
     ),
-    ("fused", "full", "all", "uint8"),
-]
-SLOW = [  # of Triton's interpreter
-    *(("fused", "full", share, "uint8") for share in ("half", "none")),
-    *(("fused", "nested", share, "uint8") for share in SHARES),
-    *(("fused", "minibatch", share, "uint8") for share in SHARES),
-    *(("fused", "full", "half", dtype) for dtype in ("uint16", "float32")),
+    (
+        "fused",
+        "full",
+        "half",
+        "uint8",
+    ),  # more of them are slow; whole fits lie in test_fused_engine
 ]
 
 
@@ -120,10 +118,7 @@ def stripped(numbers: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(
-    ("kernels", "mode", "share", "dtype"),
-    [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)],
-)
+@pytest.mark.parametrize(("kernels", "mode", "share", "dtype"), CASES)
 def test_dictionaries_are_those_of_the_cpu(
     kernels: str,
     mode: str,
@@ -136,8 +131,6 @@ def test_dictionaries_are_those_of_the_cpu(
 ) -> None:
     if kernels == "fused":
         pytest.importorskip("triton", reason="Triton is not installed")
-    if kernels == "fused" and CUDA and dtype != "uint8":
-        pytest.skip("a GPU adds them in another order than a CPU")
     expected = of_cpu(mode, dtype)
     reads.clear()
     chosen = options(folder, tmp_path, dtype, **MODES[mode], **take_kernels(kernels))
@@ -176,36 +169,8 @@ def test_dictionaries_are_those_of_the_cpu(
         assert reads[block] - of_origin == (once if stop <= stays else passes)
 
 
-@pytest.fixture(params=MODES)
-def half_there(
-    request: pytest.FixtureRequest, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[str, SweepOptions]:
-    """A mode, and options with which half of the rows stay; every pass is kept."""
-    monkeypatch.setattr(checkpoint, "SHARE", 1.0)
-    chosen = options(folder, tmp_path, **MODES[request.param], **take_kernels("plain"))
-    budget = budget_for(0.5, chosen, "uint8", "cpu")
-    return request.param, chosen.model_copy(update={"device_memory": budget})
-
-
-def test_a_sweep_that_is_broken_off_ends_with_the_same_bits(
-    half_there: tuple[str, SweepOptions],
-    of_cpu: Callable[[str, str], dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    mode, chosen = half_there
-    expected = of_cpu(mode, "uint8")
-    result, broken, _ = broken_sweeps(chosen, monkeypatch, seed=3)
-    assert broken >= 2
-    assert stripped(numbers_of(result["experiment"])) == stripped(expected)
-
-
-def test_a_sweep_whose_device_fails_again_and_again_ends_with_the_same_bits(
-    half_there: tuple[str, SweepOptions],
-    of_cpu: Callable[[str, str], dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    mode, chosen = half_there
-    expected = of_cpu(mode, "uint8")
+def fail_again_and_again(chosen: SweepOptions, patch: pytest.MonkeyPatch) -> tuple[Any, int]:
+    """Sweep until it is done on a device that fails; the result, and how often it failed."""
     rng, left, failed = np.random.default_rng(3), 0, 0
     label = PlainKernels.label
 
@@ -216,13 +181,33 @@ def test_a_sweep_whose_device_fails_again_and_again_ends_with_the_same_bits(
             raise torch.AcceleratorError("CUDA error: unspecified launch failure")
         label(self, rows, labels)
 
-    monkeypatch.setattr(PlainKernels, "label", fails)
-    result = None
-    while result is None:
+    patch.setattr(PlainKernels, "label", fails)
+    while True:
         left = int(rng.integers(1, 60))  # a pass takes 13 at most, so that all get on
         try:
-            result = sweep(chosen)
+            return sweep(chosen), failed
         except DeviceError:
             failed += 1
-    assert failed >= 2
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("fault", ["broken off", "of the device"])
+def test_a_sweep_that_is_broken_off_or_whose_device_fails_ends_with_the_same_bits(
+    fault: str,
+    mode: str,
+    folder: Path,
+    of_cpu: Callable[[str, str], dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = of_cpu(mode, "uint8")
+    monkeypatch.setattr(checkpoint, "SHARE", 1.0)  # every pass is kept
+    chosen = options(folder, tmp_path, **MODES[mode], **take_kernels("plain"))
+    half = {"device_memory": budget_for(0.5, chosen, "uint8", "cpu")}
+    chosen = chosen.model_copy(update=half)
+    if fault == "broken off":
+        result, times, _ = broken_sweeps(chosen, monkeypatch, seed=3)
+    else:
+        result, times = fail_again_and_again(chosen, monkeypatch)
+    assert times >= 2
     assert stripped(numbers_of(result["experiment"])) == stripped(expected)

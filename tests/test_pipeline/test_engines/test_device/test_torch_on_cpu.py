@@ -10,7 +10,7 @@ from pipeline.engines import ordered_sums as piece_sums
 from pipeline.engines.device import tiled_search as tiles
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.runtime.devices import CPU
-from tests.oracles import squared_distances, sums_of
+from tests.oracles import equal, squared_distances, sums_of
 
 
 def torch_engine(dim: int, dtype: np.dtype) -> AssignmentEngine:
@@ -30,13 +30,6 @@ def assign(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     engine = torch_engine(rows.shape[1], rows.dtype)
     engine.load(centroids)
     return engine.assign(rows)
-
-
-def equal(one: ClusterSums, other: ClusterSums) -> bool:
-    return all(
-        a.dtype == b.dtype and np.array_equal(a, b)
-        for a, b in zip(vars(one).values(), vars(other).values(), strict=True)
-    )
 
 
 @pytest.fixture
@@ -91,13 +84,6 @@ def test_sums_are_bit_identical_for_any_partition(block: int, pieces: int, tile:
         assert equal(step(rows, centroids, block=block), whole)
 
 
-@pytest.mark.usefixtures("tiny_tiles")
-def test_ties_go_to_the_lowest_index() -> None:
-    centroids = np.tile(np.array([[200.0, 3.0], [0.0, 0.0], [10.0, 0.0]], np.float32), (6, 1))
-    rows = np.array([[5, 0], [5, 9], [200, 3], [0, 1], [10, 0]], np.uint8)
-    assert assign(rows, centroids).tolist() == [1, 1, 0, 1, 2]
-
-
 def test_threads_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     rows = rng.random((100_000, 9), dtype=np.float32)
@@ -108,10 +94,3 @@ def test_threads_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> No
         results.append(step(rows, centroids))
     assert equal(results[0], results[1])
     assert equal(results[0], results[2])
-
-
-def test_largest_bytes_add_up_exactly() -> None:
-    rows = np.full((200_000, 300), 255, np.uint8)
-    sums = step(rows, np.zeros((1, 300), np.float32))
-    assert (sums.sums == 200_000 * 255).all()
-    assert sums.squares.tolist() == [200_000 * 300 * 255**2]
