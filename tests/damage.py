@@ -37,6 +37,22 @@ def flip_bit(path: Path, bit: int) -> None:
         file.write(bytes([byte ^ 1 << bit % 8]))
 
 
+def unnoticed(path: Path, step: int, notices: Callable[[], bool]) -> list[str]:
+    """Flips of every so many bits of a file, and cuts by as many bytes, that nobody notices."""
+    whole, missed = path.read_bytes(), []
+    for bit in range(0, 8 * len(whole), step):
+        flip_bit(path, bit)
+        if not notices():
+            missed.append(f"{path}: bit {bit}")
+        flip_bit(path, bit)
+    for length in range(0, len(whole), step):
+        path.write_bytes(whole[:length])
+        if not notices():
+            missed.append(f"{path}: cut to {length}")
+    path.write_bytes(whole)
+    return missed
+
+
 def bits_of(path: Path) -> int:
     """Number of bits in a file."""
     return path.stat().st_size * 8

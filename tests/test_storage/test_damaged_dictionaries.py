@@ -18,7 +18,7 @@ from storage.dictionary_store import (
     write_dictionary,
 )
 from storage.verification import verify_dictionaries
-from tests.damage import DAMAGES, bits_of, files_of, flip_bit, refuses, restore
+from tests.damage import DAMAGES, files_of, refuses, restore, unnoticed
 
 pytestmark = pytest.mark.usefixtures("chunks_read_by")
 
@@ -67,30 +67,20 @@ def dictionary_files(path: Path) -> Iterator[Path]:
     yield from (path / name for name in files_of(path))
 
 
-def test_flipped_bits_and_cut_files_of_dictionaries_are_noticed(tree: Path) -> None:
-    assert not bad_dictionaries(tree)
-    for file in dictionary_files(tree):
-        whole = file.read_bytes()
-        step = 23 if file.name == "zarr.json" else 3  # all bits in the slow test
-        for position in range(0, len(whole), step):
-            flip_bit(file, bit := position * 8 + position % 8)
-            assert refuses(load_all, tree), (file, position)
-            flip_bit(file, bit)
-        for length in range(0, len(whole), 7 * step):
-            file.write_bytes(whole[:length])
-            assert refuses(load_all, tree), (file, length)
-        file.write_bytes(whole)
-    assert not bad_dictionaries(tree)
+@pytest.mark.parametrize(
+    ("metadata", "chunks"), [(185, 25), pytest.param(1, 7, marks=pytest.mark.slow)]
+)
+def test_flipped_bits_and_cut_files_of_dictionaries_are_noticed(
+    tree: Path, metadata: int, chunks: int
+) -> None:
+    # the seal of metadata is text, of which one bit is not as good as another; a chunk's CRC32C is
+    def notices() -> bool:
+        return refuses(load_all, tree) and bool(bad_dictionaries(tree))
 
-
-@pytest.mark.slow
-def test_every_flipped_bit_of_dictionaries_is_noticed(tree: Path) -> None:
     for file in dictionary_files(tree):
-        for bit in range(bits_of(file)):
-            flip_bit(file, bit)
-            assert refuses(load_all, tree), (file, bit)
-            assert bad_dictionaries(tree)
-            flip_bit(file, bit)
+        step = metadata if file.name == "zarr.json" else chunks
+        assert unnoticed(file, step, notices) == []
+    assert not bad_dictionaries(tree)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

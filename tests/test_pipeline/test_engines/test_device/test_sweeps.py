@@ -48,7 +48,7 @@ CASES = [
         "full",
         "half",
         "uint8",
-    ),  # more of them are slow; whole fits lie in test_fused_engine
+    ),  # its whole fits: test_fused_engine.py
 ]
 
 
