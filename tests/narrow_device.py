@@ -144,14 +144,7 @@ class DeviceTensor(torch.Tensor):
 
 
 class NarrowDevice(TorchDispatchMode):
-    """Runs operators on device tensors by the CPU, and refuses those that MPS lacks.
-
-    seen: names of the operators that ran on the device.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: set[str] = set()
+    """Runs operators on device tensors by the CPU, and refuses those that MPS lacks."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -172,14 +165,13 @@ class NarrowDevice(TorchDispatchMode):
         if name not in ALIASES and "MPS" not in keys:
             return self._taken_apart(func, name, keys, args, kwargs)
         check(name, here, args)
-        self.seen.add(name)
-        return self._run(func, args, kwargs)
+        return tree_map_only(torch.Tensor, DeviceTensor, self._on_host(func, args, kwargs))
 
-    def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
+    def _on_host(self, func: Any, args: Any, kwargs: Any) -> Any:
         if "device" in kwargs:
             kwargs = {**kwargs, "device": "cpu"}
         args, kwargs = tree_map_only(DeviceTensor, lambda t: t.values, (args, kwargs))
-        return tree_map_only(torch.Tensor, DeviceTensor, func(*args, **kwargs))
+        return func(*args, **kwargs)
 
     def _taken_apart(self, func: Any, name: str, keys: set[str], args: Any, kwargs: Any) -> Any:
         with self:
@@ -200,12 +192,8 @@ class NarrowDevice(TorchDispatchMode):
             ends.append((there, kwargs.get("dtype") or given[0].dtype))
         if ends[0][0] != ends[1][0] and ends[0][1] != ends[1][1]:
             raise Refused("a copy between host and device that converts")
-        self.seen.add("copy_")
         there = ends[1 if func.name() == "aten::_to_copy" else 0][0]
-        if "device" in kwargs:
-            kwargs = {**kwargs, "device": "cpu"}
-        args, kwargs = tree_map_only(DeviceTensor, lambda t: t.values, (args, kwargs))
-        copied = func(*args, **kwargs)
+        copied = self._on_host(func, args, kwargs)
         return DeviceTensor(copied) if there else copied
 
 
@@ -228,10 +216,5 @@ def check(name: str, here: list[torch.Tensor], args: Any) -> None:
         for leaf in tree_leaves(args[1])
     ):
         raise Refused(f"{name} by a mask")
-    if stem in PRODUCTS and not all(tensor.is_contiguous() for tensor in strided(here)):
+    if stem in PRODUCTS and not all(t.is_contiguous() for t in here if t.dim() > 1):
         raise Refused(f"{name} with parts of a matrix")
-
-
-def strided(tensors: list[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """Those with more than one dimension."""
-    return (tensor for tensor in tensors if tensor.dim() > 1)

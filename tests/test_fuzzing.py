@@ -4,7 +4,6 @@ import gzip
 import importlib.util
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 
 from tests.idx_files import idx_bytes
 from tests.npy_files import HEADER, npy_bytes, npy_parts
+from tests.programs import run_python
 
 SECONDS = 60
 IMAGES = np.arange(24).reshape(2, 3, 4).astype(np.uint8)
@@ -49,15 +49,8 @@ def fuzz(target: str, folder: Path, seconds: int) -> "subprocess.CompletedProces
         "-rss_limit_mb=1024",
         "-timeout=10",
     ]
-    return subprocess.run(
-        [sys.executable, "-m", "tests.fuzzing", target, str(corpus), *limits, "-seed=1"],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-        timeout=seconds + 120,
-        cwd=Path(__file__).parents[1],
-    )
+    command = ["-m", "tests.fuzzing", target, str(corpus), *limits, "-seed=1"]
+    return run_python(*command, errors="replace", timeout=seconds + 120)
 
 
 @pytest.mark.slow

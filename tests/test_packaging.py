@@ -4,8 +4,6 @@ import ast
 import json
 import os
 import re
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 import patchdict
+from tests.programs import run_python
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("storage", "pipeline", "analysis")
@@ -43,14 +42,8 @@ def elsewhere(tmp_path: Path) -> Path:
 
 def run(installed: Path, cwd: Path, *arguments: str) -> str:
     """Output of Python with the wheel; the user's modules are found before the checkout's."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (installed, cwd)))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    path = os.pathsep.join(map(str, (installed, cwd)))
+    done = run_python(*arguments, cwd=cwd, env=os.environ | {"PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -17,20 +17,15 @@ import pytest
 
 from pipeline import command_line
 from storage.errors import refusal
+from tests.programs import run_python
+from tests.test_pipeline.test_hostile_command_lines import run_here
 
 SWEEP = ["sweep", "--k", "2,4", "--max-iter", "2"]
 
 
-def run(*arguments: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,  # the first of a fresh installation compiles the kernels
-        **options,
-    )
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    # the first of a fresh installation compiles the kernels
+    return run_python("-m", "pipeline", *arguments, cwd=cwd, timeout=600)
 
 
 def last_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -86,13 +81,7 @@ def test_people_get_a_table(runs: Path) -> None:
 def test_a_cap_that_is_too_low_is_refused_where_nothing_is_left_to_do(
     runs: Path, memory: str, command: list[str]
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", *command, "--memory", memory],
-        cwd=runs,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python("-m", *command, "--memory", memory, cwd=runs)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert "more than the cap of" in line
@@ -152,15 +141,16 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_bad_input_is_one_line_and_exit_code_2(
-    inputs: Path, arguments: list[str], message: str
+    inputs: Path, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = sorted(path.name for path in inputs.iterdir() if path.name != "runs")
-    done = run(*arguments, cwd=inputs)
-    assert done.returncode == 2, done.stderr
-    *_, line = done.stderr.splitlines()
+    monkeypatch.chdir(inputs)
+    code, _, errors = run_here(arguments)
+    assert code == 2, errors
+    *_, line = errors.splitlines()
     assert line.startswith("error: ")
     assert message in line
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in errors
     # patches that were asked for and are whole may stay, nothing else
     after = sorted(path.name for path in inputs.iterdir() if path.name != "runs")
     assert after == before

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import SweepOptions, sweep
-from pipeline.runtime.progress import SilentProgress
-from pipeline.status import verify
 from tests.stored_numbers import numbers_of
+from tests.test_pipeline.test_killing import assert_whole
 
 # In a mount namespace of its own, so that nothing stays mounted: a disk that grows step by step.
 GROWING_DISK = """
@@ -62,9 +61,7 @@ def test_it_goes_on_when_there_is_room(k: str, sizes: tuple[int, ...], tmp_path:
         )
     assert "error" not in last
     out = tmp_path / "runs"
-    assert [str(path) for path in out.rglob("*") if "partial" in path.name] == []
-    assert list(out.rglob("*.unfinished*")) == []
-    assert verify(out, SilentProgress())["ok"]
+    assert_whole(out)
     fields = {"k": k, "max_iter": 20, "breathing": 1, "out": tmp_path / "roomy"}
     expected = sweep(SweepOptions.checked(**fields))
     (found,) = out.glob("digits*")

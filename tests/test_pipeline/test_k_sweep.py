@@ -9,11 +9,8 @@ import pytest
 
 from pipeline import SweepOptions, assign, sweep
 from pipeline.dictionaries import _Learning
-from pipeline.runtime.progress import SilentProgress
 from storage import (
     BusyError,
-    InputError,
-    MemoryBudgetError,
     dictionary_store,
     group_name,
     open_dictionaries,
@@ -157,22 +154,6 @@ def test_a_larger_dictionary_is_never_worse(
     assert result["dictionaries"][1]["passes"] > 3  # those of both ways are told
 
 
-def test_an_interrupted_sweep_keeps_what_is_finished(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Interrupts(SilentProgress):
-        def start(self, label: str, total: int, unit: str) -> None:
-            if label == "K=8":
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        sweep(options(tmp_path), Interrupts())
-    result = sweep(options(tmp_path))
-    assert [entry["reused"] for entry in result["dictionaries"]] == [True, False]
-    left = [path.name for path in Path(result["experiment"]).iterdir()]
-    assert sorted(left) == [".lock", "dictionaries.zarr"]
-
-
 def test_without_a_test_split_there_is_no_heldout_score(strokes_file: Path, tmp_path: Path) -> None:
     result = sweep(options(tmp_path / "out", dataset=str(strokes_file), patch="3x2"))
     assert [entry["heldout_mse"] for entry in result["dictionaries"]] == [None, None]
@@ -188,28 +169,6 @@ def test_colour_dictionaries_have_a_channel_axis(tmp_path: Path) -> None:
     tree = open_dictionaries(Path(result["experiment"]) / "dictionaries.zarr")
     assert tree["k00003"]["centroids"].dims == ("atom", "row", "col", "channel")
     assert tree["k00003"]["centroids"].shape == (3, 3, 3, 3)
-
-
-@pytest.mark.parametrize(
-    ("fields", "error", "message"),
-    [
-        (
-            {"k": "3,24001", "memory": "4GiB"},
-            InputError,
-            "K = 24001 is more than the 24000 distinct rows",
-        ),
-        ({"memory": "150MiB"}, MemoryBudgetError, "K = 8 needs .* raise it"),
-        ({"device": "tpu"}, InputError, "no device"),
-    ],
-)
-def test_what_cannot_be_done_is_refused_before_any_dictionary(
-    tmp_path: Path, fields: dict[str, Any], error: type[Exception], message: str
-) -> None:
-    sweep(options(tmp_path, k="1"))  # the patches are there
-    before = sorted(tmp_path.rglob("k0*"))
-    with pytest.raises(error, match=message):
-        sweep(options(tmp_path, **({"seed": 5} | fields)))
-    assert sorted(tmp_path.rglob("k0*")) == before
 
 
 def test_two_sweeps_of_one_experiment_do_not_mix(swept: tuple[Path, dict[str, Any]]) -> None:

@@ -81,22 +81,10 @@ def test_more_rows_in_one_cluster_than_float32_can_count(
     assert km.cluster_centers_[0, 0] == exact_mean(values, PAST_FLOAT32)
 
 
-def test_clusters_of_very_different_size(tmp_path: Path) -> None:
-    values = np.full(1 << 20, 200, np.uint8)
-    values[::4096], values[1::2] = 3, 201
-    store = store_of(tmp_path, values[:, None], PAST_FLOAT32)
-    init = np.array([[0.0], [220.0]])
-    km = StreamingKMeans(2, init=init, mode="full", max_iter=1, random_state=0).fit(store)
-    whole, rest = divmod(PAST_FLOAT32, len(values))
-    few = whole * 256 + int((values[:rest] == 3).sum())
-    assert km.counts_.tolist() == [few, PAST_FLOAT32 - few]
-    total = whole * int(values.sum()) + int(values[:rest].sum())
-    expected = [3.0, float(np.float32((total - 3 * few) / (PAST_FLOAT32 - few)))]
-    assert km.cluster_centers_.ravel().tolist() == expected
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("who", ["patchdict", "scikit-learn", "faiss"])
+@pytest.mark.parametrize(
+    "who",
+    ["patchdict", *(pytest.param(w, marks=pytest.mark.slow) for w in ("scikit-learn", "faiss"))],
+)
 def test_peers_in_float32_miss_the_mean_of_equal_rows(who: str) -> None:
     rows = np.full((PAST_FLOAT32, 1), 254, np.uint8)
     rows[::5] = 1

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import StreamingKMeans, SweepOptions, sweep
-from pipeline.config import FitOptions
 from pipeline.engines import EngineSpec
 from pipeline.execution.cluster import MAX_RANGES, ClusterExecutor, ranges
 from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.extract import extract
-from pipeline.kmeans import nested
-from pipeline.kmeans.fitter import Fitter
-from pipeline.kmeans.plan import FitPlan
 from pipeline.rows.source import StoreSource
 from pipeline.runtime.devices import CPU, thread_count
 from pipeline.runtime.progress import SilentProgress
@@ -96,26 +92,6 @@ def test_workers_add_up_what_this_process_does(
             np.testing.assert_allclose(theirs, mine, rtol=1e-12)
 
 
-def test_prefixes_are_passed_over_on_workers_too(
-    strokes: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: Scheduler
-) -> None:
-    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 200)
-    monkeypatch.setattr(nested, "FIRST_ROWS", 400)
-    monkeypatch.setattr(nested, "FIRST_PER_CENTROID", 20)
-    source = StoreSource(store_of(strokes, tmp_path))
-    engine = EngineSpec.for_samples(source.dim, source.dtype)
-    options, fits = FitOptions(max_iter=12, breathing=1), []
-    for scheduler in (Scheduler("", MEMORY), workers):
-        plan = FitPlan.make(source, [12], options, engine, scheduler)
-        with closing(Fitter(plan, SilentProgress())) as fitter:
-            fits.append(fitter.fit(12))
-    here, there = fits
-    np.testing.assert_array_equal(here.centroids, there.centroids)
-    assert len(set(here.history.rows)) > 1
-    for name in ("rows", "mse", "shift", "live", "redrawn"):
-        assert getattr(here.history, name) == getattr(there.history, name)
-
-
 def test_arrays_stay_in_this_process() -> None:
     rows = np.arange(30, dtype=np.uint8).reshape(10, 3)
     with pytest.raises(InputError, match="is for patch stores"):
@@ -169,8 +145,12 @@ def cluster() -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
         second.kill()
 
 
-def test_sweeps_on_workers_store_the_same_numbers(cluster: Any, tmp_path: Path) -> None:
-    fields = {"k": "5", "max_iter": 2, "memory": MEMORY}
+def test_sweeps_on_workers_store_the_same_numbers(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 25 * 5000)
+    monkeypatch.setattr("pipeline.kmeans.nested.FIRST_ROWS", 4000)  # so that there are prefixes
+    fields = {"k": "5", "max_iter": 4, "breathing": 1, "memory": MEMORY}
     here, *there = (
         numbers_of(
             sweep(SweepOptions.checked(out=tmp_path / name, scheduler=scheduler, **fields))[

@@ -1,4 +1,3 @@
-import shutil
 import threading
 import tracemalloc
 from functools import partial
@@ -18,13 +17,13 @@ from storage import ImageSource, InputError, MemoryBudgetError, PatchSpec, Patch
 from storage.images.source import open_images
 from tests.damage import files_of
 from tests.oracles import cut_by_loops
+from tests.test_pipeline.test_extraction.conftest import Cut
 
 SPEC = PatchSpec(3, 3)
 
 
 @pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 64)
+def small_slices(small_chunks: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "SLICE_BYTES", 7 * 4000)
 
 
@@ -53,20 +52,17 @@ def test_order_belongs_to_the_spec(strokes_file: Path, tmp_path: Path) -> None:
 
 
 def test_second_extraction_reads_nothing_anew(
-    strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cut: Cut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cut = partial(extract, str(strokes_file), patch=SPEC)
     first, *_ = cut(out=tmp_path)
     monkeypatch.setattr(tasks, "count_patches", None)  # would fail if called
     second, reused, _ = cut(out=tmp_path)
     assert reused
     assert second.path == first.path
-    assert extract(str(strokes_file), patch=SPEC, out=tmp_path)[1]
 
 
 @pytest.mark.filterwarnings("default::ResourceWarning", "default::DeprecationWarning")
-def test_processes_write_the_same_bytes(strokes_file: Path, tmp_path: Path) -> None:
-    cut = partial(extract, str(strokes_file), patch=SPEC)
+def test_processes_write_the_same_bytes(cut: Cut, tmp_path: Path) -> None:
     here, *_ = cut(out=tmp_path / "threads")
     with Scheduler("processes:2", 2 << 30) as scheduler:
         there, reused, _ = cut(out=tmp_path / "processes", scheduler=scheduler, memory=2 << 30)
@@ -75,9 +71,8 @@ def test_processes_write_the_same_bytes(strokes_file: Path, tmp_path: Path) -> N
 
 
 def test_a_broken_run_goes_on_with_the_missing_chunks(
-    strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cut: Cut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cut = partial(extract, str(strokes_file), patch=SPEC)
     unbroken, *_ = cut(out=tmp_path / "unbroken")
     write_chunk, written = tasks.write_chunk, []
 
@@ -103,24 +98,9 @@ def test_a_broken_run_goes_on_with_the_missing_chunks(
     assert files_of(store.path) == files_of(unbroken.path)
 
 
-@pytest.mark.parametrize("damage", ["order/c/0", "offsets/c/0", "order/zarr.json", "zarr.json"])
-def test_a_folder_that_was_half_made_is_made_anew(
-    strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
-) -> None:
-    cut = partial(extract, str(strokes_file), patch=SPEC)
-    unbroken, *_ = cut(out=tmp_path / "unbroken")
-    staging = tmp_path / "out" / "patches" / f"{unbroken.path.name}.partial"
-    shutil.copytree(unbroken.path, staging)
-    (staging / damage).unlink()
-    store, reused, _ = cut(out=tmp_path / "out")
-    assert not reused
-    assert files_of(store.path) == files_of(unbroken.path)
-
-
 def test_a_kill_just_before_the_last_step_costs_nothing(
-    strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cut: Cut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cut = partial(extract, str(strokes_file), patch=SPEC)
     store, *_ = cut(out=tmp_path)
     store.path.rename(store.path.with_name(store.path.name + ".partial"))  # marked complete
     monkeypatch.setattr(tasks, "write_chunk", None)  # would fail if called
@@ -165,18 +145,16 @@ class OneThread(Scheduler):
 
 
 def test_many_cores_share_the_cap(
-    strokes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cut: Cut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dask.system.CPU_COUNT", 500)
-    cut = partial(extract, str(strokes_file), patch=SPEC)
     assert cut(out=tmp_path / "large", memory=1 << 30)[0].n_rows > 0
     # less than the default: the threads are planned for the cap that was given
     small = psutil.Process().memory_info().rss + (300 << 20)
     assert cut(out=tmp_path / "small", memory=small)[0].n_rows > 0
 
 
-def test_workers_count_against_the_cap(strokes_file: Path, tmp_path: Path) -> None:
-    cut = partial(extract, str(strokes_file), patch=SPEC)
+def test_workers_count_against_the_cap(cut: Cut, tmp_path: Path) -> None:
     with (
         Scheduler("processes:9", 1 << 30) as scheduler,
         pytest.raises(MemoryBudgetError, match=r"more than the cap of 1\.0 GiB"),
@@ -185,8 +163,7 @@ def test_workers_count_against_the_cap(strokes_file: Path, tmp_path: Path) -> No
     assert not (tmp_path / "out").exists()
 
 
-def test_a_builder_waits_for_another(strokes_file: Path, tmp_path: Path) -> None:
-    cut = partial(extract, str(strokes_file), patch=SPEC)
+def test_a_builder_waits_for_another(cut: Cut, tmp_path: Path) -> None:
     built, *_ = cut(out=tmp_path / "built")
     lock = tmp_path / "out" / "patches" / f".{built.path.name}.lock"
     lock.parent.mkdir(parents=True)

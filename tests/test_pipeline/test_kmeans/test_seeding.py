@@ -7,7 +7,6 @@ from sklearn.cluster import kmeans_plusplus
 from pipeline.kmeans import seeding
 from pipeline.kmeans.seeding import kmeans_plus_plus, require_distinct, seed_centroids
 from pipeline.rows.source import ArraySource
-from pipeline.runtime.progress import SilentProgress
 from storage import InputError
 from tests.oracles import squared_distances
 
@@ -79,18 +78,6 @@ def test_d_squared_sampling_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert second[0] == 0
     for value, share in ((1, 1 / 30), (2, 4 / 30), (5, 25 / 30)):
         assert second[value] / starts == pytest.approx(share, abs=0.03)
-
-
-def test_seeding_reports_progress() -> None:
-    class Counts(SilentProgress):
-        done = 0
-
-        def advance(self, units: int, **facts: object) -> None:
-            self.done += units
-
-    counts = Counts()
-    seed_centroids(ArraySource(blobs()), 30, "k-means++", RNG(0), progress=counts)
-    assert counts.done == 30
 
 
 def test_as_good_as_scikit_learns() -> None:

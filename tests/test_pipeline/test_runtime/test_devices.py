@@ -1,8 +1,6 @@
 """Which device is there, and what of its memory may be taken."""
 
-import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,9 +11,9 @@ import torch
 from pipeline.runtime import devices
 from pipeline.runtime.devices import CPU, Device, device_budget, resolve_device
 from storage import InputError
+from tests.programs import run_python
 
 CUDA = Device("cuda", 0)
-ROOT = Path(__file__).parents[3]
 
 
 def pretend(
@@ -100,9 +98,8 @@ spec = EngineSpec.resolve("auto", devices.resolve_device("auto"), 2, rows.dtype)
 assert machine.place("auto", spec) == "on cpu: no CUDA GPU or Metal found; engine pruned"
 print("torch" in sys.modules)
 """
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout == "False\n"
+    done = run_python("-c", program)
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_auto_takes_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:

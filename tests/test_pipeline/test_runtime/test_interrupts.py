@@ -52,17 +52,19 @@ WORKS = {
 }
 
 
+def started(program: str) -> "subprocess.Popen[str]":
+    """Python in the middle of a program."""
+    command, pipe = [sys.executable, "-c", program], subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("work", WORKS)
 def test_last_words_and_the_end(work: str, number: signal.Signals) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.format(work=WORKS[work])],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    process = started(PROGRAM.format(work=WORKS[work]))
     process.send_signal(number)
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)  # people press it twice
@@ -73,16 +75,10 @@ def test_last_words_and_the_end(work: str, number: signal.Signals) -> None:
 
 
 def test_the_end_comes_though_nobody_reads_the_last_words() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.format(work=WORKS["a kernel"])],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    assert process.stdout.readline() == b"ready\n"
-    process.stdout.close()
-    process.stderr.close()  # as tee does, which the same Ctrl-C ends
+    process = started(PROGRAM.format(work=WORKS["a kernel"]))
+    for stream in (process.stdout, process.stderr):  # as tee does, which the same Ctrl-C ends
+        assert stream is not None
+        stream.close()
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=20) == 128 + signal.SIGINT
 
@@ -90,13 +86,7 @@ def test_the_end_comes_though_nobody_reads_the_last_words() -> None:
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
     work = f"{READY}; time.sleep(1); print('done', flush=True)"
-    process = subprocess.Popen(
-        [sys.executable, "-c", ignoring + PROGRAM.format(work=work)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    process = started(ignoring + PROGRAM.format(work=work))
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=20) == ("done\n", None)
+    assert process.communicate(timeout=20) == ("done\n", "")
     assert process.returncode == 0

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +18,6 @@ from tests.http_faults import FaultyServer
 PIXELS = np.random.default_rng(0).bytes(150_000)
 CONTENT, OTHER = gzip.compress(PIXELS, mtime=0), gzip.compress(PIXELS[1:], mtime=0)
 DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
-
-
-@pytest.fixture
-def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FaultyServer]]:
-    monkeypatch.setattr(downloads, "BACKOFF_SECONDS", 0.02)
-    monkeypatch.setattr(downloads, "SILENCE_SECONDS", 0.3)
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    started = [FaultyServer(), FaultyServer()]
-    yield started
-    for server in started:
-        server.close()
-
-
-@pytest.fixture
-def server(servers: list[FaultyServer]) -> FaultyServer:
-    return servers[0]
 
 
 def fetch(data: Path, *servers: FaultyServer, name: str = "images.gz") -> Path:

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,16 +17,6 @@ from tests.http_faults import FaultyServer
 from tests.idx_files import idx_bytes
 
 LABELS = np.array([3, 0, 9, 9, 1], np.uint8)
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
-    monkeypatch.setattr(downloads, "BACKOFF_SECONDS", 0.02)
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    started = FaultyServer()
-    yield started
-    started.close()
 
 
 def serve(server: FaultyServer, monkeypatch: pytest.MonkeyPatch, array: np.ndarray) -> None:

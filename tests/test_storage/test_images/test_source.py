@@ -1,5 +1,4 @@
 import os
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +10,7 @@ from storage import ImageSource, InputError, open_images
 from storage.images import digits
 from tests.idx_files import write_idx
 from tests.npy_files import npy_bytes
+from tests.programs import run_python
 
 
 def test_digits_fill_the_grey_scale_and_split_by_writer() -> None:
@@ -30,10 +30,7 @@ def test_the_digits_are_those_of_scikit_learn_without_its_import() -> None:
         "open_labels('digits')\n"
         "print('sklearn' in sys.modules, *found)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == [
+    assert run_python("-c", program).stdout.split() == [
         "False",
         "fb0244031db859e4856533ae0ad0b3e3fe3f13afeaaca8bad2713c6426ec3293",
         "ff90a8cf64a8ca7609222ec8e0c652b82d63dcdb8994c23d8b48a0052d058434",
@@ -87,10 +84,7 @@ def test_mapped_images_do_not_count_as_resident(tmp_path: Path) -> None:
         "source.fingerprint\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
-    )
-    assert int(done.stdout) < 100_000  # kilobytes, of 300,000
+    assert int(run_python("-c", program, str(path)).stdout) < 100_000  # kilobytes, of 300,000
 
 
 @pytest.mark.parametrize("name", ["mapped.npy", "unpacked.gz"])

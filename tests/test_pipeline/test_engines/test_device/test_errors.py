@@ -1,7 +1,5 @@
 """What devices raise, and devices that are not there: one clear line each."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,9 +18,9 @@ from pipeline.runtime.devices import CPU, Device, device_errors
 from storage import DeviceError, InputError, MemoryBudgetError
 from tests.device_kernels import PlainKernels
 from tests.device_sweeps import own_kernels, take_fused
+from tests.programs import run_python
 
 CUDA = Device("cuda", 0)
-ROOT = Path(__file__).parents[4]
 LOST = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be"
 
 
@@ -140,14 +138,7 @@ run(group)
 
 def test_the_command_line_ends_with_one_line_and_code_2(tmp_path: Path) -> None:
     options = ["--k", "5", "--out", str(tmp_path), "--engine", "fused", "--device", "cpu"]
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "fit", *options],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        cwd=ROOT,
-    )
+    done = run_python("-c", PROGRAM, "fit", *options, timeout=120)
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1] == (
         "error: cpu failed (CUDA error: the GPU has fallen off the bus): run the same command"

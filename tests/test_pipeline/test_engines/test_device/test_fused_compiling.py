@@ -2,16 +2,15 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.programs import run_python
+
 pytest.importorskip("triton", reason="Triton is not installed")
 
-ROOT = Path(__file__).parents[4]
 # architecture -> shared memory that a program may have, in bytes (CUDA C++ Programming Guide)
 SHARED = {80: 163 << 10, 86: 99 << 10, 90: 227 << 10}
 LARGE_TILES = 90  # whose registers the configurations were chosen for
@@ -19,14 +18,8 @@ LARGE_TILES = 90  # whose registers the configurations were chosen for
 
 def compiled(folder: Path, *asked: tuple[int, int, str, int, int]) -> list[dict[str, Any]]:
     env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.kernel_compiler", json.dumps(asked)],
-        env=env | {"TRITON_CACHE_DIR": str(folder)},  # nothing is taken from an earlier run
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    env |= {"TRITON_CACHE_DIR": str(folder)}  # nothing is taken from an earlier run
+    done = run_python("-m", "tests.kernel_compiler", json.dumps(asked), env=env)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
