@@ -5,7 +5,7 @@ With them the engine of devices is tested where there is none.
 
 from collections import Counter, deque
 from collections.abc import Callable
-from threading import RLock
+from threading import Event, RLock
 from typing import Any
 
 import numpy as np
@@ -103,16 +103,6 @@ class PlainKernels:
         return 100 * k
 
 
-class Happening:
-    """An event; it has come to pass or not."""
-
-    def __init__(self) -> None:
-        self.done = False
-
-    def happen(self) -> None:
-        self.done = True
-
-
 class LateStreams:
     """Two streams that do what they are asked as late as waiting for each other allows.
 
@@ -123,12 +113,12 @@ class LateStreams:
 
     def __init__(self, eager: str) -> None:
         self._eager, self._lock = eager, RLock()
-        self._queues: dict[str, deque[Callable[[], Any] | Happening]] = {
+        self._queues: dict[str, deque[Callable[[], Any] | Event]] = {
             "copy": deque(),
             "work": deque(),
         }
 
-    def ask(self, stream: str, *what: Callable[[], Any] | Happening) -> None:
+    def ask(self, stream: str, *what: Callable[[], Any] | Event) -> None:
         with self._lock:
             self._queues[stream].extend(what)
             self._run(self._eager)
@@ -136,23 +126,23 @@ class LateStreams:
     def begin(self) -> None:
         self.ask("copy", self.mark())
 
-    def send(self, host: torch.Tensor, into: torch.Tensor, after: Happening | None) -> Happening:
-        copied = Happening()
+    def send(self, host: torch.Tensor, into: torch.Tensor, after: Event | None) -> Event:
+        copied = Event()
         waits = [] if after is None else [after]
-        self.ask("copy", *waits, lambda: into.copy_(host), copied.happen)
+        self.ask("copy", *waits, lambda: into.copy_(host), copied.set)
         return copied
 
-    def receive(self, copied: Happening) -> None:
+    def receive(self, copied: Event) -> None:
         self.ask("work", copied)
 
-    def mark(self) -> Happening:
-        reached = Happening()
-        self.ask("work", reached.happen)
+    def mark(self) -> Event:
+        reached = Event()
+        self.ask("work", reached.set)
         return reached
 
-    def wait(self, event: Happening | None) -> None:
+    def wait(self, event: Event | None) -> None:
         with self._lock:
-            while event is not None and not event.done:
+            while event is not None and not event.is_set():
                 self._run("copy", event)
                 self._run("work", event)
 
@@ -162,12 +152,12 @@ class LateStreams:
                 self._run("copy")
                 self._run("work")
 
-    def _run(self, stream: str, until: Happening | None = None) -> None:
+    def _run(self, stream: str, until: Event | None = None) -> None:
         queue = self._queues[stream]
-        while queue and not (until is not None and until.done):
+        while queue and not (until is not None and until.is_set()):
             first = queue[0]
-            if isinstance(first, Happening):
-                if not first.done:
+            if isinstance(first, Event):
+                if not first.is_set():
                     return
                 queue.popleft()
             else:
@@ -180,14 +170,8 @@ class LateSums:
     def __init__(self, sums: PlainSums, streams: LateStreams) -> None:
         self._sums, self._streams = sums, streams
 
-    def add(self, *what: torch.Tensor) -> None:
-        self._streams.ask("work", lambda: self._sums.add(*what))
-
-    def move(self, *what: torch.Tensor) -> None:
-        self._streams.ask("work", lambda: self._sums.move(*what))
-
-    def inherit(self, successors: torch.Tensor, k: int) -> None:
-        self._streams.ask("work", lambda: self._sums.inherit(successors, k))
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *what: self._streams.ask("work", lambda: getattr(self._sums, name)(*what))
 
     def fetch(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         self._streams.wait(self._streams.mark())

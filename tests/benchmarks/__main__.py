@@ -18,7 +18,6 @@ from storage import PatchSpec, PatchStore
 from storage.images.source import open_images
 from tests.benchmarks import converging, extracting, stepping, streaming
 from tests.benchmarks.tables import show
-from tests.benchmarks.tinting import tinted
 
 MNIST = Path(__file__).parents[2].parent / "shared" / "data" / "mnist"
 WIDER_ROWS = 1 << 19  # of patches of more than 5×5
@@ -37,6 +36,14 @@ def first_rows(store: PatchStore, n: int) -> np.ndarray:
     source = StoreSource(store)
     blocks = range(min(-(-n // source.block_rows), block_count(source)))
     return np.concatenate(list(read_ahead(source, blocks)))[:n]
+
+
+def tinted(images: np.ndarray) -> np.ndarray:
+    """Images in random colours on random colours, (n, rows, columns, 3) uint8."""
+    rng = np.random.default_rng(0)
+    ink, paper = rng.random((2, len(images), 1, 1, 3), dtype=np.float32)
+    share = images[..., None] / np.float32(255)
+    return (255 * (share * ink + (1 - share) * paper)).astype(np.uint8)
 
 
 @click.command()

@@ -1,8 +1,6 @@
 """The GPU benchmark at small sizes on a CPU."""
 
 import math
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -59,30 +57,6 @@ def test_torch_does_lloyd_steps() -> None:
     assert np.array_equal(assign(), NEAREST)
     means = [ROWS.numpy()[j == NEAREST].mean(0) for j in range(5)]
     np.testing.assert_allclose(iterate(1), means, rtol=1e-5)
-
-
-def test_flash_kmeans_is_called_as_it_wants_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a stand-in with the signatures of version 0.3.1."""
-
-    def euclid_assign_triton(x, centroids, x_sq, out=None, c_sq=None, *, use_heuristic=True):
-        assert x.dtype == centroids.dtype
-        assert (len(x), len(centroids), x_sq.shape) == (1, 1, x.shape[:2])
-        assert torch.isfinite(x_sq).all()
-        return torch.cdist(x.float(), centroids.float()).argmin(-1).int()
-
-    def batch_kmeans_Euclid(  # noqa: N802, its name
-        x, n_clusters, max_iters=100, tol=0.0, init_centroids=None, verbose=False
-    ):
-        assert init_centroids.shape == (1, n_clusters, x.shape[2])
-
-    package, inner = (types.ModuleType(name) for name in ("flash_kmeans", "inner"))
-    package.batch_kmeans_Euclid = batch_kmeans_Euclid
-    inner.euclid_assign_triton = euclid_assign_triton
-    monkeypatch.setitem(sys.modules, "flash_kmeans", package)
-    monkeypatch.setitem(sys.modules, "flash_kmeans.assign_euclid_triton", inner)
-    for name in ("flash-kmeans float32", "flash-kmeans float16"):
-        assert np.array_equal(gpu.PEERS[name](ROWS, CENTROIDS)[0]()[0], NEAREST)
-        assert isinstance(gpu.peer_seconds(TINY, name, ROWS, CENTROIDS)[1], float)
 
 
 def test_parts_fail_alone_and_options_reach_them(

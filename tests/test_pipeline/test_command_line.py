@@ -50,7 +50,7 @@ def test_json_has_the_promised_keys(runs: Path) -> None:
     assert all(promised <= set(entry) for entry in swept["dictionaries"])
     assert all(entry["reused"] for entry in swept["dictionaries"])
     extracted = last_json(run("extract", "--json", cwd=runs))
-    assert {"store", "rows", "dim", "bytes", "seconds", "reused"} <= set(extracted)
+    assert {"store", "rows", "dim", "bytes", "seconds", "reused", "repaired"} <= set(extracted)
     assert extracted["reused"] is True
     assert (extracted["rows"], extracted["dim"]) == (24_000, 25)
     test = last_json(run("extract", "--split", "test", "--json", cwd=runs))

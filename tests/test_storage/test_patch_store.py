@@ -42,21 +42,6 @@ def test_attributes_and_views_agree(store: PatchStore) -> None:
     assert lazy.attrs["spec"] == SPEC.to_dict()
 
 
-def test_offsets_and_order_find_the_patches_of_each_image(
-    store: PatchStore, strokes: np.ndarray
-) -> None:
-    rows = np.concatenate([store.read_chunk(i) for i in range(store.n_chunks)])
-    windows = np.lib.stride_tricks.sliding_window_view(strokes, (3, 4), axis=(1, 2))
-    assert sorted(store.order) == list(range(len(strokes)))
-    assert list(store.order) != list(range(len(strokes)))
-    for place, image in enumerate(store.order):
-        expected = windows[image].reshape(-1, 12)
-        expected = expected[expected.any(axis=1)]
-        np.testing.assert_array_equal(
-            rows[store.offsets[place] : store.offsets[place + 1]], expected
-        )
-
-
 def test_verify_names_exactly_the_bad_chunks(store: PatchStore) -> None:
     assert list(verify_patches(store.path)) == [None] * store.n_chunks
     blank = zarr.open_array(store.path / "patches", mode="r+")

@@ -36,11 +36,13 @@ def test_store_holds_the_patches_in_its_order(
     strokes: np.ndarray, strokes_file: Path, tmp_path: Path, spec: PatchSpec
 ) -> None:
     store, reused, _ = extract(str(strokes_file), patch=spec, out=tmp_path)
-    level = 255 * spec.dim() * spec.threshold
-    expected = cut_by_loops(strokes[store.order], spec.rows, spec.cols, spec.stride, level)
+    grid = spec.rows, spec.cols, spec.stride, 255 * spec.dim() * spec.threshold
     assert not reused
-    assert store.n_chunks > 1
-    np.testing.assert_array_equal(all_rows(store), expected)
+    assert store.n_chunks > 1 or spec.threshold
+    np.testing.assert_array_equal(all_rows(store), cut_by_loops(strokes[store.order], *grid))
+    assert sorted(store.order) == list(range(len(strokes))) != list(store.order)
+    counts = [len(cut_by_loops(strokes[image][None], *grid)) for image in store.order]
+    assert np.diff(store.offsets, prepend=0).tolist() == [0, *counts]
 
 
 def test_order_belongs_to_the_spec(strokes_file: Path, tmp_path: Path) -> None:

@@ -103,27 +103,21 @@ def test_fused_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("plain")
-def test_what_stays_is_told() -> None:
+def test_a_cap_on_a_device_is_of_each_process_and_of_no_use_without_one() -> None:
     source = ArraySource(np.zeros((1 << 18, 25), np.uint8))
 
-    def spec(name: str) -> EngineSpec:
-        return EngineSpec.resolve(name, CPU, 25, BYTES)
+    def words(engine: str, cap: int | None, processes: str = "") -> str:
+        spec, options = EngineSpec.resolve(engine, CPU, 25, BYTES), FitOptions.checked(mode="full")
+        scheduler = Scheduler(processes)
+        plan = FitPlan.make(source, [10], options, spec, scheduler, device_memory=cap)
+        return " ".join(plan.notes)
 
-    options, here = FitOptions.checked(mode="full"), Scheduler()
-
-    def words(cap: int | None, scheduler: Scheduler = here, engine: str = "fused") -> str:
-        made = FitPlan.make(source, [10], options, spec(engine), scheduler, device_memory=cap)
-        return " ".join(made.notes)
-
-    assert words(1 << 30).endswith("1.0 GiB allowed; all rows stay there")
-    plan = EngineSpec.resolve("fused", CPU, 25, BYTES).device_plan(10, 6 << 20)
-    assert plan is not None
-    stay = plan.room(1 << 18, source.block_rows)
-    assert words(6 << 20).endswith(f"{stay:,} of 262,144 rows stay there, the others are streamed")
-    assert words(None, engine="pruned") == ""
-    assert "changes nothing" in words(1 << 30, engine="pruned")
+    assert words("pruned", None) == ""
+    assert "changes nothing" in words("pruned", 1 << 30)
+    assert words("fused", 1 << 30).endswith("1.0 GiB allowed; all rows stay there")
+    assert words("fused", 6 << 20).endswith(" of 262,144 rows stay there, the others are streamed")
     with pytest.raises(MemoryBudgetError, match=r"for each of 64 processes"):
-        words(1 << 20, Scheduler("processes:64"))
+        words("fused", 1 << 20, "processes:64")
 
 
 @pytest.mark.usefixtures("plain")

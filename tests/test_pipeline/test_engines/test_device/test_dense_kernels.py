@@ -1,4 +1,4 @@
-"""Kernels of torch on a device like Apple's: what they take of it, and whole passes."""
+"""The torch engine on a CPU and on a device like Apple's: what it takes of it, whole passes."""
 
 from collections.abc import Iterator
 
@@ -6,20 +6,42 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.engines.device import tiled_search as tiles
+from pipeline.engines import EngineSpec
+from pipeline.engines.device import tiled_search
 from pipeline.engines.device.dense_kernels import TorchKernels
 from pipeline.engines.device.engine import DeviceEngine
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import as_source, block_count
+from pipeline.runtime.devices import CPU
 from pipeline.runtime.progress import SilentProgress
 from tests.narrow_device import MEMORY, like_mps
-from tests.oracles import squared_distances, sums_of
+from tests.oracles import equal, squared_distances, sums_of
 
 
 @pytest.fixture
 def narrow() -> Iterator[torch.device]:
     with like_mps() as stand_in:
         yield stand_in
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_sums_depend_on_neither_tiles_nor_threads_nor_blocks(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = (np.random.default_rng(1).random((30_000, 9)) * 255).astype(dtype)
+    engine = EngineSpec.resolve("torch", CPU, 9, rows.dtype).make()
+    engine.load(rows[:30].astype(np.float32))
+    whole = ClusterSums.zeros(30, 9, rows.dtype)
+    engine.step(rows, whole)
+    for threads, tile in (("1", 1 << 20), ("2", 160), ("5", 1600)):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        if dtype == "uint8":  # floats are rounded otherwise in other tiles and blocks
+            monkeypatch.setitem(tiled_search.TILE_BYTES, "cpu", tile)
+        step = 7777 if dtype == "uint8" else len(rows)
+        sums = ClusterSums.zeros(30, 9, rows.dtype)
+        for start in range(0, len(rows), step):
+            engine.step(rows[start : start + step], sums)
+        assert equal(sums, whole)
 
 
 def test_only_cuda_adds_bytes_by_itself(narrow: torch.device) -> None:
@@ -33,7 +55,9 @@ def test_only_cuda_adds_bytes_by_itself(narrow: torch.device) -> None:
 def test_it_takes_no_more_of_the_device_than_it_says(
     narrow: torch.device, dtype: str, n: int, k: int, dim: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(tiles.TILE_BYTES, narrow.type, 1 << 20)  # so that small data fill them
+    monkeypatch.setitem(
+        tiled_search.TILE_BYTES, narrow.type, 1 << 20
+    )  # so that small data fill them
     rng = np.random.default_rng(5)
     rows = (rng.random((n, dim)) * 255).astype(dtype)
     kernels = TorchKernels(narrow, dim, rows.dtype)

@@ -50,25 +50,6 @@ def test_a_fit_ends_where_the_reference_does(mode: str, dtype: str) -> None:
     np.testing.assert_array_equal(fused.predict(rows), fused.labels_)
 
 
-def test_what_does_not_stay_on_the_device_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.engines.ordered_sums.MAX_PIECE_ROWS", 512)
-    rows = clumps("uint8")
-    plan = EngineSpec.resolve("fused", Device(DEVICE), 25, rows.dtype).device_plan(9)
-    assert plan is not None
-    some = plan.least + len(rows) // 2 * plan.row_bytes
-    tight = EngineSpec.resolve("fused", Device(DEVICE), 25, rows.dtype).device_plan(9, some)
-    assert tight is not None
-    assert 0 < tight.room(len(rows), 1 << 18) < len(rows)
-    whole, streamed = (
-        StreamingKMeans(
-            9, mode="full", max_iter=3, engine="fused", device=DEVICE, device_memory=cap,
-            random_state=0,
-        ).fit(rows)
-        for cap in (None, some)
-    )  # fmt: skip
-    np.testing.assert_array_equal(whole.cluster_centers_, streamed.cluster_centers_)
-
-
 @pytest.mark.parametrize(
     ("raised", "words"),
     [

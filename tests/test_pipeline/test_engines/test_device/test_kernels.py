@@ -28,8 +28,10 @@ UNTOUCHED = -7
 
 @pytest.fixture(params=["torch", "narrow", "fused"])
 def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
-    """Makes kernels; tiles of torch's are narrow, so that few centroids take some."""
+    """Makes kernels; tiles of torch's are small, so that few rows and centroids take some."""
     monkeypatch.setattr(tiled_search, "TILE_CENTROIDS", 7)
+    monkeypatch.setattr(tiled_search, "TILE_BYTES", {"cpu": 2000, "mps": 2000})
+    monkeypatch.setattr(tiled_search, "MIN_TILE_ROWS", 11)
     if request.param == "narrow":
         with like_mps() as device:
             yield lambda dim, dtype: TorchKernels(device, dim, np.dtype(dtype))
