@@ -7,7 +7,7 @@ What is heavy loads when a command runs, so that --help answers at once.
 
 import copy
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -76,14 +76,7 @@ def report(
 @options_of(MemoryOptions)
 @json_option
 def reconstruct(
-    experiment: Path,
-    k: int,
-    split: str | None,
-    stride: int | None,
-    out: Path | None,
-    data: Path | None,
-    as_json: bool,
-    **fields: str | None,
+    experiment: Path, k: int, as_json: bool, memory: str | None, **options: Any
 ) -> None:
     """Rebuild all images from one dictionary, and score them.
 
@@ -92,18 +85,9 @@ def reconstruct(
     from analysis.reconstruction.image_set import in_words, rebuild_set
     from pipeline import TerminalProgress
 
-    memory = MemoryOptions.checked(**given(fields)).memory
+    cap = MemoryOptions.checked(**given({"memory": memory})).memory
     with TerminalProgress() as progress:
-        result = rebuild_set(
-            experiment,
-            k,
-            split=split,
-            stride=stride,
-            out=out,
-            data=data,
-            memory=memory,
-            progress=progress,
-        )
+        result = rebuild_set(experiment, k, memory=cap, progress=progress, **options)
     show(result, as_json, in_words(result))
 
 

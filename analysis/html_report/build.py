@@ -63,19 +63,15 @@ def report_experiment(
     page = ExperimentLayout(folder).report
     digest = digest_of(folder)
     if only_stale:
-        marks = read_marks(page)
-        if marks and marks.digest == digest:
-            files = _files(folder, marks.figures)
-            if all(path.is_file() for path in files):
-                return _result(page, files, made=False, started=started)
+        known, names = read_marks(page)
+        files = _files(folder, names)
+        if known == digest and names and all(path.is_file() for path in files):
+            return _result(page, files, made=False, started=started)
     # Heavy (torch, matplotlib), and not needed where every report is up to date.
     from analysis.experiment import open_experiment
-    from analysis.html_report.exploration import choose_images
     from analysis.html_report.figures.style import styled
     from analysis.html_report.measured import Measured
     from analysis.html_report.page.document import render
-    from analysis.html_report.page.interaction import interactive_parts
-    from analysis.html_report.section import WrittenSection
     from analysis.html_report.sections import SECTIONS
     from pipeline import check_budget
 
@@ -83,14 +79,16 @@ def report_experiment(
     drawn = drawing_bytes(len(measured.shown))
     check_budget("a report", drawn, memory)  # before seconds of work that would be for nothing
     # The words first: for them patches and images are streamed, while no figure takes memory.
-    written = [WrittenSection.of(section, measured) for section in SECTIONS]
+    answers = [
+        (section, section.paragraphs(measured), section.caveats(measured))
+        for section in SECTIONS
+        if section.question
+    ]
     check_budget("drawing the figures", drawn, memory)
     with styled():
         figures = {section.name: section.figures(measured) for section in SECTIONS}
     drawn_figures = [figure for several in figures.values() for figure in several]
-    chosen = choose_images(measured)
-    parts = interactive_parts(measured, chosen)
-    text = render(measured, written, figures, chosen=chosen, embedded=parts, digest=digest)
+    text = render(measured, answers, figures, digest)
     ExperimentLayout(folder).figures.mkdir(exist_ok=True)
     for figure in drawn_figures:
         for ending, content in figure.files.items():

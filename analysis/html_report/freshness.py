@@ -6,7 +6,6 @@ Light on purpose: a second `make sweep` asks this and little else.
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 
@@ -16,14 +15,6 @@ from storage.layout import ExperimentLayout
 CODE = (".py", ".html", ".css", ".js")  # of which a page is made
 _META = re.compile(r'<meta name="patchdict-(digest|figures)" content="([^"]*)">')
 _HEAD_BYTES = 4096  # the <meta> tags stand within
-
-
-@dataclass(frozen=True)
-class Marks:
-    """What a page says about itself: the digest of its dictionaries, the names of its figures."""
-
-    digest: str
-    figures: list[str]
 
 
 def digest_of(folder: Path) -> str:
@@ -40,13 +31,11 @@ def digest_of(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def read_marks(page: Path) -> Marks | None:
-    """What a page was made from; None where there is no page, or one without these marks."""
+def read_marks(page: Path) -> tuple[str, list[str]]:
+    """Digest that a page was made from, and names of its figures; empty where it has none."""
     if not page.is_file():
-        return None
+        return "", []
     with page.open("rb") as file:
         head = file.read(_HEAD_BYTES).decode("utf-8", errors="replace")
     marks = {name: unescape(content) for name, content in _META.findall(head)}
-    if set(marks) != {"digest", "figures"}:
-        return None
-    return Marks(marks["digest"], marks["figures"].split())
+    return marks.get("digest", ""), marks.get("figures", "").split()

@@ -24,8 +24,7 @@ from analysis.measures.mse_curve import power_law
 from analysis.measures.patch_sample import evenly, sample_patches
 from analysis.measures.pixel_scale import PixelScale
 from analysis.measures.usage import usage
-from analysis.reconstruction.overlap import images_at_once
-from analysis.reconstruction.reconstruct import rebuild
+from analysis.reconstruction.overlap import Rebuilder, images_at_once
 from analysis.reconstruction.scores import reconstruction_scores
 from analysis.text import SPLIT_NAMES
 from pipeline import USUAL_MEMORY
@@ -225,11 +224,13 @@ class Measured:
             images_at_once(image.shape, image.dtype, spec, self.sizes[-1], self.memory)
             versions: dict[int, tuple[np.ndarray, float]] = {}
             for k in sorted({*self.shown, self.told}):
-                version = rebuild(image, self.experiment.centroids(k), spec)
+                centroids = self.experiment.centroids(k)
+                version = Rebuilder(centroids, spec, image.dtype).rebuild(image[np.newaxis])
+                made = Composition.of(image, version, centroids, spec)
                 if k == self.told:
-                    composition = Composition.of(image, version, spec)
+                    composition = made
                 if k in self.shown:
-                    versions[k] = version.image.astype(np.float32), version.image_mse
+                    versions[k] = version.images[0].astype(np.float32), made.image_mse
             found.append(TypicalImage(SPLIT_NAMES[split], index, image, versions))
         return found, composition
 

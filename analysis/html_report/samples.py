@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.measures.coverage import squared_distances
 from analysis.measures.patch_sample import sample_patches
-from analysis.reconstruction.reconstruct import Rebuilt
+from analysis.reconstruction.overlap import RebuiltBlock
 from pipeline import assign
 from storage import ImageSource, PatchSpec, PatchStore
 
@@ -57,18 +58,22 @@ class Composition:
     patch_mse: float
 
     @classmethod
-    def of(cls, image: np.ndarray, version: Rebuilt, spec: PatchSpec) -> "Composition":
-        """Counted from an image, (height, width[, channels]), and its rebuilt version."""
-        covered = version.cover > 0
-        errors = (image - version.image)[covered]
+    def of(
+        cls, image: np.ndarray, version: RebuiltBlock, centroids: np.ndarray, spec: PatchSpec
+    ) -> "Composition":
+        """Counted from an image, (height, width[, channels]), and the block of it alone rebuilt."""
+        cover = version.cover[0]
+        squares = (image - version.images[0]) ** 2
+        flat = centroids.reshape(len(centroids), -1).astype(np.float64)
+        of_patches = squared_distances(version.patches, flat, version.labels)
         return cls(
             windows=math.prod(spec.grid(*image.shape[:2])),
             patches=len(version.labels),
             distinct=len(np.unique(version.labels)),
-            overlap=float(version.cover[covered].mean()),
-            image_mse=version.image_mse,
-            covered_mse=float(np.mean(errors**2)),
-            patch_mse=version.patch_mse,
+            overlap=float(cover[cover > 0].mean()),
+            image_mse=float(squares.mean()),
+            covered_mse=float(squares[cover > 0].mean()),
+            patch_mse=float(of_patches.mean()) / flat.shape[1],
         )
 
 

@@ -7,10 +7,6 @@ from analysis.html_report.figures.figure import ReportFigure
 from analysis.html_report.measured import Measured
 
 
-def _nothing(_: Measured) -> list[str]:
-    return []
-
-
 @dataclass(frozen=True)
 class Section:
     """A section of the page. Its parts are functions of the measures.
@@ -26,22 +22,8 @@ class Section:
     figures: Callable[[Measured], list[ReportFigure]]
     short: str = ""
     question: str = ""
-    paragraphs: Callable[[Measured], list[str]] = _nothing
-    caveats: Callable[[Measured], list[str]] = _nothing
-
-
-@dataclass(frozen=True)
-class WrittenSection:
-    """The words of a section."""
-
-    section: Section
-    paragraphs: list[str]
-    caveats: list[str]
-
-    @classmethod
-    def of(cls, section: Section, measured: Measured) -> "WrittenSection":
-        """Written from the measures."""
-        return cls(section, section.paragraphs(measured), section.caveats(measured))
+    paragraphs: Callable[[Measured], list[str]] = lambda _: []
+    caveats: Callable[[Measured], list[str]] = lambda _: []
 
 
 def which_sizes(measured: Measured, every: str) -> str:

@@ -70,7 +70,8 @@ def coverage(
     """
     if worst < 0:
         raise InputError(f"the worst {worst} patches cannot be given: ask for 0 or more")
-    centroids = _centroids_of(dictionary)
+    plain = isinstance(dictionary, np.ndarray)
+    centroids = np.asarray(dictionary if plain else dictionary["centroids"])
     known = patches if isinstance(patches, PatchStore | PatchSample) else None
     source = _row_source(patches, rows, centroids, MemoryOptions.checked(memory=memory).memory)
     tally = _Tally(PixelScale.of(source.dtype).largest)
@@ -83,15 +84,6 @@ def coverage(
     if isinstance(known, PatchSample):
         found["worst_row"] = ("worst", known.numbers[found["worst_row"].values])
     return found
-
-
-def _centroids_of(dictionary: xarray.DataTree | xarray.Dataset | np.ndarray) -> np.ndarray:
-    """The centroids of a dictionary in any of its forms."""
-    if isinstance(dictionary, np.ndarray):
-        return dictionary
-    dataset = dictionary.to_dataset() if isinstance(dictionary, xarray.DataTree) else dictionary
-    values: np.ndarray = dataset["centroids"].values
-    return values
 
 
 def _row_source(patches: Any, rows: int | None, centroids: np.ndarray, cap: int) -> RowSource:

@@ -26,16 +26,6 @@ FLAT = 0.06  # standard deviation, of the largest level
 SWING = 0.25  # of the patch's own range
 ONE_WAY = 0.65  # direction
 STRAIGHT = 0.75  # orientation
-KINDS: tuple[str, ...] = (
-    "flat",
-    "edge",
-    "corner",
-    "stroke",
-    "curve",
-    "line end",
-    "dot",
-    "other",
-)
 MEANINGS = {
     "flat": "nearly even areas",
     "edge": "edges: dark meets light along one straight line",
@@ -46,6 +36,7 @@ MEANINGS = {
     "dot": "dots: a bright or dark spot that does not reach the border",
     "other": "others: three or more lines meet, or cross the patch side by side",
 }
+KINDS: tuple[str, ...] = tuple(MEANINGS)
 RULE = (
     f"A centroid is flat when the standard deviation of its pixels is below {FLAT:.0%} of the"
     " largest level. Of any other, a walk around the border counts how often brightness falls and"

@@ -9,7 +9,6 @@ Information Theory, 1982; Gersho, "Asymptotically optimal block quantization", 1
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import cast
 
 import numpy as np
@@ -47,7 +46,8 @@ def mse_curve(tree: xarray.DataTree) -> xarray.Dataset:
         A Dataset over `k` (int64) with mse and heldout_mse (squared pixel levels; NaN where
         nothing was held out), rmse (pixel levels), psnr (dB; inf for MSE 0), explained (share of
         the variance; NaN where there is none), rate (log2 K, bits per patch), the numbers of
-        `Usage`, passes, rows_seen, seconds, converged. Units and names are in the attributes.
+        `usage_of_counts`, passes, rows_seen, seconds, converged. Units and names are in the
+        attributes.
 
     Raises:
         InputError: a tree without dictionaries, or that does not say what its pixels are.
@@ -66,7 +66,7 @@ def mse_curve(tree: xarray.DataTree) -> xarray.Dataset:
         scores = {name: node.attrs[name] for name in _SCORES}
         if scores["heldout_mse"] is None:
             scores["heldout_mse"] = math.nan
-        rows.append(scores | asdict(usage_of_counts(np.asarray(node["count"].values))))
+        rows.append(scores | usage_of_counts(np.asarray(node["count"].values)))
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     k, mse, variance = columns.pop("k"), columns["mse"], columns.pop("variance")
     with np.errstate(divide="ignore", invalid="ignore"):

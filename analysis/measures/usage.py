@@ -1,6 +1,6 @@
 """How the centroids of a dictionary are used: by how many rows, how evenly, with what error."""
 
-from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import xarray
@@ -23,29 +23,6 @@ USAGE_UNITS = {
 }  # name: units, long_name
 
 
-@dataclass(frozen=True)
-class Usage:
-    """Use of a dictionary's centroids by the rows they were learned from.
-
-    k: number of centroids.
-    live: centroids with at least one row.
-    entropy: of counts/n, bits; log2 k for even use, 0 for one that has all.
-    perplexity: 2 to the entropy; k for even use, 1 for one that has all.
-    largest_share: share of all rows that the most used centroid has.
-    half: how many of the most used centroids hold half of the rows between them.
-    gini: Gini coefficient of the counts, centroids without rows included: with counts c_1 ≤ … ≤ c_k
-        it is Σ (2i − k − 1) c_i / (k Σ c_i); 0 for even use, 1 − 1/k for one that has all.
-    """
-
-    k: int
-    live: int
-    entropy: float
-    perplexity: float
-    largest_share: float
-    half: int
-    gini: float
-
-
 def usage(dictionary: xarray.DataTree | xarray.Dataset) -> xarray.Dataset:
     """How the centroids of one dictionary are used.
 
@@ -55,16 +32,15 @@ def usage(dictionary: xarray.DataTree | xarray.Dataset) -> xarray.Dataset:
     Returns:
         A Dataset over `atom` with count, share, sse_share (NaN where the dictionary has no error
         at all), mse (squared pixel levels; NaN for a centroid without rows), rank (int64, from 1;
-        of equal counts the lower index first), and the numbers of `Usage`, which have no
-        dimension. Units and names are in the attributes.
+        of equal counts the lower index first), and the numbers of `usage_of_counts`, which have
+        no dimension. Units and names are in the attributes.
 
     Raises:
         InputError: counts that are all zero.
     """
-    dataset = dictionary.to_dataset() if isinstance(dictionary, xarray.DataTree) else dictionary
-    counts, sse = (np.asarray(dataset[name].values) for name in ("count", "sse"))
-    numbers = asdict(usage_of_counts(counts))
-    k, dim = numbers.pop("k"), dataset["centroids"].size // len(counts)
+    counts, sse = (np.asarray(dictionary[name].values) for name in ("count", "sse"))
+    numbers = usage_of_counts(counts)
+    k, dim = numbers.pop("k"), dictionary["centroids"].size // len(counts)
     ranks = np.empty(k, np.int64)
     ranks[np.argsort(-counts, kind="stable")] = np.arange(1, k + 1)
     with np.errstate(invalid="ignore"):  # NaN where there is nothing to divide by
@@ -85,23 +61,40 @@ def usage(dictionary: xarray.DataTree | xarray.Dataset) -> xarray.Dataset:
     return found
 
 
-def usage_of_counts(counts: np.ndarray) -> Usage:
-    """Use from the rows of each centroid; counts: (k,) int64, not all zero."""
+def usage_of_counts(counts: np.ndarray) -> dict[str, Any]:
+    """Use of centroids by the rows that they were learned from.
+
+    Args:
+        counts: (k,) int64, the rows of each.
+
+    Returns:
+        k; live: centroids with at least one row;
+        entropy: of counts/n, bits; log2 k for even use, 0 for one that has all;
+        perplexity: 2 to the entropy; k for even use, 1 for one that has all;
+        largest_share: share of all rows that the most used centroid has;
+        half: how many of the most used centroids hold half of the rows between them;
+        gini: Gini coefficient of the counts, centroids without rows included: with counts
+        c_1 ≤ … ≤ c_k it is Σ (2i − k − 1) c_i / (k Σ c_i); 0 for even use, 1 − 1/k for one that
+        has all.
+
+    Raises:
+        InputError: counts that are all zero.
+    """
     k, total = len(counts), int(counts.sum())
     if total == 0:
         raise InputError("no row belongs to any centroid: fit the dictionary again")
     ascending = np.sort(counts) / total
     shares = ascending[ascending > 0]
     entropy = max(0.0, -float(np.sum(shares * np.log2(shares))))
-    return Usage(
-        k=k,
-        live=len(shares),
-        entropy=entropy,
-        perplexity=2**entropy,
-        largest_share=float(shares[-1]),
-        half=int(np.searchsorted(np.cumsum(shares[::-1]), 0.5 - 1e-12)) + 1,
-        gini=float(np.sum((2 * np.arange(1, k + 1) - k - 1) * ascending) / k),
-    )
+    return {
+        "k": k,
+        "live": len(shares),
+        "entropy": entropy,
+        "perplexity": 2**entropy,
+        "largest_share": float(shares[-1]),
+        "half": int(np.searchsorted(np.cumsum(shares[::-1]), 0.5 - 1e-12)) + 1,
+        "gini": float(np.sum((2 * np.arange(1, k + 1) - k - 1) * ascending) / k),
+    }
 
 
 def describe(dataset: xarray.Dataset, meanings: dict[str, tuple[str, str]]) -> None:

@@ -64,7 +64,23 @@ def rebuild_set(
     split = split or experiment.splits[-1]
     if split not in experiment.splits:
         raise InputError(f"{experiment.name} has no {split} images: use --split train")
-    scores = _scores(experiment, k, split, stride, out, memory, progress)
+    with ExitStack() as stack:
+        write = None
+        if out is not None:
+            images = experiment.images(split)
+            step = experiment.spec.stride if stride is None else stride
+            facts = {"k": k, "dataset": images.name, "split": split, "stride": step}
+            store = write_images(out, images.images.shape, VARIABLE, facts)
+            write = partial(_write, stack.enter_context(store))
+        scores = reconstruction_scores(
+            experiment.images(split),
+            experiment.tree.children[group_name(k)],
+            labels=experiment.labels(split),
+            stride=stride,
+            memory=memory,
+            progress=progress,
+            on_block=write,
+        )
     return {
         "images": scores.sizes["image"],
         "k": k,
@@ -75,36 +91,6 @@ def rebuild_set(
         "unlabelled": experiment.why_unlabelled(split),
         "path": None if out is None else str(out),
     }
-
-
-def _scores(
-    experiment: Experiment,
-    k: int,
-    split: str,
-    stride: int | None,
-    out: Path | None,
-    memory: int,
-    progress: Progress | None,
-) -> xarray.Dataset:
-    """Scores of all images, which are written on the way; see `rebuild_set`."""
-    images = experiment.images(split)
-    step = experiment.spec.stride if stride is None else stride
-    attributes = {"k": k, "dataset": images.name, "split": split, "stride": step}
-    with ExitStack() as stack:
-        write = None
-        if out is not None:
-            shape = images.images.shape
-            writer = stack.enter_context(write_images(out, shape, VARIABLE, attributes))
-            write = partial(_write, writer)
-        return reconstruction_scores(
-            images,
-            experiment.tree.children[group_name(k)],
-            labels=experiment.labels(split),
-            stride=stride,
-            memory=memory,
-            progress=progress,
-            on_block=write,
-        )
 
 
 def _classes(scores: xarray.Dataset, names: tuple[str, ...] | None) -> list[dict[str, Any]]:

@@ -108,13 +108,7 @@ def block_images(shape: tuple[int, ...], spec: PatchSpec) -> int:
 
 
 def images_at_once(
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    spec: PatchSpec,
-    k: int,
-    memory: int,
-    *,
-    chunk: int = 1,
+    shape: tuple[int, ...], dtype: np.dtype, spec: PatchSpec, k: int, memory: int, *, chunk: int = 1
 ) -> int:
     """How many images to rebuild together, so that it stays within a cap.
 

@@ -1,35 +1,15 @@
 """`reconstruct`: an image, or a stack of them, rebuilt from a dictionary's centroids."""
 
 import operator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import xarray
 
-from analysis.measures.coverage import squared_distances
 from analysis.reconstruction.image_stack import ImageStack, in_order
 from analysis.reconstruction.overlap import Rebuilder, block_images
 from storage import InputError, PatchSpec
-
-
-@dataclass(frozen=True)
-class Rebuilt:
-    """A rebuilt image and what it was made of.
-
-    Attributes:
-        image: (height, width[, channels]) float64, pixel levels; 0 where no kept patch lies.
-        labels: (m,) int64, the centroid of each kept patch, windows in reading order.
-        cover: (height, width) int64, how many kept patches lie on each pixel.
-        patch_mse: mean squared error of the kept patches, squared pixel levels; NaN for none.
-        image_mse: mean squared error over all pixels of the image, squared pixel levels.
-    """
-
-    image: np.ndarray
-    labels: np.ndarray
-    cover: np.ndarray
-    patch_mse: float
-    image_mse: float
 
 
 def reconstruct(
@@ -71,40 +51,12 @@ def reconstruct(
     return _rebuild_any(image, centroids, geometry)
 
 
-def rebuild(image: np.ndarray, centroids: np.ndarray, spec: PatchSpec) -> Rebuilt:
-    """Rebuild one image, and tell what it was made of.
-
-    Args:
-        image: (height, width[, channels]), in the data set's own dtype.
-        centroids: (k, *patch_shape) float32.
-        spec: how patches are cut.
-
-    Returns:
-        The image with its labels and errors. Memory: its patches twice, and a tile of distances.
-
-    Raises:
-        InputError: an image that does not fit the centroids.
-    """
-    check_fit(image[np.newaxis].shape, centroids)
-    found = Rebuilder(centroids, spec, image.dtype).rebuild(image[np.newaxis])
-    flat = centroids.reshape(len(centroids), -1).astype(np.float64)
-    squares = squared_distances(found.patches, flat, found.labels)
-    return Rebuilt(
-        image=found.images[0],
-        labels=found.labels,
-        cover=found.cover[0].astype(np.int64),
-        patch_mse=float(squares.mean()) / flat.shape[1] if len(squares) else float("nan"),
-        image_mse=float(np.mean((image - found.images[0]) ** 2)),
-    )
-
-
 def open_dictionary(
     dictionary: xarray.DataTree | xarray.Dataset,
     spec: PatchSpec | dict[str, Any] | None = None,
     stride: int | None = None,
 ) -> tuple[np.ndarray, PatchSpec]:
     """Centroids, (k, *patch_shape) float32, and the geometry to rebuild with; see `reconstruct`."""
-    dataset = dictionary.to_dataset() if isinstance(dictionary, xarray.DataTree) else dictionary
     root = dictionary.root.attrs if isinstance(dictionary, xarray.DataTree) else dictionary.attrs
     geometry = _geometry(root.get("spec"), spec)
     if stride is not None:
@@ -114,7 +66,7 @@ def open_dictionary(
             raise InputError(
                 f"stride {stride!r} is not a whole number: give it in pixels"
             ) from None
-    return dataset["centroids"].values, geometry
+    return np.asarray(dictionary["centroids"]), geometry
 
 
 def check_fit(shape: tuple[int, ...], centroids: np.ndarray) -> None:

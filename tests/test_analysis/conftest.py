@@ -6,15 +6,13 @@ from typing import Any
 import pytest
 
 from analysis import report
-from pipeline import SweepOptions, sweep
+from tests.test_analysis.test_html_report.small_runs import learn
 
 
 @pytest.fixture(scope="session")
 def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits, three dictionaries; the only experiment of its OUT. A report may lie in it."""
-    out = tmp_path_factory.mktemp("digits")
-    options = SweepOptions(out=out, k=(4, 12, 60), max_iter=2, breathing=0, device="cpu")
-    return Path(sweep(options)["experiment"])
+    return learn(tmp_path_factory.mktemp("digits"), (4, 12, 60))
 
 
 @pytest.fixture(scope="session")

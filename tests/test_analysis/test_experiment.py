@@ -7,8 +7,8 @@ import pytest
 
 from analysis import experiment as experiments
 from analysis.experiment import Experiment, open_experiment
-from pipeline import SweepOptions, sweep
 from storage import InputError, open_labels
+from tests.test_analysis.test_html_report.small_runs import learn
 
 
 @pytest.fixture
@@ -27,8 +27,7 @@ def test_labels_are_those_of_the_images(digits: Experiment) -> None:
 
 
 def test_a_file_of_images_has_no_classes_and_says_so(strokes_file: Path, tmp_path: Path) -> None:
-    options = SweepOptions(out=tmp_path, dataset=str(strokes_file), k=(2,), max_iter=1, breathing=0)
-    strokes = open_experiment(Path(sweep(options)["experiment"]))
+    strokes = open_experiment(learn(tmp_path, (2,), dataset=str(strokes_file)))
     assert strokes.labels("train") is None
     reason = str(strokes.why_unlabelled("train"))
     assert "no classes are known" in reason

@@ -19,7 +19,7 @@ class ReportFigure:
     """A figure of the report.
 
     name: of its files, without the ending. title, caption: plain text.
-    png, svg, csv: the files' contents; the last is the data that it shows, as `table` makes it.
+    files: ending of the name -> contents: png, svg, and csv, the data that it shows, of `table`.
     width: on the page, CSS pixels. small_print: it holds words that are lost when it is shrunk to
     a telephone's width.
     """
@@ -27,16 +27,9 @@ class ReportFigure:
     name: str
     title: str
     caption: str
-    png: bytes
-    svg: bytes
-    csv: bytes
+    files: Mapping[str, bytes]
     width: int
     small_print: bool
-
-    @property
-    def files(self) -> dict[str, bytes]:
-        """Contents by the ending of the file's name."""
-        return {"png": self.png, "svg": self.svg, "csv": self.csv}
 
 
 def finished(name: str, title: str, caption: str, figure: Figure, csv: bytes) -> ReportFigure:
@@ -48,9 +41,7 @@ def finished(name: str, title: str, caption: str, figure: Figure, csv: bytes) ->
         name=name,
         title=title,
         caption=caption,
-        png=png,
-        svg=to_svg(figure),
-        csv=csv,
+        files={"png": png, "svg": to_svg(figure), "csv": csv},
         width=shown_width(figure),
         small_print=has_axes or len(figure.texts) > MOST_LABELS,
     )

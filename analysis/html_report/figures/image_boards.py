@@ -1,11 +1,12 @@
 """Boards on which images are laid dot by dot, and the measures that figures of images share."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.html_report.figures.style import DPI, NORMAL, WIDTH
+from analysis.html_report.figures.style import DPI, GREY, NORMAL, SMALL, WIDTH
 from analysis.measures.pixel_scale import PixelScale, enlarged, scale_to, shades
 
 TALL = 2  # widths of its room that an image may be high
@@ -67,6 +68,52 @@ class Board:
         # "none": an SVG gets the pixels themselves, and the word that they are not to be blurred.
         axes.imshow(self._canvas, interpolation="none", aspect="auto")
         return self._figure
+
+
+class Pairs:
+    """Patches above their centroids, with words below each pair: how large, and laid on a board.
+
+    shape: of a patch. lines: of words.
+    """
+
+    def __init__(self, shape: Sequence[int], pixels: PixelScale, lines: int) -> None:
+        self._scale, self._pixels = scale_to(TILE, max(shape[:2])), pixels
+        self.high, self._wide = (self._scale * length for length in shape[:2])
+        self.pitch = max(self._wide + GAP, NUMBER_WIDTH)
+        self.words_at = 2 * self.high + PAIR_GAP + dots(0.03)
+        self.block = 2 * self.high + PAIR_GAP + lines * TEXT_LINE + dots(0.13)
+
+    def lay(
+        self,
+        board: Board,
+        left: int,
+        top: int,
+        tiles: Sequence[np.ndarray],
+        words: Sequence[str],
+    ) -> None:
+        """Lay a patch and its centroid, with lines of words below, the last in grey."""
+        for step, tile in enumerate(tiles):
+            lower = top + step * (self.high + PAIR_GAP)
+            board.levels(tile, self._pixels, self._scale, left, lower)
+        for step, line in enumerate(words):
+            colour = GREY if step == len(words) - 1 else "black"
+            middle, below = left + self._wide / 2, top + self.words_at + step * TEXT_LINE
+            board.text(middle, below, line, ha="center", fontsize=SMALL - 1, color=colour)
+
+
+def rows_of_images(
+    rows: Mapping[str, Any], pixels: PixelScale, scale: int, label: int, gap: int
+) -> Figure:
+    """Name -> images of one size in a row, as many as fit; label: room for the names."""
+    high, wide = (scale * length for length in next(iter(rows.values()))[0].shape[:2])
+    board = Board(BOARD_WIDTH, 2 * MARGIN + len(rows) * (high + gap) - gap)
+    most = max(1, (BOARD_WIDTH - MARGIN - label) // (wide + gap))
+    for line, (name, images) in enumerate(rows.items()):
+        top = MARGIN + line * (high + gap)
+        board.text(MARGIN, top + high / 2, name, va="center")
+        for place, image in enumerate(images[:most]):
+            board.levels(image, pixels, scale, label + place * (wide + gap), top)
+    return board.finished()
 
 
 def fitting(height: int, width: int, room: int) -> tuple[int, int]:

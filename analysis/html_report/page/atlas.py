@@ -7,17 +7,7 @@ import xarray
 from bokeh.models import ColumnDataSource, CustomJS, HoverTool
 from bokeh.plotting import figure
 
-from analysis.html_report.page.widgets import (
-    MARK,
-    choice,
-    code,
-    framed_tiles,
-    image_source,
-    number_field,
-    picture,
-    size_slider,
-    text,
-)
+from analysis.html_report.page import widgets
 from analysis.measures.gallery import LINE_COLOUR
 from analysis.measures.kinds import KINDS
 from analysis.measures.pixel_scale import PixelScale
@@ -78,16 +68,16 @@ def atlas_view(
         first: the K shown at first.
     """
     sizes = dictionaries.data["k"]
-    controls = {"order": choice("atlas-order", list(ORDERS), "Order")}
+    controls = {"order": widgets.choice("atlas-order", list(ORDERS), "Order")}
     if len(sizes) > 1:
-        controls["size"] = size_slider("atlas-k", sizes, first)
-    controls["atom"] = number_field("atlas-atom", "Centroid")
-    board = image_source("atlas-picture", 1, 1)
+        controls["size"] = widgets.size_slider("atlas-k", sizes, first)
+    controls["atom"] = widgets.number_field("atlas-atom", "Centroid")
+    board = widgets.image_source("atlas-picture", 1, 1)
     tiles = ColumnDataSource({name: [] for name in BOARD_COLUMNS}, name="atlas-tiles")
     near = ColumnDataSource(
         {name: [] for name in ("image", "x", "y", "bottom", "words")}, name="atlas-near"
     )
-    words = text("atlas-words")
+    words = widgets.text("atlas-words")
     plot = _board(board, tiles)
     draw = CustomJS(
         args={
@@ -105,7 +95,7 @@ def atlas_view(
             "near": near,
             "words": words,
         },
-        code=code("shading.js") + code("atlas.js"),
+        code=widgets.code("shading.js") + widgets.code("atlas.js"),
         name="atlas-draw",
     )
     for name, control in controls.items():
@@ -120,13 +110,8 @@ def atlas_view(
 
 def _board(board: ColumnDataSource, tiles: ColumnDataSource) -> figure:
     """The picture of all centroids, and their frames that answer the pointer."""
-    plot = picture(
-        "atlas-board",
-        "All centroids",
-        2,
-        3,
-        tools="pan,wheel_zoom,reset",
-        toolbar_location="below",
+    plot = widgets.picture(
+        "atlas-board", "All centroids", 2, 3, tools="pan,wheel_zoom,reset", toolbar_location="below"
     )
     plot.html_attributes["role"] = "group"  # there are buttons in it
     plot.toolbar.active_drag = plot.toolbar.active_scroll = None  # they would hold the page
@@ -134,7 +119,7 @@ def _board(board: ColumnDataSource, tiles: ColumnDataSource) -> figure:
     plot.aspect_ratio = None  # the script sets the height
     plot.image_rgba("image", 0, 0, "width", "height", source=board)
     frames = plot.block("x", "y", "width", "height", source=tiles, fill_alpha=0, line_alpha=0)
-    frames.hover_glyph = frames.glyph.clone(line_color=MARK, line_alpha=1, line_width=2)
+    frames.hover_glyph = frames.glyph.clone(line_color=widgets.MARK, line_alpha=1, line_width=2)
     plot.add_tools(
         HoverTool(
             renderers=[frames],
@@ -153,11 +138,11 @@ def _board(board: ColumnDataSource, tiles: ColumnDataSource) -> figure:
 def _near(near: ColumnDataSource, patch: tuple[int, ...]) -> figure:
     """The centroid that is pointed at, and its nearest neighbours."""
     tall = patch[0] / patch[1]
-    plot = picture(
+    plot = widgets.picture(
         "atlas-near-picture",
         "The centroid and its nearest neighbours",
         2 * (tall + NEAR_CAPTION) + NEAR_GAP,
         3 + 2 * NEAR_GAP,
     )
-    framed_tiles(plot, near, tall, "0.75rem")
+    widgets.framed_tiles(plot, near, tall, "0.75rem")
     return plot

@@ -20,10 +20,7 @@ _PLAIN = "return tick.toLocaleString('en', {maximumSignificantDigits: 6})"
 
 
 def curve_chart(
-    scores: xarray.Dataset,
-    pixels: PixelScale,
-    elbow: int | None,
-    interval: tuple[int, int] | None,
+    scores: xarray.Dataset, pixels: PixelScale, elbow: int | None, interval: tuple[int, int] | None
 ) -> figure:
     """MSE against K on linear axes; at each K the pointer is told the values of all curves.
 

@@ -8,35 +8,31 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from analysis.html_report.exploration import Chosen, explored_sizes
+from analysis.html_report.exploration import Chosen, choose_images, explored_sizes
 from analysis.html_report.figures.figure import ReportFigure
 from analysis.html_report.measured import Measured
-from analysis.html_report.page.embedding import Embedded
+from analysis.html_report.page.interaction import interactive_parts
 from analysis.html_report.page.provenance import commands, file_elsewhere, provenance
-from analysis.html_report.section import WrittenSection
+from analysis.html_report.section import Section
 from analysis.text import count, listed, number, percent, unbroken
 
 
 def render(
     measured: Measured,
-    written: Sequence[WrittenSection],
+    answers: Sequence[tuple[Section, list[str], list[str]]],
     figures: Mapping[str, Sequence[ReportFigure]],
-    *,
-    chosen: Chosen,
-    embedded: Embedded,
     digest: str,
 ) -> str:
     """The page as HTML text; nothing in it is loaded from elsewhere.
 
     Args:
         measured: what the page is about.
-        written: the words of each section, in the order of the page.
+        answers: the sections that answer a question, with paragraphs and caveats, in order.
         figures: of each section, by its name.
-        chosen: the images that can be explored.
-        embedded: the interactive parts, made of them.
         digest: of what the page is made from.
     """
     experiment, places = measured.experiment, itertools.count(1)
+    chosen = choose_images(measured)
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -51,11 +47,11 @@ def render(
         unit=measured.pixels.unit,
         elbow=measured.elbow,
         held_out=measured.held_out,
-        embedded=embedded,
+        embedded=interactive_parts(measured, chosen),
         style=style,
         endings=("png", "svg", "csv"),
         explained=_explained(measured, chosen),
-        answers=[one for one in written if one.section.question],
+        answers=answers,
         figures={
             section: [_shown(next(places), figure) for figure in several]
             for section, several in figures.items()
@@ -73,8 +69,8 @@ def render(
 
 def _shown(place: int, figure: ReportFigure) -> dict[str, Any]:
     """A figure as the page shows it: a drawing as SVG, sharp at any size; pixels as PNG."""
-    drawing = b"<image" not in figure.svg
-    mime, data = ("svg+xml", figure.svg) if drawing else ("png", figure.png)
+    drawing = b"<image" not in figure.files["svg"]
+    mime, data = ("svg+xml", figure.files["svg"]) if drawing else ("png", figure.files["png"])
     return {
         "number": place,
         "figure": figure,

@@ -8,17 +8,7 @@ from bokeh.models import ColumnDataSource, CustomJS, HoverTool, LinearColorMappe
 from bokeh.palettes import interp_palette
 from bokeh.plotting import figure
 
-from analysis.html_report.page.widgets import (
-    MARK,
-    choice,
-    code,
-    framed_tiles,
-    image_source,
-    number_field,
-    picture,
-    size_slider,
-    text,
-)
+from analysis.html_report.page import widgets
 from analysis.measures.kinds import KINDS
 from analysis.measures.pixel_scale import PixelScale
 from analysis.text import SPLIT_NAMES
@@ -56,15 +46,17 @@ def explorer(
     height, width = seen["original"].shape[2:4]
     errors = {"image": [np.zeros((height, width), np.float32)]}
     pictures = {
-        "original": image_source("explorer-original", height, width),
-        "rebuilt": image_source("explorer-rebuilt", height, width),
+        "original": widgets.image_source("explorer-original", height, width),
+        "rebuilt": widgets.image_source("explorer-rebuilt", height, width),
         "error": ColumnDataSource(errors, name="explorer-error"),
     }
     marks = ColumnDataSource({name: [] for name in ("x", "y", "width", "height")})
     tiles = ColumnDataSource({name: [] for name in TILE_COLUMNS}, name="explorer-tiles")
     scale = LinearColorMapper(interp_palette([TOO_DARK, EXACT, TOO_BRIGHT], 255), low=-1, high=1)
     controls = _controls(seen, first)
-    words = {name: text(f"explorer-{name}") for name in ("score", "error-words", "made-words")}
+    words = {
+        name: widgets.text(f"explorer-{name}") for name in ("score", "error-words", "made-words")
+    }
     board = _made_of(tiles, spec)
     draw = CustomJS(
         args={
@@ -80,7 +72,7 @@ def explorer(
             "controls": controls,
             "words": words,
         },
-        code=code("shading.js") + code("explorer.js"),
+        code=widgets.code("shading.js") + widgets.code("explorer.js"),
         name="explorer-draw",
     )
     plots = {
@@ -102,14 +94,14 @@ def _controls(seen: xarray.Dataset, first: int) -> dict[str, Any]:
     height, width = seen["original"].shape[2:4]
     splits = [f"{SPLIT_NAMES[split]} image" for split in seen["split"].values]
     controls = {
-        "split": choice("explorer-split", splits, "Split"),
-        "shown": choice("explorer-shown", list(seen["shown"].values), "Image"),
-        "row": number_field("explorer-row", "Row", height - 1),
-        "col": number_field("explorer-col", "Column", width - 1),
+        "split": widgets.choice("explorer-split", splits, "Split"),
+        "shown": widgets.choice("explorer-shown", list(seen["shown"].values), "Image"),
+        "row": widgets.number_field("explorer-row", "Row", height - 1),
+        "col": widgets.number_field("explorer-col", "Column", width - 1),
     }
     sizes = [int(k) for k in seen["k"].values]
     if len(sizes) > 1:
-        controls["size"] = size_slider("explorer-k", sizes, first)
+        controls["size"] = widgets.size_slider("explorer-k", sizes, first)
     return controls
 
 
@@ -146,29 +138,28 @@ def _picture(
 ) -> figure:
     """One of the three pictures, with the pixel that is pointed at and its patches marked."""
     height, width = shape
-    plot = picture(f"explorer-{name}-picture", LABELS[name], height, width)
+    plot = widgets.picture(f"explorer-{name}-picture", LABELS[name], height, width)
     place = {"x": 0, "y": 0, "dw": width, "dh": height, "source": source}
     if name == "error":
         plot.image("image", color_mapper=scale, **place)
     else:
         plot.image_rgba("image", **place)
-    plot.rect(
-        "x", "y", "width", "height", source=marks, fill_color=None, line_color=MARK, line_width=2
-    )
+    line = {"line_color": widgets.MARK, "line_width": 2}
+    plot.rect("x", "y", "width", "height", source=marks, fill_color=None, **line)
     return plot
 
 
 def _made_of(tiles: ColumnDataSource, spec: PatchSpec) -> figure:
     """The centroids of a pixel or an image, each with its weight below it."""
     tall = spec.rows / spec.cols
-    plot = picture(
+    plot = widgets.picture(
         "explorer-made-picture",
         "Centroids that it is made of",
         ACROSS * (tall + CAPTION + GAP) - GAP,
         ACROSS * (1 + GAP) - GAP,
     )
-    frame = framed_tiles(plot, tiles, tall, "0.7rem")
-    frame.hover_glyph = frame.glyph.clone(line_color=MARK, line_width=2)
+    frame = widgets.framed_tiles(plot, tiles, tall, "0.7rem")
+    frame.hover_glyph = frame.glyph.clone(line_color=widgets.MARK, line_width=2)
     plot.add_tools(
         HoverTool(
             renderers=[frame],

@@ -15,12 +15,4 @@ from analysis.html_report.sections.quality import QUALITY
 __all__ = ["SECTIONS"]
 
 # In the order of the page; the study's five questions in the study's order.
-SECTIONS: tuple[Section, ...] = (
-    DATA,
-    CHANGE,
-    QUALITY,
-    COVERAGE,
-    NATURE,
-    COMPOSITION,
-    DICTIONARIES,
-)
+SECTIONS: tuple[Section, ...] = (DATA, CHANGE, QUALITY, COVERAGE, NATURE, COMPOSITION, DICTIONARIES)

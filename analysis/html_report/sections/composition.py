@@ -6,6 +6,7 @@ import numpy as np
 import xarray
 from matplotlib.figure import Figure
 
+from analysis.html_report.figures import style
 from analysis.html_report.figures.axes import plain_log_ticks
 from analysis.html_report.figures.figure import (
     ReportFigure,
@@ -21,16 +22,6 @@ from analysis.html_report.figures.image_boards import (
     Board,
     dots,
     fitting,
-)
-from analysis.html_report.figures.style import (
-    BAND,
-    BLUE,
-    GREEN,
-    GREY,
-    NORMAL,
-    SMALL,
-    VERMILION,
-    new_figure,
 )
 from analysis.html_report.measured import Measured
 from analysis.html_report.samples import TypicalImage
@@ -145,7 +136,7 @@ def rebuilt_plate(images: Sequence[TypicalImage], pixels: PixelScale) -> Figure:
     for row, image in enumerate(images):
         top = MARGIN + row * block
         title = image.title if factor == 1 else f"{image.title}, shown at 1/{factor} of its size"
-        board.text(MARGIN, top, title, fontsize=NORMAL)
+        board.text(MARGIN, top, title, fontsize=style.NORMAL)
         entries = [("original", "", image.original)]
         entries += [
             (f"K = {k:,}", f"MSE {number(mse)}", version)
@@ -157,8 +148,10 @@ def rebuilt_plate(images: Sequence[TypicalImage], pixels: PixelScale) -> Figure:
             board.levels(reduced(version, factor), pixels, scale, left, upper)
             for step, words in enumerate((name, score)):
                 below = upper + high + dots(0.04) + step * (TEXT_LINE - dots(0.02))
-                colour = GREY if step else "black"
-                board.text(left + wide / 2, below, words, ha="center", fontsize=SMALL, color=colour)
+                colour = style.GREY if step else "black"
+                board.text(
+                    left + wide / 2, below, words, ha="center", fontsize=style.SMALL, color=colour
+                )
     return board.finished()
 
 
@@ -185,12 +178,12 @@ def classes_figure(scores: xarray.Dataset, pixels: PixelScale) -> Figure:
     scores: `mse` over (k, label), squared pixel levels, for a few K; perhaps `name` of each label.
     """
     labels = [str(label) for label in scores["name" if "name" in scores.coords else "label"].values]
-    figure = new_figure(0.9 + 0.19 * len(labels))
+    figure = style.new_figure(0.9 + 0.19 * len(labels))
     axes = figure.subplots()
     mse = scores["mse"].transpose("k", "label").values
     places = np.arange(len(labels))
-    axes.hlines(places, mse.min(axis=0), mse.max(axis=0), color=BAND, linewidth=3, zorder=0)
-    forms = (("o", BLUE), ("s", GREEN), ("^", VERMILION), ("D", GREY))
+    axes.hlines(places, mse.min(axis=0), mse.max(axis=0), color=style.BAND, linewidth=3, zorder=0)
+    forms = (("o", style.BLUE), ("s", style.GREEN), ("^", style.VERMILION), ("D", style.GREY))
     for place, (k, values) in enumerate(zip(scores["k"].values, mse, strict=True)):
         marker, colour = forms[place % len(forms)]
         axes.plot(values, places, marker, color=colour, markersize=5, label=f"K = {k:,}")
@@ -206,10 +199,5 @@ def classes_figure(scores: xarray.Dataset, pixels: PixelScale) -> Figure:
 
 
 COMPOSITION = Section(
-    "composition",
-    _figures,
-    "Composition",
-    "How is an image made from them?",
-    _paragraphs,
-    _caveats,
+    "composition", _figures, "Composition", "How is an image made from them?", _paragraphs, _caveats
 )

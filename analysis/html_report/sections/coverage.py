@@ -6,22 +6,15 @@ import numpy as np
 import xarray
 from matplotlib.figure import Figure
 
-from analysis.html_report.figures.axes import (
-    legend_of_k,
-    lines_over_k,
-    name_panel,
-    shades_of_k,
-)
+from analysis.html_report.figures.axes import legend_of_k, lines_over_k, name_panel, shades_of_k
 from analysis.html_report.figures.figure import ReportFigure, finished, long_table, with_unit
 from analysis.html_report.figures.image_boards import (
     BOARD_WIDTH,
-    GAP,
     MARGIN,
-    NUMBER_WIDTH,
     PAIR_GAP,
     TEXT_LINE,
-    TILE,
     Board,
+    Pairs,
     dots,
 )
 from analysis.html_report.figures.style import GREY, SMALL, new_figure
@@ -31,7 +24,7 @@ from analysis.html_report.sections.elbow import elbow_caveats, elbow_paragraph, 
 from analysis.html_report.sections.rate import rate_figures
 from analysis.measures.coverage import levels_that_tell, levels_to_tell
 from analysis.measures.mse_curve import gains_per_doubling
-from analysis.measures.pixel_scale import PixelScale, scale_to
+from analysis.measures.pixel_scale import PixelScale
 from analysis.text import compact, number, percent, round_percent
 
 EPSILON = 0.1  # of the largest level: the root mean squared error up to which a patch is covered
@@ -119,12 +112,7 @@ def _caveats(measured: Measured) -> list[str]:
 
 
 def _figures(measured: Measured) -> list[ReportFigure]:
-    return [
-        *mse_figures(measured),
-        *rate_figures(measured),
-        _within(measured),
-        _worst(measured),
-    ]
+    return [*mse_figures(measured), *rate_figures(measured), _within(measured), _worst(measured)]
 
 
 def _within(measured: Measured) -> ReportFigure:
@@ -209,29 +197,23 @@ def worst_plate(worst: xarray.Dataset, pixels: PixelScale) -> Figure:
     """
     label = dots(0.66)
     patches, centroids = worst["worst_patch"].values, worst["worst_centroid"].values
-    rows, cols = patches.shape[1:3]
-    scale = scale_to(TILE, max(rows, cols))
-    pitch, high = max(scale * cols + GAP, NUMBER_WIDTH), scale * rows
-    across = max(1, (BOARD_WIDTH - MARGIN - label) // pitch)
-    block, lines = 2 * high + PAIR_GAP + 2 * TEXT_LINE + dots(0.13), -(-len(patches) // across)
-    words_at = 2 * high + PAIR_GAP + dots(0.03)
+    pairs = Pairs(patches.shape[1:], pixels, 2)
+    block, high = pairs.block, pairs.high
+    across = max(1, (BOARD_WIDTH - MARGIN - label) // pairs.pitch)
+    lines = -(-len(patches) // across)
     board = Board(BOARD_WIDTH, MARGIN + lines * block)
     for top in range(MARGIN, MARGIN + lines * block, block):
         for step, name in enumerate(("patch", "centroid")):
             middle = top + step * (high + PAIR_GAP) + high / 2
             board.text(MARGIN, middle, name, va="center", fontsize=SMALL)
         for step, name in enumerate(("RMSE", "image")):
-            below = top + words_at + step * TEXT_LINE
+            below = top + pairs.words_at + step * TEXT_LINE
             board.text(MARGIN, below, name, fontsize=SMALL - 1, color=GREY)
     errors, images = worst["worst_rmse"].values, worst["worst_image"].values
     for place, tiles in enumerate(zip(patches, centroids, strict=True)):
-        left, top = label + place % across * pitch, MARGIN + place // across * block
-        for step, tile in enumerate(tiles):
-            board.levels(tile, pixels, scale, left, top + step * (high + PAIR_GAP))
-        words = (number(float(errors[place]), 3), "black"), (str(int(images[place])), GREY)
-        for step, (line, colour) in enumerate(words):
-            below, middle = top + words_at + step * TEXT_LINE, left + scale * cols / 2
-            board.text(middle, below, line, ha="center", fontsize=SMALL - 1, color=colour)
+        left, top = label + place % across * pairs.pitch, MARGIN + place // across * block
+        words = number(float(errors[place]), 3), str(int(images[place]))
+        pairs.lay(board, left, top, tiles, words)
     return board.finished()
 
 

@@ -6,7 +6,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.html_report.figures.figure import ReportFigure, finished, table_of_lines, with_unit
-from analysis.html_report.figures.image_boards import BOARD_WIDTH, MARGIN, Board, dots, fitting
+from analysis.html_report.figures.image_boards import (
+    BOARD_WIDTH,
+    MARGIN,
+    dots,
+    fitting,
+    rows_of_images,
+)
 from analysis.html_report.measured import Measured
 from analysis.html_report.section import Section
 from analysis.measures.pixel_scale import PixelScale, reduced
@@ -44,17 +50,9 @@ def sample_plate(rows: Mapping[str, Sequence[np.ndarray]], pixels: PixelScale) -
     label, gap = dots(0.62), dots(0.07)
     per_row = max(len(images) for images in rows.values())
     height, width = next(iter(rows.values()))[0].shape[:2]
-    room = (BOARD_WIDTH - label - MARGIN) // per_row - gap
-    factor, scale = fitting(height, width, room)
-    height, width = max(1, height // factor), max(1, width // factor)
-    pitch, high = scale * width + gap, scale * height
-    board = Board(BOARD_WIDTH, 2 * MARGIN + len(rows) * (high + gap) - gap)
-    for line, (name, images) in enumerate(rows.items()):
-        top = MARGIN + line * (high + gap)
-        board.text(MARGIN, top + high / 2, name, va="center")
-        for place, image in enumerate(images):
-            board.levels(reduced(image, factor), pixels, scale, label + place * pitch, top)
-    return board.finished()
+    factor, scale = fitting(height, width, (BOARD_WIDTH - label - MARGIN) // per_row - gap)
+    shown = {name: [reduced(image, factor) for image in images] for name, images in rows.items()}
+    return rows_of_images(shown, pixels, scale, label, gap)
 
 
 DATA = Section("data", _figures)

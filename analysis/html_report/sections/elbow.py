@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.html_report.figures import style
 from analysis.html_report.figures.axes import (
     COUNT_OF_CENTROIDS,
     THOUSANDS,
@@ -14,15 +15,6 @@ from analysis.html_report.figures.axes import (
     plain_log_ticks,
 )
 from analysis.html_report.figures.figure import ReportFigure, finished, table, with_unit
-from analysis.html_report.figures.style import (
-    BAND,
-    BLUE,
-    GREY,
-    NORMAL,
-    SMALL,
-    VERMILION,
-    new_figure,
-)
 from analysis.html_report.measured import Measured
 from analysis.measures.elbow import MIN_POINTS, ElbowInterval
 from analysis.measures.mse_curve import chord, power_law
@@ -180,17 +172,19 @@ def mse_figure(
 
     interval: of the elbow, lowest and highest K; shown as a band.
     """
-    figure = new_figure(2.9)
+    figure = style.new_figure(2.9)
     linear, logarithmic = figure.subplots(1, 2)
     k = curve["k"].values.astype(float)
     mse, heldout = curve["mse"].values, curve["heldout_mse"].values
     for axes in (linear, logarithmic):
-        axes.plot(k, mse, "o-", color=BLUE, label="training")
+        axes.plot(k, mse, "o-", color=style.BLUE, label="training")
         if np.isfinite(heldout).any():
-            axes.plot(k, heldout, "s--", color=VERMILION, label="held out", markersize=3)
+            axes.plot(k, heldout, "s--", color=style.VERMILION, label="held out", markersize=3)
         axes.set_xlabel(COUNT_OF_CENTROIDS)
         if interval is not None:
-            axes.axvspan(*interval, color=BAND, linewidth=0, zorder=0, label="elbow's interval")
+            axes.axvspan(
+                *interval, color=style.BAND, linewidth=0, zorder=0, label="elbow's interval"
+            )
     linear.set_ylabel(f"MSE ({pixels.unit})")
     linear.set_xlim(0, k[-1] * 1.05)
     linear.set_ylim(0, 1.08 * float(np.nanmax([mse, heldout])) or 1.0)
@@ -210,8 +204,8 @@ def _mark_elbow(axes: Axes, k: np.ndarray, mse: np.ndarray, elbow: int) -> None:
     """The chord, the distance below it, and the elbow's values."""
     at = int(np.searchsorted(k, elbow))
     line = chord(k, mse)
-    axes.plot(k[[0, -1]], mse[[0, -1]], color=GREY, linewidth=0.7, linestyle=(0, (4, 3)))
-    axes.plot([k[at]] * 2, [mse[at], line[at]], color=GREY, linewidth=0.7)
+    axes.plot(k[[0, -1]], mse[[0, -1]], color=style.GREY, linewidth=0.7, linestyle=(0, (4, 3)))
+    axes.plot([k[at]] * 2, [mse[at], line[at]], color=style.GREY, linewidth=0.7)
     axes.plot(k[at], mse[at], "o", markersize=8, markerfacecolor="none", color="black")
     across = k[at] / axes.get_xlim()[1]
     left = across < 0.5  # the words stand where there is room, below the curve
@@ -220,7 +214,7 @@ def _mark_elbow(axes: Axes, k: np.ndarray, mse: np.ndarray, elbow: int) -> None:
         (k[at], mse[at]),
         xytext=(across + (0.07 if left else -0.07), 0.07),
         textcoords="axes fraction",
-        fontsize=SMALL,
+        fontsize=style.SMALL,
         ha="left" if left else "right",
         arrowprops={"arrowstyle": "-", "linewidth": 0.6, "shrinkB": 5, "color": "black"},
     )
@@ -237,12 +231,12 @@ def _draw_logarithmic(axes: Axes, k: np.ndarray, mse: np.ndarray) -> None:
     if law is None:
         return
     exponent, factor = law
-    axes.plot(k, factor * k**exponent, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
+    axes.plot(k, factor * k**exponent, color=style.GREY, linewidth=0.8, linestyle=":", zorder=0)
     minus = f"{exponent:.2f}".replace("-", "\u2212")
     axes.annotate(
         f"MSE ∝ K$^{{{minus}}}$",
         (0.06, 0.08),
         xycoords="axes fraction",
-        fontsize=NORMAL,
+        fontsize=style.NORMAL,
         color="black",
     )

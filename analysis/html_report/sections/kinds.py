@@ -15,7 +15,14 @@ from analysis.html_report.figures.figure import (
     table_of_lines,
     with_unit,
 )
-from analysis.html_report.figures.image_boards import BOARD_WIDTH, GAP, MARGIN, TILE, Board, dots
+from analysis.html_report.figures.image_boards import (
+    BOARD_WIDTH,
+    GAP,
+    TILE,
+    Board,
+    dots,
+    rows_of_images,
+)
 from analysis.html_report.figures.style import new_figure
 from analysis.html_report.measured import Measured
 from analysis.html_report.section import Section
@@ -86,11 +93,8 @@ def _figures(measured: Measured) -> list[ReportFigure]:
 def _examples(measured: Measured) -> ReportFigure:
     """Examples of each kind of centroid of the largest dictionary."""
     k = measured.sizes[-1]
-    centroids, counts, kinds = (
-        measured.experiment.centroids(k),
-        measured.counts[k],
-        measured.kinds[k],
-    )
+    centroids = measured.experiment.centroids(k)
+    counts, kinds = measured.counts[k], measured.kinds[k]
     shares = _shares(measured, "of_centroids", k)
     by_use = np.argsort(-counts, kind="stable")
     rows: dict[str, np.ndarray] = {}
@@ -115,18 +119,8 @@ def _examples(measured: Measured) -> ReportFigure:
 
 def kinds_plate(rows: Mapping[str, np.ndarray], pixels: PixelScale) -> Figure:
     """Examples of each kind of centroid in a row; rows: label -> (m, *patch_shape)."""
-    label = dots(1.12)
-    _, rows_of_patch, cols, *_ = next(iter(rows.values())).shape
-    scale = scale_to(TILE, max(rows_of_patch, cols))
-    high, pitch = rows_of_patch * scale, cols * scale + GAP
-    board = Board(BOARD_WIDTH, 2 * MARGIN + len(rows) * (high + GAP) - GAP)
-    most = max(1, (BOARD_WIDTH - MARGIN - label) // pitch)
-    for line, (name, tiles) in enumerate(rows.items()):
-        top = MARGIN + line * (high + GAP)
-        board.text(MARGIN, top + high / 2, name, va="center")
-        for place, tile in enumerate(tiles[:most]):
-            board.levels(tile, pixels, scale, label + place * pitch, top)
-    return board.finished()
+    scale = scale_to(TILE, max(next(iter(rows.values())).shape[1:3]))
+    return rows_of_images(rows, pixels, scale, dots(1.12), GAP)
 
 
 def _curves(measured: Measured) -> list[ReportFigure]:

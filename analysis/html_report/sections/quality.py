@@ -9,20 +9,16 @@ from matplotlib.figure import Figure
 from analysis.html_report.figures.figure import ReportFigure, finished, long_table, with_unit
 from analysis.html_report.figures.image_boards import (
     BOARD_WIDTH,
-    GAP,
     MARGIN,
-    NUMBER_WIDTH,
     PAIR_GAP,
-    TEXT_LINE,
-    TILE,
     Board,
+    Pairs,
     dots,
 )
-from analysis.html_report.figures.style import GREY, SMALL
 from analysis.html_report.measured import Measured
 from analysis.html_report.samples import Quantised
 from analysis.html_report.section import Section, which_sizes
-from analysis.measures.pixel_scale import PixelScale, scale_to
+from analysis.measures.pixel_scale import PixelScale
 from analysis.text import number, percent
 
 HARMLESS = 0.05  # share by which the held-out MSE may lie above the training MSE
@@ -150,24 +146,18 @@ def patch_plate(patches: np.ndarray, by_k: dict[int, Quantised], pixels: PixelSc
     columns = 2 if len(by_k) >= COLUMNS_FROM else 1
     label, apart = dots(0.66), dots(0.2)
     span = (BOARD_WIDTH - MARGIN - (columns - 1) * apart) // columns
-    rows, cols = patches.shape[1:3]
-    scale = scale_to(TILE, max(rows, cols))
-    pitch, high = max(scale * cols + GAP, NUMBER_WIDTH), scale * rows
-    shown = min(len(patches), max(1, (span - label) // pitch))
-    block = 2 * high + PAIR_GAP + TEXT_LINE + dots(0.13)
+    pairs = Pairs(patches.shape[1:], pixels, 1)
+    shown = min(len(patches), max(1, (span - label) // pairs.pitch))
     lines = -(-len(by_k) // columns)
-    board = Board(BOARD_WIDTH, MARGIN + lines * block)
+    board = Board(BOARD_WIDTH, MARGIN + lines * pairs.block)
     for place, (k, found) in enumerate(by_k.items()):
         left = MARGIN + (place // lines) * (span + apart)
-        top = MARGIN + (place % lines) * block
-        board.text(left, top + high + PAIR_GAP / 2, f"K = {k:,}", va="center")
+        top = MARGIN + (place % lines) * pairs.block
+        board.text(left, top + pairs.high + PAIR_GAP / 2, f"K = {k:,}", va="center")
         for index in range(shown):
-            at = left + label + index * pitch
-            board.levels(patches[index], pixels, scale, at, top)
-            board.levels(found.tiles[index], pixels, scale, at, top + high + PAIR_GAP)
-            middle, below = at + scale * cols / 2, top + 2 * high + PAIR_GAP + dots(0.03)
-            words = str(found.labels[index])
-            board.text(middle, below, words, ha="center", fontsize=SMALL - 1, color=GREY)
+            at = left + label + index * pairs.pitch
+            tiles = patches[index], found.tiles[index]
+            pairs.lay(board, at, top, tiles, [str(found.labels[index])])
     return board.finished()
 
 

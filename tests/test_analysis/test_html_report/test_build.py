@@ -43,18 +43,17 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture
-def reported(digits_folder: Path, digits_report: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """A reported experiment of three dictionaries; tests copy it before they change it."""
-    return digits_folder, digits_report
+def folder(digits_folder: Path, digits_report: dict[str, Any]) -> Path:
+    """An experiment with its report, of three dictionaries; tests copy it before they change it."""
+    assert digits_report["made"]
+    return digits_folder
 
 
 @pytest.fixture
-def copied(reported: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
+def copied(folder: Path, tmp_path: Path) -> Path:
     """The same in a folder of its own."""
-    folder, _ = reported
-    out = tmp_path / "runs"
-    shutil.copytree(folder.parent, out)
-    return out / folder.name
+    shutil.copytree(folder.parent, tmp_path / "runs")
+    return tmp_path / "runs" / folder.name
 
 
 class References(HTMLParser):
@@ -74,10 +73,7 @@ class References(HTMLParser):
             self.loaded += [given[name] for name in ("src", "href", "data") if name in given]
 
 
-def test_the_page_holds_every_figure_and_loads_nothing(
-    reported: tuple[Path, dict[str, Any]],
-) -> None:
-    folder, result = reported
+def test_the_page_holds_every_figure_and_loads_nothing(folder: Path) -> None:
     text = (folder / "report.html").read_text()
     page = References()
     page.feed(text)
@@ -92,16 +88,17 @@ def test_the_page_holds_every_figure_and_loads_nothing(
     embedded = [base64.b64decode(source.partition(";base64,")[2]) for source in page.images]
     assert set(embedded) < drawings | set(files.values())
     assert len(set(embedded)) == len(embedded) == len(FIGURES)
-    assert sorted(result["figures"]) == sorted(str(folder / f"figures/{n}.png") for n in FIGURES)
 
 
 def test_each_figure_has_its_svg_and_its_data_beside_it(
-    reported: tuple[Path, dict[str, Any]],
+    folder: Path, digits_report: dict[str, Any]
 ) -> None:
-    folder, result = reported
     expected = {folder / f"figures/{name}.{end}" for name in FIGURES for end in ENDINGS}
     assert set((folder / "figures").iterdir()) == expected
-    assert {Path(path) for path in result["files"]} == expected
+    assert not list(folder.rglob("*.partial"))
+    assert {Path(path) for path in digits_report["files"]} == expected
+    pictures = {Path(path) for path in digits_report["figures"]}
+    assert pictures == {path for path in expected if path.suffix == ".png"}
     for path in expected:
         content = path.read_bytes()
         if path.suffix == ".svg":
@@ -123,8 +120,7 @@ def column(folder: Path, figure: str, name: str) -> list[str]:
     return [text for (text,) in columns(folder, figure, name)]
 
 
-def test_the_data_are_those_of_the_dictionaries(reported: tuple[Path, dict[str, Any]]) -> None:
-    folder, _ = reported
+def test_the_data_are_those_of_the_dictionaries(folder: Path) -> None:
     tree = open_dictionaries(folder / "dictionaries.zarr")
     scores = [node.attrs["mse"] for _, node in sorted(tree.children.items())]
     assert column(folder, "mse", "k") == ["4", "12", "60"]
@@ -140,22 +136,15 @@ def test_the_data_are_those_of_the_dictionaries(reported: tuple[Path, dict[str, 
     assert sum(shares) == pytest.approx(3)
     centroids = last["centroids"].values
     level = "centroid_value_grey_levels"
-    for k, label, row, col, text in columns(
-        folder, "patches", "k", "centroid", "row", "col", level
-    ):
+    shown = columns(folder, "patches", "k", "centroid", "row", "col", level)
+    for k, label, row, col, text in shown:
         if k == "60":
             assert float(text) == pytest.approx(centroids[int(label), int(row), int(col)])
     assert len(column(folder, "rebuilt", "mse_squared_grey_levels")) == 2 * 3
     assert column(folder, "use", "measure").count("share_of_patches") == 4 + 12 + 60
 
 
-def test_nothing_is_left_half_written(reported: tuple[Path, dict[str, Any]]) -> None:
-    folder, _ = reported
-    assert not list(folder.rglob("*.partial"))
-
-
-def test_the_page_gives_the_runs_numbers(reported: tuple[Path, dict[str, Any]]) -> None:
-    folder, _ = reported
+def test_the_page_gives_the_runs_numbers(folder: Path) -> None:
     text = re.sub("<[^>]+>", " ", (folder / "report.html").read_text())
     for words in (
         "24,000",
@@ -177,7 +166,7 @@ def test_only_stale_makes_again_what_has_changed(copied: Path) -> None:
     learn(copied.parent, (4, 12, 60, 70))
     assert report(copied, only_stale=True)[0]["made"] is True
     assert page.read_bytes() != before
-    assert read_marks(page).digest == digest_of(copied)
+    assert read_marks(page)[0] == digest_of(copied)
     assert report(copied, only_stale=True)[0]["made"] is False
 
 
@@ -203,16 +192,14 @@ def test_only_stale_makes_again_what_lacks_a_figure_or_its_marks(
         report(copied, only_stale=True)
 
 
-def test_a_report_is_the_same_every_time(
-    copied: Path, reported: tuple[Path, dict[str, Any]]
-) -> None:
+def test_a_report_is_the_same_every_time(copied: Path, folder: Path) -> None:
     first = (copied / "report.html").read_text()
     files = {path: path.read_bytes() for path in (copied / "figures").iterdir()}
     report(copied)
     assert files == {path: path.read_bytes() for path in (copied / "figures").iterdir()}
     again = (copied / "report.html").read_text()
     # The command that reproduces it names OUT, which was another folder.
-    out, other = (f"--out {folder.parent.name} " for folder in (copied, reported[0]))
+    out, other = (f"--out {each.parent.name} " for each in (copied, folder))
     assert out in again
     assert other in first
     assert again.replace(out, other) == first
@@ -242,7 +229,7 @@ def test_colour_rectangles_one_k_and_nothing_held_out(tmp_path: Path) -> None:
 
 
 def test_where_a_part_is_shown_the_page_says_so(
-    copied: Path, reported: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    copied: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of many K, of large images, and where their classes could not be had."""
 
@@ -255,8 +242,8 @@ def test_where_a_part_is_shown_the_page_says_so(
     monkeypatch.setattr("analysis.html_report.exploration.EXPLORED_BYTES", 5000)
     report(copied)
     part, whole = (
-        (folder / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
-        for folder in (copied, reported[0])
+        (each / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+        for each in (copied, folder)
     )
     for words in (
         "for 2 of the 3 K in the upper row",
@@ -272,14 +259,12 @@ def test_where_a_part_is_shown_the_page_says_so(
     assert {row["k"] for row in rows} == {"4", "60"}
 
 
-def test_charts_have_the_letters_that_their_captions_name(
-    reported: tuple[Path, dict[str, Any]],
-) -> None:
-    page = (reported[0] / "report.html").read_text()
+def test_charts_have_the_letters_that_their_captions_name(folder: Path) -> None:
+    page = (folder / "report.html").read_text()
     for name in ("use", "mse", "rate-distortion", "within", "kinds-share"):
         (shown,) = re.findall(rf'<figure id="{name}">(.*?)</figure>', page, re.DOTALL)
         assert 'src="data:image/svg+xml;base64,' in shown
-        drawing = (reported[0] / "figures" / f"{name}.svg").read_text()
+        drawing = (folder / "figures" / f"{name}.svg").read_text()
         assert re.findall(">([a-d])\u2003", drawing) == ["a", "b"]
         assert re.search(r"\ba[,:] .* b[,:] |: a, .*; b, ", re.sub("<[^>]+>|\u00a0", " ", shown))
 

@@ -17,8 +17,9 @@ from analysis.html_report.exploration import (
 )
 from analysis.html_report.measured import Measured
 from analysis.measures.kinds import kinds_of
-from pipeline import SweepOptions, assign, cut_patches, keep_mask, sweep
+from pipeline import assign, cut_patches, keep_mask
 from storage import open_images, open_labels
+from tests.test_analysis.test_html_report.small_runs import learn
 
 
 @pytest.fixture
@@ -34,10 +35,8 @@ def sparse(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     images = np.zeros((14, 9, 12, 3), np.uint8)
     images[:, 3:8, 2:9] = rng.integers(0, 256, (14, 5, 7, 3))
     np.save(out / "colour.npy", images)
-    options = SweepOptions(
-        dataset=str(out / "colour.npy"), out=out, k=(4,), patch=(2, 3), stride=2, breathing=0
-    )
-    return open_experiment(Path(sweep(options)["experiment"]))
+    dataset = str(out / "colour.npy")
+    return open_experiment(learn(out, (4,), dataset=dataset, patch=(2, 3), stride=2))
 
 
 def test_of_each_class_the_image_with_the_median_number_of_patches(digits: Experiment) -> None:

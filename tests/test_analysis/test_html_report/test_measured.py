@@ -12,12 +12,11 @@ from analysis.html_report import measured as measures
 from analysis.html_report.exploration import atlases, choose_images
 from analysis.html_report.figures.style import styled
 from analysis.html_report.measured import Measured
-from analysis.html_report.section import WrittenSection
 from analysis.html_report.sections import SECTIONS
 from analysis.measures.kinds import kinds_of
 from analysis.measures.patch_sample import sample_patches
-from pipeline import SweepOptions, sweep
-from storage import ImageSource, InputError, MemoryBudgetError, open_images, open_labels
+from storage import ImageSource, MemoryBudgetError, open_images, open_labels
+from tests.test_analysis.test_html_report.small_runs import learn
 
 
 @pytest.fixture
@@ -28,8 +27,7 @@ def digits(digits_folder: Path) -> Measured:
 @pytest.fixture
 def alone(strokes_file: Path, tmp_path: Path) -> Measured:
     """Nothing is held out, one dictionary of one centroid, and an image without patches."""
-    options = SweepOptions(dataset=str(strokes_file), out=tmp_path, k=(1,), breathing=0)
-    return Measured(open_experiment(Path(sweep(options)["experiment"])))
+    return Measured(open_experiment(learn(tmp_path, (1,), dataset=str(strokes_file))))
 
 
 def test_images_are_opened_and_centroids_sorted_into_kinds_once(
@@ -47,10 +45,10 @@ def test_images_are_opened_and_centroids_sorted_into_kinds_once(
 
     monkeypatch.setattr(measures, "kinds_of", counted_kinds)
     monkeypatch.setattr(experiments, "open_images", counted_images)
-    for section in SECTIONS:
-        WrittenSection.of(section, digits)
     with styled():
         for section in SECTIONS:
+            section.paragraphs(digits)
+            section.caveats(digits)
             section.figures(digits)
     choose_images(digits)
     atlases(digits, digits.sizes)
@@ -81,10 +79,8 @@ def test_patches_of_several_large_images_are_covered(tmp_path: Path) -> None:
     """The first rows of such a store are all of one image."""
     images = np.random.default_rng(0).integers(1, 256, (4, 260, 260), np.uint8)
     np.save(tmp_path / "large.npy", images)
-    options = SweepOptions(
-        dataset=str(tmp_path / "large.npy"), out=tmp_path, k=(2,), max_iter=1, breathing=0
-    )
-    found = Measured(open_experiment(Path(sweep(options)["experiment"])))
+    folder = learn(tmp_path, (2,), dataset=str(tmp_path / "large.npy"))
+    found = Measured(open_experiment(folder))
     assert found.stores["train"].offsets[1] >= measures.COVERED_ROWS
     assert int(found.coverage[2]["rows"]) == measures.COVERED_ROWS
     assert sorted(found.coverage[2]["worst_image"].values.tolist()) == [0, 1, 2, 3]
@@ -113,19 +109,6 @@ def test_without_test_images_training_images_are_drawn(
     expected = reconstruction_scores(strokes, alone.experiment.tree["k00001"])
     np.testing.assert_array_equal(scores["mse"], expected["mse"].values[drawn])
     assert "label" not in scores.coords
-
-
-def test_images_whose_classes_are_not_to_be_had_are_scored_all_the_same(
-    digits: Measured, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def gone(*_: object, **__: object) -> None:
-        raise InputError("cannot download the classes")
-
-    monkeypatch.setattr(experiments, "open_labels", gone)
-    scores = digits.image_scores[60]
-    assert "label" not in scores.coords
-    assert scores.sizes["image"] == 297
-    assert "cannot download the classes" in str(digits.experiment.why_unlabelled("test"))
 
 
 def test_of_many_dictionaries_some_are_shown_and_the_elbow_is_told_of(

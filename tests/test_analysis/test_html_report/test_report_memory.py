@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from analysis import report
-from pipeline import SweepOptions, sweep
+from analysis.html_report.measured import Measured
 from storage import InputError, MemoryBudgetError
 from tests.process_trees import run_measured
+from tests.test_analysis.test_html_report.small_runs import learn, small_images
 
 MIB = 1 << 20
 CAP = 780 * MIB
@@ -27,10 +28,8 @@ def large_images(path: Path, nbytes: int) -> str:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the kernel's figures from /proc")
 def test_a_report_stays_below_its_cap_on_images_that_are_larger(tmp_path: Path) -> None:
     dataset = large_images(tmp_path / "large.npy", CAP)
-    options = SweepOptions(
-        dataset=dataset, out=tmp_path, k=(4,), stride=8, max_iter=2, mode="full", init="random"
-    )
-    folder = Path(sweep(options)["experiment"])
+    fit = {"stride": 8, "mode": "full", "init": "random"}
+    folder = learn(tmp_path, (4,), dataset=dataset, **fit)
     ran = run_measured(["-m", "analysis", "report", str(folder), "--memory", str(CAP)])
     assert ran.code == 0, ran.err
     assert (folder / "report.html").is_file()
@@ -39,7 +38,7 @@ def test_a_report_stays_below_its_cap_on_images_that_are_larger(tmp_path: Path) 
 
 
 def test_a_cap_that_is_too_small_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    folder = Path(sweep(SweepOptions(out=tmp_path, k=(3,), max_iter=2, breathing=0))["experiment"])
+    folder = learn(tmp_path, (3,))
     with pytest.raises(MemoryBudgetError, match=r"needs .* more than the cap of 100\.0 MiB"):
         report(folder, memory="100MiB")
     assert not (folder / "report.html").exists()
@@ -50,13 +49,9 @@ def test_a_cap_that_is_too_small_is_refused_and_leaves_nothing(tmp_path: Path) -
 def test_a_cap_below_what_figures_take_is_refused_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    np.save(tmp_path / "some.npy", np.random.default_rng(0).integers(0, 256, (9, 8, 8), np.uint8))
-    dataset = str(tmp_path / "some.npy")
-    sweep(SweepOptions(dataset=dataset, out=tmp_path, k=(3,), max_iter=2, breathing=0))
+    learn(tmp_path, (3,), dataset=small_images(tmp_path / "some.npy"))
     worked: list[object] = []
-    monkeypatch.setattr(
-        "analysis.html_report.section.WrittenSection.of", lambda *given: worked.append(given)
-    )
+    monkeypatch.setattr(Measured, "curve", property(worked.append))
     with pytest.raises(MemoryBudgetError, match="a report needs"):
         report(tmp_path, memory=500 * MIB)
     assert worked == []

@@ -11,8 +11,7 @@ from analysis import coverage
 from analysis.html_report.samples import quantise
 from analysis.measures import coverage as covering
 from analysis.measures.coverage import BINS, EPSILON_STEPS, QUANTILES
-from analysis.reconstruction.overlap import images_at_once
-from analysis.reconstruction.reconstruct import rebuild
+from analysis.reconstruction.overlap import Rebuilder, images_at_once
 from pipeline.runtime.devices import CPU, Device
 from storage import InputError, IntegrityError, MemoryBudgetError, PatchSpec, PatchStore
 from tests.damage import flip_bit
@@ -180,7 +179,7 @@ def test_labels_are_found_on_the_cpu_whatever_is_there(
 
     monkeypatch.setattr("pipeline.engines.nearest.resolve_device", resolved)
     coverage(centroids, store)
-    rebuild(np.full((5, 6), 9, np.uint8), centroids, SPEC)
+    Rebuilder(centroids, SPEC, np.dtype(np.uint8))
     quantise(rows[:3].reshape(-1, 3, 4), centroids)
     images_at_once((5, 6), np.dtype(np.uint8), SPEC, 7, 1 << 40)
     assert len(asked) == 5

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import centroid_kinds
-from analysis.measures.kinds import FLAT, KINDS, MEANINGS, RULE, kinds_of, shares_of_kinds
+from analysis.measures.kinds import FLAT, KINDS, RULE, kinds_of
 from storage import InputError
 
 Ink = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -121,16 +121,6 @@ def test_small_ups_and_downs_on_the_border_do_not_count() -> None:
     assert kind_of(edge) != "edge"
 
 
-def test_shares_are_counted_by_centroid_and_by_patch() -> None:
-    flat, edge = KINDS.index("flat"), KINDS.index("edge")
-    kinds = {1: np.array([edge]), 2: np.array([edge, flat])}
-    shares = shares_of_kinds(kinds, {1: np.array([4]), 2: np.array([1, 3])})
-    assert shares["of_centroids"].sel(kind="edge").values.tolist() == [1, 0.5]
-    assert shares["of_patches"].sel(kind="edge").values.tolist() == [1, 0.25]
-    assert shares["of_patches"].sel(kind="flat").values.tolist() == [0, 0.75]
-    assert float(shares["of_centroids"].sum()) == 2
-
-
 def test_ten_thousand_centroids_take_a_moment() -> None:
     centroids = np.random.default_rng(0).integers(0, 256, (10_000, 5, 5)).astype(np.float32)
     kinds_of(centroids, 255)
@@ -190,6 +180,5 @@ def test_kinds_of_nothing_are_refused() -> None:
 
 def test_the_rule_names_every_kind_and_its_thresholds() -> None:
     assert all(kind in RULE for kind in KINDS)
-    assert set(MEANINGS) == set(KINDS)
     for threshold in ("6 %", "25 %", "65 %", "75 %"):
         assert threshold in RULE

@@ -70,7 +70,7 @@ def test_mse_curve_is_in_order_of_k() -> None:
     assert curve["passes"].values.tolist() == [2, 5]
     use = usage_of_counts(np.arange(1, 6))
     for name in ("perplexity", "gini", "entropy", "half", "live"):
-        assert curve[name].sel(k=5) == pytest.approx(getattr(use, name))
+        assert curve[name].sel(k=5) == pytest.approx(use[name])
 
 
 def test_mse_curve_gives_rate_and_distortion() -> None:

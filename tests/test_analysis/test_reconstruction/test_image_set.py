@@ -11,9 +11,10 @@ from click.testing import CliRunner
 
 from analysis import reconstruct
 from analysis.command_line import group
-from pipeline import SweepOptions, command_line, sweep
+from pipeline import command_line
 from storage import open_dictionaries, open_images, open_labels
 from tests.idx_files import write_idx
+from tests.test_analysis.test_html_report.small_runs import learn
 
 
 def rebuilt(split: str, folder: Path, k: int, stride: int | None = None) -> np.ndarray:
@@ -75,10 +76,7 @@ def test_a_folder_with_one_experiment_will_do_and_people_get_a_table(digits_fold
 def test_colour_images_without_classes_say_why(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 8, 7, 3), np.uint8)
     np.save(tmp_path / "colour.npy", images)
-    options = SweepOptions(
-        dataset=str(tmp_path / "colour.npy"), out=tmp_path, k=(3,), patch=(2, 3), breathing=0
-    )
-    folder = Path(sweep(options)["experiment"])
+    folder = learn(tmp_path, (3,), dataset=str(tmp_path / "colour.npy"), patch=(2, 3))
     found = run(folder, "--k", 3, "--out", tmp_path / "out.zarr")
     assert found["classes"] == []
     assert "no classes are known" in found["unlabelled"]
@@ -91,8 +89,7 @@ def test_an_exact_rebuilding_is_null_in_json(tmp_path: Path) -> None:
     images = np.zeros((4, 3, 3), np.uint8)
     images[1] = 50
     file = write_idx(tmp_path / "flat-idx3-ubyte", images)
-    options = SweepOptions(dataset=str(file), out=tmp_path, k=(1,), patch=(3, 3), breathing=0)
-    found = run(sweep(options)["experiment"], "--k", 1)
+    found = run(learn(tmp_path, (1,), dataset=str(file), patch=(3, 3)), "--k", 1)
     assert (found["mse"], found["psnr"]) == (0, None)
 
 
@@ -135,6 +132,6 @@ def test_bad_options_are_one_line_and_exit_code_two(
 
 def test_a_folder_with_several_experiments_is_refused_by_name(tmp_path: Path) -> None:
     for seed in (0, 1):
-        sweep(SweepOptions(out=tmp_path, k=(2,), max_iter=1, breathing=0, seed=seed))
+        learn(tmp_path, (2,), seed=seed)
     result = CliRunner().invoke(group, ["reconstruct", str(tmp_path), "--k", "2"])
     assert "holds several experiments: give the folder of one of digits-" in str(result.exception)

@@ -5,7 +5,8 @@ import pytest
 import xarray
 
 from analysis import reconstruct
-from analysis.reconstruction.reconstruct import rebuild
+from analysis.html_report.samples import Composition
+from analysis.reconstruction.overlap import Rebuilder
 from pipeline import cut_patches
 from storage import InputError, PatchSpec
 from tests.oracles import rebuilt_by_loops
@@ -42,19 +43,13 @@ def test_own_patches_as_centroids_give_the_image_back(
     image = digit(*channels)
     patches = cut_patches(image[np.newaxis], spec)
     centroids = patches.reshape(-1, spec.rows, spec.cols, *channels).astype(np.float32)
-    rebuilt = rebuild(image, centroids, spec)
-    covered = rebuilt.cover > 0
+    rebuilt = Rebuilder(centroids, spec, image.dtype).rebuild(image[np.newaxis])
+    (covered,) = rebuilt.cover > 0
     assert covered.any()
-    np.testing.assert_array_equal(rebuilt.image[covered], image[covered])
-    assert not rebuilt.image[~covered].any()
-    assert rebuilt.patch_mse == 0
-
-
-def test_float_images_are_given_back_too() -> None:
-    image = digit().astype(np.float32) / 255
-    spec = PatchSpec(3, 3)
-    centroids = cut_patches(image[np.newaxis], spec).reshape(-1, 3, 3)
-    np.testing.assert_allclose(rebuild(image, centroids, spec).image, image, atol=1e-7)
+    np.testing.assert_array_equal(rebuilt.images[0][covered], image[covered])
+    assert not rebuilt.images[0][~covered].any()
+    made = Composition.of(image, rebuilt, centroids, spec)
+    assert made.patch_mse == made.covered_mse == 0
 
 
 def test_overlaps_are_averaged_and_blank_pixels_stay_zero_by_hand() -> None:
@@ -66,38 +61,17 @@ def test_overlaps_are_averaged_and_blank_pixels_stay_zero_by_hand() -> None:
     np.testing.assert_array_equal(reconstruct(image, tree["k00002"]), [[12, 30, 4, 0, 0]])
 
 
-def test_only_kept_patches_count_in_the_mean() -> None:
-    # Threshold 0.5 keeps a sum above 255: the window at column 0 alone.
-    image = np.array([[255, 200, 40]], np.uint8)
-    tree = as_tree(np.array([[[250, 100]]], np.float32), PatchSpec(1, 2, threshold=0.5))
-    np.testing.assert_array_equal(reconstruct(image, tree["k00002"]), [[250, 100, 0]])
-
-
-def test_strides_by_hand() -> None:
-    image = np.arange(1, 10, dtype=np.uint8).reshape(3, 3)
-    tree = as_tree(np.array([[[7]], [[1]]], np.float32), PatchSpec(1, 1, stride=2))
-    np.testing.assert_array_equal(
-        reconstruct(image, tree["k00002"]), [[1, 0, 1], [0, 0, 0], [7, 0, 7]]
-    )
-    # One beyond the patch leaves pixels between them zero.
-    image = np.array([[9, 9, 9, 9, 9]], np.uint8)
-    tree = as_tree(np.array([[[7, 8]]], np.float32), PatchSpec(1, 2))
-    np.testing.assert_array_equal(reconstruct(image, tree["k00002"], stride=3), [[7, 8, 0, 7, 8]])
-
-
-def test_a_blank_image_stays_blank() -> None:
-    rebuilt = rebuild(np.zeros((4, 4), np.uint8), np.ones((1, 2, 2), np.float32), PatchSpec(2, 2))
-    assert not rebuilt.image.any()
-    assert len(rebuilt.labels) == 0
-    assert np.isnan(rebuilt.patch_mse)
-    assert rebuilt.image_mse == 0
-
-
 def test_mse_over_patches_and_over_pixels_by_hand() -> None:
-    image = np.array([[10, 0, 0, 0]], np.uint8)
-    rebuilt = rebuild(image, np.array([[[6, 2]]], np.float32), PatchSpec(1, 2, stride=2))
-    assert rebuilt.patch_mse == (4**2 + 2**2) / 2
-    assert rebuilt.image_mse == (4**2 + 2**2) / 4
+    image, centroids, spec = (
+        np.array([[10, 0, 0, 0]], np.uint8),
+        np.array([[[6, 2]]]),
+        PatchSpec(1, 2, stride=2),
+    )
+    rebuilt = Rebuilder(centroids.astype(np.float32), spec, image.dtype).rebuild(image[np.newaxis])
+    made = Composition.of(image, rebuilt, centroids, spec)
+    assert made == Composition(
+        2, 1, 1, 1.0, (4**2 + 2**2) / 4, (4**2 + 2**2) / 2, (4**2 + 2**2) / 2
+    )
 
 
 def test_a_dataset_alone_needs_the_spec() -> None:
@@ -201,9 +175,10 @@ def test_a_stride_that_is_no_number_of_pixels_is_refused(stride: float, message:
 def test_a_large_image_takes_no_more_than_a_few_times_its_patches() -> None:
     image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
     centroids = np.random.default_rng(1).uniform(0, 255, (4, 5, 5, 3)).astype(np.float32)
-    rebuild(image[:20], centroids, PatchSpec(5, 5))  # compiles
+    rebuilder = Rebuilder(centroids, PatchSpec(5, 5), image.dtype)
+    rebuilder.rebuild(image[np.newaxis, :20])  # compiles
     tracemalloc.start()
-    rebuilt = rebuild(image, centroids, PatchSpec(5, 5))
+    rebuilt = rebuilder.rebuild(image[np.newaxis])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     patches = 75 * len(rebuilt.labels)

@@ -58,7 +58,7 @@ def test_an_svg_holds_the_pixels_themselves_unblurred() -> None:
 def test_a_png_holds_a_dot_for_each_dot_of_the_board() -> None:
     with styled():
         figure = finished("a", "A.", "B.", plate().finished(), b"")
-    pixels = np.rint(255 * imread(io.BytesIO(figure.png))).astype(np.uint8)
+    pixels = np.rint(255 * imread(io.BytesIO(figure.files["png"]))).astype(np.uint8)
     assert pixels.shape[:2] == (60, 60)
     np.testing.assert_array_equal(pixels[40:47, 20:29, :3], SPOTS)
     assert figure.width == 30
@@ -70,7 +70,7 @@ def test_what_reaches_beyond_a_board_is_cut_off() -> None:
         board = Board(20, 10)
         board.image(np.zeros((5, 40, 3), np.uint8), 4, 7, frame=False)
         figure = finished("a", "A.", "B.", board.finished(), b"")
-    dark = imread(io.BytesIO(figure.png))[..., 0] < 0.5
+    dark = imread(io.BytesIO(figure.files["png"]))[..., 0] < 0.5
     assert dark[7:, 4:].all()
     assert dark.sum() == 3 * 16
 

@@ -12,8 +12,8 @@ from analysis import report
 from analysis.experiment import Experiment, open_experiment
 from analysis.html_report.exploration import choose_images
 from analysis.html_report.measured import Measured
-from pipeline import SweepOptions, sweep
 from tests.browser import Opened, opened, started
+from tests.test_analysis.test_html_report.small_runs import learn
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -51,18 +51,8 @@ def reports(
     colour = np.zeros((12, 9, 10, 3), np.float32)
     colour[:, 2:7, 3:8] = rng.random((12, 5, 5, 3))
     np.save(out / "colour.npy", colour)
-    options = SweepOptions(
-        dataset=str(out / "colour.npy"),
-        out=out,
-        k=(5,),
-        patch=(2, 3),
-        stride=2,
-        threshold=0.05,
-        device="cpu",
-        max_iter=2,
-        breathing=0,
-    )
-    colour_folder, found = Path(sweep(options)["experiment"]), {}
+    cut = {"patch": (2, 3), "stride": 2, "threshold": 0.05}
+    colour_folder, found = learn(out, (5,), dataset=str(out / "colour.npy"), **cut), {}
     results = {digits_folder: digits_report, colour_folder: report(colour_folder)[0]}
     for kind, (folder, result) in zip(KINDS, results.items(), strict=True):
         experiment = open_experiment(folder)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from analysis.experiment import Experiment, open_experiment
 from analysis.html_report.page.provenance import commands, file_elsewhere, learning_order
-from pipeline import SweepOptions, sweep
 from pipeline.command_line import group
+from tests.test_analysis.test_html_report.small_runs import learn
 from tests.test_analysis.test_html_report.test_page.conftest import Reported
 
 
@@ -56,20 +56,10 @@ def learned(strokes: np.ndarray, tmp_path: Path) -> Experiment:
     dataset.parent.mkdir()
     np.save(dataset, strokes)
     for sizes in ((3, 20), (8,)):
-        options = SweepOptions(
-            dataset=str(dataset),
-            out=dataset.parent / "all runs",
-            k=sizes,
-            patch=(3, 4),
-            threshold=0.123456789,
-            tol=1.5e-7,
-            max_iter=3,
-            breathing=1,
-            seed=12345678901,
-            device="cpu",
-        )
-        folder = sweep(options)["experiment"]
-    return open_experiment(Path(folder))
+        odd = {"patch": (3, 4), "threshold": 0.123456789, "tol": 1.5e-7, "seed": 12345678901}
+        out = dataset.parent / "all runs"
+        folder = learn(out, sizes, dataset=str(dataset), max_iter=3, breathing=1, **odd)
+    return open_experiment(folder)
 
 
 def words_of(command: str) -> list[str]:
@@ -104,10 +94,8 @@ def test_images_outside_the_folder_of_out_are_told_by_name(
 ) -> None:
     assert file_elsewhere(learned) is None
     np.save(tmp_path / "apart.npy", strokes)
-    options = SweepOptions(
-        dataset=str(tmp_path / "apart.npy"), out=tmp_path / "deep" / "runs", k=(2,), breathing=0
-    )
-    experiment = open_experiment(Path(sweep(options)["experiment"]))
+    folder = learn(tmp_path / "deep" / "runs", (2,), dataset=str(tmp_path / "apart.npy"))
+    experiment = open_experiment(folder)
     assert file_elsewhere(experiment) == "apart.npy"
     assert "--dataset apart.npy" in commands(experiment)[0]
 
