@@ -12,7 +12,7 @@ from analysis.html_report.sections.dictionaries import DICTIONARIES
 from analysis.html_report.sections.kinds import NATURE
 from analysis.html_report.sections.quality import QUALITY
 
-__all__ = ["SECTIONS"]
+__all__ = ["CHANGE", "COMPOSITION", "COVERAGE", "NATURE", "QUALITY", "SECTIONS"]
 
 # In the order of the page; the study's five questions in the study's order.
 SECTIONS: tuple[Section, ...] = (DATA, CHANGE, QUALITY, COVERAGE, NATURE, COMPOSITION, DICTIONARIES)
