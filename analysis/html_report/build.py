@@ -76,7 +76,7 @@ def report_experiment(
     from pipeline import check_budget
 
     measured = Measured(open_experiment(folder, data), memory)
-    drawn = drawing_bytes(len(measured.shown))
+    drawn = max(DRAWING_BYTES, DRAWING_BYTES_OF_SIZE * len(measured.shown))
     check_budget("a report", drawn, memory)  # before seconds of work that would be for nothing
     # The words first: for them patches and images are streamed, while no figure takes memory.
     answers = [
@@ -97,11 +97,6 @@ def report_experiment(
     _write(page, text.encode(errors="backslashreplace"))
     files = _files(folder, [figure.name for figure in drawn_figures])
     return _result(page, files, made=True, started=started)
-
-
-def drawing_bytes(sizes: int) -> int:
-    """What drawing the figures takes at most, with patches for so many K, in bytes."""
-    return max(DRAWING_BYTES, DRAWING_BYTES_OF_SIZE * sizes)
 
 
 def _files(folder: Path, names: list[str]) -> list[Path]:

@@ -9,12 +9,12 @@ import xarray
 
 from analysis.experiment import Experiment
 from analysis.html_report.samples import (
+    SHOWN_IMAGES,
     Composition,
     Quantised,
     TypicalImage,
     draw_patches,
     quantise,
-    sample_images,
     typical_image,
 )
 from analysis.measures.coverage import coverage
@@ -69,11 +69,6 @@ class Measured:
         return int(self.experiment.facts["n_rows"])
 
     @property
-    def dim(self) -> int:
-        """Pixel values in a patch."""
-        return int(self.experiment.facts["dim"])
-
-    @property
     def held_out(self) -> bool:
         """Whether there are patches, and images, that were not learned from."""
         return len(self.experiment.splits) > 1
@@ -103,11 +98,6 @@ class Measured:
         """One score of every dictionary."""
         values: list[float] = self.curve[name].values.tolist()
         return values
-
-    @cached_property
-    def unseen_mse(self) -> list[float]:
-        """Of the patches that were not learned from, or where there are none of those that were."""
-        return self.scores("heldout_mse" if self.held_out else "mse")
 
     @cached_property
     def variance(self) -> float:
@@ -199,9 +189,9 @@ class Measured:
 
     @cached_property
     def samples(self) -> dict[str, list[np.ndarray]]:
-        """By the name of the split some of its images."""
+        """By the name of the split some of its images, in the store's own random order."""
         return {
-            SPLIT_NAMES[split]: sample_images(source, self.stores[split])
+            SPLIT_NAMES[split]: list(source.read(self.stores[split].order[:SHOWN_IMAGES]))
             for split, source in self.sources.items()
         }
 

@@ -10,7 +10,7 @@ from analysis.measures.coverage import squared_distances
 from analysis.measures.patch_sample import sample_patches
 from analysis.reconstruction.overlap import RebuiltBlock
 from pipeline import assign
-from storage import ImageSource, PatchSpec, PatchStore
+from storage import PatchSpec, PatchStore
 
 SHOWN_PATCHES = 16
 SHOWN_IMAGES = 10
@@ -102,8 +102,3 @@ def typical_image(store: PatchStore) -> int:
     counts, order = np.diff(store.offsets), store.order
     kept = np.sort(counts[counts > 0])
     return int(order[counts == kept[(len(kept) - 1) // 2]].min())
-
-
-def sample_images(source: ImageSource, store: PatchStore) -> list[np.ndarray]:
-    """The first images in the store's own random order."""
-    return list(source.read(store.order[:SHOWN_IMAGES]))

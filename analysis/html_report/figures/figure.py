@@ -8,8 +8,7 @@ import numpy as np
 import xarray
 from matplotlib.figure import Figure
 
-from analysis.html_report.figures.image_boards import shown_width
-from analysis.html_report.figures.style import to_png, to_svg
+from analysis.html_report.figures.style import DPI, to_png, to_svg
 
 MOST_LABELS = 2  # that a plate may have and still be shrunk
 
@@ -42,7 +41,7 @@ def finished(name: str, title: str, caption: str, figure: Figure, csv: bytes) ->
         title=title,
         caption=caption,
         files={"png": png, "svg": to_svg(figure), "csv": csv},
-        width=shown_width(figure),
+        width=round(figure.get_figwidth() * DPI / 2),  # two dots to a pixel: tiles stay sharp
         small_print=has_axes or len(figure.texts) > MOST_LABELS,
     )
 

@@ -126,8 +126,3 @@ def fitting(height: int, width: int, room: int) -> tuple[int, int]:
         scale_to(room, max(1, width // factor)), scale_to(TALL * room, max(1, height // factor))
     )
     return factor, scale
-
-
-def shown_width(figure: Figure) -> int:
-    """Width in CSS pixels: two dots of the figure to a pixel, so that tiles stay sharp."""
-    return round(figure.get_figwidth() * DPI / 2)

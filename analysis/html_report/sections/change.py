@@ -66,11 +66,12 @@ def _slope(measured: Measured) -> str:
         else f" of the MSE ({number(decibels[0], 3)} dB of signal-to-noise ratio)."
     )
     if len(doublings) > 1 and exponent < 0:
+        dim = measured.experiment.facts["dim"]
         text += (
             " On logarithmic axes a straight line through all points has the slope"
             f" {signed(exponent)}. For points spread over a smooth set of D dimensions the best"
             " centroids would have −2/D (Zador 1982), so over this range the patches behave as if"
-            f" they had about {number(-2 / exponent, 2)} dimensions, not {measured.dim:,}."
+            f" they had about {number(-2 / exponent, 2)} dimensions, not {dim:,}."
         )
     return text
 

@@ -69,7 +69,8 @@ def _reach(measured: Measured) -> str:
 
 def _gains(measured: Measured) -> str:
     """Where a doubling of K ceases to pay."""
-    sizes, curve, name = measured.sizes, measured.unseen_mse, measured.unseen
+    sizes, name = measured.sizes, measured.unseen
+    curve = measured.scores("heldout_mse" if measured.held_out else "mse")
     if min(curve) <= 0:
         return f"The {name} MSE reaches zero: every patch is a centroid."
     gains = gains_per_doubling(sizes, curve)

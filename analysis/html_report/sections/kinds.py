@@ -1,7 +1,5 @@
 """What are the centroids?"""
 
-from collections.abc import Mapping
-
 import numpy as np
 import xarray
 from matplotlib.figure import Figure
@@ -113,14 +111,9 @@ def _examples(measured: Measured) -> ReportFigure:
         " examples, from the most used to the least used of the kind in even steps."
     )
     csv = table_of_lines(("k", "kind", "place", "atom", "count"), lines)
-    figure = kinds_plate(rows, measured.pixels)
+    scale = scale_to(TILE, max(measured.experiment.patch_shape[:2]))
+    figure = rows_of_images(rows, measured.pixels, scale, dots(1.12), GAP)
     return finished("kinds", "Kinds of centroids.", caption, figure, csv)
-
-
-def kinds_plate(rows: Mapping[str, np.ndarray], pixels: PixelScale) -> Figure:
-    """Examples of each kind of centroid in a row; rows: label -> (m, *patch_shape)."""
-    scale = scale_to(TILE, max(next(iter(rows.values())).shape[1:3]))
-    return rows_of_images(rows, pixels, scale, dots(1.12), GAP)
 
 
 def _curves(measured: Measured) -> list[ReportFigure]:

@@ -104,7 +104,6 @@ def test_without_test_images_training_images_are_drawn(
     scores = alone.image_scores[1]
     drawn = scores["image"].values
     assert (alone.split, alone.unseen) == ("train", "training")
-    assert alone.unseen_mse == [alone.score("mse", 1)]
     assert sorted(alone.experiment.store("train").order[:images]) == drawn.tolist()
     expected = reconstruction_scores(strokes, alone.experiment.tree["k00001"])
     np.testing.assert_array_equal(scores["mse"], expected["mse"].values[drawn])
