@@ -64,23 +64,7 @@ def rebuild_set(
     split = split or experiment.splits[-1]
     if split not in experiment.splits:
         raise InputError(f"{experiment.name} has no {split} images: use --split train")
-    with ExitStack() as stack:
-        write = None
-        if out is not None:
-            images = experiment.images(split)
-            step = experiment.spec.stride if stride is None else stride
-            facts = {"k": k, "dataset": images.name, "split": split, "stride": step}
-            store = write_images(out, images.images.shape, VARIABLE, facts)
-            write = partial(_write, stack.enter_context(store))
-        scores = reconstruction_scores(
-            experiment.images(split),
-            experiment.tree.children[group_name(k)],
-            labels=experiment.labels(split),
-            stride=stride,
-            memory=memory,
-            progress=progress,
-            on_block=write,
-        )
+    scores = _scores(experiment, k, split, stride, out, memory=memory, progress=progress)
     return {
         "images": scores.sizes["image"],
         "k": k,
@@ -91,6 +75,28 @@ def rebuild_set(
         "unlabelled": experiment.why_unlabelled(split),
         "path": None if out is None else str(out),
     }
+
+
+def _scores(
+    experiment: Experiment, k: int, split: str, stride: int | None, out: Path | None, **given: Any
+) -> xarray.Dataset:
+    """Scores of all images, which are written on the way; see `rebuild_set`."""
+    images, node = experiment.images(split), experiment.tree.children[group_name(k)]
+    with ExitStack() as stack:
+        write = None
+        if out is not None:
+            step = experiment.spec.stride if stride is None else stride
+            facts = {"k": k, "dataset": images.name, "split": split, "stride": step}
+            store = write_images(out, images.images.shape, VARIABLE, facts)
+            write = partial(_write, stack.enter_context(store))
+        return reconstruction_scores(
+            images,
+            node,
+            labels=experiment.labels(split),
+            stride=stride,
+            on_block=write,
+            **given,
+        )
 
 
 def _classes(scores: xarray.Dataset, names: tuple[str, ...] | None) -> list[dict[str, Any]]:
