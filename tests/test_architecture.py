@@ -41,7 +41,7 @@ LAYER = {room: number for number, layer in enumerate(LAYERS) for room in layer}
 OPEN_TO_ANALYSIS = {"pipeline", "pipeline.command_line"}
 # (file, module that it imports all the same) -> why
 IMPORTS_ALL_THE_SAME: dict[tuple[str, str], str] = {
-    ("pipeline/runtime/machine.py", "pipeline.engines"): "a type, for the checker alone",
+    ("pipeline/runtime/machine.py", "pipeline.engines"): "a type, for the checker alone"
 }
 # library -> who may import it, by the beginning of a file's path
 HEAVY = {

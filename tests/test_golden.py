@@ -40,10 +40,7 @@ DIGITS = Golden(
 )
 MNIST = Golden(
     "mnist-5x5-s1-t0-nested-24d2e133",
-    {
-        "mnist-train-5x5-s1-t0-52bedd0852": "f952a53a",
-        "mnist-test-5x5-s1-t0-c09ff82035": "d94b197b",
-    },
+    {"mnist-train-5x5-s1-t0-52bedd0852": "f952a53a", "mnist-test-5x5-s1-t0-c09ff82035": "d94b197b"},
     {
         50: (1119957707799.8582, 2212.8638698188233, 241, 610710151, "50c54273", "c06e11aa"),
         200: (664268652043.9893, 1306.9839577184305, 194, 562091712, "de9dd1f0", "3a2b5dee"),

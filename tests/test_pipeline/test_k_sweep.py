@@ -9,13 +9,7 @@ import pytest
 
 from pipeline import SweepOptions, assign, sweep
 from pipeline.dictionaries import _Learning
-from storage import (
-    BusyError,
-    dictionary_store,
-    group_name,
-    open_dictionaries,
-    open_patches,
-)
+from storage import BusyError, dictionary_store, group_name, open_dictionaries, open_patches
 from storage.atomic import exclusive
 from storage.dictionary_store import Dictionary
 from tests.oracles import squared_distances

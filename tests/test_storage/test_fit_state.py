@@ -1,10 +1,9 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from storage import IntegrityError
 from storage.fit_state import read_checkpoint, write_checkpoint
+from tests.damage import refuses, unnoticed
 
 
 def test_every_flipped_bit_of_a_state_is_found(tmp_path: Path) -> None:
@@ -16,14 +15,4 @@ def test_every_flipped_bit_of_a_state_is_found(tmp_path: Path) -> None:
     assert {name: array.tolist() for name, array in found.items()} == {
         name: array.tolist() for name, array in arrays.items()
     }
-    whole = path.read_bytes()
-    for bit in range(8 * len(whole)):
-        flipped = bytearray(whole)
-        flipped[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(flipped)
-        with pytest.raises(IntegrityError, match="checksum"):
-            read_checkpoint(path)
-    for length in range(len(whole)):
-        path.write_bytes(whole[:length])
-        with pytest.raises(IntegrityError, match="checksum"):
-            read_checkpoint(path)
+    assert unnoticed(path, 1, lambda: refuses(read_checkpoint, path)) == []

@@ -204,21 +204,14 @@ def test_why_a_run_stopped_and_that_options_do_something(digits_rows: np.ndarray
         "still": fit(digits_rows, 30, rounds=0),
         "warm": fit(digits_rows, 30, warm=True),
     }
-    assert [runs[name].stopped for name in ("target", "tol", "max_iter")] == [
-        "target",
-        "tol",
-        "max_iter",
-    ]
+    assert all(runs[name].stopped == name for name in ("target", "tol", "max_iter"))
     assert not runs["max_iter"].converged
     assert max(runs["still"].history.live) == 30
     assert runs["warm"].history.rows[0] == 4000
     assert len({run.mse for run in runs.values()}) == len(runs)
-    last = [m for r, m in zip(*_history(runs["target"], "rows", "mse"), strict=True) if r == 16000]
+    history = runs["target"].history
+    last = [mse for rows, mse in zip(history.rows, history.mse, strict=True) if rows == 16000]
     assert last[-3] - last[-2] < 0.01 * last[-2]
-
-
-def _history(run: Fit, *names: str) -> tuple[list[Any], ...]:
-    return tuple(getattr(run.history, name) for name in names)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

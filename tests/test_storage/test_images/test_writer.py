@@ -75,8 +75,7 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path, images: np.ndarray) 
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
-    [("out.npy", r"ends in \.zarr"), ("absent/out.zarr", "no folder .*absent")],
+    ("name", "message"), [("out.npy", r"ends in \.zarr"), ("absent/out.zarr", "no folder .*absent")]
 )
 def test_other_names_and_folders_are_refused(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -1,13 +1,9 @@
-"""What stays on a device and how rows come to it, against brute force."""
+"""What is planned to stay on a device lies within the cap, whatever the sizes."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engines.device.plan import (
-    STAGING_BUFFERS,
-    DevicePlan,
-    plan_device,
-)
+from pipeline.engines.device.plan import STAGING_BUFFERS, DevicePlan, plan_device
 from pipeline.engines.ordered_sums import piece_rows
 
 

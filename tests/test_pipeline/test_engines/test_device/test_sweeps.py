@@ -43,12 +43,7 @@ CASES = [
         for kernels in ("plain", "torch")
         for t in ("uint16", "float32")
     ),
-    (
-        "fused",
-        "full",
-        "half",
-        "uint8",
-    ),  # its whole fits: test_fused_engine.py
+    ("fused", "full", "half", "uint8"),  # its whole fits: test_fused_engine.py
 ]
 
 
