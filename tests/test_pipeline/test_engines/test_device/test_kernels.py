@@ -77,8 +77,18 @@ def excess(rows: np.ndarray, centroids: np.ndarray, labels: np.ndarray) -> float
 
 
 @pytest.mark.parametrize(
-    ("dtype", "dim"),
-    [("uint8", dim) for dim in BYTE_DIMS] + [(other, d) for other in TYPES[1:] for d in OTHER_DIMS],
+    ("make", "dtype", "dim"),
+    [
+        *(("fused", "uint8", dim) for dim in BYTE_DIMS),
+        *(("fused", dtype, dim) for dtype in TYPES[1:] for dim in OTHER_DIMS),
+        *(
+            (make, dtype, d)
+            for make in ("torch", "narrow")
+            for dtype in TYPES
+            for d in (1, 25, 200)
+        ),
+    ],
+    indirect=["make"],
 )
 def test_labels_are_those_of_float64_or_as_good(make: Make, dtype: str, dim: int) -> None:
     rng = np.random.default_rng(dim)
