@@ -230,7 +230,7 @@ def add_few(
     inside = asked[:, None] & own_columns[None, :]
     tl.atomic_add(own[:, None] + column[None, :], whole, mask=inside, sem="relaxed")
     counts = tl.sum(tl.where((place == DATA)[None, :], whole, 0), axis=1)
-    once = asked & (tl.program_id(2) == 0)
+    once = cluster < tl.where(tl.program_id(2) == 0, k, 0)
     tl.atomic_add(own + DIM, counts, mask=once, sem="relaxed")
     worth = whole << (8 * tl.maximum(place - DATA - 1, 0))[None, :]
     squares = tl.sum(tl.where((place > DATA)[None, :], worth, 0), axis=1)
