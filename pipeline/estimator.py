@@ -1,6 +1,7 @@
 """K-means as a scikit-learn estimator, for data that need not fit into memory."""
 
 from contextlib import closing
+from copy import deepcopy
 from typing import Any, Self
 
 import numpy as np
@@ -22,7 +23,9 @@ from pipeline.kmeans.fitter import Fitter, generator
 from pipeline.kmeans.minibatch import learn_batches
 from pipeline.kmeans.plan import FitPlan
 from pipeline.kmeans.seeding import INITS, check_start, kmeans_plus_plus, require_distinct
+from pipeline.labels import LabelsOfRows
 from pipeline.option_values import check_address, parse_size
+from pipeline.rows.arrays import as_array, checked_block, is_lazy
 from pipeline.rows.cluster_sums import empty_sums
 from pipeline.rows.distances import distances
 from pipeline.rows.source import (
@@ -40,12 +43,13 @@ from storage.errors import InputError
 
 
 class StreamingKMeans(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
+    LabelsOfRows, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
 ):
     """K-means over a stream of rows, with exact sums.
 
-    Rows are a patch store (`open_patches`), or a numpy, dask, zarr or xarray array of shape
-    (n, d); all but numpy arrays are read block by block, so memory does not grow with n.
+    Rows are a patch store (`open_patches`), a numpy, dask, zarr or xarray array, a data frame or a
+    tensor of torch: (n, d), or patches (n, rows, columns[, channels]). Stores and dask, zarr and
+    xarray arrays are read block by block, so memory does not grow with n.
 
     Args:
         n_clusters: K, number of centroids.
@@ -68,8 +72,8 @@ class StreamingKMeans(
         device: "auto", "cpu", "cuda", "mps".
         device_memory: cap on what is taken of the device's memory, as in "8GiB"; None: 80 % of
             what is free there.
-        scheduler: "" (this process), "processes:N", or the address of a Dask cluster, on whose
-            workers the passes over a patch store run.
+        scheduler: "" or None (this process), "processes:N", or the address of a Dask cluster, on
+            whose workers the passes over a patch store run.
         memory: cap on the resident memory, as in "1GiB", or None for no cap.
         progress: an observer (see `pipeline.runtime.progress`), or None.
         random_state: int, RandomState or None; an int makes results repeatable bit for bit.
@@ -82,7 +86,8 @@ class StreamingKMeans(
         n_iter_: Lloyd steps, or passes of mini-batches; the last may have moved nothing.
         stopped_: which option ended the fit: "tol", "target" or "max_iter".
         history_: dict of lists, one entry per pass (see `pipeline.kmeans.history.History`).
-        labels_: (n,) int32, after `fit` on a numpy array only: it grows with n.
+        labels_: (n,) int32, of the rows of the last `fit`. Where those are read block by block, or
+            mapped: found when first asked for, kept in a temporary file, and not pickled.
     """
 
     def __init__(
@@ -100,7 +105,7 @@ class StreamingKMeans(
         engine: str = "auto",
         device: str = "auto",
         device_memory: str | int | None = None,
-        scheduler: str = "",
+        scheduler: str | None = "",
         memory: str | int | None = None,
         progress: Progress | None = None,
         random_state: Any = None,
@@ -134,10 +139,10 @@ class StreamingKMeans(
         """
         options = self._options()
         source = self._source(X, reset=True)
+        self._forget("cluster_centers_", "counts_", "inertia_", "n_iter_")
         engine = self._engine_spec(source)
-        init = self._initial(source.dim)
+        init, memory = self._initial(source.dim), parse_size("memory", self.memory)
         require_distinct(source, self.n_clusters)
-        memory = parse_size("memory", self.memory)
         progress = self.progress or SilentProgress()
         progress.note(place(self.device, engine))
         with self._scheduler(source, memory) as scheduler:
@@ -160,9 +165,8 @@ class StreamingKMeans(
         self.n_iter_ = fit.updates
         self.stopped_ = fit.stopped
         self.history_ = vars(fit.history)
-        self._taken = fit.sums
-        if isinstance(X, np.ndarray):
-            self.labels_ = self._assign(source)
+        self._taken, self._row_type = fit.sums, source.dtype
+        self._label(X, source)
         return self
 
     def partial_fit(self, X: Any, y: None = None) -> Self:  # noqa: N803
@@ -175,17 +179,19 @@ class StreamingKMeans(
         source = self._source(X, reset=first)
         if first:
             self._start_stream(source, options)
-        elif (source.dtype.kind == "f") != (self._taken.sums.dtype.kind == "f"):
+        elif source.dtype != self._row_type:
             raise InputError(
-                f"rows of {source.dtype} do not go on with a stream of"
-                f" {'floats' if self._taken.sums.dtype.kind == 'f' else 'integers'}: convert them"
+                f"rows of {source.dtype} do not go on with a stream of {self._row_type}:"
+                " convert them"
             )
-        engine = self._engine(source)
-        centroids, size = self.cluster_centers_, options.batch_size
-        for _, sse, moved in learn_batches(source, engine, centroids, self._taken, size):
-            self.inertia_ += float(sse.sum())
-            self.cluster_centers_ = moved
-        self.counts_ = self._taken.counts
+        engine, taken = self._engine(source), deepcopy(self._taken)  # lest half of X be added
+        centroids, inertia = self.cluster_centers_, self.inertia_
+        for _, sse, moved in learn_batches(source, engine, centroids, taken, options.batch_size):
+            inertia += float(sse.sum())
+            centroids = moved
+        self._forget()
+        self.cluster_centers_, self.inertia_, self._taken = centroids, inertia, taken
+        self.counts_, self._row_type = taken.counts, source.dtype
         self.n_iter_ += 1
         return self
 
@@ -202,16 +208,16 @@ class StreamingKMeans(
         source = self._source(X, reset=False)
         dtype = centroid_type(source.dtype)
         centroids = self.cluster_centers_.astype(dtype)
-        blocks = read_ahead(source)
-        return np.concatenate([distances(block.astype(dtype), centroids) for block in blocks])
+        rows = (block.astype(dtype) for block in read_ahead(source))
+        return np.concatenate([distances(block, centroids) for block in rows])
 
     def score(self, X: Any, y: None = None) -> float:  # noqa: N803
         """Minus the SSE of the rows; y is ignored."""
         check_is_fitted(self)
         source = self._source(X, reset=False)
-        executor = LocalExecutor(source, self._engine(source))
-        sums, _ = executor.run_pass(self.cluster_centers_, SilentProgress())
-        return -float(sums.sse(self.cluster_centers_).sum())
+        centroids, executor = self.cluster_centers_, LocalExecutor(source, self._engine(source))
+        sums, _ = executor.run_pass(centroids, SilentProgress())
+        return -float(sums.sse(centroids).sum())
 
     @property
     def _n_features_out(self) -> int:
@@ -238,9 +244,8 @@ class StreamingKMeans(
         return FitOptions.checked(**fields, init=init, seed=int(seed))
 
     def _scheduler(self, source: RowSource, memory: int | None) -> Scheduler:
-        scheduler = Scheduler(
-            check_address(self.scheduler), memory or psutil.virtual_memory().total
-        )
+        cap = memory or psutil.virtual_memory().total
+        scheduler = Scheduler(check_address(self.scheduler or ""), cap)
         if scheduler.remote and not isinstance(source, StoreSource):
             raise InputError(
                 f"scheduler={self.scheduler!r} is for patch stores, which workers read themselves:"
@@ -262,15 +267,18 @@ class StreamingKMeans(
         return check_start(np.asarray(self.init, np.float64), self.n_clusters, dim)
 
     def _source(self, rows: Any, *, reset: bool) -> RowSource:
-        in_memory = isinstance(rows, (np.ndarray, list, tuple)) or not hasattr(rows, "shape")
-        # scikit-learn knows what to do with data frames, and refuses sparse matrices
-        if in_memory or hasattr(rows, "columns") or hasattr(rows, "tocsr"):
+        if not is_lazy(rows) or isinstance(rows, np.ndarray):
+            rows = as_array(rows)
+            if np.ndim(rows) > 2 or np.ma.isMaskedArray(rows):
+                rows = checked_block(np.asanyarray(rows), 0)
+            # scikit-learn knows what to do with data frames, and refuses sparse matrices
             checked = validate_data(self, rows, reset=reset, dtype="numeric", order="C")
             source: RowSource = ArraySource(checked)
         else:
             source = as_source(rows)
             if reset:
                 self.n_features_in_ = source.dim
+                self._forget("feature_names_in_")
             elif source.dim != self.n_features_in_:
                 raise InputError(
                     f"the rows have {source.dim} columns where {self.n_features_in_} are expected"
@@ -282,19 +290,11 @@ class StreamingKMeans(
         return source
 
     def _start_stream(self, source: RowSource, options: FitOptions) -> None:
-        init = self._initial(source.dim)
-        rows = source.read_block(0)
+        init, rows = self._initial(source.dim), source.read_block(0)
         rng = generator(options, self.n_clusters)
         if init is None or len(init) < self.n_clusters:
             require_distinct(ArraySource(rows), self.n_clusters)
             init = kmeans_plus_plus(rows, self.n_clusters, rng, init)
         self.cluster_centers_ = init.astype(centroid_type(source.dtype))
-        self._taken = empty_sums(source, self.n_clusters)
+        self._taken, self._row_type = empty_sums(source, self.n_clusters), source.dtype
         self.inertia_, self.n_iter_ = 0.0, 0
-
-    def _assign(self, source: RowSource) -> np.ndarray:
-        engine = self._engine(source)
-        engine.load(self.cluster_centers_)
-        return np.concatenate(
-            [engine.assign(block).astype(np.int32) for block in read_ahead(source)]
-        )

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pipeline.rows.arrays import as_array, checked_block
 from storage.errors import InputError
 from storage.patch_spec import chunk_rows
 from storage.patch_store import PatchStore
@@ -74,16 +75,18 @@ class StoreSource(_WithOrigin):
 
 
 class ArraySource(_WithOrigin):
-    """Anything with a shape and row slices: numpy, dask, zarr, xarray.
+    """Anything with a shape and row slices: numpy, dask, zarr, xarray, a tensor of torch.
 
     Axes after the first are flattened to one. Integers of more than 16 bits are taken as float64,
     as their sums and squares would not fit. Larger chunks than usual blocks are read whole, lest
-    they be computed several times.
-    Raises: InputError for other types, no rows, no columns, an unknown number of rows, and for
-        floats that are infinite or NaN when they are read.
+    they be decoded several times.
+    Raises: InputError for what is no array, other types, no rows, no columns, an unknown number of
+        rows, and as `checked_block` when they are read.
     """
 
     def __init__(self, array: Any) -> None:
+        if not hasattr(array, "shape") or not math.isnan(array.shape[0]):
+            array = as_array(array)
         dtype = np.dtype(array.dtype)
         if dtype.kind not in "uif":
             raise InputError(f"rows of type {dtype} cannot be clustered: give integers or floats")
@@ -95,19 +98,16 @@ class ArraySource(_WithOrigin):
         if self.n_rows == 0 or self.dim == 0:
             raise InputError(f"the rows have the shape {array.shape}, which holds nothing")
         chunks = getattr(array, "chunks", None)  # zarr: (n, d); dask, xarray: ((n, n, …), (d,))
-        native = (chunks[0] if isinstance(chunks[0], int) else chunks[0][0]) if chunks else 0
+        native = (chunks[0] if isinstance(chunks[0], int) else max(chunks[0])) if chunks else 0
         self.block_rows = max(chunk_rows(self.dim, self.dtype.itemsize), native)
         self._array = array
 
     def read_block(self, index: int) -> np.ndarray:
         start = index * self.block_rows
-        block = np.asarray(self._array[start : start + self.block_rows])
-        if block.dtype.kind == "f" and not np.isfinite(block).all():
-            raise InputError(
-                f"rows {start} to {start + len(block)} hold infinite values or NaN: remove them"
-            )
+        read = np.asanyarray(self._array[start : start + self.block_rows])
+        block = checked_block(read, start, np.dtype(self._array.dtype))
         # kernels and torch take contiguous, writable arrays in native byte order
-        return np.require(block.reshape(len(block), self.dim), self.dtype, ["C", "W"])
+        return np.require(block, self.dtype, ["C", "W"])
 
 
 class LargerBlocks:

@@ -1,6 +1,10 @@
+import pickle
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import dask.array
+import joblib
 import numpy as np
 import pytest
 import xarray
@@ -46,8 +50,52 @@ def test_every_kind_of_data_gives_the_same_fit(store: PatchStore, rows: np.ndarr
         np.testing.assert_array_equal(fit.cluster_centers_, fits[0].cluster_centers_)
         np.testing.assert_array_equal(fit.predict(kind), labels)
         assert fit.inertia_ == fits[0].inertia_
-    np.testing.assert_array_equal(fits[1].labels_, labels)
-    assert not hasattr(fits[0], "labels_")  # it would grow with the store
+        np.testing.assert_array_equal(fit.labels_, labels)
+
+
+def test_what_is_kept_of_a_fit_is_of_the_last(rows: np.ndarray) -> None:
+    km = StreamingKMeans(4, max_iter=3, random_state=0).fit(rows[:400])
+    km.fit(dask.array.from_array(rows[:700], chunks=(100, 9)))
+    assert pickle.loads(pickle.dumps(km)).counts_.sum() == 700
+    assert not hasattr(pickle.loads(pickle.dumps(km)), "labels_")
+    np.testing.assert_array_equal(km.labels_, km.predict(rows[:700]))
+    assert isinstance(km.labels_, np.memmap)
+    km.partial_fit(rows[700:800])
+    for gone in ("labels_", "stopped_", "history_"):
+        assert not hasattr(km, gone)
+
+
+@pytest.mark.parametrize("wrong", ["type", "value"])
+def test_rows_that_are_refused_add_nothing_to_a_stream(
+    rows: np.ndarray, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 100 * 9 * 4)
+    first = rows[:400].astype(np.float32)
+    km = StreamingKMeans(4, random_state=0).partial_fit(first)
+    before = deepcopy(vars(km))
+    bad = first.astype(np.float64)
+    if wrong == "value":
+        bad = first.copy()
+        bad[350] = np.nan  # in a later block
+    with pytest.raises(InputError):
+        km.partial_fit(dask.array.from_array(bad, chunks=(100, 9)))
+    for name in ("cluster_centers_", "counts_", "inertia_", "n_iter_"):
+        np.testing.assert_array_equal(vars(km)[name], before[name])
+    assert km.partial_fit(first.astype(">f4")).counts_.sum() == 800  # a byte order is no type
+
+
+def test_a_stream_goes_on_from_a_file_that_is_mapped(rows: np.ndarray, tmp_path: Path) -> None:
+    km = StreamingKMeans(4, random_state=0).partial_fit(rows[:400])
+    joblib.dump(km, tmp_path / "km.joblib")
+    mapped = joblib.load(tmp_path / "km.joblib", mmap_mode="r")
+    np.testing.assert_array_equal(
+        mapped.partial_fit(rows[400:800]).cluster_centers_,
+        km.partial_fit(rows[400:800]).cluster_centers_,
+    )
+
+
+def test_no_scheduler_is_this_process(rows: np.ndarray) -> None:
+    assert StreamingKMeans(3, scheduler=None, max_iter=1).fit(rows).n_iter_ == 1
 
 
 def test_attributes_belong_to_the_centroids(rows: np.ndarray) -> None:
@@ -151,7 +199,7 @@ def test_not_a_number_is_refused_in_data_and_init(rows: np.ndarray) -> None:
 
 def test_a_stream_stays_of_one_kind(rows: np.ndarray) -> None:
     km = StreamingKMeans(3, random_state=0).partial_fit(rows)
-    with pytest.raises(InputError, match="do not go on with a stream of integers"):
+    with pytest.raises(InputError, match="do not go on with a stream of uint8"):
         km.partial_fit(rows.astype(np.float32))
 
 

@@ -71,16 +71,26 @@ def test_wide_integers_and_half_floats_are_widened(dtype: str) -> None:
     np.testing.assert_array_equal(block, rows)
 
 
-def test_large_dask_chunks_are_computed_once() -> None:
+@pytest.mark.parametrize("chunks", [(500, 500), (10, 700, 90, 200), (1000,), (1,) * 10 + (990,)])
+def test_dask_blocks_of_any_size_are_computed_once(chunks: tuple[int, ...]) -> None:
     computed = []
 
     def count(block: np.ndarray) -> np.ndarray:
         computed.append(len(block))
         return block
 
-    lazy = dask.array.from_array(ROWS, chunks=(500, 6)).map_blocks(count, meta=ROWS[:0])
-    assert len(list(read_ahead(as_source(lazy)))) == 2
-    assert computed == [500, 500]
+    lazy = dask.array.from_array(ROWS, chunks=(chunks, (4, 2))).rechunk({1: 6})
+    blocks = list(read_ahead(as_source(lazy.map_blocks(count, meta=ROWS[:0]))))
+    np.testing.assert_array_equal(np.concatenate(blocks), ROWS)
+    assert computed == list(chunks)
+
+
+def test_blocks_of_another_type_than_the_array_states_are_refused() -> None:
+    lazy = dask.array.from_array(ROWS, chunks=(500, 6)).map_blocks(
+        lambda block: block + 0.5, meta=ROWS[:0]
+    )
+    with pytest.raises(InputError, match="are float64 where the array states uint16: convert"):
+        list(read_ahead(as_source(lazy)))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -88,7 +98,7 @@ def test_floats_that_are_not_numbers_are_refused_when_read(value: float) -> None
     rows = np.ones((500, 3), np.float32)
     rows[437, 1] = value
     source = as_source(dask.array.from_array(rows, chunks=(100, 3)))
-    with pytest.raises(InputError, match="rows 400 to 500 hold"):
+    with pytest.raises(InputError, match="1 of rows 400 to 500 hold"):
         list(read_ahead(source))
 
 
