@@ -162,8 +162,7 @@ class StreamingKMeans(
         self.cluster_centers_ = fit.centroids
         self.counts_ = fit.sums.counts
         self.inertia_ = float(fit.sse.sum())
-        self.n_iter_ = fit.updates
-        self.stopped_ = fit.stopped
+        self.n_iter_, self.stopped_ = fit.updates, fit.stopped
         self.history_ = vars(fit.history)
         self._taken, self._row_type = fit.sums, source.dtype
         self._label(X, source)
@@ -269,7 +268,8 @@ class StreamingKMeans(
     def _source(self, rows: Any, *, reset: bool) -> RowSource:
         if not is_lazy(rows) or isinstance(rows, np.ndarray):
             rows = as_array(rows)
-            if np.ndim(rows) > 2 or np.ma.isMaskedArray(rows):
+            nested = isinstance(rows, (list, tuple)) and np.ndim(rows) > 2
+            if nested or getattr(rows, "ndim", 2) > 2 or np.ma.isMaskedArray(rows):
                 rows = checked_block(np.asanyarray(rows), 0)
             # scikit-learn knows what to do with data frames, and refuses sparse matrices
             checked = validate_data(self, rows, reset=reset, dtype="numeric", order="C")

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.runtime.memory import peak_resident
 from tests.idx_files import idx_bytes
 from tests.npy_files import HEADER, npy_bytes, npy_parts
 from tests.programs import run_python
 
 SECONDS = 60
+MIB = 1 << 20
 IMAGES = np.arange(24).reshape(2, 3, 4).astype(np.uint8)
 WHOLE = idx_bytes(IMAGES)
 NPY_HEADER = HEADER.format(descr="|u1", fortran=False, shape=(2, 3, 4))
@@ -46,7 +48,7 @@ def fuzz(target: str, folder: Path, seconds: int) -> "subprocess.CompletedProces
         f"-artifact_prefix={folder}/",
         f"-max_total_time={seconds}",
         "-max_len=600",
-        "-rss_limit_mb=1024",
+        f"-rss_limit_mb={1024 + peak_resident() // MIB}",  # a child's peak begins at its parent's
         "-timeout=10",
     ]
     command = ["-m", "tests.fuzzing", target, str(corpus), *limits, "-seed=1"]

@@ -159,7 +159,7 @@ def row_dtype(dtype: np.dtype) -> np.dtype:
     if dtype.kind in "ui" and dtype.itemsize <= 2:
         return dtype.newbyteorder("=")
     # Half precision has no kernels of its own; widening it loses nothing.
-    return np.dtype(np.float32 if dtype in (np.float16, np.float32) else np.float64)
+    return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
 
 
 def as_source(rows: Any, n_rows: int | None = None) -> RowSource:

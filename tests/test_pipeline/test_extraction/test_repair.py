@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -140,8 +141,10 @@ def test_kill_9_at_any_time_costs_no_chunk(
             (out / "patches" / whole.path.name / whole.chunk_key(index)).write_bytes(b"")
     command = [sys.executable, "-m", "pipeline", "extract", "--out", str(out), "--memory", "2GiB"]
     command += ["--dataset", str(tmp_path / "images.npy")]
-    kills = 0
-    for wait in np.random.default_rng(1).uniform(1, 5, 8):
+    kills, started = 0, time.monotonic()
+    subprocess.run([*command[:5], str(tmp_path / "timed"), *command[6:]], check=True)
+    seconds = time.monotonic() - started
+    for wait in np.random.default_rng(1).uniform(0.4, 1.0, 8) * seconds:
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:
             process.wait(timeout=float(wait))
