@@ -65,7 +65,7 @@ def report_experiment(
     if only_stale:
         known, names = read_marks(page)
         files = _files(folder, names)
-        if known == digest and names and all(path.is_file() for path in files):
+        if known == digest and all(path.is_file() for path in files):
             return _result(page, files, made=False, started=started)
     # Heavy (torch, matplotlib), and not needed where every report is up to date.
     from analysis.experiment import open_experiment
