@@ -37,8 +37,8 @@ def as_array(rows: Any) -> Any:
         return (
             rows.float() if rows.dtype.is_floating_point and rows.itemsize == 2 else rows
         ).numpy()
-    if hasattr(rows, "coords") and hasattr(rows, "dims"):  # of xarray; coordinates alone: scipy
-        return rows.data
+    if hasattr(rows, "dims") and getattr(rows, "chunks", None):  # Dask's, within xarray's
+        rows = rows.data
     return DaskRows(rows) if hasattr(rows, "dask") else rows
 
 

@@ -80,9 +80,19 @@ def test_dask_blocks_of_any_size_are_computed_once(chunks: tuple[int, ...]) -> N
         return block
 
     lazy = dask.array.from_array(ROWS, chunks=(chunks, (4, 2))).rechunk({1: 6})
-    blocks = list(read_ahead(as_source(lazy.map_blocks(count, meta=ROWS[:0]))))
-    np.testing.assert_array_equal(np.concatenate(blocks), ROWS)
-    assert computed == list(chunks)
+    counted = lazy.map_blocks(count, meta=ROWS[:0])
+    for given in (counted, xarray.DataArray(counted)):
+        blocks = list(read_ahead(as_source(given)))
+        np.testing.assert_array_equal(np.concatenate(blocks), ROWS)
+        assert computed == list(chunks)
+        computed.clear()
+
+
+def test_arrays_of_xarray_that_are_not_loaded_are_read_by_blocks(tmp_path: Path) -> None:
+    xarray.Dataset({"rows": (("n", "d"), ROWS)}).to_zarr(tmp_path / "rows.zarr", consolidated=False)
+    rows = xarray.open_zarr(tmp_path / "rows.zarr", chunks=None, consolidated=False)["rows"]
+    np.testing.assert_array_equal(np.concatenate(list(read_ahead(as_source(rows)))), ROWS)
+    assert not rows._in_memory
 
 
 def test_blocks_of_another_type_than_the_array_states_are_refused() -> None:
