@@ -3,6 +3,7 @@
 import csv
 import doctest
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ def test_it_is_short() -> None:
 
 
 def test_the_python_example_prints_what_it_shows(
-    digits_swept: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    digits_swept: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the folder of a sweep of the same K, so that its dictionaries are there already."""
-    monkeypatch.chdir(Path(digits_swept["experiment"]).parents[1])
+    """In a copy of a sweep of the same K, so that its dictionaries are there already."""
+    shutil.copytree(Path(digits_swept["experiment"]).parent, tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     example = doctest.DocTestParser().get_doctest(block, {}, "README", "README.md", 0)
     assert len(example.examples) == 8
