@@ -35,6 +35,15 @@ def last_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return found
 
 
+def json_of(arguments: list[str]) -> dict[str, Any]:
+    """The last line of a command run in this process."""
+    code, output, errors = run_here(arguments)
+    assert code == 0, errors
+    found = json.loads(output.splitlines()[-1])
+    assert isinstance(found, dict)
+    return found
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a small sweep has been run."""
@@ -44,22 +53,23 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_json_has_the_promised_keys(runs: Path) -> None:
-    swept = last_json(run(*SWEEP, "--json", cwd=runs))
+def test_json_has_the_promised_keys(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(runs)
+    swept = json_of([*SWEEP, "--json"])
     promised = {"k", "mse", "sse", "heldout_mse", "passes", "rows_seen", "seconds", "live", "path"}
     assert all(promised <= set(entry) for entry in swept["dictionaries"])
     assert all(entry["reused"] for entry in swept["dictionaries"])
-    extracted = last_json(run("extract", "--json", cwd=runs))
+    extracted = json_of(["extract", "--json"])
     assert {"store", "rows", "dim", "bytes", "seconds", "reused", "repaired"} <= set(extracted)
     assert extracted["reused"] is True
     assert (extracted["rows"], extracted["dim"]) == (24_000, 25)
-    test = last_json(run("extract", "--split", "test", "--json", cwd=runs))
+    test = json_of(["extract", "--split", "test", "--json"])
     assert test["rows"] == 4752
-    fitted = last_json(run("fit", "--k", "4", "--max-iter", "2", "--json", cwd=runs))
+    fitted = json_of(["fit", "--k", "4", "--max-iter", "2", "--json"])
     assert fitted == swept["dictionaries"][1]
-    checked = last_json(run("verify", extracted["store"], "--json", cwd=runs))
+    checked = json_of(["verify", extracted["store"], "--json"])
     assert checked == {"ok": True, "chunks": 1, "bad": []}
-    listed = last_json(run("status", "--json", cwd=runs))
+    listed = json_of(["status", "--json"])
     assert [store["rows"] for store in listed["stores"]] == [4752, 24_000]
     assert [entry["k"] for entry in listed["experiments"][0]["dictionaries"]] == [2, 4]
 
@@ -222,7 +232,7 @@ def test_unwritable_out_is_named(inputs: Path) -> None:
 def test_a_signal_ends_with_one_line_and_the_same_command_goes_on(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    arguments = ["sweep", "--k", "2,900", "--max-iter", "40"]
+    arguments = ["sweep", "--k", "2,900", "--max-iter", "40", "--breathing", "0"]
     with subprocess.Popen(
         [sys.executable, "-m", "pipeline", *arguments],
         cwd=tmp_path,

@@ -13,7 +13,7 @@ from pipeline.config import SweepOptions
 from storage import InputError
 
 QUICK = settings(
-    max_examples=400,
+    max_examples=200,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],  # of a busy machine

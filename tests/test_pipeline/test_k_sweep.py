@@ -117,7 +117,7 @@ def test_a_dictionary_does_not_depend_on_the_others(
 
 def test_warm_starts_go_on_from_the_next_smaller_k(tmp_path: Path) -> None:
     sizes = (5, 6, 8, 9)
-    fields = {"mode": "nested", "init": "warm", "max_iter": None, "breathing": 2}
+    fields = {"mode": "nested", "init": "warm", "max_iter": None, "breathing": 2, "stride": 2}
     whole = sweep(options(tmp_path / "whole", k=sizes, **fields))
     mse = [entry["mse"] for entry in whole["dictionaries"]]
     assert (np.diff(mse) <= 0).all()
@@ -176,7 +176,7 @@ def test_two_sweeps_of_one_experiment_do_not_mix(swept: tuple[Path, dict[str, An
 
 def test_option_mode_and_init_reach_the_loops(tmp_path: Path) -> None:
     results = [
-        sweep(options(tmp_path, k="8", **fields))["dictionaries"][0]["mse"]
+        sweep(options(tmp_path, k="8", stride=2, **fields))["dictionaries"][0]["mse"]
         for fields in (
             {},
             {"mode": "nested", "max_iter": None},

@@ -128,9 +128,9 @@ def killed_sweeps(
     raise AssertionError("no run was killed")
 
 
-def test_ten_kills(forking: Callable[[dict[str, Any]], Forked], tmp_path: Path) -> None:
+def test_four_kills(forking: Callable[[dict[str, Any]], Forked], tmp_path: Path) -> None:
     fields = {"k": "5,40", "breathing": 2, "max_iter": 30}
-    assert killed_sweeps(fields, forking, tmp_path, at_least=10) >= 10
+    assert killed_sweeps(fields, forking, tmp_path, at_least=4) >= 4
 
 
 def command(out: Path, *arguments: str) -> Callable[[], subprocess.Popen[bytes]]:

@@ -201,7 +201,10 @@ def test_blank_images_are_called_so(tmp_path: Path) -> None:
         cut(out=tmp_path / "out")
 
 
-@pytest.mark.parametrize(("split", "rows"), [("train", 20_074_704), ("test", 3_351_306)])
+@pytest.mark.parametrize(
+    ("split", "rows"),
+    [pytest.param("train", 20_074_704, marks=pytest.mark.slow), ("test", 3_351_306)],
+)
 def test_mnist_has_the_known_number_of_patches(
     mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, rows: int
 ) -> None:

@@ -124,9 +124,10 @@ def test_tol_is_relative_to_the_mean_variance(digits_rows: np.ndarray) -> None:
 
 @pytest.mark.parametrize("loop", [lloyd, minibatch])
 def test_target_is_the_gain_of_a_pass(digits_rows: np.ndarray, loop: Any) -> None:
-    init = digits_rows[:30].astype(np.float32)
-    full = loop(digits_rows, init, max_iter=20)
-    fit = loop(digits_rows, init, max_iter=20, min_gain=0.01)
+    rows = digits_rows[:4000]
+    init = rows[:30].astype(np.float32)
+    full = loop(rows, init, max_iter=20)
+    fit = loop(rows, init, max_iter=20, min_gain=0.01)
     assert (fit.stopped, fit.converged) == ("target", True)
     assert fit.updates < full.updates
     mse = np.array(fit.history.mse[: fit.updates])
@@ -138,7 +139,7 @@ def test_target_is_the_gain_of_a_pass(digits_rows: np.ndarray, loop: Any) -> Non
 @pytest.mark.parametrize("loop", [lloyd, minibatch])
 def test_empty_clusters_come_alive(digits_rows: np.ndarray, policy: str, loop: Any) -> None:
     init = np.concatenate([digits_rows[:20], np.full((5, 16), 1e4)]).astype(np.float32)
-    fit = loop(digits_rows, init, max_iter=20, empty=policy)
+    fit = loop(digits_rows, init, max_iter=5, empty=policy)
     assert fit.history.redrawn[0] == 5
     assert fit.history.live[0] == 20
     assert fit.sums.live == 25

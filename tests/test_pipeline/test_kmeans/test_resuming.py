@@ -49,10 +49,10 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 MODES: dict[str, dict[str, Any]] = {
-    "nested": {"mode": "nested", "k": "9,40", "breathing": 3, "max_iter": 40},
+    "nested": {"mode": "nested", "k": "9,24", "breathing": 2, "max_iter": 20},
     "cold": {"mode": "nested", "k": "40", "init": "k-means++", "empty": "split", "max_iter": 15},
-    "full": {"mode": "full", "k": "9,40", "max_iter": 20},
-    "minibatch": {"mode": "minibatch", "k": "40", "max_iter": 25, "tol": 0, "batch_size": 3000},
+    "full": {"mode": "full", "k": "9,24", "max_iter": 12},
+    "minibatch": {"mode": "minibatch", "k": "24", "max_iter": 25, "tol": 0, "batch_size": 3000},
 }
 
 

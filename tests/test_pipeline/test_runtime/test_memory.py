@@ -112,7 +112,7 @@ def long_store(out: Path, dim: int, n_rows: int) -> PatchStore:
 def test_the_smallest_cap_that_is_named_will_do(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).integers(0, 256, (4096, 25)).astype(np.uint8)
     images = striped_images(tmp_path / "stripes.npy", 25)
-    store = linked_store(tmp_path, rows, 1 << 19, images)
+    store = linked_store(tmp_path, rows, 1 << 17, images)
     fit = fit_of(store, tmp_path, 3000, "full", "--max-iter", "1", "--init", "random")
     cap, refusals = 400, 0
     while (

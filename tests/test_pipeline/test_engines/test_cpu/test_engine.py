@@ -140,12 +140,12 @@ def fresh(rows: np.ndarray, centroids: np.ndarray) -> ClusterSums:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_passes_with_a_cache_are_those_without(dtype: str) -> None:
     rng = np.random.default_rng(0)
-    rows = some_rows(rng, "clumps", 5000, 9, dtype)
-    start = rows[rng.choice(5000, 90, replace=False)].astype(
+    rows = some_rows(rng, "clumps", 3000, 9, dtype)
+    start = rows[rng.choice(3000, 90, replace=False)].astype(
         np.float64 if dtype == "float64" else np.float32
     )
     with cached(rows) as executor:
-        for centroids, sums in lloyd(executor, start, 12):
+        for centroids, sums in lloyd(executor, start, 8):
             assert equal(sums, fresh(rows, centroids))
         effort = executor.engine.effort
         assert effort.scanned < effort.rows  # or nothing was kept

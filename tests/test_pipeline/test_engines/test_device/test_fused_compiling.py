@@ -25,11 +25,16 @@ def compiled(folder: Path, *asked: tuple[int, int, str, int, int]) -> list[dict[
 
 
 @pytest.mark.parametrize(
-    "arch", [*(pytest.param(arch, marks=pytest.mark.slow) for arch in (80, 86)), 90]
+    ("arch", "more"),
+    [
+        *(pytest.param(arch, False, marks=pytest.mark.slow) for arch in SHARED if arch < 90),
+        (90, False),
+        pytest.param(90, True, marks=pytest.mark.slow),
+    ],
 )
-def test_all_kernels_compile_and_fit(arch: int, tmp_path: Path) -> None:
+def test_all_kernels_compile_and_fit(arch: int, more: bool, tmp_path: Path) -> None:
     shapes = [("uint8", 25, 1000), ("uint8", 147, 10000), ("uint8", 300, 100), ("float32", 25, 99)]
-    if arch == LARGE_TILES:
+    if more:
         shapes += [
             ("uint8", 25, 100),  # every column competes
             ("uint8", 81, 1000),  # two parts, groups of four

@@ -126,7 +126,11 @@ def test_ties_go_to_the_lowest_index(
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("dim", [5, 25, 81, 200])
+@pytest.mark.parametrize(
+    ("make", "dim"),
+    [*(("fused", dim) for dim in (5, 25, 81, 200)), ("torch", 25), ("narrow", 25)],
+    indirect=["make"],
+)
 def test_equal_centroids_are_one(make: Make, dtype: str, dim: int) -> None:
     rows = rows_of(dtype, 100, dim, np.random.default_rng(0))
     some = rows[:23] + 0.37
