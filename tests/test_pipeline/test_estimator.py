@@ -18,7 +18,7 @@ from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore
 from tests.oracles import squared_distances
 
 
-@parametrize_with_checks([Estimator(n_clusters=3)])
+@parametrize_with_checks([Estimator(n_clusters=3, breathing=1)])
 def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
     check(estimator)
 
