@@ -1,49 +1,98 @@
-"""Compiled kernels kept on disk by numba: when they are too old, and when others are compiled."""
+"""Compiled kernels kept on disk by numba: where they lie, and when others are compiled."""
 
+import hashlib
+import logging
 import os
+import shutil
+import stat
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.runtime.progress import Progress
 
+PACKAGE = Path(__file__).parents[1]  # whose sources are compiled
+UNUSED_SECONDS = 7 * 24 * 3600  # after which kernels of other sources are deleted
 LOADED_BYTES = 64 << 20  # of all kernels, read from disk
 COMPILED_BYTES = 16 << 20  # what LLVM holds for each kernel that it compiled, on average
+
+_log = logging.getLogger(__name__)
 
 
 def code_bytes(kernels: Sequence[Any]) -> int:
     """What these kernels will take in this process, in bytes, at most."""
     missing = [kernel for kernel in kernels if not kernel.signatures]
-    kept = (Path(k.stats.cache_path).glob(f"*.{k.__qualname__}-*.nbi") for k in missing)
-    compiled = sum(not any(files) for files in kept)
-    return LOADED_BYTES * bool(missing) + COMPILED_BYTES * compiled
+    places = [(kernel.stats.cache_path, f"*.{kernel.__qualname__}-*.nbi") for kernel in missing]
+    kept = [place is not None and any(Path(place).glob(name)) for place, name in places]
+    return LOADED_BYTES * bool(missing) + COMPILED_BYTES * (len(kept) - sum(kept))
 
 
-def drop_stale(folder: Path) -> None:
-    """Delete kernels compiled before any source below the folder changed.
+@cache
+def sources_digest() -> str:
+    """Of all sources of the package: kernels hold what they call in other files."""
+    sources = [file.read_bytes() for file in sorted(PACKAGE.rglob("*.py"))]
+    return hashlib.sha256(b"".join(sources)).hexdigest()[:16]
 
-    Numba looks at the file of a kernel alone, but kernels hold what they call in other files.
-    Another process may delete the same kernels at the same time. Assumes numba's own place for
-    them, `__pycache__` beside the sources.
+
+@cache
+def kernel_folder() -> Path | None:
+    """Where compiled kernels of these very sources are kept; None: in memory alone.
+
+    The first that can be written of NUMBA_CACHE_DIR, a folder beside the sources, the user's
+    cache, and a temporary folder. Kernels of other sources that nobody used for a week go.
     """
-    files = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
-    times = {file: _changed(file) for file in files}
-    newest = max(times[file] for file in files if file.suffix == ".py")
-    for file in files:
-        if file.suffix in (".nbi", ".nbc") and times[file] < newest:
-            with suppress(FileNotFoundError):
-                file.unlink()
+    named = f"patchdict-{hashlib.sha256(bytes(PACKAGE)).hexdigest()[:16]}"
+    for place, usual in _places(named):
+        folder = place / f"kernels-{sources_digest()}"
+        is_new = not folder.exists()
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+            os.utime(folder)
+            if is_new and not usual:
+                _log.warning("no other folder can be written: compiled kernels go to %s", folder)
+            _delete_unused(place)
+            return folder
+    _log.warning("no folder can be written: kernels are compiled anew in every process")
+    return None
 
 
-def _changed(file: Path) -> float:
-    """When a file was changed, in seconds; 0 where it is gone."""
-    try:
-        return file.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
+def _places(named: str) -> Iterator[tuple[Path, bool]]:
+    """Where kernels may lie, and whether that needs no word."""
+    if given := os.environ.get("NUMBA_CACHE_DIR"):
+        yield Path(given, named), True
+    yield PACKAGE / "__pycache__", True
+    user = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    if os.path.isabs(user):  # there may be no home
+        yield Path(user, named), True
+    with suppress(OSError):
+        yield private_folder(named), False
+
+
+def private_folder(name: str) -> Path:
+    """A temporary folder that no other user can fill, for what lies in it is run.
+
+    Raises: OSError where there is none.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir(), f"{name}-{user}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != user or found.st_mode & 0o022:
+        raise PermissionError(f"{folder} is not of this user alone")
+    return folder
+
+
+def _delete_unused(place: Path) -> None:
+    for folder in place.glob("kernels-*"):
+        with suppress(FileNotFoundError):
+            if folder.stat().st_mtime < time.time() - UNUSED_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -60,7 +109,8 @@ def compilation_told(progress: "Progress") -> Iterator[None]:
             if self.depth == 0:
                 self.began = time.perf_counter()
                 if self.seconds == 0:
-                    progress.note("compiling kernels, which only a first run does")
+                    often = "only a first run does" if kernel_folder() else "every run does here"
+                    progress.note(f"compiling kernels, which {often}")
             self.depth += 1
 
         def on_end(self, _: Any) -> None:

@@ -6,14 +6,19 @@ what the processor has (AVX-512, AVX2, NEON).
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, TypeVar, overload
 
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
+from numba.core import caching, cgutils
 from numba.extending import intrinsic, models, register_model
 from numba.np import arrayobj
+
+from pipeline.runtime.kernel_cache import kernel_folder, sources_digest
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 # Its types lack these options. Without wrappers that nobody calls: a fifth of the time of a first
@@ -21,9 +26,48 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _compile: Any = partial(njit, error_model="numpy", no_cfunc_wrapper=True)
 
 
+_DAMAGED = (OSError, EOFError, UnpicklingError)  # files, as a full disk may leave them
+
+
+class _Locator(caching.UserWideCacheLocator):
+    """Kernels lie where this project puts them."""
+
+    def get_cache_path(self) -> str:
+        return str(Path(kernel_folder() or "", Path(self._py_file).parent.name))
+
+
+class _Files(caching.CompileResultCacheImpl):
+    """What numba writes for one kernel."""
+
+    _locator_classes = [_Locator]  # noqa: RUF012  # numba's
+
+
+class _KernelCache(caching.FunctionCache):
+    """Kernels of these very sources; one that cannot be read or written stays in memory."""
+
+    _impl_class = _Files
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        with suppress(*_DAMAGED):
+            return super().load_overload(sig, target_context)
+        with suppress(OSError):
+            self.flush()
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(*_DAMAGED):
+            super().save_overload(sig, data)
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        """Also where NUMBA_CACHE_LOCATOR_CLASSES has them lie elsewhere."""
+        return sources_digest(), super()._index_key(sig, codegen)
+
+
 def kernel(function: Function) -> Function:
-    """Compile what Python calls; it is kept on disk."""
-    compiled: Function = _compile(nogil=True, cache=True)(function)
+    """Compile what Python calls; it is kept on disk, where there is a place."""
+    compiled: Any = _compile(nogil=True)(function)
+    if kernel_folder():
+        compiled._cache = _KernelCache(function)
     return compiled
 
 

@@ -1,32 +1,175 @@
 import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from numba import njit
 
-from pipeline.runtime.kernel_cache import compilation_told, drop_stale
+import pipeline
+from pipeline.engines.cpu.simd import kernel
+from pipeline.runtime import kernel_cache
+from pipeline.runtime.kernel_cache import compilation_told, kernel_folder, private_folder
 from tests.notes import Notes
+from tests.programs import run_python
+
+WEEK = 7 * 24 * 3600
 
 
-def test_kernels_older_than_any_source_are_not_used(tmp_path: Path) -> None:
-    cache = tmp_path / "__pycache__"
-    cache.mkdir()
-    files = [tmp_path / "one.py", tmp_path / "two.py", cache / "one.nbi", cache / "two.1.nbc"]
-    for seconds, file in enumerate(files, start=1000):
-        file.touch()
-        os.utime(file, (seconds, seconds))
-    drop_stale(tmp_path)
-    assert all(file.exists() for file in files)
-    os.utime(files[1], (1002.5, 1002.5))
-    drop_stale(tmp_path)
-    assert [file.exists() for file in files] == [True, True, False, True]
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Path]]:
+    """Where kernels may lie, the best first, and none of them used so far."""
+    found = {name: tmp_path / name for name in ("given", "package", "home", "temporary")}
+    for place in found.values():
+        place.mkdir()
+    (found["package"] / "one.py").touch()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(found["given"]))
+    monkeypatch.setenv("HOME", str(found["home"]))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(found["temporary"]))
+    monkeypatch.setattr(kernel_cache, "PACKAGE", found["package"])
+    forget()
+    yield found
+    monkeypatch.undo()
+    forget()
 
 
-def test_files_that_another_process_deletes_meanwhile_are_no_matter(tmp_path: Path) -> None:
-    (tmp_path / "one.py").touch()
-    for name in ("gone.py", "gone.nbi"):
-        (tmp_path / name).symlink_to("nowhere")  # is listed, and not there
-    drop_stale(tmp_path)
-    assert (tmp_path / "one.py").exists()
+def forget() -> None:
+    kernel_folder.cache_clear()
+    kernel_cache.sources_digest.cache_clear()
+
+
+def take_away(place: Path) -> None:
+    """Nothing can be written below a file, not even by root."""
+    shutil.rmtree(place)
+    place.touch()
+
+
+def test_kernels_lie_where_there_is_room_and_elsewhere_that_is_said_once(
+    places: dict[str, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, place in places.items():
+        forget()
+        folder = kernel_folder()
+        assert folder is not None
+        assert folder.is_dir()
+        assert place in folder.parents
+        assert len(caplog.messages) == (name == "temporary")
+        forget()
+        assert kernel_folder() == folder
+        if name != "package":
+            take_away(place)
+        else:
+            (place / "__pycache__").rename(place / "away")
+            (place / "__pycache__").touch()
+    assert str(places["temporary"]) in caplog.messages[0]
+    forget()
+    assert kernel_folder() is None
+    assert kernel_folder() is None
+    assert len(caplog.messages) == 2
+    assert "in every process" in caplog.messages[1]
+
+
+def test_a_user_without_a_home_has_no_cache_of_his_own(
+    places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(places["home"])
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as Python does then
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    (places["package"] / "__pycache__").touch()
+    folder = kernel_folder()
+    assert folder is not None
+    assert places["temporary"] in folder.parents
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no permissions")
+@pytest.mark.parametrize("kind", ["a link", "open to all"])
+def test_a_temporary_folder_that_another_may_have_filled_is_not_used(
+    kind: str, places: dict[str, Path]
+) -> None:
+    folder = private_folder("kernels")
+    assert folder.stat().st_mode & 0o077 == 0
+    if kind == "a link":
+        folder.rename(places["given"] / "theirs")
+        folder.symlink_to(places["given"] / "theirs")
+    else:
+        folder.chmod(0o777)
+    with pytest.raises(PermissionError, match="not of this user alone"):
+        private_folder("kernels")
+
+
+def test_kernels_of_other_sources_are_not_used_and_go_after_a_week(
+    places: dict[str, Path],
+) -> None:
+    folders = []
+    for text in ("", "x = 1", "x = 2"):
+        (places["package"] / "one.py").write_text(text)
+        forget()
+        folder = kernel_folder()
+        assert folder is not None
+        folders.append(folder)
+    assert len(set(folders)) == 3
+    assert all(folder.exists() for folder in folders)
+    before = folders[2].stat().st_mtime - WEEK
+    os.utime(folders[0], (before - 60, before - 60))
+    os.utime(folders[1], (before + 60, before + 60))
+    forget()
+    kernel_folder()
+    assert [folder.exists() for folder in folders] == [False, True, True]
+
+
+@pytest.mark.parametrize("kept", ["elsewhere", "beside the sources", "elsewhere, by a locator"])
+def test_a_kernel_is_compiled_again_when_what_it_calls_has_changed(
+    kept: str, tmp_path: Path
+) -> None:
+    package = tmp_path / "pipeline"
+    shutil.copytree(Path(pipeline.__file__).parent, package, ignore=shutil.ignore_patterns("*_*e_"))
+    (package / "outer.py").write_text(
+        "from pipeline.engines.cpu.simd import kernel\nfrom pipeline.called import called\n"
+        "@kernel\ndef outer(x: int) -> int:\n    return called(x)\n"
+        "print(outer(1), outer.stats.cache_hits and 'read' or 'compiled')\n"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    env["PYTHONPATH"] = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    if kept != "beside the sources":
+        env["NUMBA_CACHE_DIR"] = str(tmp_path / "kernels")
+    if kept == "elsewhere, by a locator":
+        env["NUMBA_CACHE_LOCATOR_CLASSES"] = "UserProvidedCacheLocator"
+    said = []
+    for result in ("x + 1", "x + 1", "x + 2"):
+        (package / "called.py").write_text(
+            "from pipeline.engines.cpu.simd import inner\n"
+            f"@inner\ndef called(x: int) -> int:\n    return {result}\n"
+        )
+        said.append(run_python("-m", "pipeline.outer", env=env, cwd=tmp_path).stdout.strip())
+    assert said == ["2 compiled", "2 read", "3 compiled"]
+
+
+@pytest.mark.parametrize("place", ["none", "one that is gone", "one with damaged files"])
+def test_a_kernel_that_cannot_be_kept_stays_in_memory(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = None if place == "none" else tmp_path / "kernels"
+    monkeypatch.setattr("pipeline.engines.cpu.simd.kernel_folder", lambda: folder)
+
+    def double(x: int) -> int:
+        return 2 * x
+
+    compiled = kernel(double)
+    if folder is not None and place == "one that is gone":
+        take_away(folder)
+    elif folder is not None:
+        compiled(4)
+        for file in folder.rglob("*.nb?"):
+            file.write_bytes(b"")
+        compiled = kernel(double)
+    before = kernel_cache.code_bytes([compiled])
+    if place != "one with damaged files":
+        assert before == kernel_cache.LOADED_BYTES + kernel_cache.COMPILED_BYTES
+    assert compiled(4) == 8
+    assert kernel_cache.code_bytes([compiled]) == 0
 
 
 def test_what_is_compiled_is_told_once() -> None:
