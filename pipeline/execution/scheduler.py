@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
+from multiprocessing import spawn
 from typing import TYPE_CHECKING, Any
 
 import pipeline.runtime.memory
@@ -156,6 +157,7 @@ def _connect(address: str, workers: int) -> "Iterator[Client]":
     with (
         dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT}),
         _environment_kept(),
+        _script_left_out(),
     ):
         with _environment_kept():
             cluster = LocalCluster(
@@ -167,6 +169,31 @@ def _connect(address: str, workers: int) -> "Iterator[Client]":
             )
         with cluster, Client(cluster, set_as_default=False) as client:
             yield client
+
+
+_prepare = spawn.get_preparation_data
+_clusters: list[None] = []  # one for each that runs
+
+
+@contextmanager
+def _script_left_out() -> Iterator[None]:
+    """Workers that start in here, also in place of others, do not run the user's script again.
+
+    They need nothing of it, and without `if __name__ == "__main__":` it would start workers too.
+    """
+    spawn.get_preparation_data = _prepare_worker
+    _clusters.append(None)
+    try:
+        yield
+    finally:
+        _clusters.pop()
+
+
+def _prepare_worker(name: str) -> dict[str, Any]:
+    told = _prepare(name)
+    if _clusters and name.startswith("Dask Worker"):
+        told = {key: value for key, value in told.items() if not key.startswith("init_main")}
+    return told
 
 
 @contextmanager

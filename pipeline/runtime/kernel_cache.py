@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import multiprocessing
 import os
 import shutil
 import stat
@@ -20,8 +21,6 @@ PACKAGE = Path(__file__).parents[1]  # whose sources are compiled
 UNUSED_SECONDS = 7 * 24 * 3600  # after which kernels of other sources are deleted
 LOADED_BYTES = 64 << 20  # of all kernels, read from disk
 COMPILED_BYTES = 16 << 20  # what LLVM holds for each kernel that it compiled, on average
-
-_log = logging.getLogger(__name__)
 
 
 def code_bytes(kernels: Sequence[Any]) -> int:
@@ -55,11 +54,16 @@ def kernel_folder() -> Path | None:
             tempfile.TemporaryFile(dir=folder).close()
             os.utime(folder)
             if is_new and not usual:
-                _log.warning("no other folder can be written: compiled kernels go to %s", folder)
+                _tell(f"no other folder can be written: compiled kernels go to {folder}")
             _delete_unused(place)
             return folder
-    _log.warning("no folder can be written: kernels are compiled anew in every process")
+    _tell("no folder can be written: kernels are compiled anew in every process")
     return None
+
+
+def _tell(line: str) -> None:
+    if multiprocessing.parent_process() is None:  # workers need not say it again
+        logging.getLogger(__name__).warning(line)
 
 
 def _places(named: str) -> Iterator[tuple[Path, bool]]:

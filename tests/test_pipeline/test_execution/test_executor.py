@@ -28,6 +28,7 @@ from pipeline.runtime.devices import CPU, thread_count
 from pipeline.runtime.progress import SilentProgress
 from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore
 from storage.errors import WorkerError
+from tests.programs import ROOT, run_python
 from tests.stored_numbers import numbers_of
 
 MEMORY = 3 << 30
@@ -114,6 +115,55 @@ def test_workers_do_not_compete_for_cores(monkeypatch: pytest.MonkeyPatch) -> No
         assert set(scheduler.client.run(thread_count).values()) == {1}
         assert "OMP_NUM_THREADS" not in os.environ  # this process has all cores, now and later
     assert dict(os.environ) == before
+
+
+SCRIPTS = {
+    "estimator": (
+        "from pipeline import StreamingKMeans\nfrom storage import open_patches\n"
+        "km = StreamingKMeans(4, scheduler='processes:2', memory='4GiB', max_iter=2, breathing=0)\n"
+        "print(km.fit(open_patches(STORE)).counts_.sum())\n"
+    ),
+    "sweep": (
+        "from pipeline import SweepOptions, sweep\n"
+        "options = SweepOptions(k='4', scheduler='processes:2', memory='4GiB', max_iter=2, out=OUT)"
+        "\nprint(sweep(options)['dictionaries'][0]['rows_seen'] and sweep(options)['rows'])\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SCRIPTS)
+def test_a_script_without_a_guard_runs_once(
+    what: str, digits_swept: dict[str, Any], tmp_path: Path
+) -> None:
+    code = SCRIPTS[what].replace("STORE", repr(digits_swept["store"]))
+    script = tmp_path / "mine.py"
+    script.write_text("print('begun')\n" + code.replace("OUT", repr(str(tmp_path / "runs"))))
+    ran = run_python(str(script), env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == ["begun", "24000"]
+    assert ran.stderr == ""
+
+
+def test_a_worker_that_takes_anothers_place_leaves_the_script_out_and_others_do_not(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "import multiprocessing, os, signal, time\n"
+        "from pipeline.execution.scheduler import Scheduler\nprint('begun', flush=True)\n"
+        "def nothing(): pass\n"
+        "if __name__ == '__main__':\n"
+        "    with Scheduler('processes:1') as scheduler:\n"
+        "        pid = lambda: scheduler.client.submit(os.getpid, pure=False).result()\n"
+        "        first = pid()\n"
+        "        os.kill(first, signal.SIGKILL)\n"
+        "        assert pid() != first\n"
+        "    own = multiprocessing.get_context('spawn').Process(target=nothing)\n"
+        "    own.start(), own.join()\n"
+        "    print(own.exitcode)\n"
+    )
+    ran = run_python(str(script), env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=300)
+    assert ran.stdout.split() == ["begun", "begun", "0"], ran.stderr
 
 
 def test_another_cluster_on_the_machine_is_no_matter() -> None:
