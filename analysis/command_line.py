@@ -21,6 +21,10 @@ data_option = click.option(
     help="Folder of downloads, if it is another one than the sweep's.",
 )
 
+dataset_option = click.option(
+    "--dataset", help="File of the images, if it is no longer where the sweep found it."
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="patchdict", message="%(version)s")
@@ -30,6 +34,7 @@ def group() -> None:
 
 @group.command()
 @click.argument("out", type=click.Path(path_type=Path))
+@dataset_option
 @data_option
 @click.option(
     "--only-stale",
@@ -39,7 +44,12 @@ def group() -> None:
 @options_of(MemoryOptions)
 @json_option
 def report(
-    out: Path, data: Path | None, only_stale: bool, as_json: bool, **fields: str | None
+    out: Path,
+    dataset: str | None,
+    data: Path | None,
+    only_stale: bool,
+    as_json: bool,
+    **fields: str | None,
 ) -> None:
     """Write report.html and its figures.
 
@@ -49,7 +59,7 @@ def report(
     check_least(memory)
     from analysis.html_report.build import report as write_reports
 
-    results = write_reports(out, data=data, only_stale=only_stale, memory=memory)
+    results = write_reports(out, data=data, dataset=dataset, only_stale=only_stale, memory=memory)
     lines = [
         f"{result['report']}: "
         + (f"written in {result['seconds']:.1f} s" if result["made"] else "up to date")
@@ -72,6 +82,7 @@ def report(
     type=click.Path(path_type=Path),
     help="Write the rebuilt images there: a name that ends in .zarr.",
 )
+@dataset_option
 @data_option
 @options_of(MemoryOptions)
 @json_option

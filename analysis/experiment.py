@@ -1,6 +1,7 @@
 """An experiment as the report sees it: dictionaries, data, and the images they came from."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from storage import (
     ImageSource,
     InputError,
     IntegrityError,
+    PatchDictError,
     PatchSpec,
     PatchStore,
     class_names,
@@ -23,7 +25,8 @@ from storage import (
     open_labels,
     open_patches,
 )
-from storage.layout import ExperimentLayout
+from storage.images.datasets import DATASETS
+from storage.layout import ExperimentLayout, moved_places
 from storage.patch_store import store_name
 
 LABEL_ROUNDS = 1  # of asking for classes: a report without them is better than a late one
@@ -37,6 +40,7 @@ class Experiment:
     folder: Path
     tree: xarray.DataTree
     data: Path
+    dataset: str | None = None  # where the images are, if they have moved
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -118,23 +122,41 @@ class Experiment:
             InputError: they are gone.
             IntegrityError: they are others.
         """
-        source = open_images(self.facts["dataset"], split, self.data)
-        if split in self._checked:  # once: all pixels are read for it
-            return source
+        if split in self._found:  # once: all pixels are read for it
+            return open_images(self._found[split], split, self.data)
         known = self.facts["source"] if split == "train" else self.store(split).source
-        if source.fingerprint != known["fingerprint"]:
-            raise IntegrityError(
-                f"the {split} images of {self.facts['dataset']} are not those that {self.folder}"
-                f" was made from (SHA-256 {source.fingerprint[:10]}… where"
-                f" {known['fingerprint'][:10]}… is expected): put the old file back, or sweep again"
+        problems = list[PatchDictError]()
+        for place in self._places():
+            try:
+                source = open_images(place, split, self.data)
+            except InputError as error:
+                problems.append(error)
+                continue
+            if source.fingerprint == known["fingerprint"]:
+                self._found[split] = place
+                return source
+            problems.append(
+                IntegrityError(
+                    f"the {split} images of {place} are not those that {self.folder} was made from"
+                    f" (SHA-256 {source.fingerprint[:10]}… where {known['fingerprint'][:10]}… is"
+                    " expected): put the old file back, name it by --dataset, or sweep again"
+                )
             )
-        self._checked.add(split)
-        return source
+        raise problems[0]
+
+    def _places(self) -> Iterator[str]:
+        """Where the images may be: as given, as the sweep found them, moved with this folder."""
+        dataset = str(self.facts["dataset"])
+        if dataset not in DATASETS and self.dataset and self.dataset not in DATASETS:
+            yield str(Path(self.dataset).expanduser())
+        yield dataset
+        if dataset not in DATASETS:
+            yield from map(str, moved_places(Path(dataset), self.folder))
 
     @cached_property
-    def _checked(self) -> set[str]:
-        """Splits whose images have been found to be the right ones."""
-        return set()
+    def _found(self) -> dict[str, str]:
+        """Where the images of splits are that have been found to be the right ones."""
+        return {}
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -182,7 +204,16 @@ class Experiment:
         return labels, None
 
 
-def open_experiment(folder: Path, data: Path | None = None) -> Experiment:
-    """Open the experiment in a folder; data: where its downloads are now, if they have moved."""
+def open_experiment(
+    folder: Path, data: Path | None = None, dataset: str | None = None
+) -> Experiment:
+    """Open the experiment in a folder.
+
+    data, dataset: where its downloads and its file of images are now, if they have moved without
+    it; a data set that has a name needs none.
+    """
     tree = open_dictionaries(ExperimentLayout(folder).dictionaries)
-    return Experiment(folder, tree, data or Path(tree.attrs["data"]))
+    usual = Path(tree.attrs["data"])
+    if data is None and not usual.exists():
+        data = next(moved_places(usual, folder), None)
+    return Experiment(folder, tree, data or usual, dataset)

@@ -7,6 +7,7 @@ OUT/EXPERIMENT/kK-LOOP.unfinished.npz   the state of an unfinished fit
 OUT/EXPERIMENT/report.html, figures/    the report
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,3 +111,17 @@ def find_experiments(out: Path) -> list[ExperimentLayout]:
     if (out / DICTIONARIES).exists():
         return [ExperimentLayout(out)]
     return [ExperimentLayout(path.parent) for path in sorted(out.glob(f"*/{DICTIONARIES}"))]
+
+
+def moved_places(path: Path, folder: Path) -> Iterator[Path]:
+    """Where what was at `path` lies now, if it was moved together with `folder`: the nearest first.
+
+    Files and folders above `folder` whose path ends as `path` does; whether one of them is the same
+    only its content can tell.
+    """
+    parts = path.parts[1:]
+    for above in folder.resolve().parents:
+        for first in range(len(parts)):
+            place = above.joinpath(*parts[first:])
+            if place.exists() and place != path:
+                yield place

@@ -23,6 +23,7 @@ def report(
     out: str | Path,
     *,
     data: Path | None = None,
+    dataset: str | None = None,
     only_stale: bool = False,
     memory: int | str = USUAL_MEMORY,
 ) -> list[dict[str, Any]]:
@@ -33,6 +34,8 @@ def report(
     Args:
         out: a sweep's OUT, or an experiment's folder.
         data: folder of downloads; None: the one that the sweep used.
+        dataset: file of the images, where it is no longer the one that the sweep used; others than
+            those of an experiment are passed over.
         only_stale: leave a report as it is that was made from exactly the present dictionaries.
         memory: cap on the resident memory of the process, as in "1GiB".
 
@@ -46,8 +49,11 @@ def report(
     results, failures = [], []
     for folder in experiment_folders(Path(out)):
         try:
-            one = report_experiment(folder, data=data, only_stale=only_stale, memory=cap)
-            results.append(one)
+            results.append(
+                report_experiment(
+                    folder, data=data, dataset=dataset, only_stale=only_stale, memory=cap
+                )
+            )
         except PatchDictError as error:
             failures.append(error)
     if failures:
@@ -56,7 +62,12 @@ def report(
 
 
 def report_experiment(
-    folder: Path, *, data: Path | None = None, only_stale: bool = False, memory: int = USUAL_MEMORY
+    folder: Path,
+    *,
+    data: Path | None = None,
+    dataset: str | None = None,
+    only_stale: bool = False,
+    memory: int = USUAL_MEMORY,
 ) -> dict[str, Any]:
     """Write the report of one experiment; see `report`. memory: in bytes."""
     started = time.perf_counter()
@@ -75,7 +86,7 @@ def report_experiment(
     from analysis.html_report.sections import SECTIONS
     from pipeline import check_budget
 
-    measured = Measured(open_experiment(folder, data), memory)
+    measured = Measured(open_experiment(folder, data, dataset), memory)
     drawn = max(DRAWING_BYTES, DRAWING_BYTES_OF_SIZE * len(measured.shown))
     check_budget("a report", drawn, memory)  # before seconds of work that would be for nothing
     # The words first: for them patches and images are streamed, while no figure takes memory.

@@ -29,6 +29,7 @@ def rebuild_set(
     stride: int | None = None,
     out: Path | None = None,
     data: Path | None = None,
+    dataset: str | None = None,
     memory: int = USUAL_MEMORY,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def rebuild_set(
         out: zarr store that the images are written to as float32, see `storage.write_images`;
             None: they are not written.
         data: folder of downloads; None: the one that the sweep used.
+        dataset: file of the images, where it is no longer the one that the sweep used.
         memory: cap in bytes on the resident memory of the process.
         progress: an observer, or None.
 
@@ -57,7 +59,7 @@ def rebuild_set(
     """
     if out is not None:
         check_target(out)
-    experiment = _only_experiment(folder, data)
+    experiment = _only_experiment(folder, data, dataset)
     if k not in experiment.nodes:
         sizes = ", ".join(map(str, experiment.sizes))
         raise InputError(f"{experiment.folder} has no dictionary of K = {k}: use {sizes}")
@@ -145,13 +147,13 @@ def _write(writer: ImageWriter, _: int, block: RebuiltBlock) -> None:
     writer.write(block.images.astype(np.float32))
 
 
-def _only_experiment(folder: Path, data: Path | None) -> Experiment:
+def _only_experiment(folder: Path, data: Path | None, dataset: str | None) -> Experiment:
     """The one experiment in a folder."""
     found = experiment_folders(folder)
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise InputError(f"{folder} holds several experiments: give the folder of one of {names}")
-    return open_experiment(found[0], data)
+    return open_experiment(found[0], data, dataset)
 
 
 def _finite(value: float) -> float | None:

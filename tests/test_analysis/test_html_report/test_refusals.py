@@ -4,12 +4,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from analysis import reconstruct, report
 from analysis.experiment import open_experiment
+from analysis.reconstruction.image_set import rebuild_set
+from pipeline import SweepOptions, sweep
 from storage import InputError, IntegrityError, PatchSpec, open_dictionaries
 from tests.damage import flip_bit
 from tests.test_analysis.test_html_report.small_runs import learn, small_images
@@ -41,6 +44,58 @@ def test_images_that_are_gone_or_others_are_named_and_damage_nothing(tmp_path: P
     with pytest.raises(InputError, match=r"images\.npy"):
         report(folder)
     assert not (folder / "report.html").exists()
+
+
+def test_images_that_moved_with_their_project_are_found(tmp_path: Path) -> None:
+    old = tmp_path / "old" / "project"
+    (old / "photos").mkdir(parents=True)
+    folder = learn(old / "runs", (3,), dataset=small_images(old / "photos" / "images.npy"))
+    before = rebuild_set(folder, 3)
+    new = tmp_path / "elsewhere" / "renamed"
+    shutil.copytree(old, new)
+    (new / "runs" / "photos").mkdir()  # nearer, and another file
+    small_images(new / "runs" / "photos" / "images.npy", seed=1)
+    small_images(old / "photos" / "images.npy", seed=2)
+    moved = new / "runs" / folder.name
+    assert rebuild_set(moved, 3) == before
+    shutil.rmtree(old)
+    assert report(new / "runs")[0]["made"]
+    again = sweep_again(new)
+    assert again["reused"]
+    assert Path(again["experiment"]) == moved
+
+
+def sweep_again(project: Path) -> dict[str, Any]:
+    """The sweep of `learn` in a project that has moved."""
+    images = str(project / "photos" / "images.npy")
+    fields = {"max_iter": 2, "breathing": 0, "device": "cpu"}
+    return sweep(SweepOptions(dataset=images, out=project / "runs", k=(3, 4), **fields))
+
+
+def test_images_are_where_the_user_says_if_they_are_the_same(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.npy", tmp_path / "second.npy"
+    folder = learn(tmp_path / "runs", (3,), dataset=small_images(first))
+    other = learn(tmp_path / "runs", (3,), dataset=small_images(second, seed=1))
+    (tmp_path / "away").mkdir()
+    place = str(first.rename(tmp_path / "away" / "renamed.npy"))
+    with pytest.raises(InputError, match=r"first\.npy"):
+        report(folder)
+    with pytest.raises(IntegrityError, match=r"second\.npy are not those.*name it by --dataset"):
+        rebuild_set(folder, 3, dataset=str(second))
+    assert rebuild_set(folder, 3, dataset=place)["images"] == 12
+    reports = report(tmp_path / "runs", dataset=place)  # it is that of one of them
+    assert {Path(one["report"]).parent for one in reports} == {folder, other}
+
+
+def test_downloads_that_moved_with_their_project_are_found(tmp_path: Path) -> None:
+    data = tmp_path / "old" / "data"
+    data.mkdir(parents=True)
+    folder = learn(tmp_path / "old" / "runs", (3,), data=data)
+    assert open_experiment(folder).data == data
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = tmp_path / "new" / "runs" / folder.name
+    assert open_experiment(moved).data == tmp_path / "new" / "data"
+    assert open_experiment(moved, tmp_path).data == tmp_path
 
 
 def test_one_experiment_that_fails_does_not_keep_the_others_from_a_report(tmp_path: Path) -> None:
