@@ -92,7 +92,7 @@ class PatchOptions(MemoryOptions):
     dataset: str = "digits"
     """digits, mnist, fashion-mnist, or the path of an IDX file (plain or .gz) or a .npy file."""
     data: Path = Path("data")
-    """Folder of downloads; right files that are already there are used."""
+    """Folder of downloads; right files that are already there, whatever their names, are used."""
     out: Path = Path("runs")
     """Folder of everything that is made."""
     patch: Annotated[tuple[Count, Count], BeforeValidator(parse_patch)] = (5, 5)

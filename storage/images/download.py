@@ -1,29 +1,39 @@
 """Downloads with pinned hashes; a right file that is already there is never fetched again."""
 
+import gzip
 import hashlib
 import itertools
 import logging
 import os
+import re
 import sys
 import time
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
 from storage.atomic import remove_orphans, staged
 from storage.errors import InputError
 from storage.images.datasets import RemoteFile
+from storage.images.idx import GZIP_MAGIC
 
 ROUNDS = 3  # times that the mirrors are asked by default
 BACKOFF_SECONDS = 1.0  # before the second round, doubled for each after it
+CONNECT_SECONDS = 5.0  # until a mirror answers at all
 SILENCE_SECONDS = 20.0  # without a byte, after which a mirror is left
+OFFLINE = ", no connection"  # ends the reason of a mirror that was not reached
+DEEPEST = 4  # folders below DATA in which files are looked for
+_IDX_NAME = re.compile("idx|ubyte", re.IGNORECASE)
 _log = logging.getLogger(__name__)  # warnings reach standard error by themselves
 
 
 def find_or_fetch(file: RemoteFile, dataset: str, data_dir: Path, *, rounds: int = ROUNDS) -> Path:
     """Path of the file on disk, downloaded to `data_dir/dataset` if it is not there.
 
-    Looked for in `data_dir` and `data_dir/dataset`; a file with another content is passed over
-    (MNIST and Fashion-MNIST share their file names), and nothing in `data_dir` itself is touched.
+    Looked for in `data_dir` and the folders in it, also under the names that other tools give it
+    (train-images.idx3-ubyte, MNIST/raw/…), packed or not: its content tells. A file with another
+    one is passed over (MNIST and Fashion-MNIST share their file names), and nothing outside of
+    `data_dir/dataset` is touched.
     What was there under the file's name in `data_dir/dataset` gets another name once the right
     file is whole.
 
@@ -38,11 +48,13 @@ def find_or_fetch(file: RemoteFile, dataset: str, data_dir: Path, *, rounds: int
     target = data_dir / dataset / file.name
     try:
         for folder in (target.parent, data_dir):
-            if _has_digest(folder / file.name, file.digest):
-                return folder / file.name
-            unpacked = folder / file.name.removesuffix(".gz")
-            if file.unpacked_digest and _has_digest(unpacked, file.unpacked_digest):
-                return unpacked
+            for place in (folder / file.name, folder / file.name.removesuffix(".gz")):
+                if _is(place, file):
+                    return place
+        for place in _alike(data_dir, file.name):
+            with suppress(OSError):  # it may be another's
+                if _is(place, file):
+                    return place
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_orphans(target)
         try:
@@ -58,6 +70,21 @@ def find_or_fetch(file: RemoteFile, dataset: str, data_dir: Path, *, rounds: int
         ) from error
 
 
+def _alike(folder: Path, name: str) -> list[Path]:
+    """Files that may be the one of this name under another, those that are called alike first."""
+    wanted, found = _letters(name), []
+    for place, folders, names in os.walk(folder):
+        if len(Path(place).relative_to(folder).parts) == DEEPEST:
+            folders.clear()
+        found += [Path(place, other) for other in names if _IDX_NAME.search(other)]
+    return sorted(found, key=lambda path: (_letters(path.name) != wanted, path))
+
+
+def _letters(name: str) -> str:
+    """What names of the same file have in common."""
+    return re.sub(r"[\W_]", "", name.lower().removesuffix(".gz"))
+
+
 def _fetch(file: RemoteFile, target: Path, rounds: int) -> None:
     """Ask the mirrors in rounds, one after another, until one gives the file."""
     reasons: dict[str, str] = {}
@@ -68,11 +95,15 @@ def _fetch(file: RemoteFile, target: Path, rounds: int) -> None:
             reasons[site] = _fetch_from(site + file.name, file.digest, target)
             if not reasons[site]:
                 return
+        if all(reason.endswith(OFFLINE) for reason in reasons.values()):
+            break
     tries = ", ".join(f"{site} ({reason})" for site, reason in reasons.items())
     kept = f"; {target}, which is another file, is as it was" if target.exists() else ""
+    other = file.unpacked_digest
+    unpacked = f", unpacked its {other.replace(':', ' is ', 1)}" if other else ""
     raise InputError(
         f"cannot download {file.name}: tried {tries}; fetch it by hand into {target.parent},"
-        f" its {file.digest.replace(':', ' is ', 1)}{kept}"
+        f" its {file.digest.replace(':', ' is ', 1)}{unpacked}{kept}"
     )
 
 
@@ -80,13 +111,14 @@ def _fetch_from(url: str, digest: str, target: Path) -> str:
     """Fetch from one mirror; why it failed, "" if it did not."""
     import pooch  # slow to load, as requests is; needed only where something is fetched
     import requests
+    import urllib3
 
     terminal = sys.stderr.isatty()
     if not terminal:
         print(f"fetching {url}", file=sys.stderr)
     download = pooch.HTTPDownloader(
         progressbar=terminal,
-        timeout=SILENCE_SECONDS,
+        timeout=(CONNECT_SECONDS, SILENCE_SECONDS),
         headers={"Accept-Encoding": "identity"},  # unpacked on the way it has another hash
     )
     try:
@@ -98,7 +130,11 @@ def _fetch_from(url: str, digest: str, target: Path) -> str:
     except requests.HTTPError as error:
         return f"HTTP {getattr(error.response, 'status_code', 0)}"
     except requests.RequestException as error:
-        return type(error).__name__
+        reason = getattr(error.args[0] if error.args else None, "reason", None)
+        # of a connection that never was, unlike one that was lost
+        offline = isinstance(error, requests.ConnectTimeout | requests.exceptions.ProxyError)
+        offline |= isinstance(reason, urllib3.exceptions.NewConnectionError)
+        return type(error).__name__ + OFFLINE * offline
     except ValueError as error:
         return str(error)
     return ""
@@ -111,6 +147,27 @@ def _set_aside(path: Path) -> None:
         other = next(name for name in names if not os.path.lexists(name))
         path.rename(other)
         _log.warning("%s was not the file of that data set: it is %s now", path, other.name)
+
+
+def _is(path: Path, file: RemoteFile) -> bool:
+    """Whether the content is the file's, as it is served, unpacked, or packed anew."""
+    if _has_digest(path, file.digest):
+        return True
+    if not file.unpacked_digest or not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        packed = stream.read(2) == GZIP_MAGIC
+    if not packed:
+        return _has_digest(path, file.unpacked_digest)
+    try:
+        with gzip.open(path) as unpacked:
+            algorithm, _, expected = file.unpacked_digest.partition(":")
+            digest = hashlib.new(algorithm)
+            while block := unpacked.read(1 << 20):
+                digest.update(block)
+            return digest.hexdigest() == expected
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return False
 
 
 def _has_digest(path: Path, digest: str) -> bool:

@@ -26,7 +26,7 @@ IDX_DTYPES: dict[int, np.dtype] = {
 MAX_DIMENSIONS = 4  # images, rows, columns, channels
 # Deflate cannot expand further (zlib's technical notes), so a longer claim is a lie.
 MAX_GZIP_RATIO = 1032
-_GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -40,7 +40,7 @@ def read_idx(path: Path) -> np.ndarray:
     """
     try:
         with path.open("rb") as file:
-            gzipped = file.read(2) == _GZIP_MAGIC
+            gzipped = file.read(2) == GZIP_MAGIC
         return _read_gzipped(path) if gzipped else _map_plain(path)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(

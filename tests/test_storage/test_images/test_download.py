@@ -93,10 +93,54 @@ def test_rounds_are_few_and_waits_grow(
     assert waits == [0.02, 0.04]
 
 
-def test_no_network_is_said_soon(tmp_path: Path) -> None:
+def test_no_network_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(downloads.time, "sleep", waits.append)
     closed = FaultyServer()
     closed.close()
-    assert "(ConnectionError)" in refusal(tmp_path, closed)
+    for proxy in ("", "http://127.0.0.1:9"):
+        for name in ("http_proxy", "HTTP_PROXY"):
+            monkeypatch.setenv(name, proxy)
+        told = refusal(tmp_path, closed)
+        assert "Error, no connection); fetch it by hand into" in told
+        assert str(tmp_path / "set") in told
+        assert hashlib.sha256(CONTENT).hexdigest() in told
+        assert hashlib.md5(PIXELS).hexdigest() in told
+    assert waits == []
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "train-images.idx3-ubyte",
+        "MNIST/raw/train-images-idx3-ubyte",
+        "mnist/archive/train-images-idx3-ubyte/TRAIN_IMAGES_IDX3_UBYTE",
+        "raw/mine.idx",
+    ],
+)
+@pytest.mark.parametrize("content", [PIXELS, CONTENT, gzip.compress(PIXELS, 1, mtime=7)])
+def test_a_file_under_another_name_is_found_by_its_content(
+    place: str, content: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / (place if content == PIXELS else f"{place}.gz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    for name, wrong in (
+        ("a", b""),
+        ("b", OTHER),
+        ("train-images", CONTENT[:-9]),
+        ("c", PIXELS[1:]),
+    ):
+        (tmp_path / f"{name}-idx3-ubyte.gz").write_bytes(wrong)
+    assert fetch(tmp_path, name="train-images-idx3-ubyte.gz") == path
+
+
+def test_what_lies_deep_or_is_called_otherwise_is_not_looked_into(tmp_path: Path) -> None:
+    for place in ("a/b/c/d/e/train-images-idx3-ubyte.gz", "images"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes(CONTENT)
+    with pytest.raises(InputError, match="cannot download"):
+        fetch(tmp_path, name="train-images-idx3-ubyte.gz")
 
 
 def test_a_full_disk_is_not_the_mirror_s_fault(
