@@ -26,7 +26,7 @@ from pipeline.kmeans.seeding import INITS, check_start, kmeans_plus_plus, requir
 from pipeline.labels import LabelsOfRows
 from pipeline.option_values import check_address, parse_size
 from pipeline.rows.arrays import as_array, checked_block, is_lazy
-from pipeline.rows.cluster_sums import empty_sums
+from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.distances import distances
 from pipeline.rows.source import (
     ArraySource,
@@ -296,5 +296,5 @@ class StreamingKMeans(
             require_distinct(ArraySource(rows), self.n_clusters)
             init = kmeans_plus_plus(rows, self.n_clusters, rng, init)
         self.cluster_centers_ = init.astype(centroid_type(source.dtype))
-        self._taken, self._row_type = empty_sums(source, self.n_clusters), source.dtype
-        self.inertia_, self.n_iter_ = 0.0, 0
+        self._taken = ClusterSums.zeros(self.cluster_centers_, source.dtype)
+        self._row_type, self.inertia_, self.n_iter_ = source.dtype, 0.0, 0

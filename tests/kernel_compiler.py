@@ -18,9 +18,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from pipeline.engines.device import fused_programs as fused_kernels
+from pipeline.engines.device import fused_programs, fused_sum_programs, fused_sums
 from pipeline.engines.device import fused_search as fused
-from pipeline.engines.device import fused_sums
 
 LAUNCHED_BY = {
     "nearest_short": fused,
@@ -56,6 +55,9 @@ class Compiling:
         signature, aligned, anew = {}, {}, []
         for place, (name, value) in enumerate(zip(names, args, strict=False)):
             tensor = isinstance(value, torch.Tensor)
+            if isinstance(value, float):
+                signature[name] = "fp32"
+                continue
             signature[name] = TYPES[value.dtype] if tensor else "i32"
             if not tensor and name not in free:
                 anew.append(name)
@@ -113,7 +115,8 @@ def product_loop(ptx: str) -> str:
 def launch(arch: int, shared: int, dtype: str, dim: int, k: int) -> None:
     """What a pass over some rows launches on a GPU of this architecture and shared memory."""
     for name, module in LAUNCHED_BY.items():
-        setattr(module, name, Compiling(getattr(fused_kernels, name), arch))
+        programs = fused_programs if module is fused else fused_sum_programs
+        setattr(module, name, Compiling(getattr(programs, name), arch))
     kernels = fused.FusedKernels(torch.device("cpu"), dim, np.dtype(dtype))
     kernels._shared, kernels._capability = shared, arch // 10
     kernels.load(np.ones((k, dim), np.float32))

@@ -12,11 +12,11 @@ def squared_distances(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     )
 
 
-def sums_of(rows: np.ndarray, labels: np.ndarray, k: int) -> ClusterSums:
+def sums_of(rows: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> ClusterSums:
     """Sums by a loop over the rows."""
-    sums = ClusterSums.zeros(k, rows.shape[1], rows.dtype)
-    total = sums.sums.dtype
-    for row, label in zip(rows.astype(total), labels, strict=True):
+    sums = ClusterSums.zeros(centroids, rows.dtype)
+    origin = np.broadcast_to(sums.origin, sums.sums.shape).astype(sums.sums.dtype)
+    for row, label in zip(rows.astype(origin.dtype) - origin[labels], labels, strict=True):
         sums.sums[label] += row
         sums.counts[label] += 1
         sums.squares[label] += row @ row

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.engines.cpu.simd import kernel
 from pipeline.engines.cpu.uint8_sums import add_rows
-from pipeline.rows.cluster_sums import ClusterSums
+from pipeline.rows.cluster_sums import ClusterSums, squares_type
 
 MAX_PIECE_ROWS = 1 << 16  # summed at once
 PIECE_BYTES = 2 << 20  # of a piece in float32
@@ -27,7 +27,7 @@ def sum_piece(rows: np.ndarray, labels: np.ndarray, k: int, origin: np.ndarray) 
         rows: (n, d) as stored, n at most `piece_rows`.
         labels: (n,) integers below k.
         k: number of clusters.
-        origin: (d,) float64, taken off float rows before they are added.
+        origin: (k, d) float64, the centroids, taken off float rows before they are added.
     """
     dim, labels = rows.shape[1], labels.astype(np.int64)  # one kernel for all their types
     sums, counts = np.zeros((k, dim), np.int64), np.zeros(k, np.int64)
@@ -37,8 +37,7 @@ def sum_piece(rows: np.ndarray, labels: np.ndarray, k: int, origin: np.ndarray) 
         _add_floats(rows, labels, origin, sums, counts, squares)
     else:
         add_rows(rows, labels, sums, counts, squares)
-    zeros = ClusterSums.zeros(0, 0, rows.dtype)
-    return ClusterSums(sums, counts, squares.astype(zeros.squares.dtype), zeros.origin)
+    return ClusterSums(sums, counts, squares.astype(squares_type(rows.dtype)), origin)
 
 
 @kernel
@@ -55,7 +54,7 @@ def _add_floats(
     for row in range(n):
         label = labels[row]
         for d in range(dim):
-            x = np.float64(rows[row, d]) - origin[d]
+            x = np.float64(rows[row, d]) - origin[label, d]
             sums[label, d] += x
             terms[d] = x * x
         left = dim

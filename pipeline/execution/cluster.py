@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.engines import AssignmentCache, AssignmentEngine, EngineSpec
 from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
-from pipeline.rows.cluster_sums import ClusterSums, empty_sums
+from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import StoreSource, block_count, prefix
 from pipeline.runtime.progress import Progress, SilentProgress
 from storage.errors import IntegrityError
@@ -74,7 +74,7 @@ class ClusterExecutor:
         self, centroids: np.ndarray, progress: Progress, rows: int | None = None
     ) -> tuple[ClusterSums, float]:
         started = time.perf_counter()
-        sums = empty_sums(self.source, len(centroids))
+        sums = ClusterSums.zeros(centroids, self.source.dtype)
         exact = sums.squares.dtype == np.int64
         waiting: dict[int, ClusterSums] = {}
         n_rows = self.source.n_rows if rows is None else min(rows, self.source.n_rows)

@@ -6,7 +6,7 @@ from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import RowSource, take_rows
 
 _DRAWS = 8  # rows drawn for each that is needed: one that is a centroid already would stay empty
-_PUSH = 2.0**-10  # relative step between the two halves of a split cluster, as in faiss
+_PUSH = 2.0**-10  # of a centroid, as in faiss; of float rows, of what their cluster spreads
 
 
 def fill_empty(
@@ -36,12 +36,20 @@ def fill_empty(
     for index in empty:
         # a cluster of one row, or of equal rows, has nothing to give
         largest = int(np.argmax(np.where(counts > 1, sse, -1.0)))
-        step = signs * np.maximum(np.abs(centroids[largest]), 1.0) * _PUSH
+        step = signs * _step(centroids[largest], sse[largest] / counts[largest], source.dtype)
         centroids[index] = centroids[largest] + step
         centroids[largest] = centroids[largest] - step
         sse[largest] = sse[index] = sse[largest] / 4
         counts[largest] = counts[index] = counts[largest] / 2
     return len(empty)
+
+
+def _step(centroid: np.ndarray, variance: float, rows: np.dtype) -> np.ndarray:
+    """How far the halves of a cluster of such a variance go apart; (d,), (d,)."""
+    if rows.kind in "ui":
+        return np.maximum(np.abs(centroid), 1.0) * _PUSH
+    # Floats may be in any unit, and far from zero.
+    return np.maximum((variance / len(centroid)) ** 0.5 * _PUSH, 4 * np.spacing(np.abs(centroid)))
 
 
 def new_rows(drawn: np.ndarray, centroids: np.ndarray, count: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from pipeline.kmeans.nested import Nested, planned_rows, rounds_of, trial_sample
 from pipeline.kmeans.plan import FitPlan
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import LargerBlocks, RowSource, StoreSource
+from pipeline.rows.units import InUnit, unit_of
 from pipeline.runtime.progress import Progress
 
 MENDING_STEPS = 10  # of Lloyd on all rows, where a larger dictionary came out worse
@@ -38,6 +39,9 @@ class Fitter:
     def __init__(self, plan: FitPlan, progress: Progress) -> None:
         self._plan, self._progress = plan, progress
         self._source, self._options = plan.source, plan.options
+        self._unit = 1.0 if self.remote else unit_of(plan.source)
+        if self._unit != 1:
+            self._source = InUnit(plan.source, self._unit)
         self._sample = np.empty((0, plan.source.dim), plan.source.dtype)
         self._scored: LocalExecutor | None = None
 
@@ -63,6 +67,19 @@ class Fitter:
         from a fit on all rows. checkpoint: where the fit's state is kept, and taken up.
         Raises: InputError for fewer than k distinct rows.
         """
+        unit = self._unit
+        start = init if init is None or unit == 1 else init * unit
+        fit = self._fit(k, start, mse_limit * unit * unit, warm, checkpoint)
+        return fit if unit == 1 else fit.scaled(1 / unit)
+
+    def _fit(
+        self,
+        k: int,
+        init: np.ndarray | None,
+        mse_limit: float,
+        warm: bool,
+        checkpoint: FitCheckpoint | None,
+    ) -> Fit:
         rng = generator(self._options, k)
         loop = self._loop(k, rng, checkpoint, warm=warm)
         fit = self._finished(loop, k, init, rng, self._planned_rows(k, warm=warm))
@@ -100,6 +117,10 @@ class Fitter:
 
         Those of the last source asked for stay on a device, where they leave room for others.
         """
+        if self._unit != 1:
+            with closing(LocalExecutor(InUnit(source, self._unit), self._local_engine)) as executor:
+                sums, _ = executor.run_pass(centroids * self._unit, self._progress)
+            return sums.scaled(1 / self._unit)
         if self.remote or not self._plan.engine.caches_rows:
             with closing(self._executor_of(source, remember=False)) as executor:
                 return executor.run_pass(centroids, self._progress)[0]

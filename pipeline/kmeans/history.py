@@ -1,6 +1,6 @@
 """What a run of passes leaves behind."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -59,6 +59,18 @@ class Fit:
     history: History
     updates: int
     stopped: Stopped
+
+    def scaled(self, factor: float) -> "Fit":
+        """Of rows multiplied by a power of two."""
+        history = replace(
+            self.history,
+            mse=[mse * factor * factor for mse in self.history.mse],
+            shift=[shift * factor * factor for shift in self.history.shift],
+        )
+        sums, centroids = self.sums.scaled(factor), self.centroids * factor
+        with np.errstate(over="ignore"):
+            sse = self.sse * factor * factor
+        return replace(self, centroids=centroids, sums=sums, sse=sse, history=history)
 
     @property
     def mse(self) -> float:

@@ -17,7 +17,7 @@ from pipeline.execution.executor import LocalExecutor
 from pipeline.kmeans.empty_clusters import fill_empty
 from pipeline.kmeans.history import mean_squared_error
 from pipeline.kmeans.loop import KMeansLoop, LoopState
-from pipeline.rows.cluster_sums import ClusterSums, empty_sums
+from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import RowSource, read_ahead
 
 
@@ -44,7 +44,7 @@ class MiniBatch(KMeansLoop[MiniBatchState]):
         self.batch_size = batch_size
 
     def begin(self, centroids: np.ndarray) -> MiniBatchState:
-        taken = empty_sums(self.executor.source, len(centroids))
+        taken = ClusterSums.zeros(centroids, self.executor.source.dtype)
         return MiniBatchState("learn", centroids, taken=taken)
 
     def stages(self) -> dict[str, Callable[[], None]]:
@@ -55,7 +55,7 @@ class MiniBatch(KMeansLoop[MiniBatchState]):
         source, engine, taken = self.executor.source, self.executor.engine, state.taken
         assert taken is not None
         centroids, started = state.centroids, time.perf_counter()
-        seen, sse = empty_sums(source, len(centroids)), np.zeros(len(centroids))
+        seen, sse = ClusterSums.zeros(centroids, source.dtype), np.zeros(len(centroids))
         with closing(learn_batches(source, engine, centroids, taken, self.batch_size)) as steps:
             for batch, batch_sse, after in steps:
                 seen += batch
@@ -91,7 +91,7 @@ def learn_batches(
         for block in blocks:
             for start in range(0, len(block), batch_size):
                 engine.load(centroids)
-                batch = ClusterSums.zeros(len(centroids), source.dim, source.dtype, taken.origin)
+                batch = ClusterSums.zeros(centroids, source.dtype)
                 engine.step(block[start : start + batch_size], batch)
                 taken += batch
                 sse = batch.sse(centroids)

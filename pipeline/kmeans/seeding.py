@@ -5,7 +5,6 @@ from contextlib import closing
 import numpy as np
 
 from pipeline.engines import AssignmentEngine, EngineSpec
-from pipeline.engines.cpu.centroid_table import scale_of
 from pipeline.kmeans.d2_sampling import (
     add_centroid,
     assign_points,
@@ -15,6 +14,7 @@ from pipeline.kmeans.d2_sampling import (
 )
 from pipeline.kmeans.empty_clusters import new_rows
 from pipeline.rows.source import RowSource, centroid_type, read_ahead, take_rows
+from pipeline.rows.units import scale_of
 from pipeline.runtime.kernel_cache import compilation_told
 from pipeline.runtime.progress import Progress, SilentProgress
 from storage.errors import InputError

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from pipeline.rows.units import scale_of
+
 TILE_ROWS = 256  # at once, so that their distances stay in the processor's cache
 
 
@@ -16,9 +18,12 @@ def distances(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
         (n, k), of this type. Memory: that, and a tile of it.
     """
     found = np.zeros((len(rows), len(centroids)), rows.dtype)
+    largest = max(float(np.abs(part).max(initial=0)) for part in (rows, centroids))
+    scale = rows.dtype.type(scale_of(largest, rows.dtype))  # lest squares leave their range
     for start in range(0, len(rows), TILE_ROWS):
         tile = found[start : start + TILE_ROWS]
         for column, values in zip(rows[start : start + TILE_ROWS].T, centroids.T, strict=True):
-            difference = column[:, np.newaxis] - values
+            difference = column[:, np.newaxis] * scale - values * scale
             tile += difference * difference
-    return np.sqrt(found, out=found)
+    np.sqrt(found, out=found)
+    return np.divide(found, scale, out=found)

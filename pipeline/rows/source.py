@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,10 +31,6 @@ class RowSource(Protocol):
     dtype: np.dtype
     block_rows: int
 
-    @property
-    def origin(self) -> np.ndarray | None:
-        """Point near the rows about which float ones are summed, (d,): the first block's mean."""
-
     def read_block(self, index: int) -> np.ndarray:
         """Rows [index · block_rows, …), (m, dim), m = block_rows or fewer for the last."""
 
@@ -45,22 +40,7 @@ def centroid_type(rows: np.dtype) -> np.dtype:
     return np.dtype(np.float64 if rows == np.float64 else np.float32)
 
 
-class _WithOrigin:
-    """What the kinds of sources have in common."""
-
-    dtype: np.dtype
-
-    def read_block(self, index: int) -> np.ndarray:
-        raise NotImplementedError
-
-    @cached_property
-    def origin(self) -> np.ndarray | None:
-        if self.dtype.kind != "f":
-            return None
-        return np.asarray(self.read_block(0).mean(axis=0, dtype=np.float64))
-
-
-class StoreSource(_WithOrigin):
+class StoreSource:
     """A patch store; its chunks are the blocks."""
 
     def __init__(self, store: PatchStore) -> None:
@@ -74,7 +54,7 @@ class StoreSource(_WithOrigin):
         return self._store.read_chunk(index)
 
 
-class ArraySource(_WithOrigin):
+class ArraySource:
     """Anything with a shape and row slices: numpy, dask, zarr, xarray, a tensor of torch.
 
     Axes after the first are flattened to one. Integers of more than 16 bits are taken as float64,
@@ -118,10 +98,6 @@ class LargerBlocks:
         self.block_rows = source.block_rows * blocks
         self.inner, self.blocks = source, blocks
 
-    @property
-    def origin(self) -> np.ndarray | None:
-        return self.inner.origin
-
     def read_block(self, index: int) -> np.ndarray:
         start = index * self.block_rows
         rows = np.empty((min(self.block_rows, self.n_rows - start), self.dim), self.dtype)
@@ -138,10 +114,6 @@ class FirstRows:
         self.n_rows, self.dim, self.dtype = min(n_rows, source.n_rows), source.dim, source.dtype
         self.block_rows = source.block_rows
         self._source = source
-
-    @property
-    def origin(self) -> np.ndarray | None:
-        return self._source.origin
 
     def read_block(self, index: int) -> np.ndarray:
         return self._source.read_block(index)[: self.n_rows - index * self.block_rows]

@@ -127,7 +127,7 @@ def _torch(rows: np.ndarray, centroids: np.ndarray) -> float:
     engine = EngineSpec.resolve("torch", CPU, rows.shape[1], rows.dtype).make()
     started = time.perf_counter()
     engine.load(centroids)
-    engine.step(rows, ClusterSums.zeros(len(centroids), rows.shape[1], rows.dtype))
+    engine.step(rows, ClusterSums.zeros(centroids, rows.dtype))
     return time.perf_counter() - started
 
 

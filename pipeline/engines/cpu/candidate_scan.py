@@ -138,10 +138,10 @@ def _scan_tile(
     for lane in range(size):
         row, label = tile.member[lane], tile.nearest[lane]
         if not tile.squares[lane] < FARTHEST:
-            decide_among_all(rows, row, table.centroids, known)
+            decide_among_all(rows, row, table, known)
             continue
         if tile.reached[lane] > -FAR:
-            label = decide(rows, row, table.centroids, tile.few, short)
+            label = decide(rows, row, table, tile.few, short)
         known.label[row] = label
         known.upper[row] = tile.upper[lane]
         known.lower[row] = tile.lower[lane]

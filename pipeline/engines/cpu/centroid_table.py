@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.engines.cpu.assignment_cache import MAX_LEVEL
 from pipeline.engines.cpu.simd import WIDTH, broadcast, fma, inner, load, store, sub
+from pipeline.rows.units import scale_of
 
 FAR = np.float32(1e38)  # half the squared length of the centroid that fills up a list
 AWAY = np.float32(1e17)  # where centroids lie that equal one before them
@@ -92,15 +93,6 @@ def _frame(
     ):
         return before.shift, float(before.scale)
     return (np.rint(mean) if integers else mean).astype(dtype), scale_of(spread, dtype)
-
-
-def scale_of(spread: float, dtype: np.dtype) -> float:
-    """Power of two, which loses nothing, that brings a spread below 1."""
-    if spread == 0:
-        return 1.0
-    # Rows beyond float32's range are left to float64.
-    most = 1000 if dtype == np.float64 else 120
-    return float(2.0 ** -min(max(math.frexp(spread)[1], -most), most))
 
 
 def duplicates(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

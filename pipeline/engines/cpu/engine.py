@@ -24,7 +24,7 @@ from pipeline.engines.cpu.neighbour_lists import LIST_KERNELS
 from pipeline.engines.cpu.threads import ThreadPool
 from pipeline.engines.cpu.uint8_sums import add_rows, move_rows
 from pipeline.engines.ordered_sums import piece_rows, sum_piece
-from pipeline.rows.cluster_sums import ClusterSums, empty_sums
+from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import RowSource, read_ahead
 from pipeline.runtime.kernel_cache import compilation_told
 from pipeline.runtime.progress import Progress
@@ -75,7 +75,7 @@ class PrunedEngine:
         progress: Progress,
     ) -> ClusterSums:
         self.labeller.begin(self._widened(centroids), cache, source.n_rows)
-        sums = empty_sums(source, len(centroids))
+        sums = ClusterSums.zeros(centroids, self._dtype)
         if cache is not None:
             sums = cache.base_sums(blocks, sums)
         with closing(read_ahead(source, blocks)) as stream, compilation_told(progress):

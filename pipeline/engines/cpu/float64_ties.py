@@ -3,28 +3,30 @@
 import numpy as np
 
 from pipeline.engines.cpu.assignment_cache import MAX_LEVEL, CachedAssignments
+from pipeline.engines.cpu.centroid_table import CentroidTable
 from pipeline.engines.cpu.simd import inner
 
 
 @inner(fastmath={"reassoc", "contract"})
-def _exact(rows: np.ndarray, row: int, centroids: np.ndarray, j: int) -> float:
-    """Squared distance in float64."""
+def _exact(rows: np.ndarray, row: int, centroids: np.ndarray, j: int, scale: float) -> float:
+    """Squared distance in float64, in the unit of a table, lest it leave the range."""
     total = 0.0
     for d in range(rows.shape[1]):
-        difference = np.float64(rows[row, d]) - np.float64(centroids[j, d])
+        difference = (np.float64(rows[row, d]) - np.float64(centroids[j, d])) * scale
         total += difference * difference
     return total
 
 
 @inner
-def decide(rows: np.ndarray, row: int, centroids: np.ndarray, few: np.ndarray, count: int) -> int:
+def decide(rows: np.ndarray, row: int, table: CentroidTable, few: np.ndarray, count: int) -> int:
     """Nearest of the centroids few[:count] in float64, ties to the lowest index."""
+    centroids, scale = table.centroids, np.float64(table.scale)
     k = len(centroids)
     smallest, nearest = np.inf, k
     for p in range(count):
         j = few[p]
         if j < k:
-            distance = _exact(rows, row, centroids, j)
+            distance = _exact(rows, row, centroids, j, scale)
             if distance < smallest or (distance == smallest and j < nearest):
                 smallest, nearest = distance, j
     return nearest
@@ -32,10 +34,10 @@ def decide(rows: np.ndarray, row: int, centroids: np.ndarray, few: np.ndarray, c
 
 @inner
 def decide_among_all(
-    rows: np.ndarray, row: int, centroids: np.ndarray, known: CachedAssignments
+    rows: np.ndarray, row: int, table: CentroidTable, known: CachedAssignments
 ) -> None:
     """Label of one row in float64 among all centroids; nothing is learned about distances."""
-    index = np.arange(len(centroids)).astype(np.int32)
-    known.label[row] = decide(rows, row, centroids, index, len(index))
+    index = np.arange(len(table.centroids)).astype(np.int32)
+    known.label[row] = decide(rows, row, table, index, len(index))
     known.upper[row] = MAX_LEVEL
     known.lower[row] = 0

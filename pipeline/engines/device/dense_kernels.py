@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from pipeline.engines import ordered_sums
+from pipeline.engines.device.float64_ties import Float64Ties
 from pipeline.engines.device.kernels import UNLABELLED, SumsTable
-from pipeline.engines.device.tiled_search import TileSearch
+from pipeline.engines.device.tiled_search import MAX_TILE_ROWS, TileSearch
 from pipeline.engines.ordered_sums import piece_rows
-from pipeline.rows.cluster_sums import ClusterSums
+from pipeline.rows.cluster_sums import ClusterSums, squares_type
 from pipeline.runtime.devices import has_float64
 
 WIDE_BYTES = 64 << 20  # of rows widened for adding
@@ -53,9 +54,12 @@ class TorchKernels(TileSearch):
         """Host memory that they take, in bytes, at most.
 
         Centroids in float64, shifted, squared, turned, sorted to find equals, and as they go to the
-        device; or the sums in as many forms.
+        device; or the sums in as many forms. What decides in float64, where the device has none.
         """
-        return 10 * 8 * k * (self._dim + 2)
+        ties = 0
+        if not has_float64(self.device):
+            ties = Float64Ties.bytes(k, self._dim, MAX_TILE_ROWS)
+        return 10 * 8 * k * (self._dim + 2) + ties
 
 
 class Int64Sums(SumsTable):
@@ -100,7 +104,7 @@ def sum_piece(
         rows: (n, d) as stored, of `dtype` or another type of the same bits.
         labels: (n,) int32 or int64.
         k: number of clusters.
-        origin: (d,) float64, taken off float rows before they are added.
+        origin: (k, d) float64, the centroids, taken off float rows before they are added.
         dtype: of the rows.
     """
     if rows.device.type != "cuda":
@@ -117,7 +121,7 @@ def _sum_piece(
         rows = rows.view(torch.uint16)
     wide = rows.to(torch.float64)
     if dtype.kind == "f":
-        wide -= torch.from_numpy(origin).to(rows.device)
+        wide -= torch.from_numpy(origin).to(rows.device)[labels]
     order = torch.argsort(labels, stable=True)
     counts = torch.bincount(labels, minlength=k)
     starts = counts.cumsum(0) - counts
@@ -128,12 +132,11 @@ def _sum_piece(
         terms[:, : left - half] += terms[:, half:]
         terms = terms[:, :half]
     squares = _added(terms.contiguous(), order, starts)[:, 0]
-    zeros = ClusterSums.zeros(0, 0, dtype)
     return ClusterSums(
-        sums.cpu().numpy().astype(zeros.sums.dtype),
+        sums.cpu().numpy().astype(np.float64 if dtype.kind == "f" else np.int64),
         counts.cpu().numpy(),
-        squares.cpu().numpy().astype(zeros.squares.dtype),
-        zeros.origin,
+        squares.cpu().numpy().astype(squares_type(dtype)),
+        origin,
     )
 
 

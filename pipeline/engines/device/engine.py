@@ -25,7 +25,7 @@ from pipeline.engines.device.plan import (
 )
 from pipeline.engines.device.resident_rows import ResidentRows
 from pipeline.engines.device.transfers import StagingBuffer, Streams, stream_rows
-from pipeline.rows.cluster_sums import ClusterSums, empty_sums
+from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import RowSource, block_count
 from pipeline.runtime.devices import device_errors, give_back
 from pipeline.runtime.memory import device_refusal
@@ -117,7 +117,7 @@ class DeviceEngine:
         progress: Progress,
     ) -> ClusterSums:
         self.load(centroids)
-        sums = empty_sums(source, self._k)
+        sums = ClusterSums.zeros(centroids, self._dtype)
         with self._at_work():
             if cache is None:
                 cache = ResidentRows(0, source.block_rows, keeps_labels=False)

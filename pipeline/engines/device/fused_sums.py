@@ -1,4 +1,4 @@
-"""Exact sums of byte rows on a CUDA GPU, by Triton: see `fused_programs`."""
+"""Exact sums of byte rows on a CUDA GPU, by Triton: see `fused_sum_programs`."""
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -8,7 +8,7 @@ import torch
 import triton
 from triton.errors import TritonError
 
-from pipeline.engines.device.fused_programs import add_few, move_rows
+from pipeline.engines.device.fused_sum_programs import add_few, move_rows
 from pipeline.engines.device.kernels import SumsTable
 from pipeline.runtime.devices import accelerator_error, first_line
 

@@ -77,13 +77,3 @@ class SumsTable:
         dim, found = self._dim, self._table.cpu().numpy()
         # Copies: on a CPU the table's own memory goes on changing.
         return found[:, :dim].copy(), found[:, dim].copy(), found[:, dim + 1].copy()
-
-
-def first_of_equals(centroids: np.ndarray) -> np.ndarray | None:
-    """Lowest index among equal centroids, (k,) int64; None where all differ.
-
-    Rounding may differ from one place of a matrix product to another, so equal centroids are not
-    left to the comparison of scores.
-    """
-    _, first, inverse = np.unique(centroids, axis=0, return_index=True, return_inverse=True)
-    return None if len(first) == len(centroids) else first[inverse.reshape(-1)]

@@ -5,7 +5,8 @@ that meet at a barrier after every small operation lose most of their time as so
 process wants a core.
 
 Dtypes: stored integers of 8 or 16 bits, float32 or float64; compute float32 (float64 for float64
-rows); returned labels of the type that the caller brings.
+rows) with bounded rounding, float64 where that cannot tell; returned labels of the type that the
+caller brings.
 """
 
 from collections import deque
@@ -15,8 +16,10 @@ from functools import partial
 import numpy as np
 import torch
 
-from pipeline.engines.device.kernels import first_of_equals
+from pipeline.engines.cpu.centroid_table import duplicates
+from pipeline.engines.device.float64_ties import Float64Ties, slack_of, unclear
 from pipeline.engines.ordered_sums import piece_rows
+from pipeline.rows.units import scale_of
 from pipeline.runtime.devices import has_float64, thread_count
 from storage.errors import InputError
 
@@ -45,6 +48,7 @@ class TileSearch:
             )
         self.compute = torch.float64 if wide else torch.float32
         self.device, self._dim, self._dtype = device, dim, dtype
+        self._slack = slack_of(dim, self.compute)
         self._threads = None
         if device.type == "cpu":
             one_thread = partial(torch.set_num_threads, 1)
@@ -52,16 +56,14 @@ class TileSearch:
 
     def load(self, centroids: np.ndarray) -> None:
         k = len(centroids)
-        wide = centroids.astype(np.float64)
-        # Distances do not change under a shift. It spends the digits on differences instead of on
-        # the mean; a whole-number one keeps integer rows exact.
-        shift = wide.mean(axis=0)
-        shift = np.rint(shift) if self._dtype.kind in "ui" else shift
+        shift, scale = self._frame(centroids.astype(np.float64))
         near = torch.from_numpy(shift).to(self.compute)
-        shifted = torch.from_numpy(wide) - near.double()
+        again, _ = duplicates(centroids)
+        shifted = (torch.from_numpy(centroids).double() - near.double()) * scale
         norms = (0.5 * (shifted * shifted).sum(1)).to(self.compute)
+        norms[torch.from_numpy(again)] = torch.inf
         columns = shifted.T.to(self.compute)
-        self._shift = near.to(self.device)
+        self._shift, self._scale = near.to(self.device), scale
         # Each tile by itself: MPS has gone wrong with matrices that are parts of another.
         self._tiles = [
             (
@@ -71,9 +73,19 @@ class TileSearch:
             for first in range(0, k, TILE_CENTROIDS)
         ]
         self._width = min(k, TILE_CENTROIDS)
-        first = first_of_equals(centroids)
-        self._first = None if first is None else torch.from_numpy(first).to(self.device)
+        self._ties = Float64Ties(self.device, centroids, near.double().numpy(), scale, again)
         self._tile_rows = self._rows_at_once(k)
+
+    def _frame(self, centroids: np.ndarray) -> tuple[np.ndarray, float]:
+        """Shift and scale under which scores are taken; centroids: (k, d) float64.
+
+        Neither changes which is nearest. The shift spends the digits on differences instead of on
+        the mean; a whole-number one keeps integer rows exact. The scale keeps squares in range.
+        """
+        mean = centroids.mean(axis=0)
+        if self._dtype.kind in "ui":
+            return np.rint(mean), 1.0
+        return mean, scale_of(float(np.abs(centroids - mean).max()), self._dtype)
 
     def label(self, rows: torch.Tensor, labels: torch.Tensor) -> None:
         if self._threads is None:
@@ -87,24 +99,29 @@ class TileSearch:
         size = min(self._tile_rows, len(rows)) * self._width
         scores = torch.empty(size, dtype=self.compute, device=self.device)
         for start in range(0, len(rows), self._tile_rows):
+            wide = self._widened(rows[start : start + self._tile_rows])
             # |x − c|² / 2 less the part that is the row's own
-            tile = self._widened(rows[start : start + self._tile_rows]) - self._shift
-            best, label = self._tile_minimum(tile, scores, 0)
+            tile = wide - self._shift
+            if self._scale != 1:
+                tile *= self._scale
+            best, label, second = self._two_lowest(tile, scores, 0)
             for number in range(1, len(self._tiles)):
-                score, index = self._tile_minimum(tile, scores, number)
-                nearer = score < best  # strictly: ties stay with the lower index
-                best = torch.where(nearer, score, best)
-                label = torch.where(nearer, index, label)
-            if self._first is not None:
-                label = torch.index_select(self._first, 0, label)
-            labels[start : start + self._tile_rows] = label
+                score, index, other = self._two_lowest(tile, scores, number)
+                second = torch.minimum(torch.minimum(second, other), torch.maximum(best, score))
+                label = torch.where(score < best, index, label)
+                best = torch.minimum(best, score)
+            where = unclear(best, second, (tile * tile).sum(1), self._slack)
+            labels[start : start + self._tile_rows] = self._ties.settle(wide, label, where)
 
     def search_bytes(self, k: int) -> int:
         """Device memory that the search takes beside rows and labels, in bytes, at most."""
         itemsize, dim = self.compute.itemsize, self._dim
         tile_rows, width = self._rows_at_once(k), min(k, TILE_CENTROIDS)
-        # the row as read, widened and shifted, scores and labels of two tiles and their comparison
-        tile = tile_rows * (3 * itemsize * dim + itemsize * width + 5 * 8)
+        # the row as read, widened, shifted and squared, scores and labels of two tiles and their
+        # comparison
+        tile = tile_rows * (4 * itemsize * dim + itemsize * width + 9 * 8)
+        if has_float64(self.device):
+            tile += Float64Ties.bytes(k, dim, tile_rows)
         if self._threads is not None:
             tile *= thread_count()
         return tile + k * (itemsize * (dim + 1) + 8) + itemsize * dim
@@ -119,11 +136,13 @@ class TileSearch:
             wide = torch.where(wide < 0, wide + 65536, wide)
         return wide
 
-    def _tile_minimum(
+    def _two_lowest(
         self, tile: torch.Tensor, scores: torch.Tensor, number: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The lowest score among a tile of centroids, whose it is, and the next; (n,) each."""
         columns, norms = self._tiles[number]
         scores = scores[: len(tile) * len(norms)].view(len(tile), len(norms))
         torch.addmm(norms, tile, columns, alpha=-1, out=scores)
         score, index = torch.min(scores, dim=1)
-        return score, index + number * TILE_CENTROIDS
+        scores.scatter_(1, index[:, None], torch.inf)
+        return score, index + number * TILE_CENTROIDS, scores.amin(1)

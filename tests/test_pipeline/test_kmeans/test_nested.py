@@ -102,7 +102,7 @@ def test_prefixes_grow_and_scores_belong_to_the_final_centroids(digits_rows: np.
     moved_at = {rows for rows, live in zip(history.rows, history.live, strict=True) if live > 40}
     assert moved_at == {4000}
     distances = squared_distances(digits_rows, found.centroids)
-    expected = sums_of(digits_rows, distances.argmin(1), 40)
+    expected = sums_of(digits_rows, distances.argmin(1), found.centroids)
     np.testing.assert_array_equal(found.sums.counts, expected.counts)
     np.testing.assert_array_equal(found.sums.sums, expected.sums)
     assert found.sse.sum() == pytest.approx(distances.min(1).sum(), rel=1e-7)

@@ -17,7 +17,7 @@ from pipeline.engines.device import plan as device_plan
 from pipeline.engines.device import transfers as transfers
 from pipeline.engines.device.engine import DeviceEngine
 from pipeline.execution.executor import LocalExecutor
-from pipeline.rows.cluster_sums import ClusterSums, empty_sums
+from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import ArraySource
 from pipeline.runtime.progress import SilentProgress
 from storage import MemoryBudgetError
@@ -82,7 +82,7 @@ def budget_for(rows: np.ndarray, stay: int, k: int = 20) -> int:
 
 def labelled_by_float64(rows: np.ndarray, source: ArraySource, centroids: np.ndarray) -> Any:
     """Sums of one pass with labels of float64, added as the engines of the CPU do."""
-    sums = empty_sums(source, len(centroids))
+    sums = ClusterSums.zeros(centroids, rows.dtype)
     for start in range(0, len(rows), source.block_rows):
         add_in_order(rows[start : start + source.block_rows], centroids, sums)
     return sums
@@ -115,7 +115,6 @@ class Passes:
         sums, _ = self.executor.run_pass(centroids, SilentProgress(), n)
         seen = self.rows[:n]
         plain = CountingSource(seen, self.source.block_rows)
-        plain.origin = self.source.origin  # type: ignore[misc]
         assert equal(sums, labelled_by_float64(seen, plain, centroids))
         assert self.memory.nbytes + self.engine._plan.fixed <= self.engine._budget
 
@@ -132,8 +131,7 @@ def test_sums_of_many_passes_are_those_of_the_cpu(dtype: str, stay: int) -> None
     assert 80 <= capacity <= 130 or stay != 100
     whole = capacity // 60  # blocks that stay
     reads = [passes.source.read[block] for block in range(6)]
-    first = 1 if rows.dtype.kind == "f" else 0  # read for the origin of the sums
-    assert reads[0] == first + (1 if whole else 5)
+    assert reads[0] == (1 if whole else 5)
     assert reads[1:] == [1 if block < whole or stay > 333 else 5 for block in range(1, 6)]
     if dtype == "uint8":
         asked = kernels_of(passes.engine).asked
@@ -249,10 +247,10 @@ def test_memories_share_what_the_engine_may_take() -> None:
     ranges = [range(0, 2), range(2, 4), range(4, 6)]
     memories = [engine.cache_for(source, None, blocks) for blocks in ranges]
     centroids = some_centroids(rows, 20)
-    whole = sums_of(rows, squared_distances(rows, centroids).argmin(1), 20)
+    whole = sums_of(rows, squared_distances(rows, centroids).argmin(1), centroids)
 
     def check() -> list[int]:
-        sums = ClusterSums.zeros(20, 4, rows.dtype)
+        sums = ClusterSums.zeros(centroids, rows.dtype)
         for blocks, memory in zip(ranges, memories, strict=True):
             sums += engine.run_pass(source, blocks, centroids, memory, SilentProgress())
         assert equal(sums, whole)
@@ -303,8 +301,7 @@ def test_rows_at_hand_larger_than_the_device(dtype: str) -> None:
     assert found.dtype == np.int64
     np.testing.assert_array_equal(found, labels)
     assert engine.assign(rows[:0]).shape == (0,)
-    origin = np.full(4, 50.5) if rows.dtype.kind == "f" else None
-    sums, expected = (ClusterSums.zeros(7, 4, rows.dtype, origin) for _ in range(2))
+    sums, expected = (ClusterSums.zeros(centroids, rows.dtype) for _ in range(2))
     for _ in range(2):
         engine.step(rows, sums)
         add_in_order(rows, centroids, expected)
@@ -331,7 +328,7 @@ def test_nothing_is_overwritten_while_it_is_in_use(late: LateStreams, stay: int)
             centroids = some_centroids(rows, 20, seed)
             sums, _ = executor.run_pass(centroids, SilentProgress(), n)
             labels = squared_distances(rows[:n], centroids).argmin(1)
-            assert equal(sums, sums_of(rows[:n], labels, 20))
-    sums = ClusterSums.zeros(20, 4, rows.dtype)
+            assert equal(sums, sums_of(rows[:n], labels, centroids))
+    sums = ClusterSums.zeros(centroids, rows.dtype)
     engine.step(rows, sums)
-    assert equal(sums, sums_of(rows, squared_distances(rows, centroids).argmin(1), 20))
+    assert equal(sums, sums_of(rows, squared_distances(rows, centroids).argmin(1), centroids))
