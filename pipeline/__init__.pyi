@@ -2,7 +2,7 @@ from .config import USUAL_MEMORY, MemoryOptions, PatchOptions, SweepOptions
 from .engines.nearest import NearestCentroids, assign
 from .estimator import StreamingKMeans
 from .extraction.extract import extract
-from .extraction.patches import cut_patches, keep_mask
+from .extraction.patches import check_range, cut_patches, keep_mask
 from .k_sweep import sweep
 from .rows.source import RowSource, as_source, read_ahead
 from .runtime.memory import check_budget, fits
@@ -22,6 +22,7 @@ __all__ = [
     "as_source",
     "assign",
     "check_budget",
+    "check_range",
     "cut_patches",
     "extract",
     "fits",

@@ -7,7 +7,7 @@ import numpy as np
 import xarray
 
 from analysis.measures.patch_sample import PatchSample
-from analysis.measures.pixel_scale import PixelScale
+from analysis.measures.pixel_scale import PixelScale, check_levels
 from pipeline import (
     USUAL_MEMORY,
     MemoryOptions,
@@ -64,7 +64,8 @@ def coverage(
         worst_image, the number of the source image. Fewer where there are fewer.
 
     Raises:
-        InputError: shapes that do not fit, no rows, and types that are not pixels.
+        InputError: shapes that do not fit, no rows, types that are not pixels, and pixels of
+            another range than the dictionary's.
         IntegrityError: damaged chunks.
         MemoryBudgetError: it does not fit under the cap; both numbers are in the message.
     """
@@ -73,6 +74,8 @@ def coverage(
     plain = isinstance(dictionary, np.ndarray)
     centroids = np.asarray(dictionary if plain else dictionary["centroids"])
     known = patches if isinstance(patches, PatchStore | PatchSample) else None
+    if not isinstance(dictionary, np.ndarray):
+        check_levels(patches.dtype, dictionary)
     source = _row_source(patches, rows, centroids, MemoryOptions.checked(memory=memory).memory)
     tally = _Tally(PixelScale.of(source.dtype).largest)
     farthest = _Farthest(worst, None if known is None else known.offsets)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import xarray
 
+from storage import InputError
+
 
 @dataclass(frozen=True)
 class PixelScale:
@@ -51,6 +53,23 @@ def stored_scale(dictionaries: xarray.DataTree | xarray.Dataset) -> PixelScale |
     tree = isinstance(dictionaries, xarray.DataTree)
     attributes = dictionaries.root.attrs if tree else dictionaries.attrs
     return PixelScale.of_source(attributes["source"]) if "source" in attributes else None
+
+
+def check_levels(dtype: np.dtype, dictionaries: xarray.DataTree | xarray.Dataset) -> None:
+    """Raise InputError for pixels of another range than a dictionary, if known, was learned from.
+
+    Args:
+        dtype: of the pixels.
+        dictionaries: a tree, a node of it, or a Dataset.
+    """
+    known, given = stored_scale(dictionaries), np.dtype(dtype)
+    if known is None or given.kind not in "uif":
+        return
+    if PixelScale.of(given).largest != known.largest:
+        raise InputError(
+            f"the pixels are {given.name} where the dictionary knows {known.level} of"
+            f" {known.range_text}: rescale them to that range and type"
+        )
 
 
 def shades(pixels: np.ndarray, largest: float) -> np.ndarray:

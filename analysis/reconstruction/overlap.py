@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline import NearestCentroids, check_budget, cut_patches, fits, keep_mask
+from pipeline import NearestCentroids, check_budget, check_range, cut_patches, fits, keep_mask
 from storage import InputError, PatchSpec
 from storage.images.source import PIXEL_DTYPES
 
@@ -69,10 +69,9 @@ class Rebuilder:
         """Rebuild images, (n, height, width[, channels]), with channels as the centroids have.
 
         Raises:
-            InputError: images smaller than a patch, and floats that are infinite or NaN.
+            InputError: images smaller than a patch, and floats outside 0…1.
         """
-        if images.dtype.kind == "f" and not np.isfinite(images).all():
-            raise InputError("the images hold infinite values or NaN: remove them")
+        check_range(images)
         kept = keep_mask(images, self.spec)
         patches = cut_patches(images, self.spec)
         labels = self._nearest.label(patches)

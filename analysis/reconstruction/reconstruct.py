@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray
 
+from analysis.measures.pixel_scale import check_levels
 from analysis.reconstruction.image_stack import ImageStack, in_order
 from analysis.reconstruction.overlap import Rebuilder, block_images
 from storage import InputError, PatchSpec
@@ -40,10 +41,12 @@ def reconstruct(
         and name. Memory: the result, and the patches of a block of images twice.
 
     Raises:
-        InputError: an image that does not fit the dictionary, an unknown geometry, one that
-            contradicts the dictionary's own, or a stride that is not a number of pixels.
+        InputError: an image that does not fit the dictionary, in shape or in the range of its
+            pixels, an unknown geometry, one that contradicts the dictionary's own, or a stride
+            that is not a number of pixels.
     """
     centroids, geometry = open_dictionary(dictionary, spec, stride)
+    check_levels(image.dtype, dictionary)
     if isinstance(image, xarray.DataArray):
         ordered = in_order(image)
         rebuilt = ordered.copy(data=_rebuild_any(ordered.values, centroids, geometry))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray
 
-from analysis.measures.pixel_scale import PixelScale
+from analysis.measures.pixel_scale import PixelScale, check_levels
 from analysis.reconstruction.image_stack import ImageStack
 from analysis.reconstruction.overlap import Rebuilder, RebuiltBlock, images_at_once
 from analysis.reconstruction.reconstruct import check_fit, open_dictionary
@@ -60,6 +60,7 @@ def reconstruction_scores(
     """
     centroids, geometry = open_dictionary(dictionary, spec, stride)
     stack = ImageStack.of(images, centroids.ndim)
+    check_levels(stack.dtype, dictionary)
     check_fit(stack.shape, centroids)
     n = stack.shape[0]
     known = None if labels is None else _checked_labels(labels, n)

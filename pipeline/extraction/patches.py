@@ -37,8 +37,16 @@ def keep_mask(images: np.ndarray, spec: PatchSpec) -> np.ndarray:
 def count_patches(images: np.ndarray, spec: PatchSpec) -> np.ndarray:
     """Number of kept patches of each image, (n,) int64.
 
-    Raises: InputError for float pixels outside 0…1: the rule for keeping a patch goes by its sum
-        and by the largest value there can be.
+    Raises: InputError as `check_range`.
+    """
+    check_range(images)
+    return np.count_nonzero(keep_mask(images, spec), axis=(1, 2)).astype(np.int64)
+
+
+def check_range(images: np.ndarray) -> None:
+    """Raise InputError for float pixels outside 0…1.
+
+    The rule for keeping a patch goes by its sum and by the largest value there can be.
     """
     if images.dtype.kind == "f" and not (
         np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1
@@ -46,7 +54,6 @@ def count_patches(images: np.ndarray, spec: PatchSpec) -> np.ndarray:
         raise InputError(
             "the images hold float pixels below 0, above 1, or not numbers: scale them to 0…1"
         )
-    return np.count_nonzero(keep_mask(images, spec), axis=(1, 2)).astype(np.int64)
 
 
 def cut_patches(images: np.ndarray, spec: PatchSpec) -> np.ndarray:

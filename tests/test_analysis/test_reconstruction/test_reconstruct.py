@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray
 
-from analysis import reconstruct
+from analysis import coverage, reconstruct, reconstruction_scores
 from analysis.html_report.samples import Composition
 from analysis.reconstruction.overlap import Rebuilder
 from pipeline import cut_patches
@@ -184,3 +184,25 @@ def test_a_large_image_takes_no_more_than_a_few_times_its_patches() -> None:
     patches = 75 * len(rebuilt.labels)
     print(f"{peak / patches:.1f} times the patches' {patches:,} bytes")
     assert peak < 8 * patches
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint16"])
+def test_pixels_of_another_range_than_the_dictionarys_are_refused(dtype: str) -> None:
+    tree = as_tree(np.full((2, 1, 1), 9, np.float32), PatchSpec(1, 1))
+    tree.attrs["source"] = {"dtype": "uint8", "image_shape": [4, 4]}
+    image = np.ones((4, 4), dtype)
+    for work in (
+        lambda: reconstruct(image, tree["k00002"]),
+        lambda: reconstruction_scores(image[np.newaxis], tree["k00002"]),
+        lambda: coverage(tree["k00002"], image.reshape(-1, 1)),
+    ):
+        with pytest.raises(InputError, match=f"{dtype} where .* 0 … 255: rescale them"):
+            work()
+    assert reconstruct(image.astype(np.uint8), tree["k00002"]).max() == 9
+
+
+@pytest.mark.parametrize("level", [-1.0, 1.5, np.nan])
+def test_float_pixels_outside_their_range_are_refused(level: float) -> None:
+    tree = as_tree(np.full((2, 1, 1), 0.5, np.float32), PatchSpec(1, 1))
+    with pytest.raises(InputError, match="scale them to 0…1"):
+        reconstruct(np.full((2, 2), level), tree["k00002"])
