@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import xarray
@@ -28,6 +28,7 @@ from storage import (
 from storage.images.datasets import DATASETS
 from storage.layout import ExperimentLayout, moved_places
 from storage.patch_store import store_name
+from storage.plain_attributes import parsed
 
 LABEL_ROUNDS = 1  # of asking for classes: a report without them is better than a late one
 _log = logging.getLogger(__name__)  # warnings reach standard error by themselves
@@ -42,10 +43,10 @@ class Experiment:
     data: Path
     dataset: str | None = None  # where the images are, if they have moved
 
-    @property
+    @cached_property
     def facts(self) -> dict[str, Any]:
         """What the sweep wrote about the experiment."""
-        return cast(dict[str, Any], self.tree.attrs)
+        return {"test_store": None} | parsed(self.tree.attrs)
 
     @cached_property
     def curve(self) -> xarray.Dataset:
@@ -61,6 +62,8 @@ class Experiment:
     def nodes(self) -> dict[int, xarray.Dataset]:
         """The dictionaries by K, ascending; arrays are read when they are used."""
         found = {int(node.attrs["k"]): node.to_dataset() for node in self.tree.children.values()}
+        for node in found.values():
+            node.attrs = {"started_from": None} | parsed(node.attrs)
         return dict(sorted(found.items()))
 
     def centroids(self, k: int) -> np.ndarray:

@@ -60,7 +60,7 @@ def renamed(fields: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 class Options(BaseModel):
-    """Base of the option groups; an unknown key is an error."""
+    """Base of the option groups; an unknown key is an error, None is as if nothing were given."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -68,6 +68,12 @@ class Options(BaseModel):
         use_attribute_docstrings=True,
         validate_default=True,  # default folders are made absolute too
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_none(cls, fields: Any) -> Any:
+        known = cls.model_fields
+        return {k: value for k, value in fields.items() if value is not None or k not in known}
 
     @classmethod
     def checked(cls, **fields: Any) -> Self:

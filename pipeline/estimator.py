@@ -257,7 +257,7 @@ class StreamingKMeans(
         return self._engine_spec(source).make(largest=self.n_clusters, device_memory=device_memory)
 
     def _engine_spec(self, source: RowSource) -> EngineSpec:
-        device = resolve_device(self.device, source.dtype)
+        device = resolve_device(self.device or "auto", source.dtype)
         return EngineSpec.resolve(self.engine, device, source.dim, source.dtype)
 
     def _initial(self, dim: int) -> np.ndarray | None:
@@ -266,7 +266,7 @@ class StreamingKMeans(
         return check_start(np.asarray(self.init, np.float64), self.n_clusters, dim)
 
     def _source(self, rows: Any, *, reset: bool) -> RowSource:
-        if not is_lazy(rows) or isinstance(rows, np.ndarray):
+        if not is_lazy(rows):
             rows = as_array(rows)
             nested = isinstance(rows, (list, tuple)) and np.ndim(rows) > 2
             if nested or getattr(rows, "ndim", 2) > 2 or np.ma.isMaskedArray(rows):

@@ -97,8 +97,8 @@ def absolute_path(path: str | Path) -> str:
 
 
 def parse_size(name: str, size: str | int | None) -> int | None:
-    """Bytes of a size as in "1GiB"; None as it is. Raises InputError, which names the option."""
-    if size is None:
+    """Bytes of a size as in "1GiB"; None for none. Raises InputError, which names the option."""
+    if size is None or size == "":
         return None
     try:
         return int(TypeAdapter(Size).validate_python(size))

@@ -27,6 +27,7 @@ from storage.integrity import (
     write_seal,
 )
 from storage.layout import group_folders, group_name
+from storage.plain_attributes import meaning, plain
 
 if TYPE_CHECKING:
     import xarray
@@ -76,6 +77,9 @@ class Dictionary:
 def open_dictionaries(path: str | Path) -> "xarray.DataTree":
     """Open a dictionary store, lazily, as an xarray DataTree with one group per K.
 
+    Attributes are texts and numbers, so that it can be written as netCDF and zarr: those that hold
+    several (spec, source, fit, machine, versions) are JSON, and what is not known is not there.
+
     Raises: InputError when there is none; IntegrityError for another schema version, metadata that
         is not what was written, and, when values are read, for damaged chunks.
     """
@@ -92,10 +96,22 @@ def open_dictionaries(path: str | Path) -> "xarray.DataTree":
     store: Any = open_strict(path, stated, _remedy("GROUP"))
     tree = xarray.open_datatree(store, engine="zarr", consolidated=False)
     # zarr lists groups as the file system does; K ascending is what people expect
-    children = {group_name(k): tree.children[group_name(k)] for k in found}
-    for node in (tree, *children.values()):
-        node.attrs = {name: node.attrs[name] for name in node.attrs if name not in SEALING}
-    return xarray.DataTree(tree.to_dataset(), children=children)
+    children = {
+        group_name(k): xarray.DataTree(_handed_out(tree.children[group_name(k)].to_dataset()))
+        for k in found
+    }
+    return xarray.DataTree(_handed_out(tree.to_dataset()), children=children)
+
+
+def _handed_out(stored: "xarray.Dataset") -> "xarray.Dataset":
+    """A group with coordinates, units, and attributes that every format takes."""
+    found = stored.drop_encoding().assign_coords(
+        {axis: (axis, np.arange(size)) for axis, size in stored.sizes.items()}
+    )
+    for name, variable in found.variables.items():
+        variable.attrs = meaning(str(name))
+    found.attrs = plain({name: stored.attrs[name] for name in stored.attrs if name not in SEALING})
+    return found
 
 
 def finished_dictionaries(path: Path, *, missing_ok: bool = True) -> dict[int, dict[str, Any]]:

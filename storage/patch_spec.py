@@ -5,6 +5,7 @@ It is kept when the sum of its d = rows · cols · channels pixel values is abov
 threshold · d · (largest value of the pixel type); threshold 0 keeps what is not blank.
 """
 
+import json
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -49,8 +50,12 @@ class PatchSpec:
             raise InputError(f"threshold {self.threshold} is out of range: use 0 <= threshold < 1")
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "PatchSpec":
-        """Inverse of `to_dict`; raises InputError for fields that it has not."""
+    def from_dict(cls, fields: dict[str, Any] | str) -> "PatchSpec":
+        """Inverse of `to_dict`, also of its JSON, which attributes hold.
+
+        Raises: InputError for fields that it has not.
+        """
+        fields = json.loads(fields) if isinstance(fields, str) else fields
         known = {field.name for field in dataclass_fields(cls)}
         if unknown := sorted(set(fields) - known):
             raise InputError(f"a patch spec has no {unknown[0]!r}: use {', '.join(sorted(known))}")

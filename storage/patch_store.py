@@ -21,6 +21,7 @@ from storage.errors import DamageError, InputError
 from storage.integrity import METADATA, describe, file_fault, sealed_attributes, stated_checksums
 from storage.layout import STORE_SUFFIX
 from storage.patch_spec import PatchSpec
+from storage.plain_attributes import meaning, plain
 from storage.strict_store import open_strict
 
 if TYPE_CHECKING:
@@ -133,8 +134,14 @@ class PatchStore:
 
         names = ("patch", "row", "col", "channel")[: 1 + len(self.patch_shape)]
         lazy = self.to_dask().reshape((self.n_rows, *self.patch_shape))
-        attributes = {"spec": self.spec.to_dict(), "source": self.source}
-        return xarray.DataArray(lazy, dims=names, name="patches", attrs=attributes)
+        within = dict(zip(names[1:], self.patch_shape, strict=True))  # not of millions of patches
+        return xarray.DataArray(
+            lazy,
+            {name: (name, np.arange(size), meaning(name)) for name, size in within.items()},
+            names,
+            name="patches",
+            attrs=plain({"spec": self.spec.to_dict(), "source": self.source}) | meaning("patches"),
+        )
 
 
 def open_patches(path: str | Path) -> PatchStore:

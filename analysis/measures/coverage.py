@@ -25,7 +25,8 @@ NEARLY_ALL = 0.995  # of the patches: where all K have reached it, larger errors
 EPSILON_STEPS = 256  # for bytes every level
 BINS = 1 << 16  # of the histogram that quantiles are read from
 QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
-PIECE_ROWS = 1 << 13  # rows whose differences are taken at once, in a core's cache
+PIECE_ROWS = 1 << 13  # rows whose differences are taken at once, in a core's cache; fewer if long
+PIECE_VALUES = 25 * PIECE_ROWS
 BLOCKS_AT_WORK = 4  # one read, one waiting, one worked on, one for the allocator
 
 
@@ -104,7 +105,7 @@ def _row_source(patches: Any, rows: int | None, centroids: np.ndarray, cap: int)
         )
     k, size = len(centroids), min(source.block_rows, source.n_rows)
     reading = BLOCKS_AT_WORK * size * dim * source.dtype.itemsize
-    differences = 3 * 8 * PIECE_ROWS * dim
+    differences = 3 * 8 * _piece_rows(dim) * dim
     engine = NearestCentroids.projected_bytes(k, dim, size, dtype=source.dtype, device="cpu")
     needed = reading + differences + 5 * 8 * size + 8 * k * dim + engine
     check_budget(f"covering by K = {k}", needed, cap)
@@ -134,15 +135,20 @@ def squared_distances(rows: np.ndarray, centroids: np.ndarray, labels: np.ndarra
         labels: (n,), the centroid of each row.
 
     Returns:
-        (n,) float64. Memory: these, and the differences of PIECE_ROWS rows.
+        (n,) float64. Memory: these, and the differences of PIECE_ROWS rows or fewer.
     """
     found = np.empty(len(rows))
-    for first in range(0, len(rows), PIECE_ROWS):
-        piece = slice(first, first + PIECE_ROWS)
+    step = _piece_rows(rows.shape[1])
+    for first in range(0, len(rows), step):
+        piece = slice(first, first + step)
         errors = centroids.take(labels[piece], axis=0)
         np.subtract(errors, rows[piece], out=errors)
         np.einsum("ij,ij->i", errors, errors, out=found[piece])
     return found
+
+
+def _piece_rows(dim: int) -> int:
+    return max(1, min(PIECE_ROWS, PIECE_VALUES // dim))
 
 
 class _Tally:

@@ -15,6 +15,8 @@ DENSE_COLOUR = (92, 120, 148)  # where lines take a large part of the picture
 DENSE = 0.1  # from this share of a tile's width on
 ASPECT = 1.5  # columns to rows; wider than high suits a page
 MAX_HOLES = 0.01  # share of empty cells worth avoiding by another shape
+_IMAGE = {"units": "1", "long_name": "red, green and blue of the picture, 0 to 255"}
+_ORDER = {"units": "1", "long_name": "number of the centroid in the cell; -1 for none"}
 
 
 class Gallery(NamedTuple):
@@ -29,6 +31,15 @@ class Gallery(NamedTuple):
 
     image: np.ndarray | xarray.DataArray
     order: np.ndarray | xarray.DataArray
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Both in one Dataset, for plain centroids too."""
+        return xarray.Dataset(
+            {
+                "image": (("row", "col", "channel"), np.asarray(self.image), _IMAGE),
+                "order": (("down", "across"), np.asarray(self.order), _ORDER),
+            }
+        )
 
 
 def gallery(
@@ -79,8 +90,8 @@ def gallery(
     if isinstance(dictionary, np.ndarray):
         return Gallery(image, order)
     return Gallery(
-        xarray.DataArray(image, dims=("row", "col", "channel")),
-        xarray.DataArray(order, dims=("down", "across")),
+        xarray.DataArray(image, dims=("row", "col", "channel"), name="image", attrs=_IMAGE),
+        xarray.DataArray(order, dims=("down", "across"), name="order", attrs=_ORDER),
     )
 
 

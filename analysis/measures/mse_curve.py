@@ -63,9 +63,10 @@ def mse_curve(tree: xarray.DataTree) -> xarray.Dataset:
         )
     rows = []
     for node in nodes:
-        scores = {name: node.attrs[name] for name in _SCORES}
+        scores = {name: node.attrs.get(name) for name in _SCORES}
         if scores["heldout_mse"] is None:
             scores["heldout_mse"] = math.nan
+        scores["converged"] = bool(scores["converged"])
         rows.append(scores | usage_of_counts(np.asarray(node["count"].values)))
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     k, mse, variance = columns.pop("k"), columns["mse"], columns.pop("variance")

@@ -8,6 +8,7 @@ import numpy as np
 import xarray
 
 from storage import InputError
+from storage.plain_attributes import parsed
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class PixelScale:
 def stored_scale(dictionaries: xarray.DataTree | xarray.Dataset) -> PixelScale | None:
     """Scale of the images that a tree, a node of it, or a Dataset was learned from, if known."""
     tree = isinstance(dictionaries, xarray.DataTree)
-    attributes = dictionaries.root.attrs if tree else dictionaries.attrs
+    attributes = parsed(dictionaries.root.attrs if tree else dictionaries.attrs)
     return PixelScale.of_source(attributes["source"]) if "source" in attributes else None
 
 

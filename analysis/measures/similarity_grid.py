@@ -8,6 +8,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 from scipy.optimize import linear_sum_assignment
 
+WIDE = 1024  # values of a vector from which their covariances take too long
 WHOLE_CELLS = 256  # up to so many are assigned at once
 # Cells of a block where there are more. The time of an assignment grows with the cube: for 9000
 # centroids blocks of 49 cells took 2.5 s, and of 100 cells 6 s, for neighbours 1.3 % more alike.
@@ -54,7 +55,8 @@ def similarity_grid(vectors: np.ndarray, rows: int, cols: int, seed: int = 0) ->
 def _principal_layout(vectors: np.ndarray, cols: int) -> np.ndarray:
     """Rows by the first principal component, within a row by the second; (k,) int64."""
     centred = vectors - vectors.mean(axis=0)
-    axes = np.linalg.svd(centred.T @ centred)[2]
+    wide = centred.shape[1] > max(WIDE, len(centred))
+    axes = np.linalg.svd(centred if wide else centred.T @ centred, full_matrices=not wide)[2]
     # An axis has no sign of its own: let its largest entry be positive, on every machine.
     signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])
     places = centred @ (axes * signs[:, np.newaxis]).T

@@ -11,13 +11,14 @@ from analysis.measures.pixel_scale import check_levels
 from analysis.reconstruction.image_stack import ImageStack, in_order
 from analysis.reconstruction.overlap import Rebuilder, block_images
 from storage import InputError, PatchSpec
+from storage.plain_attributes import parsed
 
 
 def reconstruct(
     image: np.ndarray | xarray.DataArray,
     dictionary: xarray.DataTree | xarray.Dataset,
     *,
-    spec: PatchSpec | dict[str, Any] | None = None,
+    spec: PatchSpec | dict[str, Any] | str | None = None,
     stride: int | None = None,
 ) -> np.ndarray | xarray.DataArray:
     """Rebuild an image, or a stack of images, from the centroids nearest to their patches.
@@ -56,11 +57,12 @@ def reconstruct(
 
 def open_dictionary(
     dictionary: xarray.DataTree | xarray.Dataset,
-    spec: PatchSpec | dict[str, Any] | None = None,
+    spec: PatchSpec | dict[str, Any] | str | None = None,
     stride: int | None = None,
 ) -> tuple[np.ndarray, PatchSpec]:
     """Centroids, (k, *patch_shape) float32, and the geometry to rebuild with; see `reconstruct`."""
-    root = dictionary.root.attrs if isinstance(dictionary, xarray.DataTree) else dictionary.attrs
+    tree = isinstance(dictionary, xarray.DataTree)
+    root = parsed(dictionary.root.attrs if tree else dictionary.attrs)
     geometry = _geometry(root.get("spec"), spec)
     if stride is not None:
         try:
@@ -96,9 +98,9 @@ def _rebuild_any(image: np.ndarray, centroids: np.ndarray, spec: PatchSpec) -> n
     return result
 
 
-def _geometry(stored: Any, asked: PatchSpec | dict[str, Any] | None) -> PatchSpec:
+def _geometry(stored: Any, asked: PatchSpec | dict[str, Any] | str | None) -> PatchSpec:
     """The dictionary's own geometry, or the one asked for where it does not say."""
-    given = PatchSpec.from_dict(asked) if isinstance(asked, dict) else asked
+    given = PatchSpec.from_dict(asked) if isinstance(asked, dict | str) else asked
     if stored is None and given is None:
         raise InputError(
             "the dictionary does not say how its patches were cut: pass a node of the tree that"

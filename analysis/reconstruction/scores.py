@@ -29,7 +29,7 @@ def reconstruction_scores(
     dictionary: xarray.DataTree | xarray.Dataset,
     *,
     labels: Any = None,
-    spec: PatchSpec | dict[str, Any] | None = None,
+    spec: PatchSpec | dict[str, Any] | str | None = None,
     stride: int | None = None,
     memory: int | str = USUAL_MEMORY,
     progress: Progress | None = None,

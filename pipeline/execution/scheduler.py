@@ -35,13 +35,13 @@ _WORKER_ENVIRONMENT = {
 class Scheduler(AbstractContextManager["Scheduler"]):
     """Runs tasks where it was told to; a cluster is started when it is first needed.
 
-    address: "" (threads of this process), "processes:N" (a local cluster of N single-threaded
-        workers), or the address of a running Dask cluster.
+    address: "" or None (threads of this process), "processes:N" (a local cluster of N workers of
+        one thread each), or the address of a running Dask cluster.
     memory: cap in bytes on the resident memory of this machine's processes together.
     """
 
-    def __init__(self, address: str = "", memory: int = USUAL_MEMORY) -> None:
-        self.address = address
+    def __init__(self, address: str | None = "", memory: int = USUAL_MEMORY) -> None:
+        self.address = address or ""
         self._memory = memory
         self._threads = self._task_bytes = self._worker_bytes = 0
         self._stack = ExitStack()

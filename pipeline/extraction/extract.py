@@ -58,7 +58,7 @@ def extract(
     split: str = "train",
     out: str | Path = "runs",
     data: str | Path = "data",
-    scheduler: str | Scheduler = "",
+    scheduler: str | Scheduler | None = "",
     memory: int | str = USUAL_MEMORY,
     progress: Progress | None = None,
 ) -> Extracted:
@@ -78,8 +78,8 @@ def extract(
         split: "train" or "test", of a data set; arrays and files are "train".
         out: folder of everything that is made; the store lies in its folder `patches`.
         data: folder of downloads.
-        scheduler: where the tasks run: "" (threads of this process), "processes:N", or the address
-            of a Dask cluster.
+        scheduler: where the tasks run: "" or None (threads of this process), "processes:N", or the
+            address of a Dask cluster.
         memory: cap on the resident memory of the process tree, in bytes or as in "1GiB".
         progress: is told what is done.
 

@@ -27,6 +27,7 @@ from pipeline.runtime.memory import (
     lies_in_memory,
     scratch_folder,
 )
+from storage.errors import InputError
 
 GAPS = 4  # one byte for so many is lost between blocks of the heap
 
@@ -84,10 +85,15 @@ class FitPlan:
             heldout_rows: that are scored too.
 
         Raises:
+            InputError: fewer rows than centroids.
             MemoryBudgetError: where a cap is too small, of the host even for one block at a time,
                 of the device even if no rows stay there.
         """
         largest = max(sizes)
+        if largest > source.n_rows:  # before any talk of memory
+            raise InputError(
+                f"K = {largest} is more than the {source.n_rows} rows there are: use fewer"
+            )
         blocks = engine.blocks_at_once(largest, source)
         if scratch is None:
             scratch = scratch_folder(source.path if isinstance(source, StoreSource) else None)

@@ -13,7 +13,7 @@ NOT_LAZY = ("columns", "tocsr", "detach")  # data frames, sparse matrices, tenso
 def is_lazy(rows: Any) -> bool:
     """Whether rows need not be in memory: a store, dask, zarr and xarray arrays, a mapped file."""
     if isinstance(rows, np.ndarray):
-        return isinstance(rows, np.memmap)
+        return isinstance(rows, np.memmap) and rows.ndim > 1 and rows.size > 0
     return hasattr(rows, "shape") and not any(hasattr(rows, name) for name in NOT_LAZY)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.rows.arrays import as_array, checked_block
 from storage.errors import InputError
+from storage.mapped_files import let_go
 from storage.patch_spec import chunk_rows
 from storage.patch_store import PatchStore
 
@@ -59,7 +60,7 @@ class ArraySource:
 
     Axes after the first are flattened to one. Integers of more than 16 bits are taken as float64,
     as their sums and squares would not fit. Larger chunks than usual blocks are read whole, lest
-    they be decoded several times.
+    they be decoded several times. Pages of a mapped file are let go block by block.
     Raises: InputError for what is no array, other types, no rows, no columns, an unknown number of
         rows, and as `checked_block` when they are read.
     """
@@ -81,13 +82,18 @@ class ArraySource:
         native = (chunks[0] if isinstance(chunks[0], int) else max(chunks[0])) if chunks else 0
         self.block_rows = max(chunk_rows(self.dim, self.dtype.itemsize), native)
         self._array = array
+        let_go(array)  # what was looked at before would count
 
     def read_block(self, index: int) -> np.ndarray:
         start = index * self.block_rows
         read = np.asanyarray(self._array[start : start + self.block_rows])
         block = checked_block(read, start, np.dtype(self._array.dtype))
         # kernels and torch take contiguous, writable arrays in native byte order
-        return np.require(block, self.dtype, ["C", "W"])
+        rows = np.require(block, self.dtype, ["C", "W"])
+        if isinstance(self._array, np.memmap):
+            rows = rows.copy() if np.may_share_memory(rows, self._array) else rows
+            let_go(self._array)
+        return rows
 
 
 class LargerBlocks:

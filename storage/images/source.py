@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import mmap
 import re
 import stat
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from storage.images.digits import read_digits
 from storage.images.download import ROUNDS, find_or_fetch
 from storage.images.idx import read_idx
 from storage.images.npy import map_npy
+from storage.mapped_files import let_go
 
 PIXEL_DTYPES = ("uint8", "uint16", "float32", "float64")
 _HASH_BLOCK = 1 << 24  # bytes
@@ -79,23 +79,16 @@ class ImageSource:
         """
         if isinstance(which, slice):
             copy = np.asarray(self.images[which].astype(self.dtype))
-            self._let_go()
+            let_go(self.images)
             return copy
         copy = np.empty((len(which), *self.image_shape), self.dtype)
-        step = max(1, len(which)) if self._mapping is None else _PICKED_TOGETHER
+        mapped = isinstance(self.images, np.memmap)
+        step = _PICKED_TOGETHER if mapped else max(1, len(which))
         for first in range(0, len(which), step):
             part = slice(first, first + step)
             copy[part] = self.images[which[part]]
-            self._let_go()
+            let_go(self.images)
         return copy
-
-    @property
-    def _mapping(self) -> mmap.mmap | None:
-        return getattr(self.images, "_mmap", None)
-
-    def _let_go(self) -> None:
-        if self._mapping is not None and hasattr(mmap, "MADV_DONTNEED"):  # absent on Windows
-            self._mapping.madvise(mmap.MADV_DONTNEED)
 
     @cached_property
     def fingerprint(self) -> str:

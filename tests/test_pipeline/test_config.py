@@ -173,3 +173,11 @@ def test_digests_name_folders_and_stay() -> None:
     assert SweepOptions.checked(breathing=4).digest("train", "test") == "cb48cb2c"
     full = SweepOptions.checked(mode="full", min_gain=0.01)
     assert full.digest("train", "test") == "1c55efdd"
+
+
+def test_none_is_as_if_nothing_were_given() -> None:
+    nothing = dict.fromkeys(SweepOptions.model_fields)
+    assert SweepOptions(**nothing) == SweepOptions()
+    assert SweepOptions(**nothing).model_fields_set == set()
+    with pytest.raises(InputError, match="no option 'schedule'"):
+        SweepOptions.checked(schedule=None)

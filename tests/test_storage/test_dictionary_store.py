@@ -11,6 +11,7 @@ from storage.dictionary_store import (
     finished_dictionaries,
     write_dictionary,
 )
+from storage.plain_attributes import parsed
 
 
 def example(k: int, channels: int = 1) -> Dictionary:
@@ -21,7 +22,10 @@ def example(k: int, channels: int = 1) -> Dictionary:
         count=rng.integers(0, 1 << 40, k),
         sse=rng.random(k),
         history={name: [1.0, 2.0, 3.0] for name in HISTORY},
-        attributes={"k": k, "mse": 0.5, "note": "text", "heldout_mse": None},
+        attributes={
+            **{"k": k, "mse": 0.5, "note": "text", "heldout_mse": None},
+            **{"machine": {"threads": 2}, "converged": True},
+        },
     )
 
 
@@ -40,7 +44,7 @@ def test_every_field_round_trips(tree: Path, channels: int) -> None:
     assert opened.attrs == {
         "kind": "dictionaries",
         "schema": 2,
-        "complete": True,
+        "complete": 1,
         "dataset": "digits",
     }
     found = opened[group_name(4)]
@@ -52,7 +56,7 @@ def test_every_field_round_trips(tree: Path, channels: int) -> None:
     np.testing.assert_array_equal(found["sse"], written.sse)
     for name in HISTORY:
         np.testing.assert_array_equal(found[name], written.history[name])
-    assert found.attrs == written.attributes | {"complete": True}
+    assert parsed(found.attrs) | {"heldout_mse": None} == written.attributes | {"complete": True}
 
 
 def test_dictionaries_are_listed_by_size_and_seen_when_added_later(tree: Path) -> None:

@@ -9,6 +9,7 @@ from pipeline.extraction.extract import extract
 from storage import InputError, IntegrityError, PatchSpec, PatchStore, open_patches
 from storage.dictionary_store import create_dictionaries
 from storage.integrity import read_checksums, write_seal
+from storage.plain_attributes import parsed
 from storage.verification import Finding, verify_patches
 from tests.damage import chunk_file
 from tests.idx_files import write_idx
@@ -39,7 +40,7 @@ def test_attributes_and_views_agree(store: PatchStore) -> None:
     lazy = store.to_xarray()
     assert lazy.dims == ("patch", "row", "col")
     np.testing.assert_array_equal(lazy.values.reshape(rows.shape), rows)
-    assert lazy.attrs["spec"] == SPEC.to_dict()
+    assert parsed(lazy.attrs)["spec"] == SPEC.to_dict()
 
 
 def test_verify_names_exactly_the_bad_chunks(store: PatchStore) -> None:

@@ -157,3 +157,11 @@ def test_paths_that_are_no_text_stand_in_the_page(tmp_path: Path) -> None:
     page = Path(result["report"]).read_text()
     assert r"o\udcff" in page
     assert "<b>.npy" not in page
+
+
+def test_patches_as_large_as_the_images_need_little_memory(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(1, 256, (6, 60, 60)).astype(np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    fields = {"dataset": str(tmp_path / "images.npy"), "patch": "60"}
+    folder = learn(tmp_path / "runs", (1,), **fields)
+    assert report(folder, memory="800MiB")[0]["made"]

@@ -1,0 +1,54 @@
+"""Attributes of what is handed out, as netCDF and zarr take them: texts and numbers alone."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+LEVEL, SQUARED = "pixel levels", "squared pixel levels"
+# Of the variables and coordinates that are handed out: units, long_name.
+_MEANINGS = {
+    "centroids": (LEVEL, "centroids of the patches"),
+    "patches": (LEVEL, "patches"),
+    "count": ("1", "rows nearest to the centroid"),
+    "sse": (SQUARED, "sum of the squared distances of its rows to the centroid"),
+    "rows": ("1", "rows of the pass"),
+    "mse": (SQUARED, "mean squared error of the pass, per pixel"),
+    "shift": (SQUARED, "squared shift of all centroids in the pass"),
+    "live": ("1", "centroids with a row in the pass"),
+    "redrawn": ("1", "empty centroids that were drawn anew in the pass"),
+    "seconds": ("s", "time of the pass"),
+    "atom": ("1", "number of the centroid"),
+    "iteration": ("1", "number of the pass"),
+    "row": ("pixels", "row within the patch"),
+    "col": ("pixels", "column within the patch"),
+    "channel": ("1", "number of the channel"),
+}
+
+
+def plain(attributes: Mapping[Any, Any]) -> dict[str, Any]:
+    """The same as texts and numbers: what holds others becomes JSON, and what is None is left out.
+
+    `parsed` is the way back.
+    """
+    return {
+        str(name): json.dumps(value)
+        if isinstance(value, dict)
+        else int(value)
+        if isinstance(value, bool)
+        else value
+        for name, value in attributes.items()
+        if value is not None
+    }
+
+
+def parsed(attributes: Mapping[Any, Any]) -> dict[str, Any]:
+    """Attributes with what `plain` wrote as JSON read again; others are as they were."""
+    return {
+        str(name): json.loads(value) if isinstance(value, str) and value[:1] == "{" else value
+        for name, value in attributes.items()
+    }
+
+
+def meaning(name: str) -> dict[str, str]:
+    """Attributes of a variable or coordinate."""
+    return dict(zip(("units", "long_name"), _MEANINGS[name], strict=True))
