@@ -21,6 +21,7 @@ _BAD_HEADER = (
     RecursionError,
     MemoryError,
     EOFError,
+    SyntaxError,
     tokenize.TokenError,
 )
 

@@ -152,7 +152,7 @@ def test_the_peak_is_within_the_projection_whatever_the_number_of_rows(
         fit = fit_of(long_store(out, dim, n), out, k, mode, *options)
         peak, projected = measured(fit)
         print(f"K={k} d={dim} N={n} {mode}: {peak / MIB:.0f} of {projected / MIB:.0f} MiB")
-        assert peak <= projected <= 1.7 * peak  # the margin is absolute
+        assert peak <= projected <= max(1.7 * peak, peak + 300 * MIB)  # the margin is absolute
         peaks.append(peak)
     assert peaks[1] < 1.05 * peaks[0]
 

@@ -227,6 +227,9 @@ HEADERS = {
         HEADER.format(descr="|u1", fortran=False, shape="(True, 24, 1)"), b"x" * 24
     ),
     "escapes": npy_parts(HEADER.format(descr="|u1", fortran=False, shape="'\\d'"), b"x" * 24),
+    "type of several": npy_parts(
+        HEADER.format(descr="|,1", fortran=False, shape="(2, 3, 4)"), b"x" * 24
+    ),
     "longer": npy_bytes(IMAGES.astype(np.uint8)) + b"x",
 }
 
