@@ -101,6 +101,19 @@ def test_an_editable_installation_uses_the_checkout(tmp_path: Path) -> None:
     assert found.read_text().splitlines() == [str(ROOT), str(ROOT / ".packaging")]
 
 
+def test_a_checkout_is_imported_beside_modules_of_the_same_names(elsewhere: Path) -> None:
+    path = os.pathsep.join(map(str, (elsewhere, ROOT, ROOT / ".packaging")))
+    env = os.environ | {"PYTHONPATH": path}
+    program = "import patchdict as p; print(p.sweep.__module__, p.StreamingKMeans.__module__)"
+    for arguments in (("-c", program), ("-m", "patchdict", "--version")):
+        done = run_python(*arguments, cwd=elsewhere, env=env)
+        assert done.returncode == 0, done.stderr
+    assert run_python("-c", program, cwd=elsewhere, env=env).stdout.split() == [
+        "pipeline.k_sweep",
+        "pipeline.estimator",
+    ]
+
+
 def test_the_package_hands_on_all_public_names() -> None:
     import analysis
     import pipeline

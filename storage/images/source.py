@@ -244,5 +244,10 @@ def _check_images(images: np.ndarray, what: str) -> None:
     if images.dtype.name not in PIXEL_DTYPES:
         raise InputError(
             f"{what} holds {images.dtype.name} where pixels of type {', '.join(PIXEL_DTYPES)}"
-            " are expected: convert it first"
+            " are expected: "
+            + (
+                "add an offset, as in (images - images.min()).astype('uint16')"
+                if images.dtype.kind == "i"
+                else "convert it first"
+            )
         )
