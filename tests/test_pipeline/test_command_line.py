@@ -131,7 +131,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["sweep", "--dataset", "text.gz"], "not an IDX file"),
         (["sweep", "--dataset", "flat.npy"], "has the shape (4, 4)"),
         (["sweep", "--k", "0"], "k '0' is not valid"),
-        (["sweep", "--k", "24001"], "K = 24001 is more than the 24000 distinct rows"),
+        (["sweep", "--k", "24001"], "K = 24001 is more than the 24000 rows there are"),
         (["sweep", "--patch", "9"], "patch 9x9 is larger than the images (8x8)"),
         (["sweep", "--threshold", "0.99"], "keeps none of the 24000 patches"),
         (["sweep", "--out", "file/runs"], "Not a directory; a folder is needed there"),
