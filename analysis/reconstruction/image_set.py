@@ -48,9 +48,9 @@ def rebuild_set(
         progress: an observer, or None.
 
     Returns:
-        Plain JSON: images, k, split, stride, mse, psnr, covered_mse over all pixels, classes
-        (label, name, images, mse, psnr each), unlabelled (why there are none, or null), path. What
-        is infinite or unknown is null.
+        Plain JSON: images, k, split, stride, peak (the level that psnr goes by), mse, psnr,
+        covered_mse over all pixels, classes (label, name, images, mse, psnr each), unlabelled (why
+        there are none, or null), path. What is infinite or unknown is null.
 
     Raises:
         InputError: something is not there, or `out` is there already.
@@ -72,6 +72,7 @@ def rebuild_set(
         "k": k,
         "split": split,
         "stride": scores.attrs["stride"],
+        "peak": scores.attrs["peak"],
         **{name: _finite(value) for name, value in overall(scores).items()},
         "classes": _classes(scores, experiment.class_names),
         "unlabelled": experiment.why_unlabelled(split),
@@ -127,6 +128,7 @@ def in_words(result: dict[str, Any]) -> str:
         _line("all", result),
         *(_line(one["name"], one) for one in result["classes"]),
     ]
+    lines.append(f"PSNR by the largest level that pixels of this type have, {result['peak']:g}")
     if result["covered_mse"] is not None:
         lines.append(f"MSE where patches lie: {number(result['covered_mse'])}")
     if result["unlabelled"]:

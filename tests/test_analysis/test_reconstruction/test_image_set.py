@@ -42,6 +42,7 @@ def test_json_gives_scores_of_all_images_and_of_each_class(
     assert (found["images"], found["k"], found["split"]) == (len(images), 12, split)
     assert found["stride"] == (stride or 1)
     assert found["mse"] == pytest.approx(errors.mean())
+    assert found["peak"] == 255
     assert found["psnr"] == pytest.approx(10 * np.log10(255**2 / errors.mean()))
     assert found["covered_mse"] >= found["mse"] or stride
     assert found["unlabelled"] is None
@@ -53,6 +54,11 @@ def test_json_gives_scores_of_all_images_and_of_each_class(
         member = labels == entry["label"]
         assert entry["images"] == member.sum()
         assert entry["mse"] == pytest.approx(errors[member].mean())
+
+
+def test_the_table_says_which_level_psnr_goes_by(digits_folder: Path) -> None:
+    told = CliRunner().invoke(group, ["reconstruct", str(digits_folder), "--k", "4"]).stdout
+    assert "PSNR by the largest level that pixels of this type have, 255\n" in told
 
 
 def test_images_are_written_as_reconstruct_gives_them(digits_folder: Path, tmp_path: Path) -> None:
