@@ -72,11 +72,12 @@ def coverage(
     """
     if worst < 0:
         raise InputError(f"the worst {worst} patches cannot be given: ask for 0 or more")
-    plain = isinstance(dictionary, np.ndarray)
-    centroids = np.asarray(dictionary if plain else dictionary["centroids"])
-    known = patches if isinstance(patches, PatchStore | PatchSample) else None
-    if not isinstance(dictionary, np.ndarray):
+    if isinstance(dictionary, np.ndarray):
+        centroids = dictionary
+    else:
+        centroids = np.asarray(dictionary["centroids"])
         check_levels(patches.dtype, dictionary)
+    known = patches if isinstance(patches, PatchStore | PatchSample) else None
     source = _row_source(patches, rows, centroids, MemoryOptions.checked(memory=memory).memory)
     tally = _Tally(PixelScale.of(source.dtype).largest)
     farthest = _Farthest(worst, None if known is None else known.offsets)

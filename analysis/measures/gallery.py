@@ -87,12 +87,11 @@ def gallery(
         )
     order = similarity_grid(centroids, rows, cols, seed)
     image = tiled(centroids, order, largest=largest, scale=scale, line=line)
+    made = Gallery(image, order)
     if isinstance(dictionary, np.ndarray):
-        return Gallery(image, order)
-    return Gallery(
-        xarray.DataArray(image, dims=("row", "col", "channel"), name="image", attrs=_IMAGE),
-        xarray.DataArray(order, dims=("down", "across"), name="order", attrs=_ORDER),
-    )
+        return made
+    named = made.to_xarray()
+    return Gallery(named["image"], named["order"])
 
 
 def grid_shape(k: int, most_cols: int | None = None) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.engines.cpu.simd import kernel
 from pipeline.engines.cpu.uint8_sums import add_rows
-from pipeline.rows.cluster_sums import ClusterSums, squares_type
+from pipeline.rows.cluster_sums import ClusterSums, sum_types
 
 MAX_PIECE_ROWS = 1 << 16  # summed at once
 PIECE_BYTES = 2 << 20  # of a piece in float32
@@ -37,7 +37,7 @@ def sum_piece(rows: np.ndarray, labels: np.ndarray, k: int, origin: np.ndarray) 
         _add_floats(rows, labels, origin, sums, counts, squares)
     else:
         add_rows(rows, labels, sums, counts, squares)
-    return ClusterSums(sums, counts, squares.astype(squares_type(rows.dtype)), origin)
+    return ClusterSums(sums, counts, squares.astype(sum_types(rows.dtype)[1]), origin)
 
 
 @kernel

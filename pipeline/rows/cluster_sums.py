@@ -33,18 +33,19 @@ class ClusterSums:
     def zeros(cls, centroids: np.ndarray, dtype: np.dtype) -> "ClusterSums":
         """No rows yet; centroids: (k, d), of the pass. dtype: of the rows."""
         k, dim = centroids.shape
-        floats = dtype.kind == "f"
+        of_sums, of_squares = sum_types(dtype)
         return cls(
-            np.zeros((k, dim), np.float64 if floats else np.int64),
+            np.zeros((k, dim), of_sums),
             np.zeros(k, np.int64),
-            np.zeros(k, squares_type(dtype)),
-            centroids.astype(np.float64) if floats else np.zeros(dim),
+            np.zeros(k, of_squares),
+            centroids.astype(np.float64) if dtype.kind == "f" else np.zeros(dim),
         )
 
     def __iadd__(self, other: "ClusterSums") -> "ClusterSums":
         """Assumes one type of rows; those about other points are brought to these."""
         sums, squares = other.sums, other.squares
-        if not np.array_equal(self.origin, other.origin):
+        # Pieces of a pass carry the very origin of its sums, which is not worth comparing.
+        if other.origin is not self.origin and not np.array_equal(self.origin, other.origin):
             sums, squares = other._about(self.origin)
         self.sums += sums
         self.counts += other.counts
@@ -116,9 +117,10 @@ class ClusterSums:
         return max(float(total / n - column_means @ column_means) / dim, 0.0)
 
 
-def squares_type(rows: np.dtype) -> np.dtype:
-    """Type of the sums of squares of such rows."""
-    return np.dtype(np.int64 if rows.itemsize == 1 else np.float64)
+def sum_types(rows: np.dtype) -> tuple[np.dtype, np.dtype]:
+    """Types of the sums of such rows, and of the sums of their squares."""
+    whole, wide = np.dtype(np.int64), np.dtype(np.float64)
+    return wide if rows.kind == "f" else whole, whole if rows.itemsize == 1 else wide
 
 
 def _remainder(

@@ -13,7 +13,7 @@ from pipeline.engines.device.float64_ties import Float64Ties
 from pipeline.engines.device.kernels import UNLABELLED, SumsTable
 from pipeline.engines.device.tiled_search import MAX_TILE_ROWS, TileSearch
 from pipeline.engines.ordered_sums import piece_rows
-from pipeline.rows.cluster_sums import ClusterSums, squares_type
+from pipeline.rows.cluster_sums import ClusterSums, sum_types
 from pipeline.runtime.devices import has_float64
 
 WIDE_BYTES = 64 << 20  # of rows widened for adding
@@ -132,10 +132,11 @@ def _sum_piece(
         terms[:, : left - half] += terms[:, half:]
         terms = terms[:, :half]
     squares = _added(terms.contiguous(), order, starts)[:, 0]
+    of_sums, of_squares = sum_types(dtype)
     return ClusterSums(
-        sums.cpu().numpy().astype(np.float64 if dtype.kind == "f" else np.int64),
+        sums.cpu().numpy().astype(of_sums),
         counts.cpu().numpy(),
-        squares.cpu().numpy().astype(squares_type(dtype)),
+        squares.cpu().numpy().astype(of_squares),
         origin,
     )
 

@@ -79,27 +79,29 @@ class Float64Ties:
         found = self.decide(rows.index_select(0, left.to(rows.device)))
         # On the host where MPS computes, whose writing by index cannot be relied on.
         settled = labels.to(self._device)
-        settled[left] = found.to(self._device, settled.dtype)
+        settled[left] = found.to(settled.dtype)
         return settled.to(labels.device)
 
     def decide(self, rows: torch.Tensor) -> torch.Tensor:
-        """Labels, (n,) int64 on the device of the rows; rows: (n, d) in any float type."""
+        """Labels, (n,) int64 where float64 is; rows: (n, d) in any float type."""
         wide = rows.to(self._device).double()
         size = max(1, SCORE_BYTES // (8 * len(self._half)))
-        return torch.cat([self._decide(part) for part in wide.split(size)]).to(rows.device)
+        return torch.cat([self._decide(part) for part in wide.split(size)])
 
     def _decide(self, rows: torch.Tensor) -> torch.Tensor:
         near = (rows - self._shift) * self._scale
         scores = torch.addmm(self._half, near, self._columns, alpha=-1)
         best = scores.amin(1)
         error = score_error(best, near.square().sum(1), self._slack)
-        of_row, of_centroid = (scores <= (best + error)[:, None]).nonzero(as_tuple=True)
+        # Negated, as above.
+        near_enough = (scores > (best + error)[:, None]).logical_not_()
+        of_row, of_centroid = near_enough.nonzero(as_tuple=True)
         size = max(1, SCORE_BYTES // (8 * rows.shape[1]))
         pairs = zip(of_row.split(size), of_centroid.split(size), strict=True)
         distances = torch.cat([self._squares(rows[i], j) for i, j in pairs])
         least = best.fill_(torch.inf).scatter_reduce_(0, of_row, distances, "amin")
         nearest = distances == least[of_row]
-        labels = torch.full_like(of_row[:1], len(self._half)).repeat(len(rows))
+        labels = of_row.new_full((len(rows),), len(self._half))
         return labels.scatter_reduce_(0, of_row[nearest], of_centroid[nearest], "amin")
 
     def _squares(self, rows: torch.Tensor, of: torch.Tensor) -> torch.Tensor:

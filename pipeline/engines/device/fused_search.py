@@ -38,6 +38,7 @@ from pipeline.engines.device.fused_layout import (
 )
 from pipeline.engines.device.fused_programs import nearest_long, nearest_short
 from pipeline.engines.device.fused_sums import FusedSums, launching_on
+from pipeline.engines.device.kernels import widened
 from pipeline.rows.units import scale_of
 from storage.errors import InputError
 
@@ -172,9 +173,7 @@ class FusedKernels:
         for some, found in zip(stored.split(LOOKED_AT), labels.split(LOOKED_AT), strict=True):
             (left,) = (found < 0).nonzero(as_tuple=True)
             for part in left.split(DECIDED):
-                wide = some[part].float()
-                if self._dtype == np.uint16:
-                    wide = torch.where(wide < 0, wide + 65536, wide)
+                wide = widened(some[part], self._dtype, torch.float32)
                 found[part] = self._ties.decide(wide).to(found.dtype)
 
     def sums(self, k: int) -> FusedSums:

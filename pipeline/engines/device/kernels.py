@@ -62,6 +62,14 @@ class DeviceKernels(Protocol):
         """Host memory that they take, at most, for k centroids."""
 
 
+def widened(rows: torch.Tensor, dtype: np.dtype, compute: torch.dtype) -> torch.Tensor:
+    """Rows as floats; those of uint16 may lie as the int16 of the same bits. dtype: of the rows."""
+    wide = rows.to(compute)
+    if dtype == np.uint16 and rows.dtype == torch.int16:
+        wide = torch.where(wide < 0, wide + 65536, wide)
+    return wide
+
+
 class SumsTable:
     """What a device holds of `Uint8Sums`: (k, d + 2) int64: sums, count, squares."""
 

@@ -18,6 +18,7 @@ import torch
 
 from pipeline.engines.cpu.centroid_table import duplicates
 from pipeline.engines.device.float64_ties import Float64Ties, slack_of, unclear
+from pipeline.engines.device.kernels import widened
 from pipeline.engines.ordered_sums import piece_rows
 from pipeline.rows.units import scale_of
 from pipeline.runtime.devices import has_float64, thread_count
@@ -99,7 +100,7 @@ class TileSearch:
         size = min(self._tile_rows, len(rows)) * self._width
         scores = torch.empty(size, dtype=self.compute, device=self.device)
         for start in range(0, len(rows), self._tile_rows):
-            wide = self._widened(rows[start : start + self._tile_rows])
+            wide = widened(rows[start : start + self._tile_rows], self._dtype, self.compute)
             # |x − c|² / 2 less the part that is the row's own
             tile = wide - self._shift
             if self._scale != 1:
@@ -129,12 +130,6 @@ class TileSearch:
     def _rows_at_once(self, k: int) -> int:
         row = min(k, TILE_CENTROIDS) * self.compute.itemsize
         return min(max(TILE_BYTES[self.device.type] // row, MIN_TILE_ROWS), MAX_TILE_ROWS)
-
-    def _widened(self, rows: torch.Tensor) -> torch.Tensor:
-        wide = rows.to(self.compute)
-        if self._dtype == np.uint16 and rows.dtype == torch.int16:
-            wide = torch.where(wide < 0, wide + 65536, wide)
-        return wide
 
     def _two_lowest(
         self, tile: torch.Tensor, scores: torch.Tensor, number: int
