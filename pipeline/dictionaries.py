@@ -157,7 +157,7 @@ def _scores(fit: Fit, heldout_mse: float | None, seconds: float) -> dict[str, An
     return {
         "k": len(fit.centroids),
         "mse": fit.mse,
-        "sse": float(fit.sse.sum()),
+        "sse": fit.inertia,
         "heldout_mse": heldout_mse,
         "passes": len(fit.history.rows),
         "rows_seen": sum(fit.history.rows),

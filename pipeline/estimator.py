@@ -161,7 +161,7 @@ class StreamingKMeans(
                 fit = fitter.fit(self.n_clusters, init)
         self.cluster_centers_ = fit.centroids
         self.counts_ = fit.sums.counts
-        self.inertia_ = float(fit.sse.sum())
+        self.inertia_ = fit.inertia
         self.n_iter_, self.stopped_ = fit.updates, fit.stopped
         self.history_ = vars(fit.history)
         self._taken, self._row_type = fit.sums, source.dtype

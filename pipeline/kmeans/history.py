@@ -49,13 +49,15 @@ Stopped = Literal["tol", "target", "max_iter"]
 class Fit:
     """Final centroids with the sums and scores that belong to them.
 
-    centroids: (k, d) float32. sums: of all rows. sse: (k,) float64, squared pixel levels.
+    centroids: (k, d) float32. sums: of all rows. sse: (k,) float64, squared pixel levels. inertia:
+    of all clusters, added up where all of them were in the normal range of float64.
     updates: how often the centroids were moved. stopped: which option ended the run.
     """
 
     centroids: np.ndarray
     sums: ClusterSums
     sse: np.ndarray
+    inertia: float
     history: History
     updates: int
     stopped: Stopped
@@ -70,7 +72,10 @@ class Fit:
         sums, centroids = self.sums.scaled(factor), self.centroids * factor
         with np.errstate(over="ignore"):
             sse = self.sse * factor * factor
-        return replace(self, centroids=centroids, sums=sums, sse=sse, history=history)
+        inertia = self.inertia * factor * factor
+        return replace(
+            self, centroids=centroids, sums=sums, sse=sse, inertia=inertia, history=history
+        )
 
     @property
     def mse(self) -> float:

@@ -147,7 +147,8 @@ class KMeansLoop(Generic[S]):
                 self._keep()
         assert state.sums is not None
         sse = state.sums.sse(state.centroids)
-        return Fit(state.centroids, state.sums, sse, state.history, state.updates, state.stopped)
+        scores = state.sums, sse, float(sse.sum())
+        return Fit(state.centroids, *scores, state.history, state.updates, state.stopped)
 
     def _keep(self) -> None:
         if self.checkpoint:

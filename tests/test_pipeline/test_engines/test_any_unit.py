@@ -162,6 +162,16 @@ def test_rows_times_a_power_of_two_give_centroids_times_it(
         assert moved.inertia_ == np.ldexp(plain.inertia_, 2 * power)
 
 
+def test_inertia_below_the_normal_range_is_rounded_once() -> None:
+    # 2^-516: clusters rounded one by one would not add up to the same
+    rows = np.random.default_rng(1).normal(size=(400, 6)) + 3
+    options = {"n_clusters": 7, "random_state": 0, "mode": "full", "max_iter": 6}
+    plain = StreamingKMeans(**options).fit(rows)
+    for power in range(-540, -510, 3):
+        moved = StreamingKMeans(**options).fit(np.ldexp(rows, power))
+        assert moved.inertia_ == np.ldexp(plain.inertia_, 2 * power)
+
+
 @pytest.mark.parametrize("power", [-900, -100, 0, 100])
 def test_split_clusters_come_alive_in_any_unit(power: int) -> None:
     rows = np.ldexp(np.random.default_rng(2).normal(size=(500, 3)) + 1000, power)
