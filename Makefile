@@ -9,9 +9,10 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # $(value …) everywhere: a $ in a name of a file is no reference to another variable
-override OUT := $(or $(value OUT),runs)
+# where a file of options is given, OUT is what it says
+override OUT := $(or $(value OUT),$(if $(value EXPERIMENT),,runs))
 VARIABLES := DATASET DATA OUT PATCH STRIDE THRESHOLD K MODE INIT TOL MIN_GAIN MAX_ITER BREATHING \
-	BATCH_SIZE EMPTY DEVICE DEVICE_MEMORY ENGINE MEMORY SEED SCHEDULER
+	BATCH_SIZE EMPTY DEVICE DEVICE_MEMORY ENGINE MEMORY SEED SCHEDULER EXPERIMENT
 FORMER := TARGET MOVES
 KNOWN := $(VARIABLES) $(FORMER) PYTHON BENCH SHELL
 GIVEN := $(foreach _,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $_))),$_))
@@ -24,6 +25,7 @@ quoted = '$(subst ','\'',$(value $1))'
 option = --$(shell echo $1 | tr A-Z_ a-z-) $(call quoted,$1)
 # for each variable that is set; unset ones take the command line's defaults
 options = $(foreach v,$1,$(if $(value $v),$(call option,$v)))
+given_out = $(if $(value OUT),$(call quoted,OUT))
 
 .PHONY: help setup sweep test test-slow lint format bench bench-gpu clean
 
@@ -49,7 +51,7 @@ $(BIN)/.installed-peers: $(BIN)/.installed-dev
 
 sweep: $(BIN)/.installed ## learn a dictionary for every K and write report.html
 	@$(BIN)/python -m pipeline sweep $(call options,$(VARIABLES) $(FORMER))
-	@$(BIN)/python -m analysis report --only-stale $(call options,DATASET DATA MEMORY) $(call quoted,OUT)
+	@$(BIN)/python -m analysis report --only-stale $(call options,DATASET DATA MEMORY EXPERIMENT) $(given_out)
 
 # a process for each core, four at most: each takes up to 1 GiB; one that is done takes tests of others
 SIDE_BY_SIDE := --numprocesses logical --maxprocesses 4 --dist worksteal

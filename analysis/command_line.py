@@ -6,14 +6,24 @@ What is heavy loads when a command runs, so that --help answers at once.
 """
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from pipeline import MemoryOptions
-from pipeline.command_line import check_least, given, json_option, options_of, run, show
+from pipeline.command_line import (
+    check_least,
+    given,
+    json_option,
+    options_of,
+    read_runs,
+    run,
+    show,
+)
 from pipeline.command_line import group as pipeline_group
+from storage import InputError
 
 data_option = click.option(
     "--data",
@@ -33,7 +43,10 @@ def group() -> None:
 
 
 @group.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--experiment", metavar="FILE.toml", help="Report on what a sweep made of this file of options."
+)
 @dataset_option
 @data_option
 @click.option(
@@ -44,7 +57,8 @@ def group() -> None:
 @options_of(MemoryOptions)
 @json_option
 def report(
-    out: Path,
+    out: Path | None,
+    experiment: str | None,
     dataset: str | None,
     data: Path | None,
     only_stale: bool,
@@ -53,19 +67,40 @@ def report(
 ) -> None:
     """Write report.html and its figures.
 
-    OUT is a sweep's OUT, all of whose experiments are reported, or the folder of one experiment.
+    OUT is a sweep's OUT, all of whose experiments are reported, or the folder of one experiment. It
+    may be left out where --experiment says it.
     """
-    memory = MemoryOptions.checked(**given(fields)).memory
-    check_least(memory)
+    caps = _caps_of(out, experiment, fields)
+    check_least(min(caps.values()))
     from analysis.html_report.build import report as write_reports
 
-    results = write_reports(out, data=data, dataset=dataset, only_stale=only_stale, memory=memory)
+    results = [
+        result
+        for folder, memory in caps.items()
+        for result in write_reports(
+            folder, data=data, dataset=dataset, only_stale=only_stale, memory=memory
+        )
+    ]
     lines = [
         f"{result['report']}: "
         + (f"written in {result['seconds']:.1f} s" if result["made"] else "up to date")
         for result in results
     ]
     show({"reports": results}, as_json, "\n".join(lines))
+
+
+def _caps_of(
+    out: Path | None, experiment: str | None, fields: Mapping[str, str | None]
+) -> dict[Path, int]:
+    """Folders to report on, each with its cap on the memory in bytes."""
+    if experiment is not None:
+        runs = read_runs(experiment, fields)
+        # where runs share a folder, the cap that is enough for each of them
+        caps = {run.out: int(run.memory) for run in sorted(runs, key=lambda run: run.memory)}
+        return caps if out is None else {out: max(caps.values())}
+    if out is None:
+        raise InputError("no folder to report on: give the OUT of a sweep, or --experiment")
+    return {out: MemoryOptions.checked(**given(fields)).memory}
 
 
 @group.command()

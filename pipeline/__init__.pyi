@@ -1,6 +1,7 @@
 from .config import USUAL_MEMORY, MemoryOptions, PatchOptions, SweepOptions
 from .engines.nearest import NearestCentroids, assign
 from .estimator import StreamingKMeans
+from .experiment_file import read_experiment_file
 from .extraction.extract import extract
 from .extraction.patches import check_range, cut_patches, keep_mask
 from .k_sweep import sweep
@@ -28,5 +29,6 @@ __all__ = [
     "fits",
     "keep_mask",
     "read_ahead",
+    "read_experiment_file",
     "sweep",
 ]

@@ -7,10 +7,10 @@ import errno
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from pydantic import ByteSize
@@ -18,6 +18,9 @@ from pydantic import ByteSize
 from pipeline.config import FORMER_NAMES, Options, PatchOptions, SweepOptions, renamed
 from pipeline.runtime.interrupts import Interrupted, asked_to_end, end, ending_promptly
 from storage.errors import InputError, MemoryBudgetError, PatchDictError, one_line, refusal
+
+if TYPE_CHECKING:
+    from pipeline.runtime.progress import Progress
 
 INTERRUPTED = 130  # exit code, as shells have it
 LEAST_MEMORY = 480 << 20  # bytes that the smallest sweep and its report take, as measured
@@ -49,12 +52,22 @@ def _shown(default: Any) -> str:
     return "" if default in (None, "") else str(default)
 
 
-def given(fields: dict[str, str | None]) -> dict[str, str]:
+def given(fields: Mapping[str, str | None]) -> dict[str, str]:
     """The options that were given, under their names of today; the others take their defaults."""
     found, notes = renamed({name: value for name, value in fields.items() if value is not None})
     for note in notes:
         click.echo(f"note: {note}", err=True)
     return found
+
+
+def read_runs(experiment: str | None, fields: Mapping[str, str | None]) -> list[SweepOptions]:
+    """The runs of an experiment's file, or one, with the options that were given beside it."""
+    options = given(fields)
+    if experiment is None:
+        return [SweepOptions.checked(**options)]
+    from pipeline.experiment_file import read_experiment_file
+
+    return read_experiment_file(experiment, options)
 
 
 def check_least(memory: int) -> None:
@@ -70,6 +83,12 @@ def check_least(memory: int) -> None:
         )
 
 
+experiment_option = click.option(
+    "--experiment",
+    metavar="FILE.toml",
+    help="File of options: their names in lower case, with _ for -; a list makes a run of each of"
+    " its values, each table [[run]] runs of its own. Options given beside it win over its own.",
+)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object last on standard output."
 )
@@ -82,70 +101,104 @@ def group() -> None:
 
 
 @group.command()
+@experiment_option
 @options_of(PatchOptions)
 @click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True)
 @json_option
-def extract(split: str, as_json: bool, **fields: str | None) -> None:
+def extract(experiment: str | None, split: str, as_json: bool, **fields: str | None) -> None:
     """Cut the images into a patch store, unless it is there already."""
     import time
 
     from pipeline.execution.scheduler import Scheduler
     from pipeline.extraction.extract import extract_split
-    from pipeline.runtime.progress import TerminalProgress
 
-    options = PatchOptions.checked(**given(fields))
-    started = time.perf_counter()
-    with (
-        _writing_into(options.out),
-        TerminalProgress() as progress,
-        Scheduler(options.scheduler, options.memory) as scheduler,
-    ):
-        store, reused, repaired = extract_split(options, split, scheduler, progress)
-    seconds = time.perf_counter() - started
-    result = {
-        "store": str(store.path),
-        "rows": store.n_rows,
-        "dim": store.dim,
-        "bytes": store.stored_bytes,
-        "seconds": seconds,
-        "reused": reused,
-        "repaired": repaired,
-    }
-    verb = "reused" if reused else f"extracted in {seconds:.1f} s"
-    if repaired:
-        verb += f", {repaired} damaged chunks written again"
-    size = f"{store.stored_bytes / 1e6:.1f} MB"
-    show(result, as_json, f"{store.path}: {store.n_rows:,} rows of {store.dim}, {size}, {verb}")
+    def extracted(options: PatchOptions, progress: "Progress") -> dict[str, Any]:
+        started = time.perf_counter()
+        with Scheduler(options.scheduler, options.memory) as scheduler:
+            store, reused, repaired = extract_split(options, split, scheduler, progress)
+        return {
+            "store": str(store.path),
+            "rows": store.n_rows,
+            "dim": store.dim,
+            "bytes": store.stored_bytes,
+            "seconds": time.perf_counter() - started,
+            "reused": reused,
+            "repaired": repaired,
+        }
+
+    def told(result: dict[str, Any]) -> str:
+        verb = "reused" if result["reused"] else f"extracted in {result['seconds']:.1f} s"
+        if result["repaired"]:
+            verb += f", {result['repaired']} damaged chunks written again"
+        size = f"{result['bytes'] / 1e6:.1f} MB"
+        return f"{result['store']}: {result['rows']:,} rows of {result['dim']}, {size}, {verb}"
+
+    mine = set(PatchOptions.model_fields)  # a file may hold those of a fit, too
+    runs = (PatchOptions(**run.model_dump(include=mine)) for run in read_runs(experiment, fields))
+    _each(list(dict.fromkeys(runs)), "stores", extracted, told, as_json)
 
 
 @group.command()
+@experiment_option
 @options_of(SweepOptions, k="Size of the dictionary.")
 @json_option
-def fit(as_json: bool, **fields: str | None) -> None:
+def fit(experiment: str | None, as_json: bool, **fields: str | None) -> None:
     """Learn one dictionary, in the experiment that a sweep with the same options has."""
-    options = SweepOptions.checked(**given(fields))
-    if len(options.k) != 1:
-        raise InputError(f"fit learns one dictionary, not {len(options.k)}: give one --k, or sweep")
-    result = _sweep(options)["dictionaries"][0]
+    runs = read_runs(experiment, fields)
+    wanted = sum(len(options.k) for options in runs)
+    if (len(runs), wanted) != (1, 1):
+        raise InputError(f"fit learns one dictionary, not {wanted}: give one --k, or sweep")
+    check_least(runs[0].memory)
+    from pipeline.k_sweep import sweep as run_sweep
+    from pipeline.runtime.progress import TerminalProgress
+
+    with _writing_into(runs[0].out), TerminalProgress() as progress:
+        (result,) = run_sweep(runs[0], progress)["dictionaries"]
     show(result, as_json, _table([result]))
 
 
 @group.command()
+@experiment_option
 @options_of(SweepOptions)
 @json_option
-def sweep(as_json: bool, **fields: str | None) -> None:
+def sweep(experiment: str | None, as_json: bool, **fields: str | None) -> None:
     """Extract the patches and learn a dictionary for every K; finished ones are kept."""
-    result = _sweep(SweepOptions.checked(**given(fields)))
-    show(result, as_json, f"{result['experiment']}\n{_table(result['dictionaries'])}")
-
-
-def _sweep(options: SweepOptions) -> dict[str, Any]:
-    check_least(options.memory)
+    runs = read_runs(experiment, fields)
+    check_least(min(options.memory for options in runs))
     from pipeline.k_sweep import sweep as run_sweep
+
+    def told(result: dict[str, Any]) -> str:
+        return f"{result['experiment']}\n{_table(result['dictionaries'])}"
+
+    _each(runs, "experiments", run_sweep, told, as_json)
+
+
+def _each(
+    runs: Sequence[Any],
+    plural: str,
+    work: Callable[[Any, "Progress"], dict[str, Any]],
+    told: Callable[[dict[str, Any]], str],
+    as_json: bool,
+) -> None:
+    """Do the work of each run and show what came of it.
+
+    plural: key of the list of results; a single one's own keys stand beside it.
+    """
+    from pipeline.experiment_file import each_run
     from pipeline.runtime.progress import TerminalProgress
 
-    with _writing_into(options.out), TerminalProgress() as progress:
-        return run_sweep(options, progress)
+    def in_its_out(options: Any, progress: "Progress") -> dict[str, Any]:
+        with _writing_into(options.out):
+            return work(options, progress)
+
+    results: list[dict[str, Any]] = []
+    with TerminalProgress() as progress:
+        for result in each_run(runs, in_its_out, progress):
+            results.append(result)
+            if not as_json:
+                click.echo(told(result))
+    if as_json:
+        show((results[0] if len(runs) == 1 else {}) | {plural: results}, as_json, "")
 
 
 @contextmanager
@@ -165,22 +218,10 @@ def _writing_into(out: Path) -> Iterator[None]:
 @json_option
 def status(out: Path, as_json: bool) -> None:
     """List the patch stores and experiments under OUT."""
-    from pipeline.runtime.progress import rounded
-    from pipeline.status import take_inventory
+    from pipeline.status import in_words, take_inventory
 
     result = take_inventory(out)
-    lines = [f"{s['rows']:>12,} rows  {s['store']}" for s in result["stores"]]
-    lines += [f"   unfinished  {path}" for path in result["unfinished"]]
-    lines += [f"      damaged  {reason}" for reason in result["damaged"]]
-    for experiment in result["experiments"]:
-        sizes = ", ".join(str(entry["k"]) for entry in experiment["dictionaries"])
-        lines.append(f"{experiment['experiment']}: K = {sizes or 'none yet'}")
-        lines += [
-            f"   unfinished  K = {fit['k']} after {fit['passes']} passes,"
-            f" MSE {rounded(fit['mse'])}: the same sweep goes on"
-            for fit in experiment["unfinished"]
-        ]
-    show(result, as_json, "\n".join(lines) or f"nothing under {out} yet: run sweep")
+    show(result, as_json, in_words(result) or f"nothing under {out} yet: run sweep")
 
 
 @group.command()

@@ -2,6 +2,9 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +19,7 @@ MOST_SIZES = 10_000  # dictionaries of one sweep
 Count = Annotated[int, Field(ge=1, le=(1 << 63) - 1)]  # numpy's integers end there
 Natural = Annotated[int, Field(ge=0, le=(1 << 63) - 1)]
 SIZES = "use a size such as 1GiB or 800MB"
+_paths_from = ContextVar("folder of relative paths", default="")  # empty: the working folder
 # No two parts of it take the same characters, lest long texts take for ever.
 _WHOLE_SIZE = re.compile(r"\s*(\d+(\.\d+)?|\.\d+)\s*([^\W\d]\w*\s*)?", re.ASCII)
 
@@ -89,11 +93,24 @@ def check_address(scheduler: str) -> str:
 
 
 def absolute_path(path: str | Path) -> str:
-    """Absolute, with ~ for a home; raises ValueError for what no file can be called."""
+    """Absolute, with ~ for a home, relative ones from the folder of `paths_from`.
+
+    Raises ValueError for what no file can be called.
+    """
     if b"\0" in os.fsencode(path):
         raise ValueError("a path has no NUL bytes")
     # not Path.expanduser, which raises RuntimeError where a home is not known
-    return os.path.abspath(os.path.expanduser(path))
+    return os.path.abspath(os.path.join(_paths_from.get(), os.path.expanduser(path)))
+
+
+@contextmanager
+def paths_from(folder: Path) -> Iterator[None]:
+    """Relative paths of options that are checked inside start from a folder."""
+    token = _paths_from.set(str(folder))
+    try:
+        yield
+    finally:
+        _paths_from.reset(token)
 
 
 def parse_size(name: str, size: str | int | None) -> int | None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.kmeans.checkpoint import unfinished_fits
-from pipeline.runtime.progress import Progress
+from pipeline.runtime.progress import Progress, rounded
 from storage.dictionary_store import finished_dictionaries
 from storage.errors import InputError, PatchDictError
 from storage.layout import find_experiments, patch_stores, unfinished_patch_stores
@@ -56,6 +56,22 @@ def take_inventory(out: Path) -> dict[str, Any]:
         "damaged": damaged,
         "experiments": experiments,
     }
+
+
+def in_words(inventory: dict[str, Any]) -> str:
+    """What `take_inventory` returned, as lines; empty where there is nothing."""
+    lines = [f"{store['rows']:>12,} rows  {store['store']}" for store in inventory["stores"]]
+    lines += [f"   unfinished  {path}" for path in inventory["unfinished"]]
+    lines += [f"      damaged  {reason}" for reason in inventory["damaged"]]
+    for experiment in inventory["experiments"]:
+        sizes = ", ".join(str(entry["k"]) for entry in experiment["dictionaries"])
+        lines.append(f"{experiment['experiment']}: K = {sizes or 'none yet'}")
+        lines += [
+            f"   unfinished  K = {fit['k']} after {fit['passes']} passes,"
+            f" MSE {rounded(fit['mse'])}: the same sweep goes on"
+            for fit in experiment["unfinished"]
+        ]
+    return "\n".join(lines)
 
 
 def verify(path: Path, progress: Progress) -> dict[str, Any]:

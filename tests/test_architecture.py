@@ -21,7 +21,7 @@ LAYERS = (
     {"pipeline.engines"},
     {"pipeline.execution"},
     {"pipeline.kmeans", "pipeline.extraction"},
-    {"pipeline.experiment", "pipeline.dictionaries", "pipeline.labels"},
+    {"pipeline.experiment", "pipeline.dictionaries", "pipeline.experiment_file", "pipeline.labels"},
     {"pipeline.k_sweep", "pipeline.estimator", "pipeline.status"},
     {"pipeline.command_line"},
     {"pipeline"},

@@ -39,7 +39,7 @@ def commands_of(*arguments: str) -> list[list[str]]:
 def test_variables_are_the_options() -> None:
     makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
     line = next(line for line in makefile.splitlines() if line.startswith("VARIABLES :="))
-    assert set(line.lower().split()[2:]) == set(SweepOptions.model_fields)
+    assert set(line.lower().split()[2:]) == {*SweepOptions.model_fields, "experiment"}
     former = next(line for line in makefile.splitlines() if line.startswith("FORMER :="))
     assert set(former.lower().split()[2:]) == set(FORMER_NAMES)
 
@@ -59,12 +59,22 @@ def test_unset_variables_are_no_options() -> None:
     assert report == ["analysis", "report", "--only-stale", "runs"]
 
 
+def test_a_file_of_options_says_where_out_is_unless_it_is_given() -> None:
+    sweep, report = commands_of("EXPERIMENT=my $x.toml")
+    assert sweep == ["pipeline", "sweep", "--experiment", "my $x.toml"]
+    assert report == ["analysis", "report", "--only-stale", "--experiment", "my $x.toml"]
+    sweep, report = commands_of("EXPERIMENT=my.toml", "OUT=a b")
+    assert sweep == ["pipeline", "sweep", "--out", "a b", "--experiment", "my.toml"]
+    assert report[-3:] == ["--experiment", "my.toml", "a b"]
+
+
 @pytest.mark.parametrize(
     ("variable", "told"),
     [
         ("k=20,50", "no variable k: did you mean K?"),
         ("Out=x", "no variable Out: did you mean OUT?"),
         ("THRESHHOLD=0.1", "no variable THRESHHOLD: did you mean THRESHOLD?"),
+        ("EXPERIMNT=x.toml", "no variable EXPERIMNT: did you mean EXPERIMENT?"),
         ("MAXITER=5", "no variable MAXITER: did you mean MAX_ITER?"),
         ("FROBNICATE=1", "no variable FROBNICATE: there are DATASET DATA OUT"),
         ("v=1", "no variable v: there are DATASET"),

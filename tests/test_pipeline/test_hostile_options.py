@@ -1,7 +1,8 @@
-"""Options and command lines of every kind: valid, or one line of ours."""
+"""Options of every kind, also those of a file: valid, or one line of ours."""
 
 import math
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import SweepOptions
+from pipeline.experiment_file import MOST_RUNS, read_experiment_file, runs_of
 from storage import InputError
 
 QUICK = settings(
@@ -138,3 +140,74 @@ def test_a_home_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     (tmp_path / "x.npy").touch()
     assert SweepOptions.checked(out="~/runs").out == tmp_path / "runs"
     assert SweepOptions.checked(dataset="~/x.npy").dataset == str(tmp_path / "x.npy")
+
+
+def runs_or_message(read: Callable[[], list[SweepOptions]]) -> tuple[list[SweepOptions], str]:
+    """What is read, or the one line that refuses it."""
+    try:
+        return read(), ""
+    except InputError as error:
+        message = str(error)
+    assert message.isprintable()
+    assert 0 < len(message) < 700
+    return [], message
+
+
+TEXTS_OF_TOML = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+SCALARS = VALUES | st.dates() | st.times() | st.datetimes()
+CONTENTS = st.dictionaries(
+    st.sampled_from([*FIELDS, "run", "moves", "Patch"]) | TEXTS_OF_TOML,
+    SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(TEXTS_OF_TOML, SCALARS, max_size=2),
+    max_size=4,
+)
+FEW = st.sampled_from(["3", "4x5", 3, 5, "digits", "full", "1GiB", "nested", 0.5, 100])
+LIKELY = st.dictionaries(st.sampled_from(FIELDS), FEW | st.lists(FEW, max_size=3), max_size=3)
+
+
+@QUICK
+@given(
+    content=(CONTENTS | LIKELY).flatmap(
+        lambda above: (
+            st.just(above)
+            | st.lists(LIKELY, max_size=3).map(lambda tables: above | {"run": tables})
+        )
+    )
+)
+@example(content={"nodata": math.nan, "seed": [1, 1]})
+@example(content={"k": [1 << 64]})
+def test_any_mapping_is_runs_or_one_line(content: dict[str, Any]) -> None:
+    place = Path("/no/my.toml")
+    runs, message = runs_or_message(lambda: runs_of(content, place))
+    if message:
+        assert message.startswith(str(place))
+        return
+    assert 1 <= len(runs) <= MOST_RUNS
+    tables = content.get("run", [{}])
+    lists = [
+        [
+            len(value)
+            for name, value in (content | table).items()
+            if isinstance(value, list) and name not in ("k", "run")
+        ]
+        for table in tables
+    ]
+    assert len(runs) == sum(math.prod(lengths) for lengths in lists)
+    assert set().union(*(run.model_fields_set for run in runs)) <= set(content) | set().union(
+        *map(set, tables)
+    )
+
+
+@settings(QUICK, max_examples=300)
+@given(
+    text=st.text(max_size=60)
+    | st.lists(
+        st.sampled_from([*FIELDS, "run", "=", "[", "]", "[[", "]]", "\n", '"', "3", ",", "x", "{"]),
+        max_size=12,
+    ).map("".join)
+)
+def test_any_text_is_runs_or_one_line(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.toml"
+    path.write_bytes(text.encode(errors="surrogatepass"))
+    runs, message = runs_or_message(lambda: read_experiment_file(path))
+    assert bool(runs) != bool(message)
+    assert not message or str(path) in message
