@@ -48,8 +48,9 @@ class StreamingKMeans(
     """K-means over a stream of rows, with exact sums.
 
     Rows are a patch store (`open_patches`), a numpy, dask, zarr or xarray array, a data frame or a
-    tensor of torch: (n, d), or patches (n, rows, columns[, channels]). Stores and dask, zarr and
-    xarray arrays are read block by block, so memory does not grow with n.
+    tensor of torch: (n, d), or patches (n, rows, columns[, channels]), of floats or integers; those
+    of more than 16 bits are taken as float64. Stores and dask, zarr and xarray arrays are read by
+    blocks, so memory does not grow with n. Masked values, NaN and stated no-data are refused.
 
     Args:
         n_clusters: K, number of centroids.
@@ -200,8 +201,8 @@ class StreamingKMeans(
         return self._assign(self._source(X, reset=False))
 
     def transform(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Euclidean distance of each row to each centroid, (n, K), float64 for float64 rows and
-        float32 otherwise. Memory: all of it.
+        """Euclidean distance of each row to each centroid, (n, K), float64 for float64 rows, else
+        float32. Memory: all of it.
         """
         check_is_fitted(self)
         source = self._source(X, reset=False)
@@ -215,8 +216,7 @@ class StreamingKMeans(
         check_is_fitted(self)
         source = self._source(X, reset=False)
         centroids, executor = self.cluster_centers_, LocalExecutor(source, self._engine(source))
-        sums, _ = executor.run_pass(centroids, SilentProgress())
-        return -float(sums.sse(centroids).sum())
+        return -float(executor.run_pass(centroids, SilentProgress())[0].sse(centroids).sum())
 
     @property
     def _n_features_out(self) -> int:

@@ -1,6 +1,9 @@
 """Arrays that people have rows in: numpy, dask, zarr, xarray, data frames, tensors of torch."""
 
 import os
+from collections.abc import Mapping
+from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -8,12 +11,18 @@ import numpy as np
 from storage.errors import InputError
 
 NOT_LAZY = ("columns", "tocsr", "detach")  # data frames, sparse matrices, tensors
+ROUNDED = 1 << 53  # float64 rounds integers beyond
+SPREAD = 1024  # of rounded rows, in their last bits, that leaves an SSE right to 1e-6
+NO_DATA = ("_FillValue", "missing_value")  # attributes by the conventions of netCDF
+PACKED = ("scale_factor", "add_offset")
 
 
 def is_lazy(rows: Any) -> bool:
     """Whether rows need not be in memory: a store, dask, zarr and xarray arrays, a mapped file."""
     if isinstance(rows, np.ndarray):
         return isinstance(rows, np.memmap) and rows.ndim > 1 and rows.size > 0
+    if hasattr(rows, "dims"):  # xarray's, which have their coordinates as attributes too
+        return True
     return hasattr(rows, "shape") and not any(hasattr(rows, name) for name in NOT_LAZY)
 
 
@@ -42,6 +51,33 @@ def as_array(rows: Any) -> Any:
     return DaskRows(rows) if hasattr(rows, "dask") else rows
 
 
+def no_data_values(rows: Any) -> dict[float, str]:
+    """Values that an array of xarray, HDF5 or zarr states to be no data; with each what to do."""
+    encoding = getattr(rows, "encoding", {})
+    if any(name in encoding for name in PACKED):  # it is of the file, whose numbers were others
+        encoding = {}
+    dims = list(getattr(rows, "dims", ()))[1:]
+    others = f", X[(X != {{}}).all({(dims[0] if len(dims) == 1 else dims)!r}).compute()]"
+    told = {}
+    for attributes in (encoding, getattr(rows, "attrs", {})):
+        for name in NO_DATA if isinstance(attributes, Mapping) else ():
+            for value in _numbers(attributes.get(name, ())):
+                remedy = others.format(value) if dims else ""
+                told[value] = f"which {name} states as no data: keep the others{remedy}"
+    return told
+
+
+def _numbers(stated: Any) -> list[float]:
+    """As Python's numbers, which do not widen the type of rows that they are compared with."""
+    found = []
+    for value in np.ravel(stated).tolist():
+        with suppress(ValueError):
+            value = float(value) if isinstance(value, (str, bytes)) else value
+        if isinstance(value, (int, float)):
+            found.append(value)
+    return found
+
+
 class DaskRows:
     """Rows of a Dask array, whose blocks may be of any size: read in order, each is computed once.
 
@@ -68,16 +104,23 @@ class DaskRows:
         return parts[0] if len(parts) == 1 else np.ma.concatenate(parts)
 
 
-def checked_block(read: np.ndarray, first: int, stated: np.dtype | None = None) -> np.ndarray:
+def checked_block(
+    read: np.ndarray,
+    first: int,
+    stated: np.dtype | None = None,
+    no_data: Mapping[float, str] = MappingProxyType({}),
+) -> np.ndarray:
     """Rows that were read, (n, …), as a plain array (n, d).
 
     Args:
         read: an array, of numpy or masked.
         first: number of the first row, for the message.
         stated: type that the whole array says it has, if another.
+        no_data: as of `no_data_values`.
 
     Raises:
-        InputError: rows that are masked, infinite or NaN, or of a type that `stated` cannot hold.
+        InputError: rows that are masked, infinite or NaN, or hold no data, or are of a type that
+            `stated` cannot hold, or integers that float64 cannot tell apart.
     """
     block = np.ma.getdata(read)
     block = block.reshape(len(block), -1)
@@ -87,9 +130,24 @@ def checked_block(read: np.ndarray, first: int, stated: np.dtype | None = None) 
         raise InputError(f"{mask.any(1).sum()} {where} have masked values: remove or fill them")
     if block.dtype.kind == "f" and not (finite := np.isfinite(block).all(1)).all():
         number = np.count_nonzero(~finite)
-        raise InputError(f"{number} {where} hold infinite values or NaN: remove them")
+        raise InputError(
+            f"{number} {where} hold infinite values or NaN: remove these rows or fill the values"
+        )
+    for value, told in no_data.items():
+        with np.errstate(over="ignore"):  # halves hold no 1e20
+            held = (block == value).any(1)
+        if held.any():
+            raise InputError(f"{held.sum()} {where} hold {value}, {told}")
     if stated is not None and not np.can_cast(block.dtype, stated, "safe"):
         raise InputError(
             f"those {where} are {block.dtype} where the array states {stated}: convert them"
         )
+    if block.dtype.kind in "ui" and block.dtype.itemsize > 4 and len(block):
+        low, high = block.min(0).astype(object), block.max(0).astype(object)
+        largest, spread = max(-low.min(), high.max()), (high - low).max()
+        if largest > ROUNDED and 0 < spread < SPREAD * np.spacing(float(largest)):
+            raise InputError(
+                f"those {where} are integers up to {largest} that differ by {spread} at most, which"
+                " float64 cannot tell apart: subtract an offset first"
+            )
     return block

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.rows.arrays import as_array, checked_block
+from pipeline.rows.arrays import as_array, checked_block, no_data_values
 from storage.errors import InputError
 from storage.mapped_files import let_go
 from storage.patch_spec import chunk_rows
@@ -58,14 +58,16 @@ class StoreSource:
 class ArraySource:
     """Anything with a shape and row slices: numpy, dask, zarr, xarray, a tensor of torch.
 
-    Axes after the first are flattened to one. Integers of more than 16 bits are taken as float64,
-    as their sums and squares would not fit. Larger chunks than usual blocks are read whole, lest
-    they be decoded several times. Pages of a mapped file are let go block by block.
+    Axes after the first are flattened to one. Integers of up to 16 bits stay what they are, signed
+    or not; wider ones are taken as float64, as their sums and squares would not fit. Larger chunks
+    than usual blocks are read whole, lest they be decoded several times. Pages of a mapped file are
+    let go block by block.
     Raises: InputError for what is no array, other types, no rows, no columns, an unknown number of
         rows, and as `checked_block` when they are read.
     """
 
     def __init__(self, array: Any) -> None:
+        self._no_data = no_data_values(array)
         if not hasattr(array, "shape") or not math.isnan(array.shape[0]):
             array = as_array(array)
         dtype = np.dtype(array.dtype)
@@ -87,7 +89,7 @@ class ArraySource:
     def read_block(self, index: int) -> np.ndarray:
         start = index * self.block_rows
         read = np.asanyarray(self._array[start : start + self.block_rows])
-        block = checked_block(read, start, np.dtype(self._array.dtype))
+        block = checked_block(read, start, np.dtype(self._array.dtype), self._no_data)
         # kernels and torch take contiguous, writable arrays in native byte order
         rows = np.require(block, self.dtype, ["C", "W"])
         if isinstance(self._array, np.memmap):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import dask.array
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ import zarr
 from sklearn.base import clone
 
 from pipeline import StreamingKMeans
+from pipeline.rows.source import ArraySource
 from storage import InputError
 
 
@@ -65,6 +67,68 @@ def test_masked_rows_are_refused(rows: np.ndarray) -> None:
     for given in (masked, lazy, xarray.DataArray(lazy)):  # xarray makes NaN of them
         with pytest.raises(InputError, match=r"3 of rows 0 to 400 h(ave masked|old .* NaN)"):
             StreamingKMeans(4, max_iter=2).fit(given)
+
+
+METHODS = ["fit", "partial_fit", "fit_predict", "predict", "transform", "score"]
+
+
+@pytest.mark.parametrize("engine", ["pruned", "torch"])
+@pytest.mark.parametrize("method", METHODS)
+def test_rows_that_hold_what_they_state_as_no_data_are_refused(
+    rows: np.ndarray, method: str, engine: str
+) -> None:
+    signed = rows.reshape(-1, 3, 3).astype(np.int16)
+    learnt = StreamingKMeans(4, engine=engine, max_iter=2, random_state=0).fit(signed)
+    signed[[3, 7, 350], 1] = -9999
+    named = xarray.DataArray(signed, dims=("patch", "row", "column"))
+    for given in (
+        named.assign_attrs(_FillValue=np.int16(-9999)),
+        named.chunk(patch=400).assign_attrs(missing_value=[-1, "-9999"]),
+        named.assign_coords(columns=("patch", range(400))).assign_attrs(_FillValue=-9999.0),
+        xarray.Dataset({"a": named.assign_attrs(missing_value=-9999)}).chunk(patch=500)["a"],
+    ):
+        encoded = given.copy()
+        encoded.attrs, encoded.encoding = {}, given.attrs
+        for each in (given, encoded):
+            with pytest.raises(
+                InputError, match=r"^3 of rows 0 to 400 hold -9999(\.0)?, .*\)\]$"
+            ) as e:
+                getattr(deepcopy(learnt), method)(each)
+            kept = eval(str(e.value).rpartition("others, ")[2], {"X": each})  # the remedy
+            assert len(kept) == 397
+            getattr(deepcopy(learnt), method)(kept)
+
+
+def test_what_is_stated_as_no_data_is_looked_for_in_the_units_of_the_rows(tmp_path: Path) -> None:
+    packed = np.arange(1, 61, dtype=np.uint8).reshape(20, 3)
+    attributes = {"_FillValue": np.uint8(60), "scale_factor": 0.5, "add_offset": 55.0}
+    xarray.Dataset({"a": (("n", "d"), packed, attributes)}).to_netcdf(tmp_path / "a.nc")
+    decoded, raw = (xarray.open_dataset(tmp_path / "a.nc", mask_and_scale=x) for x in (True, False))
+    assert (decoded["a"] == 60).any()  # of 10, which is data
+    StreamingKMeans(2, max_iter=2).fit(decoded["a"][:-1])
+    with pytest.raises(InputError, match=r"1 of .* NaN: remove these rows or fill the values"):
+        StreamingKMeans(2, max_iter=2).fit(decoded["a"])
+    with pytest.raises(InputError, match="1 of rows 0 to 20 hold 60, which _FillValue states"):
+        StreamingKMeans(2, max_iter=2).fit(raw["a"])
+    with h5py.File(tmp_path / "a.nc") as file, pytest.raises(InputError, match=r"1 .* hold 60, wh"):
+        StreamingKMeans(2, max_iter=2).fit(file["a"])
+    decoded.close()
+    raw.close()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [("f4", 1e20), (">f4", 9.969209968386869e36), ("f8", -1e300), ("i8", 2**63 - 1), ("u1", 255)],
+)
+def test_no_data_are_found_in_rows_of_any_type(dtype: str, value: float) -> None:
+    held = np.ones((9, 2), dtype)
+    held[4, 1] = value
+    for stated in (value, np.array(value), np.array([value], dtype), [0, value]):
+        given = xarray.DataArray(held, attrs={"_FillValue": stated})
+        with pytest.raises(InputError, match=r"1 of rows 0 to 9 hold .*, which _FillValue states"):
+            ArraySource(given).read_block(0)
+    for stated in (300, -1, 1e300, np.nan, "none", None):
+        ArraySource(xarray.DataArray(held, attrs={"_FillValue": stated})).read_block(0)
 
 
 def test_what_leads_to_arrays_is_no_array(rows: np.ndarray, tmp_path: Path) -> None:
