@@ -1,6 +1,7 @@
 """Where work runs: threads of this process, a local cluster, or a running Dask cluster."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -157,7 +158,7 @@ def _connect(address: str, workers: int) -> "Iterator[Client]":
     with (
         dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT}),
         _environment_kept(),
-        _script_left_out(),
+        _SCRIPT_LEFT_OUT,
     ):
         with _environment_kept():
             cluster = LocalCluster(
@@ -171,29 +172,38 @@ def _connect(address: str, workers: int) -> "Iterator[Client]":
             yield client
 
 
-_prepare = spawn.get_preparation_data
-_clusters: list[None] = []  # one for each that runs
-
-
-@contextmanager
-def _script_left_out() -> Iterator[None]:
+class _ScriptLeftOut(AbstractContextManager[None]):
     """Workers that start in here, also in place of others, do not run the user's script again.
 
     They need nothing of it, and without `if __name__ == "__main__":` it would start workers too.
+    Clusters may begin and end in any order: the first sets a hook, the last takes it away.
     """
-    spawn.get_preparation_data = _prepare_worker
-    _clusters.append(None)
-    try:
-        yield
-    finally:
-        _clusters.pop()
+
+    def __init__(self) -> None:
+        self._lock, self._clusters = threading.Lock(), 0
+        self._found = spawn.get_preparation_data
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._clusters == 0:
+                self._found = spawn.get_preparation_data
+                spawn.get_preparation_data = self._prepare
+            self._clusters += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._clusters -= 1
+            if self._clusters == 0:
+                spawn.get_preparation_data = self._found
+
+    def _prepare(self, name: str) -> dict[str, Any]:
+        told = self._found(name)
+        if name.startswith("Dask Worker"):
+            told = {key: value for key, value in told.items() if not key.startswith("init_main")}
+        return told
 
 
-def _prepare_worker(name: str) -> dict[str, Any]:
-    told = _prepare(name)
-    if _clusters and name.startswith("Dask Worker"):
-        told = {key: value for key, value in told.items() if not key.startswith("init_main")}
-    return told
+_SCRIPT_LEFT_OUT = _ScriptLeftOut()  # of all schedulers of this process
 
 
 @contextmanager

@@ -7,7 +7,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pipeline import StreamingKMeans, SweepOptions, sweep
 from pipeline.engines import EngineSpec
 from pipeline.execution.cluster import MAX_RANGES, ClusterExecutor, ranges
 from pipeline.execution.executor import LocalExecutor
-from pipeline.execution.scheduler import Scheduler
+from pipeline.execution.scheduler import Scheduler, _ScriptLeftOut
 from pipeline.extraction.extract import extract
 from pipeline.rows.source import StoreSource
 from pipeline.runtime.devices import CPU, thread_count
@@ -164,6 +165,21 @@ def test_a_worker_that_takes_anothers_place_leaves_the_script_out_and_others_do_
     )
     ran = run_python(str(script), env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=300)
     assert ran.stdout.split() == ["begun", "begun", "0"], ran.stderr
+
+
+def test_the_hook_of_clusters_goes_with_the_last_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"name": "mine", "init_main_from_path": "mine.py"}
+    monkeypatch.setattr(spawn, "get_preparation_data", lambda _: found)
+    before, left_out = spawn.get_preparation_data, _ScriptLeftOut()
+    for _ in range(2):
+        one, other = ExitStack(), ExitStack()
+        one.enter_context(left_out)
+        other.enter_context(left_out)
+        one.close()
+        assert spawn.get_preparation_data("Dask Worker process (from Nanny)") == {"name": "mine"}
+        assert spawn.get_preparation_data("another") == found
+        other.close()
+        assert spawn.get_preparation_data is before
 
 
 def test_another_cluster_on_the_machine_is_no_matter() -> None:
