@@ -1,4 +1,4 @@
-"""Compiled kernels kept on disk by numba: where they lie, and when others are compiled."""
+"""Compiled kernels kept on disk by numba and Triton: where they lie, when others are compiled."""
 
 import hashlib
 import logging
@@ -45,29 +45,61 @@ def kernel_folder() -> Path | None:
     The first that can be written of NUMBA_CACHE_DIR, a folder beside the sources, the user's
     cache, and a temporary folder. Kernels of other sources that nobody used for a week go.
     """
-    named = f"patchdict-{hashlib.sha256(bytes(PACKAGE)).hexdigest()[:16]}"
-    for place, usual in _places(named):
+    for place, usual in _places():
         folder = place / f"kernels-{sources_digest()}"
         is_new = not folder.exists()
-        with suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
+        if _takes_files(folder):
             os.utime(folder)
             if is_new and not usual:
-                _tell(f"no other folder can be written: compiled kernels go to {folder}")
+                _tell(f"no other folder can be written: compiled kernels go to {place}")
             _delete_unused(place)
             return folder
     _tell("no folder can be written: kernels are compiled anew in every process")
     return None
 
 
+@cache
+def place_triton_kernels() -> None:
+    """Name a temporary folder to Triton (TRITON_CACHE_DIR) where its own cannot be written."""
+    own = os.environ.get("TRITON_CACHE_DIR")
+    if not own:
+        home = os.environ.get("TRITON_HOME") or os.path.expanduser("~")
+        own = os.path.join(home, ".triton", "cache")
+        if not os.path.isabs(own):  # there may be no home, and it would write below this folder
+            own = os.devnull
+    if _takes_files(Path(own)):
+        return
+    with suppress(OSError):  # its own error says what is wrong where there is no place at all
+        place = private_folder(_own_name())
+        folder = place / "triton"
+        is_new = not folder.exists()
+        if _takes_files(folder):
+            os.environ["TRITON_CACHE_DIR"] = str(folder)  # which it reads at each kernel
+            if is_new:
+                _tell(f"no other folder can be written: compiled kernels go to {place}")
+
+
+def _takes_files(folder: Path) -> bool:
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        return True
+    return False
+
+
+@cache
 def _tell(line: str) -> None:
     if multiprocessing.parent_process() is None:  # workers need not say it again
         logging.getLogger(__name__).warning(line)
 
 
-def _places(named: str) -> Iterator[tuple[Path, bool]]:
+def _own_name() -> str:
+    return f"patchdict-{hashlib.sha256(bytes(PACKAGE)).hexdigest()[:16]}"
+
+
+def _places() -> Iterator[tuple[Path, bool]]:
     """Where kernels may lie, and whether that needs no word."""
+    named = _own_name()
     if given := os.environ.get("NUMBA_CACHE_DIR"):
         yield Path(given, named), True
     yield PACKAGE / "__pycache__", True

@@ -11,6 +11,7 @@ from triton.errors import TritonError
 from pipeline.engines.device.fused_sum_programs import add_few, move_rows
 from pipeline.engines.device.kernels import SumsTable
 from pipeline.runtime.devices import accelerator_error, first_line
+from pipeline.runtime.kernel_cache import place_triton_kernels
 
 FEW = 256  # up to so many clusters, rows are added up by products
 NARROWEST = 16  # that a product takes
@@ -57,7 +58,8 @@ class FusedSums(SumsTable):
 
 
 def launching_on(device: torch.device) -> AbstractContextManager[object]:
-    """Kernels are launched on the current GPU."""
+    """Kernels are launched on the current GPU, and kept where there is a place."""
+    place_triton_kernels()
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 

@@ -39,6 +39,8 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
 def forget() -> None:
     kernel_folder.cache_clear()
     kernel_cache.sources_digest.cache_clear()
+    kernel_cache.place_triton_kernels.cache_clear()
+    kernel_cache._tell.cache_clear()
 
 
 def take_away(place: Path) -> None:
@@ -82,6 +84,34 @@ def test_a_user_without_a_home_has_no_cache_of_his_own(
     folder = kernel_folder()
     assert folder is not None
     assert places["temporary"] in folder.parents
+
+
+@pytest.mark.parametrize("home", ["a file", "none", "a folder", "a folder of Triton's", "given"])
+def test_triton_keeps_kernels_where_it_can_write(
+    home: str,
+    places: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.chdir(places["package"])
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(places["given"]) if home == "given" else "")
+    monkeypatch.delenv("TRITON_HOME", raising=False)
+    if home == "none":
+        monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as Python does then
+    elif home != "a folder":
+        take_away(places["home"])
+    if home == "a folder of Triton's":
+        monkeypatch.setenv("TRITON_HOME", str(places["given"]))
+    before = os.environ["TRITON_CACHE_DIR"]
+    for _ in range(2):
+        kernel_cache.place_triton_kernels()
+        kernel_cache.place_triton_kernels.cache_clear()
+    moved = home in ("a file", "none")
+    assert len(caplog.messages) == moved
+    found = os.environ["TRITON_CACHE_DIR"]
+    assert found == before or moved
+    assert not moved or places["temporary"] in Path(found).parents
+    assert not (places["package"] / "~").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no permissions")

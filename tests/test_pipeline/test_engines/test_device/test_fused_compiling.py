@@ -17,10 +17,17 @@ LARGE_TILES = 90  # whose registers the configurations were chosen for
 
 
 def compiled(folder: Path, *asked: tuple[int, int, str, int, int]) -> list[dict[str, Any]]:
-    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    env |= {"TRITON_CACHE_DIR": str(folder)}  # nothing is taken from an earlier run
+    """Where there is no home: nothing is taken from an earlier run, all is kept in `folder`."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("TRITON_")}
+    env |= {"TMPDIR": str(folder), "HOME": os.devnull}
     done = run_python("-m", "tests.kernel_compiler", json.dumps(asked), env=env)
     assert done.returncode == 0, done.stderr
+    (kept,) = folder.glob("patchdict-*/triton")
+    assert any(kept.rglob("*.cubin"))
+    assert (
+        done.stderr.count(f"no other folder can be written: compiled kernels go to {kept.parent}")
+        == 1
+    )
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
