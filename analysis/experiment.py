@@ -13,6 +13,7 @@ import xarray
 from analysis.measures.mse_curve import mse_curve
 from analysis.measures.pixel_scale import PixelScale
 from storage import (
+    ImageOptions,
     ImageSource,
     InputError,
     IntegrityError,
@@ -125,13 +126,14 @@ class Experiment:
             InputError: they are gone.
             IntegrityError: they are others.
         """
-        if split in self._found:  # once: all pixels are read for it
-            return open_images(self._found[split], split, self.data)
         known = self.facts["source"] if split == "train" else self.store(split).source
+        stated = ImageOptions.of_source(known)
+        if split in self._found:  # once: all pixels are read for it
+            return open_images(self._found[split], split, self.data, stated)
         problems = list[PatchDictError]()
         for place in self._places():
             try:
-                source = open_images(place, split, self.data)
+                source = open_images(place, split, self.data, stated)
             except InputError as error:
                 problems.append(error)
                 continue

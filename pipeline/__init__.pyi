@@ -3,7 +3,7 @@ from .engines.nearest import NearestCentroids, assign
 from .estimator import StreamingKMeans
 from .experiment_file import read_experiment_file
 from .extraction.extract import extract
-from .extraction.patches import check_range, cut_patches, keep_mask
+from .extraction.patches import cut_patches, keep_mask
 from .k_sweep import sweep
 from .rows.source import RowSource, as_source, read_ahead
 from .runtime.memory import check_budget, fits
@@ -23,7 +23,6 @@ __all__ = [
     "as_source",
     "assign",
     "check_budget",
-    "check_range",
     "cut_patches",
     "extract",
     "fits",

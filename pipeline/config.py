@@ -35,7 +35,9 @@ from pipeline.option_values import (
     parse_patch,
 )
 from storage.errors import InputError, shortened
+from storage.images.axes import check_layout
 from storage.images.datasets import DATASETS
+from storage.images.options import ImageOptions
 from storage.patch_spec import PatchSpec
 
 MAX_ITER = {"nested": 300, "full": 100, "minibatch": 10}
@@ -106,7 +108,15 @@ class PatchOptions(MemoryOptions):
     stride: Count = 1
     """Step between patches in pixels."""
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Keep a patch whose mean is above this share of the largest pixel value; 0: not blank."""
+    """Keep a patch whose mean is above this share of the way from black to white; 0: not blank."""
+    layout: Annotated[str, AfterValidator(check_layout)] | None = None
+    """Letters of the images' axes in their order: N (images), H (rows), W (columns), C (channels);
+    NHWC or NHW where none are given."""
+    white: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Level of white, as 4095 for 12 bits in 16; default: of 16 bits the fewest that hold all
+    pixels, signed ones as far as the pixels reach, else the type's largest, 1 for floats."""
+    nodata: float | None = None
+    """Value of pixels that hold no data, as -9999 or nan; patches with such pixels are left out."""
     scheduler: str = ""
     """Where patches are cut and passes run: empty (this process), processes:N, or an address."""
 
@@ -128,6 +138,11 @@ class PatchOptions(MemoryOptions):
     @classmethod
     def _well_formed(cls, scheduler: str) -> str:
         return check_address(scheduler)
+
+    @property
+    def stated(self) -> ImageOptions:
+        """What is stated of the images."""
+        return ImageOptions(self.layout, self.white, self.nodata)
 
     @property
     def spec(self) -> PatchSpec:

@@ -9,7 +9,9 @@ from .errors import (
     WorkerError,
 )
 from .images.datasets import class_names
-from .images.source import ImageSource, open_images, open_labels
+from .images.labels import open_labels
+from .images.options import ImageOptions
+from .images.source import ImageSource, open_images
 from .images.writer import write_images
 from .layout import group_name
 from .patch_spec import PatchSpec
@@ -19,6 +21,7 @@ __all__ = [
     "BusyError",
     "DeviceError",
     "Dictionary",
+    "ImageOptions",
     "ImageSource",
     "InputError",
     "IntegrityError",

@@ -1,8 +1,9 @@
 """Patch geometry and the plan of a store, in plain integers: no I/O, no array library.
 
 A patch is a window of rows × cols pixels (all channels), taken every `stride` pixels, rows first.
-It is kept when the sum of its d = rows · cols · channels pixel values is above
-threshold · d · (largest value of the pixel type); threshold 0 keeps what is not blank.
+It is kept when the sum of its d = rows · cols · channels pixel values, counted from black, is above
+threshold · d · (white − black), see `storage.images.pixel_range`; threshold 0 keeps what is not
+blank.
 """
 
 import json
@@ -27,7 +28,7 @@ class PatchSpec:
 
     rows, cols: size of a patch in pixels.
     stride: step between patches in pixels, both ways.
-    threshold: share of the largest possible sum that a patch must exceed, in [0, 1).
+    threshold: share of a white patch's sum that a patch must exceed, in [0, 1).
     seed: of the permutation of the images that sets the order of the store's rows.
     """
 
@@ -83,12 +84,12 @@ class PatchSpec:
             )
         return (height - self.rows) // self.stride + 1, (width - self.cols) // self.stride + 1
 
-    def level(self, largest: int, channels: int = 1) -> Fraction:
-        """The sum that a kept patch exceeds; `largest` is the pixel type's largest value.
+    def level(self, span: float, channels: int = 1) -> Fraction:
+        """The sum, counted from black, that a kept patch exceeds; span: from black to white.
 
         Exact: the threshold counts as the decimal number that was written.
         """
-        return Fraction(str(self.threshold)) * largest * self.dim(channels)
+        return Fraction(str(self.threshold)) * Fraction(span) * self.dim(channels)
 
 
 @dataclass(frozen=True)

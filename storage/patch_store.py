@@ -36,8 +36,9 @@ class PatchStore:
     """Read-only view of a complete patch store; rows are read chunk by chunk.
 
     Attributes: path, n_rows, dim, dtype, chunk_rows (rows of all chunks but the last), n_chunks,
-    spec (PatchSpec), source (dict: name, split, images, image_shape, dtype, fingerprint),
-    array (zarr.Array of shape (n_rows, dim)), checksums (of all chunks by key), seal.
+    spec (PatchSpec), source (dict: name, split, images, image_shape, dtype, fingerprint; range
+    where black and white are not the type's; stated where anything was), array (zarr.Array of
+    shape (n_rows, dim)), checksums (of all chunks by key), seal.
     """
 
     def __init__(self, path: Path, group: zarr.Group, attributes: dict[str, Any]) -> None:
@@ -181,5 +182,7 @@ def open_patches(path: str | Path) -> PatchStore:
 def store_name(source: dict[str, Any], spec: PatchSpec) -> str:
     """Name of a store, with a hash of what it is made of: mnist-train-5x5-s1-t0-1f2e3d4c5b."""
     made_of = [SCHEMA, source["fingerprint"], spec.to_dict()]
+    if spec.threshold and "range" in source:  # which patches are kept goes by it
+        made_of.append(source["range"])
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:10]
     return f"{source['name']}-{source['split']}-{spec.label}-{digest}"

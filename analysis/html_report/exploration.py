@@ -57,7 +57,8 @@ def rebuilt_images(measured: Measured, chosen: Chosen, sizes: Sequence[int]) -> 
     """The chosen images rebuilt at each K.
 
     Returns: a Dataset over k, split, shown (the chosen images), row, col[, channel]:
-        original (split, shown, row, col[, channel]) of the images' dtype;
+        original (split, shown, row, col[, channel]) of the images' dtype, where pixels hold no
+        data float32 with NaN there;
         rebuilt (k, split, shown, row, col[, channel]) float32, pixel levels;
         atom (k, split, shown, down, across) int32, the centroid of each window, −1 where the
         patch was not kept; index (split, shown) int64, the image's place in its split;
@@ -73,10 +74,13 @@ def rebuilt_images(measured: Measured, chosen: Chosen, sizes: Sequence[int]) -> 
     atoms = np.full((len(sizes), len(stack), *grid), -1, np.int32)
     mse, distinct = np.empty((2, len(sizes), len(stack)))
     for at, k in enumerate(sizes):
-        found = Rebuilder(experiment.centroids(k), experiment.spec, stack.dtype).rebuild(stack)
+        rebuilder = Rebuilder(
+            experiment.centroids(k), experiment.spec, stack.dtype, experiment.pixels.levels
+        )
+        found = rebuilder.rebuild(stack)
         rebuilt[at] = found.images
         atoms[at][found.kept] = found.labels
-        mse[at] = ((stack - found.images) ** 2).reshape(len(stack), -1).mean(axis=1)
+        mse[at] = found.mean(found.squared_errors(stack))
         distinct[at] = [len(np.unique(image[image >= 0])) for image in atoms[at]]
     patches = (atoms >= 0).sum(axis=(2, 3))
 
@@ -88,7 +92,7 @@ def rebuilt_images(measured: Measured, chosen: Chosen, sizes: Sequence[int]) -> 
     images = ("k", "split", "shown")
     return xarray.Dataset(
         {
-            "original": (("split", "shown", *pixel), originals),
+            "original": (("split", "shown", *pixel), _shown(originals, found.missing)),
             "rebuilt": ((*images, *pixel), parted(rebuilt)),
             "atom": ((*images, "down", "across"), parted(atoms)),
             "index": (("split", "shown"), np.array([*chosen.indices.values()])),
@@ -98,6 +102,15 @@ def rebuilt_images(measured: Measured, chosen: Chosen, sizes: Sequence[int]) -> 
         },
         coords={"k": list(sizes), "split": list(chosen.images), "shown": list(chosen.names)},
     )
+
+
+def _shown(originals: np.ndarray, missing: np.ndarray | None) -> np.ndarray:
+    """Images, (split, shown, row, col[, channel]), NaN where they hold no data."""
+    if missing is None:
+        return originals
+    values = originals.astype(np.float32)
+    values[missing.reshape(originals.shape[:4])] = np.nan
+    return values
 
 
 def atlases(measured: Measured, sizes: Sequence[int]) -> dict[int, xarray.Dataset]:

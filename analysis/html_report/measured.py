@@ -152,8 +152,8 @@ class Measured:
     @cached_property
     def kinds(self) -> dict[int, np.ndarray]:
         """By K the kind of each centroid, (k,) indices into KINDS."""
-        largest = self.pixels.largest
-        return {k: kinds_of(self.experiment.centroids(k), largest) for k in self.sizes}
+        span = self.pixels.span
+        return {k: kinds_of(self.experiment.centroids(k), span) for k in self.sizes}
 
     @cached_property
     def kind_shares(self) -> xarray.Dataset:
@@ -207,7 +207,7 @@ class Measured:
 
     @cached_property
     def _rebuilt(self) -> tuple[list[TypicalImage], Composition]:
-        spec, found = self.experiment.spec, []
+        spec, levels, found = self.experiment.spec, self.pixels.levels, []
         for split, source in self.sources.items():
             index = typical_image(self.stores[split])
             image = source.read(slice(index, index + 1))[0]
@@ -215,7 +215,7 @@ class Measured:
             versions: dict[int, tuple[np.ndarray, float]] = {}
             for k in sorted({*self.shown, self.told}):
                 centroids = self.experiment.centroids(k)
-                version = Rebuilder(centroids, spec, image.dtype).rebuild(image[np.newaxis])
+                version = Rebuilder(centroids, spec, image.dtype, levels).rebuild(image[np.newaxis])
                 made = Composition.of(image, version, centroids, spec)
                 if k == self.told:
                     composition = made
@@ -232,10 +232,8 @@ class Measured:
         """
         store = self.stores[self.split]
         sample = sample_patches(store, max(1, min(COVERED_ROWS, COVERED_VALUES // store.dim)))
-        return {
-            k: coverage(self.experiment.centroids(k), sample, memory=self.memory)
-            for k in self.sizes
-        }
+        nodes = self.experiment.tree.children
+        return {k: coverage(nodes[group_name(k)], sample, memory=self.memory) for k in self.sizes}
 
     @cached_property
     def image_scores(self) -> dict[int, xarray.Dataset]:

@@ -63,7 +63,7 @@ class Composition:
     ) -> "Composition":
         """Counted from an image, (height, width[, channels]), and the block of it alone rebuilt."""
         cover = version.cover[0]
-        squares = (image - version.images[0]) ** 2
+        squares = version.squared_errors(image[np.newaxis])
         flat = centroids.reshape(len(centroids), -1).astype(np.float64)
         of_patches = squared_distances(version.patches, flat, version.labels)
         return cls(
@@ -71,8 +71,8 @@ class Composition:
             patches=len(version.labels),
             distinct=len(np.unique(version.labels)),
             overlap=float(cover[cover > 0].mean()),
-            image_mse=float(squares.mean()),
-            covered_mse=float(squares[cover > 0].mean()),
+            image_mse=float(version.mean(squares)[0]),
+            covered_mse=float(squares[0][cover > 0].mean()),
             patch_mse=float(of_patches.mean()) / flat.shape[1],
         )
 

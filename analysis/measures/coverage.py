@@ -1,13 +1,13 @@
 """How near the patches are to the centroids: shares within a distance, and the worst of them."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray
 
+from analysis.measures.farthest_rows import Farthest
 from analysis.measures.patch_sample import PatchSample
-from analysis.measures.pixel_scale import PixelScale, check_levels
+from analysis.measures.pixel_scale import PixelUnit
 from pipeline import (
     USUAL_MEMORY,
     MemoryOptions,
@@ -18,7 +18,7 @@ from pipeline import (
     read_ahead,
 )
 from storage import InputError, PatchStore
-from storage.images.source import PIXEL_DTYPES
+from storage.images.pixel_range import PIXEL_DTYPES
 
 TOLD_ERRORS = 5  # of all values of epsilon, that are told of
 NEARLY_ALL = 0.995  # of the patches: where all K have reached it, larger errors tell nothing new
@@ -36,28 +36,29 @@ def coverage(
     *,
     rows: int | None = None,
     worst: int = 16,
+    white: float | None = None,
     memory: int | str = USUAL_MEMORY,
 ) -> xarray.Dataset:
     """How far patches are from their nearest centroids, streamed.
 
-    The distance is the root mean squared error (RMSE) per pixel, in pixel levels, exact in float64.
+    That is the root mean squared error (RMSE) per pixel, in pixel levels, exact in float64.
 
     Args:
         dictionary: a node of the tree that `open_dictionaries` returns, its Dataset, or centroids,
             (k, row, col[, channel]) or (k, d).
         patches: a PatchStore, a PatchSample, or an array of numpy, dask, zarr or xarray, (n, d) or
             (n, row, col[, channel]), in the data set's own dtype.
-        rows: only the first so many; None: all. Rows of a store follow a permutation of the images,
-            so the first ones of many small images are a sample of them all.
+        rows: only the first so many, of many small images in a store a sample; None: all.
         worst: how many of the patches that are farthest from any centroid to give.
+        white: the patches' level of white, where they are in another unit than the dictionary's
+            images: they are brought to the range and type of these.
         memory: cap on the resident memory of the process, as in "1GiB".
 
     Returns:
         A Dataset of
         within (epsilon): share of the rows with RMSE ≤ epsilon, counted one by one; epsilon goes
-        in 255 equal steps from 0 to the pixel type's largest level (1 for floats);
-        rmse_quantile (quantile): read from a histogram, so up to 1/65536 of the largest level
-        above the quantile itself, never below it;
+        in 255 equal steps from 0 to the span of the pixels, from black to white;
+        rmse_quantile (quantile): of a histogram, up to 1/65536 of that span too high, never low;
         rows, mse: number of rows, and their mean squared error in squared pixel levels;
         worst_patch, worst_centroid (worst, row, col[, channel]), or (worst, pixel) where the
         patch's shape is not known, worst_index (the centroid's), worst_rmse, worst_row, largest
@@ -65,25 +66,24 @@ def coverage(
         worst_image, the number of the source image. Fewer where there are fewer.
 
     Raises:
-        InputError: shapes that do not fit, no rows, types that are not pixels, and pixels of
-            another range than the dictionary's.
+        InputError: shapes that do not fit, no rows, and pixels of another type or range.
         IntegrityError: damaged chunks.
         MemoryBudgetError: it does not fit under the cap; both numbers are in the message.
     """
     if worst < 0:
         raise InputError(f"the worst {worst} patches cannot be given: ask for 0 or more")
-    if isinstance(dictionary, np.ndarray):
-        centroids = dictionary
-    else:
-        centroids = np.asarray(dictionary["centroids"])
-        check_levels(patches.dtype, dictionary)
+    node = None if isinstance(dictionary, np.ndarray) else dictionary
+    centroids = np.asarray(dictionary if node is None else node["centroids"])
+    pixels = PixelUnit.of(patches.dtype, node, white)
     known = patches if isinstance(patches, PatchStore | PatchSample) else None
     source = _row_source(patches, rows, centroids, MemoryOptions.checked(memory=memory).memory)
-    tally = _Tally(PixelScale.of(source.dtype).largest)
-    farthest = _Farthest(worst, None if known is None else known.offsets)
-    _measure(source, centroids.reshape(len(centroids), -1), tally, farthest)
+    tally = _Tally(pixels.levels.span)
+    farthest = Farthest(worst, None if known is None else known.offsets)
+    _measure(source, pixels, centroids.reshape(len(centroids), -1), tally, farthest)
+    if known is None:
+        pixels.check_reach()
     shape = centroids.shape[1:] if known is None else known.patch_shape
-    found = tally.to_dataset(source.dim).assign(farthest.variables(centroids, shape, source.dtype))
+    found = tally.to_dataset(source.dim).assign(farthest.variables(centroids, shape, pixels.dtype))
     if known is not None:
         found["worst_image"] = ("worst", known.order[farthest.groups])
     if isinstance(known, PatchSample):
@@ -114,12 +114,17 @@ def _row_source(patches: Any, rows: int | None, centroids: np.ndarray, cap: int)
 
 
 def _measure(
-    source: RowSource, centroids: np.ndarray, tally: "_Tally", farthest: "_Farthest"
+    source: RowSource,
+    pixels: PixelUnit,
+    centroids: np.ndarray,
+    tally: "_Tally",
+    farthest: "Farthest",
 ) -> None:
     """One pass over the rows; centroids: (k, d)."""
-    nearest = NearestCentroids(centroids, source.dtype, device="cpu")
+    nearest = NearestCentroids(centroids, pixels.dtype, device="cpu")
     wide, start = centroids.astype(np.float64), 0
-    for block in read_ahead(source):
+    for read in read_ahead(source):
+        block = pixels.brought(read)
         labels = nearest.label(block)
         squares = squared_distances(block, wide, labels)
         tally.add(squares, source.dim)
@@ -215,77 +220,3 @@ def levels_that_tell(within: np.ndarray) -> int:
     """How many errors, from 0 on, tell the K apart; at least two. within: (K, epsilon) shares."""
     reached = np.flatnonzero(within.min(axis=0) >= NEARLY_ALL)
     return max(2, int(reached[0]) + 1) if len(reached) else within.shape[1]
-
-
-@dataclass(frozen=True)
-class _Miss:
-    """A row that is far from its centroid; group: its image's place in the store, or itself."""
-
-    rmse: float
-    row: int
-    group: int
-    label: int
-    patch: np.ndarray
-
-
-class _Farthest:
-    """The rows farthest from their centroids, one of each group at most.
-
-    offsets: (images + 1,) rows at which groups start; None: each row is a group.
-    """
-
-    def __init__(self, size: int, offsets: np.ndarray | None) -> None:
-        self._size, self._offsets = size, offsets
-        self._kept: list[_Miss] = []
-
-    def add(self, start: int, rows: np.ndarray, labels: np.ndarray, rmse: np.ndarray) -> None:
-        """Look through a block whose first row has the number `start`."""
-        groups, firsts = self._groups(start, len(rows))
-        most = np.maximum.reduceat(rmse, firsts)
-        found = {miss.group: miss for miss in self._kept}
-        for place in np.argsort(-most, kind="stable")[: self._size]:
-            stop = firsts[place + 1] if place + 1 < len(firsts) else len(rows)
-            row = int(firsts[place] + np.argmax(rmse[firsts[place] : stop]))
-            group = int(groups[place])
-            before = found.get(group)
-            if before is None or before.rmse < rmse[row]:  # an image may begin in another block
-                found[group] = _Miss(
-                    float(rmse[row]), start + row, group, int(labels[row]), rows[row].copy()
-                )
-        ranked = sorted(found.values(), key=lambda miss: (-miss.rmse, miss.row))
-        self._kept = ranked[: self._size]
-
-    def _groups(self, start: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of the groups with rows among these, and where each begins in the block."""
-        if self._offsets is None:
-            return np.arange(start, start + n), np.arange(n)
-        places = np.arange(len(self._offsets) - 1)
-        begins, ends = (
-            np.maximum(self._offsets[:-1], start),
-            np.minimum(self._offsets[1:], start + n),
-        )
-        here = begins < ends
-        return places[here], begins[here] - start
-
-    @property
-    def groups(self) -> np.ndarray:
-        """The group of each row that was kept, (m,) int64."""
-        return np.array([miss.group for miss in self._kept], np.int64)
-
-    def variables(
-        self, centroids: np.ndarray, shape: tuple[int, ...], dtype: np.dtype
-    ) -> dict[str, Any]:
-        """The rows that were kept as variables of a Dataset; shape, dtype: of a patch."""
-        kept = self._kept
-        pixel = ("row", "col", "channel")[: len(shape)] if len(shape) > 1 else ("pixel",)
-        patches = np.array([miss.patch for miss in kept], dtype).reshape(len(kept), *shape)
-        index = np.array([miss.label for miss in kept], np.int64)
-        tiles = centroids.reshape(len(centroids), *shape)[index]
-        level = {"units": "pixel levels"}
-        return {
-            "worst_patch": (("worst", *pixel), patches, level),
-            "worst_centroid": (("worst", *pixel), tiles, level),
-            "worst_index": ("worst", index),
-            "worst_rmse": ("worst", np.array([miss.rmse for miss in kept]), level),
-            "worst_row": ("worst", np.array([miss.row for miss in kept], np.int64)),
-        }

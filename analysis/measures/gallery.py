@@ -56,7 +56,7 @@ def gallery(
     Args:
         dictionary: a node of the tree that `open_dictionaries` returns, or its Dataset; or
             centroids, (atom, row, col[, channel]), pixel levels.
-        largest: level shown as white; 0 is black. None: that of the node, else 255.
+        largest: level shown as white; 0 is black. None: both those of the node, else 255.
         scale: image pixels per centroid pixel.
         line: width of the lines in image pixels.
         shape: rows and columns of the grid; by default a little wider than high.
@@ -68,12 +68,12 @@ def gallery(
     Raises:
         InputError: centroids that are not images, or a grid with too few cells.
     """
-    stored = None
+    black, stored = 0.0, None
     if isinstance(dictionary, xarray.DataTree | xarray.Dataset):
         stored = stored_scale(dictionary)
         dictionary = dictionary["centroids"]
     if largest is None:
-        largest = stored.largest if stored else 255
+        black, largest = (stored.black, stored.white) if stored else (0.0, 255)
     centroids = np.asarray(dictionary)
     if centroids.ndim not in (3, 4) or len(centroids) == 0:
         raise InputError(
@@ -86,7 +86,7 @@ def gallery(
             " give more rows or columns"
         )
     order = similarity_grid(centroids, rows, cols, seed)
-    image = tiled(centroids, order, largest=largest, scale=scale, line=line)
+    image = tiled(centroids, order, white=largest, black=black, scale=scale, line=line)
     made = Gallery(image, order)
     if isinstance(dictionary, np.ndarray):
         return made
@@ -112,7 +112,7 @@ def grid_shape(k: int, most_cols: int | None = None) -> tuple[int, int]:
 
 
 def tiled(
-    centroids: np.ndarray, order: np.ndarray, *, largest: float, scale: int, line: int
+    centroids: np.ndarray, order: np.ndarray, *, white: float, black: float, scale: int, line: int
 ) -> np.ndarray:
     """Tiles in the cells of `order`, with lines between and around them; (height, width, 3)."""
     rows, cols = order.shape
@@ -123,7 +123,7 @@ def tiled(
         top, left = row * high + line, col * wide + line
         cell = picture[top : top + high - line, left : left + wide - line]
         if index >= 0:
-            cell[:] = enlarged(shades(centroids[index], largest), scale)
+            cell[:] = enlarged(shades(centroids[index], white, black), scale)
         else:
             picture[top : top + high, left : left + wide] = 255
     return picture

@@ -78,7 +78,7 @@ def centroid_kinds(
                 "the dictionary does not say which level is white: pass a node of the tree that"
                 " open_dictionaries returns, or largest=255"
             )
-        largest = scale.largest
+        largest = scale.span
     if "centroids" in dictionaries:
         names = np.array(KINDS)[kinds_of(np.asarray(dictionaries["centroids"].values), largest)]
         return xarray.DataArray(
@@ -99,7 +99,7 @@ def kinds_of(centroids: np.ndarray, largest: float) -> np.ndarray:
 
     Args:
         centroids: (k, rows, cols[, channels]), pixel levels.
-        largest: the level of white.
+        largest: from black to white, in levels.
 
     Returns:
         (k,) int64 indices into KINDS. Memory: a few times the centroids in float64.

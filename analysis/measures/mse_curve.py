@@ -25,7 +25,7 @@ _UNITS = USAGE_UNITS | {
     "mse": ("", "mean squared error of the training rows, per pixel"),
     "heldout_mse": ("", "mean squared error of the held-out rows, per pixel"),
     "rmse": ("", "root of the mean squared error"),
-    "psnr": ("dB", "peak signal-to-noise ratio, 10 log10(largest² / MSE)"),
+    "psnr": ("dB", "peak signal-to-noise ratio, 10 log10(span² / MSE), from black to white"),
     "explained": ("1", "share of the rows' variance that the centroids explain"),
     "rate": ("bits per patch", "log2 K: what naming a centroid takes"),
     "entropy": ("bits per patch", "entropy of use: what naming takes with short names for many"),
@@ -73,7 +73,7 @@ def mse_curve(tree: xarray.DataTree) -> xarray.Dataset:
     with np.errstate(divide="ignore", invalid="ignore"):
         columns |= {
             "rmse": np.sqrt(mse),
-            "psnr": 10 * np.log10(scale.largest**2 / mse),
+            "psnr": 10 * np.log10(scale.span**2 / mse),
             "explained": 1 - mse / variance,
             "rate": np.log2(k),
         }

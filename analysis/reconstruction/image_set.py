@@ -48,9 +48,9 @@ def rebuild_set(
         progress: an observer, or None.
 
     Returns:
-        Plain JSON: images, k, split, stride, peak (the level that psnr goes by), mse, psnr,
-        covered_mse over all pixels, classes (label, name, images, mse, psnr each), unlabelled (why
-        there are none, or null), path. What is infinite or unknown is null.
+        Plain JSON: images, k, split, stride, peak (the span of levels that psnr goes by), mse,
+        psnr, covered_mse over all pixels, classes (label, name, images, mse, psnr each), unlabelled
+        (why there are none, or null), path. What is infinite or unknown is null.
 
     Raises:
         InputError: something is not there, or `out` is there already.
@@ -128,7 +128,7 @@ def in_words(result: dict[str, Any]) -> str:
         _line("all", result),
         *(_line(one["name"], one) for one in result["classes"]),
     ]
-    lines.append(f"PSNR by the largest level that pixels of this type have, {result['peak']:g}")
+    lines.append(f"PSNR by the span from black to white, {result['peak']:g} levels")
     if result["covered_mse"] is not None:
         lines.append(f"MSE where patches lie: {number(result['covered_mse'])}")
     if result["unlabelled"]:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray
 
 from storage import ImageSource, InputError
-from storage.images.source import PIXEL_DTYPES
+from storage.images.pixel_range import PIXEL_DTYPES
 from storage.images.writer import IMAGE_AXES
 
 

@@ -1,7 +1,7 @@
 """Blocks of images rebuilt from one dictionary: the arithmetic behind every reconstruction.
 
 Each kept patch becomes its nearest centroid; a pixel is the mean over the kept patches that lie on
-it, and zero where none does. Labels are found on the CPU, as everywhere in this folder: they are
+it, and black where none does. Labels are found on the CPU, as everywhere in this folder: they are
 float64's there, so that a report has the same bytes on every machine, and no drivers of a GPU count
 towards its cap.
 """
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline import NearestCentroids, check_budget, check_range, cut_patches, fits, keep_mask
+from pipeline import NearestCentroids, check_budget, cut_patches, fits, keep_mask
 from storage import InputError, PatchSpec
-from storage.images.source import PIXEL_DTYPES
+from storage.images.pixel_range import PIXEL_DTYPES, PixelRange
 
 BLOCK_VALUES = 1 << 19  # windows or pixel values of images in work together: more gains nothing
 PLACED_WINDOWS = 1 << 15  # whose centroids are added up at a time, in a core's cache
@@ -24,11 +24,12 @@ class RebuiltBlock:
     """Some images, rebuilt.
 
     Attributes:
-        images: (n, height, width[, channels]) float64, pixel levels; 0 where no kept patch lies.
+        images: (n, height, width[, channels]) float64, pixel levels; black where no kept patch lies.
         kept: (n, windows down, windows across) bool.
         patches: (m, d) of the images' dtype, the kept ones, image by image in reading order.
         labels: (m,) int64, the centroid of each.
         cover: (n, height, width) int32, how many kept patches lie on each pixel.
+        missing: (n, height, width) bool, which pixels hold no data; None: all do.
     """
 
     images: np.ndarray
@@ -36,6 +37,27 @@ class RebuiltBlock:
     patches: np.ndarray
     labels: np.ndarray
     cover: np.ndarray
+    missing: np.ndarray | None = None
+
+    def squared_errors(self, images: np.ndarray) -> np.ndarray:
+        """Squared errors against the images, means over channels, (n, height, width) float64.
+
+        Zero where pixels hold no data.
+        """
+        errors = images - self.images
+        np.square(errors, out=errors)
+        if errors.ndim == 4:
+            errors = errors.mean(axis=3)
+        if self.missing is not None:
+            errors[self.missing] = 0
+        return errors
+
+    def mean(self, errors: np.ndarray) -> np.ndarray:
+        """Means of `squared_errors` over the pixels that hold data, (n,); NaN where none does."""
+        if self.missing is None:
+            return np.asarray(errors.mean(axis=(1, 2)))
+        with np.errstate(invalid="ignore"):
+            return np.asarray(errors.sum(axis=(1, 2)) / (~self.missing).sum(axis=(1, 2)))
 
 
 class Rebuilder:
@@ -45,18 +67,26 @@ class Rebuilder:
         centroids: (k, *patch_shape) float32.
         spec: how patches are cut, of any stride.
         dtype: of the images.
+        levels: what their values mean; None: as usual for the type.
 
     Raises:
         InputError: images of another type than pixels have.
     """
 
-    def __init__(self, centroids: np.ndarray, spec: PatchSpec, dtype: np.dtype) -> None:
+    def __init__(
+        self,
+        centroids: np.ndarray,
+        spec: PatchSpec,
+        dtype: np.dtype,
+        levels: PixelRange | None = None,
+    ) -> None:
         if np.dtype(dtype).name not in PIXEL_DTYPES:
             raise InputError(
                 f"the image holds {np.dtype(dtype).name} where {', '.join(PIXEL_DTYPES)} are"
                 " expected: give it in the dtype of the data set"
             )
         self.spec, self.channels = spec, centroids.shape[3:]
+        self._levels = levels or PixelRange.of_type(dtype)
         k = len(centroids)
         self._nearest = NearestCentroids(centroids.reshape(k, -1), dtype, device="cpu")
         # Last a centroid of zeros, for windows that are not kept; for each pixel of a patch all
@@ -69,11 +99,11 @@ class Rebuilder:
         """Rebuild images, (n, height, width[, channels]), with channels as the centroids have.
 
         Raises:
-            InputError: images smaller than a patch, and floats outside 0…1.
+            InputError: images smaller than a patch, and floats below black or above white.
         """
-        check_range(images)
-        kept = keep_mask(images, self.spec)
-        patches = cut_patches(images, self.spec)
+        self._levels.check(images)
+        kept = keep_mask(images, self.spec, self._levels)
+        patches = cut_patches(images, self.spec, self._levels)
         labels = self._nearest.label(patches)
         chosen = np.full(kept.shape, self._none, np.intp)
         chosen[kept] = labels
@@ -82,7 +112,10 @@ class Rebuilder:
         for first in range(0, len(images), step):
             part = slice(first, first + step)
             self._place(chosen[part], kept[part], rebuilt[part], cover[part])
-        return RebuiltBlock(rebuilt, kept, patches, labels, cover)
+        if self._levels.black:
+            rebuilt[cover == 0] = self._levels.black
+        missing = self._levels.nodata_pixels(images)
+        return RebuiltBlock(rebuilt, kept, patches, labels, cover, missing)
 
     def _place(
         self, chosen: np.ndarray, kept: np.ndarray, rebuilt: np.ndarray, cover: np.ndarray

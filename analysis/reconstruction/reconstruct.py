@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import xarray
 
-from analysis.measures.pixel_scale import check_levels
+from analysis.measures.pixel_scale import PixelUnit
 from analysis.reconstruction.image_stack import ImageStack, in_order
 from analysis.reconstruction.overlap import Rebuilder, block_images
 from storage import InputError, PatchSpec
+from storage.images.pixel_range import PixelRange
 from storage.plain_attributes import parsed
 
 
@@ -20,11 +21,12 @@ def reconstruct(
     *,
     spec: PatchSpec | dict[str, Any] | str | None = None,
     stride: int | None = None,
+    white: float | None = None,
 ) -> np.ndarray | xarray.DataArray:
     """Rebuild an image, or a stack of images, from the centroids nearest to their patches.
 
     Each kept patch is replaced by its nearest centroid, overlaps are averaged over the kept
-    patches that cover a pixel, and pixels that no kept patch covers stay zero.
+    patches that cover a pixel, and pixels that no kept patch covers are black.
 
     Args:
         image: (row, col[, channel]) or (image, row, col[, channel]), in the data set's own dtype:
@@ -36,10 +38,12 @@ def reconstruct(
             taken out of its tree.
         stride: step between patches in pixels, at least 1, also larger than the patch; None: the
             dictionary's own.
+        white: the image's level of white, where it has another unit than the dictionary's images:
+            its pixels, from 0 to `white`, are brought to their range and type.
 
     Returns:
-        Of the image's shape, float64, pixel levels; for a DataArray one with its axes, coordinates
-        and name. Memory: the result, and the patches of a block of images twice.
+        Of the image's shape, float64, pixel levels of the dictionary; for a DataArray one with its
+        axes, coordinates and name. Memory: the result, and the patches of a block of images twice.
 
     Raises:
         InputError: an image that does not fit the dictionary, in shape or in the range of its
@@ -47,12 +51,14 @@ def reconstruct(
             that is not a number of pixels.
     """
     centroids, geometry = open_dictionary(dictionary, spec, stride)
-    check_levels(image.dtype, dictionary)
+    pixels = np.asarray(in_order(image) if isinstance(image, xarray.DataArray) else image)
+    unit = PixelUnit.of(pixels.dtype, dictionary, white)
+    brought = unit.brought(pixels)
+    unit.check_reach()
+    rebuilt = _rebuild_any(brought, centroids, geometry, unit.levels)
     if isinstance(image, xarray.DataArray):
-        ordered = in_order(image)
-        rebuilt = ordered.copy(data=_rebuild_any(ordered.values, centroids, geometry))
-        return rebuilt.transpose(*image.dims)
-    return _rebuild_any(image, centroids, geometry)
+        return in_order(image).copy(data=rebuilt).transpose(*image.dims)
+    return rebuilt
 
 
 def open_dictionary(
@@ -84,14 +90,16 @@ def check_fit(shape: tuple[int, ...], centroids: np.ndarray) -> None:
         )
 
 
-def _rebuild_any(image: np.ndarray, centroids: np.ndarray, spec: PatchSpec) -> np.ndarray:
+def _rebuild_any(
+    image: np.ndarray, centroids: np.ndarray, spec: PatchSpec, levels: PixelRange
+) -> np.ndarray:
     """One image, or a stack of them: as many axes as the centroids have make a stack."""
     if image.ndim != centroids.ndim:
         check_fit((1, *image.shape), centroids)
-        return _rebuild_any(image[np.newaxis], centroids, spec)[0]
+        return _rebuild_any(image[np.newaxis], centroids, spec, levels)[0]
     check_fit(image.shape, centroids)
     stack = ImageStack.of(image, centroids.ndim)
-    rebuilder = Rebuilder(centroids, spec, stack.dtype)
+    rebuilder = Rebuilder(centroids, spec, stack.dtype, levels)
     result = np.empty(stack.shape)
     for start, block in stack.blocks(block_images(stack.shape[1:], spec)):
         result[start : start + len(block)] = rebuilder.rebuild(block).images

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import xarray
 
-from analysis.measures.pixel_scale import PixelScale, check_levels
+from analysis.measures.pixel_scale import PixelUnit
 from analysis.reconstruction.image_stack import ImageStack
 from analysis.reconstruction.overlap import Rebuilder, RebuiltBlock, images_at_once
 from analysis.reconstruction.reconstruct import check_fit, open_dictionary
 from pipeline import USUAL_MEMORY, MemoryOptions, Progress, SilentProgress
-from storage import InputError, PatchSpec
+from storage import ImageSource, InputError, PatchSpec
 
 SCORE_UNITS = {
     "mse": ("mean squared error over all pixels", "squared pixel levels"),
@@ -31,6 +31,7 @@ def reconstruction_scores(
     labels: Any = None,
     spec: PatchSpec | dict[str, Any] | str | None = None,
     stride: int | None = None,
+    white: float | None = None,
     memory: int | str = USUAL_MEMORY,
     progress: Progress | None = None,
     on_block: Callable[[int, RebuiltBlock], None] | None = None,
@@ -44,15 +45,16 @@ def reconstruction_scores(
         labels: the class of each image, (image,), if known.
         spec: as for `reconstruct`.
         stride: as for `reconstruct`.
+        white: as for `reconstruct`; errors are in the dictionary's levels.
         memory: cap on the resident memory of the process, as in "1GiB"; blocks are sized by it.
         progress: an observer (see `pipeline.runtime.progress`), or None.
         on_block: is given the number of the first image and the block as it is rebuilt, in order.
 
     Returns:
-        Over the dimension `image`: mse, psnr (dB, peak: the pixel type's largest level, 1 for
-        floats; inf where mse is 0), covered_mse and cover (NaN where no patch is kept), covered,
+        Over the dimension `image`: mse, psnr (dB, peak: from black to white in the dictionary's
+        images; inf where mse is 0), covered_mse and cover (NaN where no patch is kept), covered,
         all float64; patches int64; and the coordinate `label` where labels are given. Attributes:
-        k, stride, peak.
+        k, stride, peak. Pixels that hold no data are left out.
 
     Raises:
         InputError: images or labels that do not fit.
@@ -60,21 +62,23 @@ def reconstruction_scores(
     """
     centroids, geometry = open_dictionary(dictionary, spec, stride)
     stack = ImageStack.of(images, centroids.ndim)
-    check_levels(stack.dtype, dictionary)
+    pixels = PixelUnit.of(stack.dtype, dictionary, white)
     check_fit(stack.shape, centroids)
     n = stack.shape[0]
     known = None if labels is None else _checked_labels(labels, n)
     cap = MemoryOptions.checked(memory=memory).memory
     shape, k = stack.shape[1:], len(centroids)
-    size = images_at_once(shape, stack.dtype, geometry, k, cap, chunk=stack.chunk)
-    rebuilder = Rebuilder(centroids, geometry, stack.dtype)
+    size = images_at_once(shape, pixels.dtype, geometry, k, cap, chunk=stack.chunk)
+    rebuilder = Rebuilder(centroids, geometry, pixels.dtype, pixels.levels)
     progress = progress or SilentProgress()
     progress.start(f"rebuilding, K={k}", n, "images")
-    columns = _score_blocks(stack, size, rebuilder, progress, on_block)
+    columns = _score_blocks(stack, size, rebuilder, pixels, progress, on_block)
     progress.finish()
+    if not isinstance(images, ImageSource):
+        pixels.check_reach()
     scores = xarray.Dataset(
         {name: ("image", values, _described(name)) for name, values in columns.items()},
-        attrs={"k": k, "stride": geometry.stride, "peak": PixelScale.of(stack.dtype).largest},
+        attrs={"k": k, "stride": geometry.stride, "peak": float(pixels.levels.span)},
     )
     named = stack.images if isinstance(stack.images, xarray.DataArray) else None
     if named is not None and "image" in named.dims and "image" in named.coords:
@@ -86,15 +90,17 @@ def _score_blocks(
     stack: ImageStack,
     size: int,
     rebuilder: Rebuilder,
+    pixels: PixelUnit,
     progress: Progress,
     on_block: Callable[[int, RebuiltBlock], None] | None,
 ) -> dict[str, np.ndarray]:
     """The scores of SCORE_UNITS for each image, found `size` images at a time."""
-    n, peak = stack.shape[0], PixelScale.of(stack.dtype).largest
+    n = stack.shape[0]
     columns = {name: np.empty(n, np.int64 if name == "patches" else float) for name in SCORE_UNITS}
-    for start, block in stack.blocks(size):
+    for start, read in stack.blocks(size):
+        block = pixels.brought(read)
         rebuilt = rebuilder.rebuild(block)
-        for name, values in _scores(block, rebuilt, peak).items():
+        for name, values in _scores(block, rebuilt, pixels.levels.span).items():
             columns[name][start : start + len(block)] = values
         if on_block is not None:
             on_block(start, rebuilt)
@@ -166,13 +172,10 @@ def psnr(mse: np.ndarray | np.float64, peak: float) -> np.ndarray:
 
 def _scores(images: np.ndarray, rebuilt: RebuiltBlock, peak: float) -> dict[str, np.ndarray]:
     """The scores of SCORE_UNITS for each image of a block."""
-    errors = images - rebuilt.images
-    np.square(errors, out=errors)
-    if errors.ndim == 4:
-        errors = errors.mean(axis=3)
+    errors = rebuilt.squared_errors(images)
     covered = rebuilt.cover > 0
     pixels = np.count_nonzero(covered, axis=(1, 2))
-    mse = errors.mean(axis=(1, 2))
+    mse = rebuilt.mean(errors)
     with np.errstate(invalid="ignore"):  # 0 / 0: no patch is kept
         covered_mse = errors.sum(axis=(1, 2), where=covered) / pixels
         cover = rebuilt.cover.sum(axis=(1, 2)) / pixels

@@ -1,52 +1,18 @@
-"""Extraction: examine what is there, plan, write. One task writes one whole chunk of the store.
+"""Extraction: images into a patch store, unless it is there."""
 
-Counting the kept patches of each image fixes where its rows go, so each chunk is a pure function
-of a range of images: no two writers share a chunk, a task can be repeated, a killed run goes on
-with the missing chunks, and damaged chunks of a store are written again in their place.
-"""
-
-import math
-import shutil
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass
-from functools import cached_property
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import numpy as np
 
 from pipeline.config import USUAL_MEMORY, PatchOptions
 from pipeline.execution.scheduler import Scheduler
-from pipeline.extraction import tasks
-from pipeline.runtime.memory import check_budget
+from pipeline.extraction.build import Extracted, PatchBuild
 from pipeline.runtime.progress import Progress, SilentProgress
-from storage.atomic import exclusive
-from storage.errors import DamageError, InputError, IntegrityError
+from storage.images.arrays import array_source
 from storage.images.source import ImageReference, ImageSource, open_images
-from storage.layout import building_place, lock_place, patch_store_path
-from storage.patch_spec import ChunkPlan, PatchSpec, chunk_rows, plan_chunks
-from storage.patch_store import PatchStore, open_patches, store_name
-from storage.patch_writer import (
-    create_staging,
-    finish_staging,
-    leftovers,
-    remove_half_written,
-    remove_leftovers,
-    seal_again,
-)
-
-
-class Extracted(NamedTuple):
-    """What became of an extraction.
-
-    reused: whether the store was there already. repaired: chunks that were damaged and are written
-    anew; all of them where the store itself was.
-    """
-
-    store: PatchStore
-    reused: bool
-    repaired: int
+from storage.patch_spec import PatchSpec
 
 
 def extract(
@@ -61,20 +27,22 @@ def extract(
     scheduler: str | Scheduler | None = "",
     memory: int | str = USUAL_MEMORY,
     progress: Progress | None = None,
+    **stated: Any,
 ) -> Extracted:
     """Cut images into a patch store under `out`, unless it is there.
 
-    Every chunk of one that is there is checked, and those that are damaged are written again; where
-    its metadata are, all of it is. Memory: some 32 MB for each task at work, whatever the number of
-    images; images that are not mapped from a file beside that.
+    Chunks of one that is there are checked, and written again where they are damaged. Memory: some
+    32 MB for each task at work, and images that are not mapped from a file.
 
     Args:
-        images: name of a data set or path of a file, as for `open_images`; an array of images,
-            (n, rows, columns[, channels]) of uint8, uint16, or floats in 0…1; or an ImageSource.
-        patch: size in pixels, as in 5, "5x7" or (5, 7); or all of the patch geometry.
-        stride: step between patches in pixels; not read where `patch` is a PatchSpec.
-        threshold: a patch is kept whose mean is above this share of the largest pixel value; 0
-            keeps what is not blank; not read where `patch` is a PatchSpec.
+        images: name of a data set or path of a file, as for `open_images`; an array of numpy (also
+            masked) or xarray, (n, rows, columns[, channels]) of integers of 8 or 16 bits, or floats
+            in 0…1; or an ImageSource, for which nothing more is stated.
+        patch: size in pixels, as in 5, "5x7" or (5, 7); or all of the patch geometry, for which the
+            next two are not read.
+        stride: step between patches in pixels.
+        threshold: share of the way from black to white that a kept patch's mean is above; 0: what
+            is not blank.
         split: "train" or "test", of a data set; arrays and files are "train".
         out: folder of everything that is made; the store lies in its folder `patches`.
         data: folder of downloads.
@@ -82,6 +50,7 @@ def extract(
             address of a Dask cluster.
         memory: cap on the resident memory of the process tree, in bytes or as in "1GiB".
         progress: is told what is done.
+        **stated: layout (which xarray's names of axes tell), white, nodata: see `ImageOptions`.
 
     Returns: store (PatchStore), reused, repaired.
     Raises: InputError, MemoryBudgetError; IntegrityError where something else, whole or unfinished,
@@ -93,7 +62,7 @@ def extract(
     if isinstance(patch, (int, np.integer)):
         patch = str(patch)
     given: dict[str, Any] = {"patch": patch, "stride": stride, "threshold": threshold}
-    given |= {"out": out, "data": data, "memory": memory}
+    given |= {"out": out, "data": data, "memory": memory} | stated
     if isinstance(images, (str, Path)):
         given["dataset"] = str(images)
     running = scheduler if isinstance(scheduler, Scheduler) else None
@@ -102,7 +71,9 @@ def extract(
     with ExitStack() as stack:
         running = running or stack.enter_context(Scheduler(options.scheduler, options.memory))
         progress = progress or SilentProgress()
-        work = _Work(source, reference, spec or options.spec, running, progress, options.memory)
+        work = PatchBuild(
+            source, reference, spec or options.spec, running, progress, options.memory
+        )
         return work.done_under(options.out)
 
 
@@ -111,7 +82,7 @@ def extract_split(
 ) -> Extracted:
     """As `extract`, of a split of the data set that these options name."""
     opened = _opened(options.dataset, split, options)
-    work = _Work(*opened, options.spec, scheduler, progress, options.memory)
+    work = PatchBuild(*opened, options.spec, scheduler, progress, options.memory)
     return work.done_under(options.out)
 
 
@@ -120,172 +91,9 @@ def _opened(
 ) -> tuple[ImageSource, ImageReference | None]:
     """The images, and by what workers find them; None where they must be sent."""
     if isinstance(images, (str, Path)):
-        source = open_images(options.dataset, split, options.data)
-        where = options.dataset, split, options.data
+        where = options.dataset, split, options.data, options.stated
+        source = open_images(*where)
         return source, ImageReference(*where, source.fingerprint)
     if isinstance(images, ImageSource):
         return images, None
-    return ImageSource("images", split, np.asanyarray(images)), None
-
-
-@dataclass(frozen=True)
-class _Work:
-    """Counting and writing as tasks; checking in this process."""
-
-    images: ImageSource
-    reference: ImageReference | None
-    spec: PatchSpec
-    scheduler: Scheduler
-    progress: Progress
-    memory: int
-
-    def done_under(self, out: Path) -> Extracted:
-        """Find the store whole, mend it, or build it."""
-        self.spec.grid(*self.images.image_shape[:2])  # refuses patches that do not fit
-        path = patch_store_path(out, store_name(self.source, self.spec))
-        if path.exists() and self.is_whole(path):
-            if leftovers(path):
-                with suppress(OSError), self._sole_builder(path):
-                    remove_leftovers(path)
-            return Extracted(open_patches(path), True, 0)
-        self.plan()
-        if path.exists():
-            with self._sole_builder(path):
-                return self.mend(path)
-        offsets, order = self.count()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self._sole_builder(path):
-            if path.exists():  # another process built it while this one waited
-                return Extracted(open_patches(path), True, 0)
-            self.write(path, offsets, order)
-        return Extracted(open_patches(path), False, 0)
-
-    @cached_property
-    def source(self) -> dict[str, Any]:
-        """What the store records of its images."""
-        return self.images.describe()
-
-    def plan(self) -> None:
-        """Fit the tasks into the cap, or raise MemoryBudgetError."""
-        in_each = self.images.resident_bytes if self.reference else self.images.images.nbytes
-        self.scheduler.plan(tasks.task_bytes(self.images, self.spec), in_each)
-        check_budget("extraction", self.scheduler.needed, self.memory)
-
-    def is_whole(self, path: Path) -> bool:
-        """Whether a store needs no mending; raises IntegrityError where it is not this one."""
-        try:
-            return not self._damaged(self._open(path))
-        except DamageError:
-            return False
-
-    def mend(self, path: Path) -> Extracted:
-        """Write again what is damaged in a store."""
-        remove_half_written(path)
-        try:
-            store = self._open(path)
-            damaged, offsets = self._damaged(store), store.offsets
-        except DamageError as error:
-            self.progress.note(f"building anew: {error}")
-            self.write(path, *self.count())
-            built = open_patches(path)
-            return Extracted(built, False, built.n_chunks)
-        if damaged:  # or another process mended it while this one waited
-            self.progress.note(f"{path}: writing {len(damaged)} damaged chunks again")
-            plans = plan_chunks(cast(Sequence[int], offsets), store.chunk_rows)
-            self._write_chunks(path, [plans[index] for index in damaged])
-            self.images.check_unchanged()
-            seal_again(store, damaged)
-        return Extracted(open_patches(path), True, len(damaged))
-
-    def _open(self, path: Path) -> PatchStore:
-        """The store of that name, checked to be this one; its chunks are not."""
-        try:
-            store = open_patches(path)
-        except InputError as error:
-            raise IntegrityError(
-                f"{path} is no patch store, but has the name of one: move it away, or choose"
-                " another OUT"
-            ) from error
-        if (store.source, store.spec) != (self.source, self.spec):
-            raise IntegrityError(
-                f"{path} holds patches of another source or spec (fingerprint"
-                f" {store.source['fingerprint'][:10]}…, {store.spec.label}) than its name says"
-                f" (fingerprint {self.images.fingerprint[:10]}…, {self.spec.label}):"
-                " move it away, or choose another OUT"
-            )
-        return store
-
-    def _damaged(self, store: PatchStore) -> list[int]:
-        """Indices of the damaged chunks of patches; raises DamageError where others are."""
-        self.progress.start(f"Checking {self.images.split} patches", store.n_chunks, "chunks")
-        damaged = []
-        for index in range(store.n_chunks):
-            if store.fault(store.chunk_key(index)):
-                damaged.append(index)
-            self.progress.advance(1)
-        self.progress.finish()
-        store.check_index()
-        return damaged
-
-    def count(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns offsets (images + 1,) and order (images,), both int64, in the store's order.
-
-        Raises: InputError when no patch is kept.
-        """
-        split, spec, images = self.images.split, self.spec, len(self.images)
-        step = tasks.images_at_once(self.images, spec)
-        blocks = [(start, start + step) for start in range(0, images, step)]
-        self.progress.start(f"Counting {split}", len(blocks), "blocks")
-        counts = np.concatenate(self._run(tasks.count_block, blocks))
-        if not counts.any():
-            windows = images * math.prod(spec.grid(*self.images.image_shape[:2]))
-            raise InputError(
-                f"threshold {spec.threshold} keeps none of the {windows} patches of"
-                f" {self.images.name} {split}: use "
-                + ("a lower one" if spec.threshold else "other images, for all patches are blank")
-            )
-        order = np.random.default_rng(spec.seed).permutation(images).astype(np.int64)
-        offsets = np.zeros(images + 1, np.int64)
-        np.cumsum(counts[order], out=offsets[1:])
-        return offsets, order
-
-    def write(self, path: Path, offsets: np.ndarray, order: np.ndarray) -> None:
-        """Write the chunks that are not there yet, and move the whole store to `path`."""
-        staging = building_place(path)
-        present = create_staging(staging, self.spec, self.source, offsets, order)
-        size = chunk_rows(self.spec.dim(self.images.channels), self.images.dtype.itemsize)
-        plans = plan_chunks(cast(Sequence[int], offsets), size)
-        self._write_chunks(staging, [p for p in plans if p.index not in present], len(present))
-        try:
-            self.images.check_unchanged()
-        except IntegrityError:
-            shutil.rmtree(staging)  # chunks of both
-            raise
-        finish_staging(staging, path)
-
-    def _write_chunks(self, path: Path, plans: Sequence[ChunkPlan], present: int = 0) -> None:
-        """Write chunks of the store in this folder; `present` others are there."""
-        label, total = f"Writing {self.images.split} patches", len(plans) + present
-        self.progress.start(label, total, "chunks")
-        self.progress.advance(present)
-        self._run(tasks.write_block, [(path, plan) for plan in plans])
-
-    def _run(self, task: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Results of a task that gets the images, the patch geometry, and these arguments."""
-        from dask.delayed import delayed  # slow to load; a store that is whole does without
-
-        given = [delayed(task, pure=False)(self._sent, self.spec, *call) for call in calls]
-        found = self.scheduler.compute(given, lambda: self.progress.advance(1))
-        self.progress.finish()
-        return found
-
-    @cached_property
-    def _sent(self) -> Any:
-        """The images as tasks get them: themselves, or what brings them to another process."""
-        if not self.scheduler.remote:
-            return self.images
-        return self.reference or self.scheduler.client.scatter(self.images, broadcast=True)
-
-    def _sole_builder(self, path: Path) -> AbstractContextManager[None]:
-        """Holds the lock of one store; says so where it has to wait for another process."""
-        return exclusive(lock_place(path), f"building {path}", wait=self.progress.note)
+    return array_source(images, split, options.stated), None

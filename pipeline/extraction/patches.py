@@ -4,65 +4,74 @@ import math
 
 import numpy as np
 
-from storage.errors import InputError
+from storage.images.pixel_range import PixelRange
 from storage.patch_spec import PatchSpec
 
 _SUM_DTYPES = (np.uint16, np.uint32, np.uint64)
 
 
-def keep_mask(images: np.ndarray, spec: PatchSpec) -> np.ndarray:
+def keep_mask(images: np.ndarray, spec: PatchSpec, levels: PixelRange | None = None) -> np.ndarray:
     """Which windows are kept, by the definition in `storage.patch_spec`.
 
     images: (n, rows, columns[, channels]); integers are summed exactly, floats in float64.
-    Returns: (n, windows down, windows across) bool.
+    levels: black, white and no data of the images; None: the type's range, all of it data.
+    Returns: (n, windows down, windows across) bool; windows with a pixel of no data are not kept.
     """
+    levels = levels or PixelRange.of_type(images.dtype)
     channels = math.prod(images.shape[3:])
     windows = spec.grid(images.shape[1], images.shape[2])
+    missing = levels.nodata_pixels(images)
     if images.dtype.kind == "f":
-        level = float(spec.level(1, channels))
+        level = float(spec.level(levels.span, channels))
         sums = images.astype(np.float64)
+        if levels.black:
+            sums -= levels.black
     else:
-        largest = int(np.iinfo(images.dtype).max)
-        level = math.floor(spec.level(largest, channels))
-        fits = largest * spec.dim(channels)
+        level = math.floor(spec.level(levels.span, channels))
+        fits = (int(np.iinfo(images.dtype).max) - int(levels.black)) * spec.dim(channels)
         dtype = next(dtype for dtype in _SUM_DTYPES if fits <= np.iinfo(dtype).max)
         sums = images.astype(dtype)
+        if levels.black:  # modulo the type's range, which all differences are within
+            sums -= np.array(int(levels.black)).astype(dtype)
+    if missing is not None:
+        sums[missing] = 0
     if images.ndim == 4:
         sums = sums.sum(axis=3, dtype=sums.dtype)
+    kept: np.ndarray = _windows(sums, spec, windows) > level
+    if missing is not None:
+        kept &= ~_windows(missing, spec, windows)
+    return kept
+
+
+def _windows(values: np.ndarray, spec: PatchSpec, windows: tuple[int, int]) -> np.ndarray:
+    """Sum of each window; of bool, whether any is true. values: (n, rows, columns)."""
     for axis, size, count in ((1, spec.rows, windows[0]), (2, spec.cols, windows[1])):
-        sums = _sliding_sum(sums, axis, size, count, spec.stride)
-    return sums > level
+        values = _sliding_sum(values, axis, size, count, spec.stride)
+    return values
 
 
-def count_patches(images: np.ndarray, spec: PatchSpec) -> np.ndarray:
+def count_patches(
+    images: np.ndarray, spec: PatchSpec, levels: PixelRange | None = None
+) -> np.ndarray:
     """Number of kept patches of each image, (n,) int64.
 
-    Raises: InputError as `check_range`.
+    Raises: InputError as `PixelRange.check`.
     """
-    check_range(images)
-    return np.count_nonzero(keep_mask(images, spec), axis=(1, 2)).astype(np.int64)
+    levels = levels or PixelRange.of_type(images.dtype)
+    levels.check(images)
+    return np.count_nonzero(keep_mask(images, spec, levels), axis=(1, 2)).astype(np.int64)
 
 
-def check_range(images: np.ndarray) -> None:
-    """Raise InputError for float pixels outside 0…1.
-
-    The rule for keeping a patch goes by its sum and by the largest value there can be.
-    """
-    if images.dtype.kind == "f" and not (
-        np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1
-    ):
-        raise InputError(
-            "the images hold float pixels below 0, above 1, or not numbers: scale them to 0…1"
-        )
-
-
-def cut_patches(images: np.ndarray, spec: PatchSpec) -> np.ndarray:
+def cut_patches(
+    images: np.ndarray, spec: PatchSpec, levels: PixelRange | None = None
+) -> np.ndarray:
     """Rows of the kept patches, image by image, windows in reading order.
 
     images: (n, rows, columns[, channels]).
+    levels: as for `keep_mask`.
     Returns: (m, d) of the images' dtype; d runs over rows, columns, channels.
     """
-    kept = keep_mask(images, spec)
+    kept = keep_mask(images, spec, levels)
     down, across = kept.shape[1:]
     channels = images.shape[3:]
     patches = np.empty((np.count_nonzero(kept), spec.rows, spec.cols, *channels), images.dtype)

@@ -17,7 +17,8 @@ Images = ImageSource | ImageReference  # a reference is opened where the task ru
 
 def count_block(images: Images, spec: PatchSpec, start: int, stop: int) -> np.ndarray:
     """Number of kept patches of the images [start, stop), (m,) int64."""
-    return count_patches(_opened(images).read(slice(start, stop)), spec)
+    source = _opened(images)
+    return count_patches(source.read(slice(start, stop)), spec, source.levels)
 
 
 def write_block(images: Images, spec: PatchSpec, path: Path, plan: ChunkPlan) -> None:
@@ -29,7 +30,7 @@ def write_block(images: Images, spec: PatchSpec, path: Path, plan: ChunkPlan) ->
     # A chunk may draw on any number of images with few patches each.
     for first in range(plan.first, plan.stop, step):
         chosen = source.read(order[first : min(first + step, plan.stop)])
-        cut = cut_patches(chosen, spec)[skip : skip + plan.rows - done]
+        cut = cut_patches(chosen, spec, source.levels)[skip : skip + plan.rows - done]
         rows[done : done + len(cut)] = cut
         done, skip = done + len(cut), 0
     write_chunk(path, plan.index, rows)
@@ -50,8 +51,11 @@ def images_at_once(source: ImageSource, spec: PatchSpec) -> int:
 
 
 def _image_bytes(source: ImageSource, spec: PatchSpec) -> int:
-    """Pixels, three arrays of sums of up to 8 bytes, and all patches of one image."""
-    itemsize = source.dtype.itemsize
+    """Pixels, three arrays of sums of up to 8 bytes, and all patches of one image.
+
+    Where pixels may hold no data, three marks beside the sums.
+    """
+    itemsize = source.dtype.itemsize + 3 * (source.options.nodata is not None)
     down, across = spec.grid(*source.image_shape[:2])
     patches = down * across * spec.dim(source.channels) * itemsize
     return math.prod(source.image_shape) * (itemsize + 24) + patches

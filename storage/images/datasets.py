@@ -6,6 +6,8 @@ A new one needs a row here and, where its files are not IDX, a reader in `storag
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from storage.errors import InputError
+
 SPLITS = ("train", "test")
 
 
@@ -108,3 +110,9 @@ def class_names(dataset: str) -> tuple[str, ...] | None:
 def splits_of(dataset: str) -> tuple[str, ...]:
     """The splits a data set has: a file is all training images, a named set has both."""
     return SPLITS if dataset in DATASETS else SPLITS[:1]
+
+
+def check_split(dataset: str, split: str) -> None:
+    """Raise InputError for a split that a data set has not."""
+    if split not in splits_of(dataset):
+        raise InputError(f"{dataset} has no {split} split: use {', '.join(splits_of(dataset))}")

@@ -1,6 +1,7 @@
-"""Image sources: named data sets, files and arrays, read part by part; and their classes."""
+"""Image sources: named data sets, files and arrays, read part by part."""
 
 import hashlib
+import json
 import math
 import re
 import stat
@@ -12,14 +13,16 @@ from typing import Any
 import numpy as np
 
 from storage.errors import InputError, IntegrityError, shortened
-from storage.images.datasets import DATASETS, SPLITS, splits_of
+from storage.images.axes import arranged
+from storage.images.datasets import DATASETS, SPLITS, check_split
 from storage.images.digits import read_digits
-from storage.images.download import ROUNDS, find_or_fetch
+from storage.images.download import find_or_fetch
 from storage.images.idx import read_idx
 from storage.images.npy import map_npy
+from storage.images.options import UNSTATED, ImageOptions
+from storage.images.pixel_range import PIXEL_DTYPES, PixelRange
 from storage.mapped_files import let_go
 
-PIXEL_DTYPES = ("uint8", "uint16", "float32", "float64")
 _HASH_BLOCK = 1 << 24  # bytes
 _PICKED_TOGETHER = 8  # images that lie apart
 _NAME_LETTERS = 40  # with up to four bytes each, a store's name stays below 255
@@ -31,12 +34,15 @@ class ImageSource:
 
     name: begins the names of what is made of them: letters, digits, underscores and dashes.
     split: "train" or "test".
-    images: (n, rows, columns) or (n, rows, columns, channels), possibly mapped from disk.
+    images: given in the layout of the options, possibly mapped from disk; kept as (n, rows,
+        columns) or (n, rows, columns, channels).
+    options: what is stated of them.
     """
 
     name: str
     split: str
     images: np.ndarray
+    options: ImageOptions = UNSTATED
 
     def __post_init__(self) -> None:
         if not self.name or self.name != _fit_for_names(self.name):
@@ -46,7 +52,10 @@ class ImageSource:
             )
         if self.split not in SPLITS:
             raise InputError(f"no split {shortened(self.split)}: use {', '.join(SPLITS)}")
-        _check_images(self.images, f"the array {self.name}")
+        what = str(getattr(self.images, "filename", None) or f"the array {self.name}")
+        object.__setattr__(self, "images", arranged(self.images, self.options.layout, what))
+        _check_images(self.images, what)
+        self.options.check(self.images.dtype, what)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -90,14 +99,27 @@ class ImageSource:
             let_go(self.images)
         return copy
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of dtype, shape and pixels: the same however the file is packed."""
-        return self._digest()
+        """SHA-256 (hex) of dtype, shape, pixels, and what is stated of these (white, nodata).
+
+        The same however the file is packed.
+        """
+        return self._examined[0]
+
+    @property
+    def levels(self) -> PixelRange:
+        """What the values of the pixels mean."""
+        return self._examined[1]
+
+    @cached_property
+    def _examined(self) -> tuple[str, PixelRange]:
+        """Fingerprint and range, for which all pixels are read once."""
+        return self._examine()
 
     def check_unchanged(self) -> None:
         """Raise IntegrityError where the pixels are others than those of `fingerprint`."""
-        now = self._digest()
+        now = self._examine()[0]
         if now != self.fingerprint:
             raise IntegrityError(
                 f"{getattr(self.images, 'filename', None) or self.name} changed while patches were"
@@ -107,7 +129,7 @@ class ImageSource:
 
     def describe(self) -> dict[str, Any]:
         """What a store records of its images: plain JSON."""
-        return {
+        found = {
             "name": self.name,
             "split": self.split,
             "images": len(self),
@@ -115,14 +137,35 @@ class ImageSource:
             "dtype": self.dtype.name,
             "fingerprint": self.fingerprint,
         }
+        levels, whole = self.levels, PixelRange.of_type(self.dtype)
+        if (levels.black, levels.white) != (whole.black, whole.white):
+            found["range"] = [levels.black, levels.white]
+        if stated := self.options.stated():
+            found["stated"] = stated
+        return found
 
-    def _digest(self) -> str:
-        images = self.images
+    def _examine(self) -> tuple[str, PixelRange]:
+        images, options = self.images, self.options
         digest = hashlib.sha256(f"{images.dtype.name}{images.shape}".encode())
         step = max(1, _HASH_BLOCK // images[0].nbytes)
+        reach = list[float]()
         for start in range(0, len(images), step):
-            digest.update(np.ascontiguousarray(self.read(slice(start, start + step))).data)
-        return digest.hexdigest()
+            block = np.ascontiguousarray(self.read(slice(start, start + step)))
+            digest.update(block.data)
+            if block.dtype.kind == "i" or block.dtype.name == "uint16":
+                told = block if options.nodata is None else block[block != options.nodata]
+                reach += [int(told.min()), int(told.max())] if told.size else []
+        stated = {name: value for name, value in options.stated().items() if name != "layout"}
+        if stated:
+            digest.update(json.dumps(stated, sort_keys=True).encode())
+        lowest, highest = min(reach, default=0), max(reach, default=0)
+        levels = PixelRange.found(self.dtype, lowest, highest, options.white, options.nodata)
+        if levels.span <= 0:
+            raise InputError(
+                f"white {levels.white:g} is not above black, {levels.black:g} in {self.name}: give"
+                " a larger one"
+            )
+        return digest.hexdigest(), levels
 
 
 @dataclass(frozen=True)
@@ -135,11 +178,12 @@ class ImageReference:
     dataset: str
     split: str
     data_dir: Path
+    options: ImageOptions
     fingerprint: str
 
     def open(self) -> ImageSource:
         """The images; raises IntegrityError where they are others."""
-        found = open_images(self.dataset, self.split, self.data_dir)
+        found = open_images(self.dataset, self.split, self.data_dir, self.options)
         if found.fingerprint != self.fingerprint:
             raise IntegrityError(
                 f"{self.dataset} is not the same on all workers, or changed: run it again"
@@ -147,28 +191,32 @@ class ImageReference:
         return found
 
 
-def open_images(dataset: str, split: str = "train", data_dir: str | Path = "data") -> ImageSource:
+def open_images(
+    dataset: str,
+    split: str = "train",
+    data_dir: str | Path = "data",
+    options: ImageOptions = UNSTATED,
+) -> ImageSource:
     """Open the images of a data set, downloading them to `data_dir` if need be.
 
     Args:
         dataset: "digits" (8×8, inside scikit-learn, its 17 grey levels stretched to 0–255; the
             last 297 images, by other writers, are its test split), "mnist", "fashion-mnist", or
             a path to an IDX file (plain or .gz) or a .npy file of shape (n, rows, columns) or
-            (n, rows, columns, channels).
+            (n, rows, columns, channels), or of the layout that the options state.
         split: "train" or "test"; a path has only "train".
         data_dir: where downloads are kept; right files found there are used.
+        options: what is stated of the images.
 
     Raises: InputError for an unknown data set or split, and for files that are missing, damaged,
         or not images.
     """
-    _check_split(dataset, split)
+    check_split(dataset, split)
     if dataset == "digits":
-        return ImageSource(dataset, split, read_digits(split)[0])
+        return ImageSource(dataset, split, read_digits(split)[0], options)
     if dataset in DATASETS:
         path = find_or_fetch(DATASETS[dataset].images[split], dataset, Path(data_dir))
-        images = read_idx(path)
-        _check_images(images, str(path))
-        return ImageSource(dataset, split, images)
+        return ImageSource(dataset, split, read_idx(path), options)
     path = Path(dataset)
     try:
         mode = path.stat().st_mode
@@ -180,49 +228,7 @@ def open_images(dataset: str, split: str = "train", data_dir: str | Path = "data
     if not stat.S_ISREG(mode):  # a pipe would be waited for
         raise InputError(f"{path} is not a file: give an IDX or .npy file")
     images = map_npy(path) if path.suffix.lower() == ".npy" else read_idx(path)
-    _check_images(images, str(path))
-    return ImageSource(_name_of(path), split, images)
-
-
-def open_labels(
-    dataset: str, split: str = "train", data_dir: str | Path = "data", *, rounds: int = ROUNDS
-) -> np.ndarray | None:
-    """The class of each image of a data set, in the order of `open_images`.
-
-    Args:
-        dataset: as for `open_images`.
-        split: "train" or "test"; a path has only "train".
-        data_dir: where downloads are kept; right files found there are used.
-        rounds: how often the mirrors are asked for a file that is not there.
-
-    Returns: (images,) int64, numbers into `class_names`; None for a path, whose classes nobody
-        knows.
-    Raises: InputError for an unknown split, and for a file that is neither there nor to be had.
-    """
-    _check_split(dataset, split)
-    if dataset == "digits":
-        return read_digits(split)[1]
-    if dataset not in DATASETS:
-        return None
-    named = DATASETS[dataset]
-    path = find_or_fetch(named.labels[split], dataset, Path(data_dir), rounds=rounds)
-    labels, names = read_idx(path), named.class_names
-    if labels.ndim != 1 or labels.dtype.kind not in "ui":
-        raise InputError(
-            f"{path} holds {labels.dtype.name} of shape {labels.shape} where whole numbers of shape"
-            " (images,) are expected: fetch it again"
-        )
-    if not 0 <= labels.min() <= labels.max() < len(names):
-        raise InputError(
-            f"{path} holds classes from {labels.min()} to {labels.max()} where 0 to"
-            f" {len(names) - 1} are expected: fetch it again"
-        )
-    return labels.astype(np.int64)
-
-
-def _check_split(dataset: str, split: str) -> None:
-    if split not in splits_of(dataset):
-        raise InputError(f"{dataset} has no {split} split: use {', '.join(splits_of(dataset))}")
+    return ImageSource(_name_of(path), split, images, options)
 
 
 def _name_of(path: Path) -> str:
@@ -244,10 +250,5 @@ def _check_images(images: np.ndarray, what: str) -> None:
     if images.dtype.name not in PIXEL_DTYPES:
         raise InputError(
             f"{what} holds {images.dtype.name} where pixels of type {', '.join(PIXEL_DTYPES)}"
-            " are expected: "
-            + (
-                "add an offset, as in (images - images.min()).astype('uint16')"
-                if images.dtype.kind == "i"
-                else "convert it first"
-            )
+            " are expected: convert it first"
         )

@@ -53,7 +53,7 @@ class Board:
         self, values: np.ndarray, pixels: PixelScale, scale: int, left: int, top: int
     ) -> None:
         """Lay an image given in pixel levels, each pixel a square of scale × scale dots."""
-        self.image(enlarged(shades(values, pixels.largest), scale), left, top)
+        self.image(enlarged(shades(values, pixels.white, pixels.black), scale), left, top)
 
     def text(self, left: float, top: float, words: str, **style: Any) -> None:
         """Write words at (left, top); by default at the left, their top at `top`."""

@@ -20,7 +20,7 @@ const moved = cb_obj?.event_name
 const nearest = k > 1 ? one.near.shape[1] : 0
 
 function tile(atom) {
-  return shade(part(one.centroids, atom * area, area), channels, 255)
+  return shade(part(one.centroids, atom * area, area), channels, 0, 255)
 }
 
 function neighbours(atom) {

@@ -33,7 +33,9 @@ def atlas_source(atlases: dict[int, xarray.Dataset], pixels: PixelScale) -> Colu
     columns: dict[str, list[Any]] = {
         "k": list(atlases),
         "centroids": [
-            np.rint(255 * np.clip(one["centroids"].values / pixels.largest, 0, 1)).astype(np.uint8)
+            np.rint(
+                255 * np.clip((one["centroids"].values - pixels.black) / pixels.span, 0, 1)
+            ).astype(np.uint8)
             for one in atlases.values()
         ],
         "count": [_narrowed(one["count"].values) for one in atlases.values()],

@@ -1,5 +1,5 @@
 // Draws the explorer. cb_obj: a control that changed, or an event of the pointer on a picture.
-const {sizes, grid, rows, cols, stride, largest} = data
+const {sizes, grid, rows, cols, stride, black, span} = data
 const [height, width, channels = 1] = data.shape
 const [splits, shown] = data.images
 const area = height * width * channels
@@ -35,15 +35,17 @@ if (moved == "mousemove" || moved == "tap") {
   state.pixel = inside ? {row, col} : null
 }
 
+// NaN is a pixel that holds no data: there is no error.
+const error = (level, right) => isNaN(right) ? 0 : level - right
 const NDArray = dictionaries.data.blank[0].constructor
 if (!moved && !typed) {
   const errors = new Float32Array(height * width)
   for (let i = 0; i < area; i++) {
-    errors[Math.floor(i / channels)] += (rebuilt[i] - original[i]) / channels
+    errors[Math.floor(i / channels)] += error(rebuilt[i], original[i]) / channels
   }
-  pictures.original.data = {image: [new NDArray(shade(original, channels, largest), [height, width])]}
+  pictures.original.data = {image: [new NDArray(shade(original, channels, black, span), [height, width])]}
   pictures.rebuilt.data = {
-    image: [new NDArray(shade(rebuilt, channels, largest), [height, width])],
+    image: [new NDArray(shade(rebuilt, channels, black, span), [height, width])],
     levels: [rebuilt],
   }
   pictures.error.data.image[0].set(errors)
@@ -52,7 +54,7 @@ if (!moved && !typed) {
   for (let k = 0; k < sizes.length; k++) {
     const start = (k * splits * shown + image) * area
     for (let i = 0; i < area; i++) {
-      most = Math.max(most, Math.abs(data.rebuilt[start + i] - original[i]))
+      most = Math.max(most, Math.abs(error(data.rebuilt[start + i], original[i])))
     }
   }
   scale.setv({low: -most || -1, high: most || 1})
@@ -61,7 +63,7 @@ if (!moved && !typed) {
     <span style="flex:1;height:.5em;border-radius:9px;background:linear-gradient(90deg,
     ${scale.palette[0]},${scale.palette[127]},${scale.palette[254]})"></span>+${number(most, 3)}</span>`
   const mse = data.mse[version]
-  const psnr = mse > 0 ? `${(10 * Math.log10(largest ** 2 / mse)).toFixed(1)} dB` : "∞"
+  const psnr = mse > 0 ? `${(10 * Math.log10(span ** 2 / mse)).toFixed(1)} dB` : "∞"
   const name = controls.split.labels[controls.split.active]
   words.score.text = `<b>K = ${number(sizes[size], 9)}</b> · MSE <b>${number(mse)}</b> ${data.unit} · ` +
     `PSNR <b>${psnr}</b> · ${name} ${number(data.index[image], 9)}, ` +
@@ -86,7 +88,7 @@ for (let down = 0; down < grid[0]; down++) {
       for (let channel = 0; channel < channels; channel++) {
         level += centroids[((atom * rows + row) * cols + col) * channels + channel] / channels
       }
-      level *= largest / 255
+      level = black + level * span / 255
       extent.top = Math.min(extent.top, top)
       extent.left = Math.min(extent.left, left)
       extent.bottom = Math.max(extent.bottom, top + rows)
@@ -108,7 +110,7 @@ const x = listed.map((_, i) => (i % across) * (1 + places.gap))
 const y = listed.map((_, i) => Math.floor(i / across) * (tall + places.caption + places.gap))
 tiles.data = {
   image: listed.map(({atom}) => new NDArray(
-    shade(part(centroids, atom * patch, patch), channels, 255), [rows, cols])),
+    shade(part(centroids, atom * patch, patch), channels, 0, 255), [rows, cols])),
   x, y,
   bottom: y.map((top) => top + tall),
   weight: listed.map(({times}) => times / total),

@@ -124,7 +124,8 @@ def _data(seen: xarray.Dataset, spec: PatchSpec, pixels: PixelScale) -> dict[str
         "rows": spec.rows,
         "cols": spec.cols,
         "stride": spec.stride,
-        "largest": pixels.largest,
+        "black": pixels.black,
+        "span": pixels.span,
         "unit": pixels.unit,
     }
 

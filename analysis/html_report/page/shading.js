@@ -5,11 +5,11 @@ function part(array, start, length) {
 }
 
 // Levels as red, green, blue and alpha in one number, as image_rgba takes them.
-// levels: height × width × channels, scaled by `white`; 2 channels and more than 4 become grey.
-function shade(levels, channels, white) {
+// levels: height × width × channels, `span` of them from black to white; 2 channels and more than 4 become grey.
+function shade(levels, channels, black, span) {
   const n = levels.length / channels
   const pixels = new Uint32Array(n)
-  const byte = (level) => Math.round(255 * Math.min(1, Math.max(0, level / white)))
+  const byte = (level) => Math.round(255 * Math.min(1, Math.max(0, (level - black) / span)))
   for (let i = 0; i < n; i++) {
     let [red, green, blue] = [0, 0, 0]
     if (channels == 3 || channels == 4) {

@@ -107,7 +107,7 @@ def _rebuilt(measured: Measured) -> ReportFigure:
     images, unit = measured.typical, measured.pixels.unit
     caption = (
         "Each kept patch is replaced by its nearest centroid; where patches overlap, their mean is"
-        " taken; pixels that no kept patch covers stay zero. Of each split the first image with the"
+        " taken; pixels that no kept patch covers are black. Of each split the first image with the"
         f" median number of kept patches. The MSE is over all pixels, in {unit}."
     )
     splits = " and ".join(f"a {image.split}" for image in images)

@@ -42,14 +42,14 @@ def _reach(measured: Measured) -> str:
     """How many patches have a centroid nearby."""
     sizes, pixels, coverage = measured.sizes, measured.pixels, measured.coverage
     levels = coverage[sizes[0]]["epsilon"].values
-    at = int(np.searchsorted(levels, EPSILON * pixels.largest, side="right")) - 1
-    epsilon = float(levels[at]) / pixels.largest
+    at = int(np.searchsorted(levels, EPSILON * pixels.span, side="right")) - 1
+    epsilon = float(levels[at]) / pixels.span
     within = [float(coverage[k]["within"].values[at]) for k in sizes]
     asked = f"{int(coverage[sizes[0]]['rows']):,} {measured.unseen} patches"
     enough = [k for k, share in zip(sizes, within, strict=True) if share >= COVERED]
     near = (
         "if a patch counts as covered when a centroid is near (with a root mean squared error of at"
-        f" most {number(epsilon * pixels.largest, 3)} {pixels.level}, {percent(epsilon)} of the"
+        f" most {number(epsilon * pixels.span, 3)} {pixels.level}, {percent(epsilon)} of the"
         " largest)"
     )
     text = (

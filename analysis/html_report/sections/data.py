@@ -23,10 +23,11 @@ def _figures(measured: Measured) -> list[ReportFigure]:
     experiment, pixels = measured.experiment, measured.pixels
     splits = listed([f"{name} images" for name in measured.samples])
     height, width = experiment.image_shape[:2]
+    reach = f"{pixels.black:g} to {pixels.white:g}"
     scale = (
-        f"Black is 0 and white {pixels.largest:g}, as in all images of this page."
+        f"Black is {pixels.black:g} and white {pixels.white:g}, as in all images of this page."
         if len(experiment.image_shape) == 2
-        else f"Each channel reaches from 0 to {pixels.largest:g}, as in all images of this page."
+        else f"Each channel reaches from {reach}, as in all images of this page."
     )
     caption = (
         f"Drawn at random from the {splits} of {experiment.name}, {height}×{width} pixels each."

@@ -190,7 +190,9 @@ def gallery_plate(
     order = similarity_grid(centroids, rows, cols, seed)
     scale = scale_to(min(GALLERY_TILE, BOARD_WIDTH // cols) - 1, longer)
     line = 2 - (centroids.shape[2] * scale) % 2
-    picture = tiled(centroids, order, largest=pixels.largest, scale=scale, line=line)
+    picture = tiled(
+        centroids, order, white=pixels.white, black=pixels.black, scale=scale, line=line
+    )
     board = Board(picture.shape[1], picture.shape[0])
     board.image(picture, 0, 0, frame=False)
     return board.finished(), order

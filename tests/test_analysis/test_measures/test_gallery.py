@@ -58,7 +58,7 @@ def test_the_order_is_the_same_every_time_and_hangs_on_the_seed() -> None:
 
 def test_each_tile_shows_its_centroid_between_lines() -> None:
     centroids = np.array([[[0, 255]], [[51, 102]]], np.float32)
-    picture = tiled(centroids, np.array([[1, 0, -1]]), largest=255, scale=2, line=1)
+    picture = tiled(centroids, np.array([[1, 0, -1]]), white=255, black=0, scale=2, line=1)
     assert picture.shape == (4, 16, 3)
     assert picture[1, 1:5, 0].tolist() == [51, 51, 102, 102]
     assert picture[1, 6:10, 0].tolist() == [0, 0, 255, 255]

@@ -58,7 +58,7 @@ def test_json_gives_scores_of_all_images_and_of_each_class(
 
 def test_the_table_says_which_level_psnr_goes_by(digits_folder: Path) -> None:
     told = CliRunner().invoke(group, ["reconstruct", str(digits_folder), "--k", "4"]).stdout
-    assert "PSNR by the largest level that pixels of this type have, 255\n" in told
+    assert "PSNR by the span from black to white, 255 levels\n" in told
 
 
 def test_images_are_written_as_reconstruct_gives_them(digits_folder: Path, tmp_path: Path) -> None:

@@ -196,9 +196,47 @@ def test_pixels_of_another_range_than_the_dictionarys_are_refused(dtype: str) ->
         lambda: reconstruction_scores(image[np.newaxis], tree["k00002"]),
         lambda: coverage(tree["k00002"], image.reshape(-1, 1)),
     ):
-        with pytest.raises(InputError, match=f"{dtype} where .* 0 … 255: rescale them"):
+        with pytest.raises(InputError, match=rf"{dtype} where .* 0 … 255 \(uint8\): rescale them"):
             work()
-    assert reconstruct(image.astype(np.uint8), tree["k00002"]).max() == 9
+    assert reconstruct(image.astype(np.uint8) * 200, tree["k00002"]).max() == 9
+
+
+@pytest.mark.parametrize(("high", "dtype"), [(1, "float64"), (16, "uint8"), (16, "float32")])
+def test_pixels_of_another_unit_are_refused_or_brought_to_the_dictionarys(
+    high: int, dtype: str
+) -> None:
+    tree = as_tree(np.array([[[0]], [[102]], [[255]]], np.float32), PatchSpec(1, 1))
+    tree.attrs["source"] = {"dtype": "uint8", "image_shape": [5, 4]}
+    node = next(iter(tree.children.values()))
+    right = (np.arange(20).reshape(1, 5, 4) * 255 / 19).astype(np.uint8)
+    image = (np.arange(20).reshape(1, 5, 4) * high / 19).astype(dtype)
+    exact = np.rint(image.astype(np.float64) * 255 / high).astype(np.uint8)
+    works = (
+        lambda pixels, **white: reconstruct(pixels, node, **white),
+        lambda pixels, **white: reconstruction_scores(pixels, node, **white)["mse"],
+        lambda pixels, **white: coverage(node, pixels.reshape(-1, 1), **white)["mse"],
+    )
+    for work in works:
+        with pytest.raises(InputError, match=r"where the dictionary knows .*say which"):
+            work(image)
+        np.testing.assert_array_equal(work(image, white=high), work(exact))
+        work(right)
+        assert np.array_equal(work(exact, white=255), work(exact))  # right as they are
+
+
+def test_pixels_without_data_are_neither_rebuilt_nor_scored() -> None:
+    tree = as_tree(np.array([[[0.25]], [[0.75]]], np.float32), PatchSpec(1, 1))
+    tree.attrs["source"] = {
+        "dtype": "float32",
+        "image_shape": [2, 2],
+        "stated": {"nodata": "nan"},
+    }
+    image = np.array([[[0.3, np.nan], [0.7, np.nan]]], np.float32)
+    rebuilt = reconstruct(image, tree["k00002"])
+    np.testing.assert_array_equal(rebuilt, [[[0.25, 0], [0.75, 0]]])
+    scores = reconstruction_scores(image, tree["k00002"])
+    assert float(scores["mse"][0]) == pytest.approx(0.05**2, rel=1e-5)
+    assert int(scores["patches"][0]) == 2
 
 
 @pytest.mark.parametrize("level", [-1.0, 1.5, np.nan])

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.extraction.extract import Extracted, extract
+from pipeline.extraction.build import Extracted
+from pipeline.extraction.extract import extract
 from storage import PatchStore
 
 Cut = Callable[..., Extracted]

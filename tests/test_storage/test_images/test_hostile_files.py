@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from storage import InputError, open_images
+from storage.images.axes import arranged
 from storage.images.idx import IDX_DTYPES, MAX_GZIP_RATIO
-from storage.images.source import PIXEL_DTYPES
+from storage.images.pixel_range import PIXEL_DTYPES
 from tests.idx_files import CODES, idx_bytes
 from tests.npy_files import HEADER, npy_bytes, npy_parts
 
@@ -82,6 +83,10 @@ def read_or_refuse(path: Path, content: bytes, justified: int) -> np.ndarray | N
 def images_only(array: np.ndarray | None) -> np.ndarray | None:
     """What may be returned of what a file holds."""
     if array is None or array.ndim not in (3, 4) or not array.size:
+        return None
+    try:
+        arranged(array, None, "it")
+    except InputError:  # the shape of another layout
         return None
     return array if array.dtype.name in PIXEL_DTYPES else None
 

@@ -179,10 +179,3 @@ def test_a_file_without_permission_is_named(tmp_path: Path) -> None:
         pytest.skip("this user may read anything")
     with pytest.raises(InputError, match="Permission denied"):
         open_images(str(path))
-
-
-@pytest.mark.parametrize("dtype", ["int8", "int16", ">i2", "int32"])
-def test_signed_pixels_are_refused_with_what_to_do(dtype: str) -> None:
-    pixels = np.arange(-40, 40).reshape(5, 4, 4).astype(dtype)
-    with pytest.raises(InputError, match=r"add an offset, as in \(images - images\.min\(\)\)"):
-        ImageSource("scan", "train", pixels)

@@ -1,0 +1,55 @@
+"""Image sources of arrays in memory: of numpy, masked or not, and of xarray."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from storage.errors import InputError
+from storage.images.axes import named_layout
+from storage.images.options import UNSTATED, ImageOptions
+from storage.images.source import ImageSource
+
+_FILLS = ("_FillValue", "missing_value")  # attributes that state a value of no data
+
+
+def array_source(
+    images: Any, split: str = "train", options: ImageOptions = UNSTATED, name: str = "images"
+) -> ImageSource:
+    """The source of an array.
+
+    Args:
+        images: of numpy, also masked, or of xarray, whose axes tell the layout by their names.
+        split: "train" or "test".
+        options: what is stated of the images; their no-data value fills what is masked.
+        name: of the source.
+
+    Raises:
+        InputError: no images; masked pixels, or pixels of the value that the array's own attributes
+            state for no data, where no such value is given.
+    """
+    if options.layout is None and (layout := named_layout(getattr(images, "dims", ()))):
+        options = replace(options, layout=layout)
+    if options.nodata is None:
+        _check_all_data(images)
+    values = getattr(images, "data", images) if hasattr(images, "dims") else images
+    if isinstance(values, np.ma.MaskedArray):
+        values = values.filled(options.nodata) if np.ma.is_masked(values) else values.data
+    return ImageSource(name, split, np.asanyarray(values), options)
+
+
+def _check_all_data(images: Any) -> None:
+    """Raise InputError for pixels that the array itself says to hold no data."""
+    notes = {**getattr(images, "encoding", {}), **getattr(images, "attrs", {})}
+    stated = (float(notes[name]) for name in _FILLS if np.ndim(notes.get(name, ())) == 0)
+    fills = {fill for fill in stated if fill == fill}  # NaN is refused as such
+    values = getattr(images, "data", images) if fills else images
+    missing = int(np.ma.getmaskarray(values).sum()) if np.ma.is_masked(values) else 0
+    for fill in fills:
+        missing += int(np.asarray(images == fill).sum())
+    if missing:
+        shown = f"{fills.pop():g}" if fills else "-9999"
+        raise InputError(
+            f"{missing} pixels of the images hold no data (masked, or of their stated fill value):"
+            f" give nodata={shown} to leave their patches out, or fill them"
+        )

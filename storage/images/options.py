@@ -1,0 +1,63 @@
+"""What people state of their images: the layout, the level of white, the value of no data."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from storage.errors import InputError
+from storage.images.axes import check_layout
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """What is stated of images; None: found out, or as usual.
+
+    Attributes:
+        layout: a letter for each axis, N (images), H (rows), W (columns), C (channels), as in
+            NCHW; None: (images, rows, columns[, channels]).
+        white: level of white; None: as `PixelRange.found` tells.
+        nodata: value of pixels that hold no data; patches with such pixels are left out.
+    """
+
+    layout: str | None = None
+    white: float | None = None
+    nodata: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.layout is not None:
+            object.__setattr__(self, "layout", check_layout(self.layout))
+
+    @classmethod
+    def of_source(cls, source: Mapping[str, Any]) -> "ImageOptions":
+        """What was stated of a source, as stores describe it."""
+        stated = dict(source.get("stated", {}))
+        if "nodata" in stated:
+            stated["nodata"] = float(stated["nodata"])
+        return cls(**stated)
+
+    def stated(self) -> dict[str, Any]:
+        """What is stated, for JSON, which has no NaN."""
+        found = {name: value for name, value in asdict(self).items() if value is not None}
+        if self.nodata is not None and not math.isfinite(self.nodata):
+            found["nodata"] = str(self.nodata)
+        return found
+
+    def check(self, dtype: np.dtype, what: str) -> None:
+        """Raise InputError for a white or a no-data value that pixels of this type cannot have."""
+        if self.white is not None and not 0 < self.white < math.inf:
+            raise InputError(f"white {self.white:g} is no level of pixels: give one above 0")
+        if dtype.kind == "f":
+            return
+        reach = np.iinfo(dtype)
+        for name, value in (("white", self.white), ("nodata", self.nodata)):
+            if value is not None and not (value % 1 == 0 and reach.min <= value <= reach.max):
+                raise InputError(
+                    f"{name} {value:g} is no value of {what}, which holds {dtype.name}: use a whole"
+                    f" number from {reach.min} to {reach.max}"
+                )
+
+
+UNSTATED = ImageOptions()

@@ -1,0 +1,99 @@
+"""What the values of pixels mean: black, white, and the value that stands for no data."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from storage.errors import InputError
+
+PIXEL_DTYPES = ("uint8", "uint16", "int8", "int16", "float32", "float64")
+_LEAST_BITS = 8  # of a range that is found: darker images of 16 bits are taken for dark ones
+
+
+@dataclass(frozen=True)
+class PixelRange:
+    """The range of an image source's pixels.
+
+    Attributes:
+        black, white: levels shown as black and white; whole numbers for integers.
+        nodata: value of pixels that hold no data, NaN included; None where there is none.
+    """
+
+    black: float
+    white: float
+    nodata: float | None = None
+
+    @classmethod
+    def of_type(cls, dtype: np.dtype) -> "PixelRange":
+        """The whole range of unsigned integers and of signed ones, 0 to 1 for floats."""
+        if np.dtype(dtype).kind == "f":
+            return cls(0.0, 1.0)
+        reach = np.iinfo(dtype)
+        return cls(int(reach.min), int(reach.max))
+
+    @classmethod
+    def of_source(cls, source: Mapping[str, Any]) -> "PixelRange":
+        """The range of an image source as stores describe it (`ImageSource.describe`)."""
+        whole = cls.of_type(np.dtype(source["dtype"]))
+        black, white = source.get("range", (whole.black, whole.white))
+        nodata = source.get("stated", {}).get("nodata")
+        return cls(black, white, None if nodata is None else float(nodata))
+
+    @classmethod
+    def found(
+        cls, dtype: np.dtype, lowest: float, highest: float, white: float | None, nodata: Any
+    ) -> "PixelRange":
+        """The range of pixels that reach from `lowest` to `highest`.
+
+        Unsigned 16 bits: cameras write 10, 12 or 14 of them, so white is the largest value of the
+        fewest bits that hold all pixels. Signed integers: from the lowest to the highest pixel.
+
+        Args:
+            dtype: of the pixels.
+            lowest: of the pixels that hold data.
+            highest: of the same.
+            white: the level that is stated to be white; None: none is.
+            nodata: the value that is stated to hold no data, or None.
+        """
+        whole = cls.of_type(dtype)
+        black, top = whole.black, whole.white
+        if dtype.kind == "i":
+            black, top = int(lowest), int(max(highest, lowest + 1))
+        elif dtype.name == "uint16":
+            top = (1 << max(_LEAST_BITS, int(highest).bit_length())) - 1
+        return cls(black, top if white is None else white, nodata)
+
+    @property
+    def span(self) -> float:
+        """From black to white, in levels."""
+        return self.white - self.black
+
+    def nodata_pixels(self, images: np.ndarray) -> np.ndarray | None:
+        """Which pixels hold no data in any channel, (n, rows, columns) bool; None for none."""
+        if self.nodata is None:
+            return None
+        found = np.isnan(images) if math.isnan(self.nodata) else images == self.nodata
+        return found.any(axis=3) if images.ndim == 4 else found
+
+    def check(self, images: np.ndarray) -> None:
+        """Raise InputError for float pixels below black, above white, or not numbers.
+
+        The rule for keeping a patch goes by its sum and by the largest value there can be.
+        """
+        if images.dtype.kind != "f":
+            return
+        inside = (images >= self.black) & (images <= self.white)
+        if (missing := self.nodata_pixels(images)) is not None:
+            inside |= missing.reshape(*missing.shape, *(1,) * (images.ndim - 3))
+        if inside.all():
+            return
+        nan = np.isnan(images).sum()
+        raise InputError(
+            f"the images hold float pixels below {self.black:g}, above {self.white:g}, or not"
+            f" numbers ({inside.size - inside.sum()} of {inside.size}, {nan} of them NaN): scale"
+            " them to 0…1, state the level of white (white), or the value that holds no data"
+            " (nodata)"
+        )
