@@ -24,7 +24,7 @@ class RebuiltBlock:
     """Some images, rebuilt.
 
     Attributes:
-        images: (n, height, width[, channels]) float64, pixel levels; black where no kept patch lies.
+        images: (n, height, width[, channels]) float64, levels; black where no kept patch lies.
         kept: (n, windows down, windows across) bool.
         patches: (m, d) of the images' dtype, the kept ones, image by image in reading order.
         labels: (m,) int64, the centroid of each.

@@ -12,8 +12,9 @@ from analysis.html_report.samples import Composition, TypicalImage
 from analysis.measures.elbow import Bend, ElbowInterval
 from analysis.measures.kinds import KINDS
 from analysis.measures.pixel_scale import PixelScale
+from storage.images.pixel_range import PixelRange
 
-GREY_LEVELS = PixelScale(255.0, "grey levels")
+GREY_LEVELS = PixelScale(PixelRange(0, 255.0), "grey levels")
 EVEN = dict.fromkeys(KINDS, 1 / len(KINDS))
 EDGES = dict.fromkeys(KINDS, 0.0) | {"flat": 0.1, "edge": 0.625, "stroke": 0.2, "other": 0.075}
 CHORD = ElbowInterval("chord", 200, 200, 300, 0.9, 204, {300: 200, 400: 200, 600: 200})
@@ -96,7 +97,7 @@ def made_up(**changed: Any) -> Measured:
         "coverage": {
             k: xarray.Dataset(
                 {"within": ("epsilon", [0.0, share, 1.0]), "rows": 4321},
-                {"epsilon": pixels.largest * np.array([0.0, 0.1, 1.0])},
+                {"epsilon": pixels.span * np.array([0.0, 0.1, 1.0])},
             )
             for k, share in zip(sizes, given["within"], strict=False)
         },
@@ -123,7 +124,7 @@ def _curve(given: dict[str, Any], n: int) -> xarray.Dataset:
             "mse": mse,
             "heldout_mse": heldout,
             "rmse": np.sqrt(mse),
-            "psnr": 10 * np.log10(given["pixels"].largest ** 2 / mse),
+            "psnr": 10 * np.log10(given["pixels"].span ** 2 / mse),
             "explained": 1 - mse / given["variance"],
             "rate": np.log2(given["sizes"]),
         }

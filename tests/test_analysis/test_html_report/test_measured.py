@@ -15,7 +15,7 @@ from analysis.html_report.measured import Measured
 from analysis.html_report.sections import SECTIONS
 from analysis.measures.kinds import kinds_of
 from analysis.measures.patch_sample import sample_patches
-from storage import ImageSource, MemoryBudgetError, open_images, open_labels
+from storage import ImageOptions, ImageSource, MemoryBudgetError, open_images, open_labels
 from tests.test_analysis.test_html_report.small_runs import learn
 
 
@@ -39,9 +39,9 @@ def test_images_are_opened_and_centroids_sorted_into_kinds_once(
         asked.append(str(len(centroids)))
         return kinds_of(centroids, largest)
 
-    def counted_images(dataset: str, split: str, data: Path) -> ImageSource:
+    def counted_images(dataset: str, split: str, data: Path, options: ImageOptions) -> ImageSource:
         asked.append(split)
-        return open_images(dataset, split, data)
+        return open_images(dataset, split, data, options)
 
     monkeypatch.setattr(measures, "kinds_of", counted_kinds)
     monkeypatch.setattr(experiments, "open_images", counted_images)

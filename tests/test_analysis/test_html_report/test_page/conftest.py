@@ -38,7 +38,7 @@ class Reported:
 
     @property
     def largest(self) -> float:
-        return self.experiment.pixels.largest
+        return self.experiment.pixels.white
 
 
 @pytest.fixture(scope="package")

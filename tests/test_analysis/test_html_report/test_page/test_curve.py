@@ -7,8 +7,9 @@ from bokeh.models import BoxAnnotation, HoverTool
 
 from analysis.html_report.page.curve import curve_chart, numeral_format
 from analysis.measures.pixel_scale import PixelScale
+from storage.images.pixel_range import PixelRange
 
-GREY = PixelScale(255, "grey levels")
+GREY = PixelScale(PixelRange(0, 255), "grey levels")
 
 
 def scores(heldout: float = 1.1) -> xarray.Dataset:

@@ -11,6 +11,7 @@ from analysis.html_report.measured import Measured
 from analysis.html_report.section import Section
 from analysis.html_report.sections import CHANGE, COMPOSITION, COVERAGE, NATURE, QUALITY, SECTIONS
 from analysis.measures.pixel_scale import PixelScale
+from storage.images.pixel_range import PixelRange
 from tests.test_analysis.test_html_report.made_up import (
     CHORD,
     EDGES,
@@ -108,7 +109,11 @@ def test_answers_give_the_numbers(section: Section, words: str) -> None:
         (QUALITY, {"variance": 4000.0}, "explain 50.0 %"),
         (QUALITY, {"elbow": None}, "At K = 600 a rebuilt patch is off by 40.0"),
         (QUALITY, {"heldout": [3000.0, 2000.0, 1800.0, 1700.0, 1650.0, 1584.0]}, "1.0 % below"),
-        (QUALITY, {"pixels": PixelScale(1.0, "pixel levels")}, "pixel levels on the scale 0 … 1"),
+        (
+            QUALITY,
+            {"pixels": PixelScale(PixelRange(0, 1.0), "pixel levels")},
+            "pixel levels on the scale 0 … 1",
+        ),
         (
             COVERAGE,
             {"within": [0.5, 0.6, 0.92, 0.93, 0.94, 0.95]},
@@ -119,7 +124,11 @@ def test_answers_give_the_numbers(section: Section, words: str) -> None:
             {"within": [0.1] * 6},
             "More than the 600 that were tried, if a patch counts as covered when",
         ),
-        (COVERAGE, {"pixels": PixelScale(1.0, "levels")}, "at most 0.100 levels, 10.0 %"),
+        (
+            COVERAGE,
+            {"pixels": PixelScale(PixelRange(0, 1.0), "levels")},
+            "at most 0.100 levels, 10.0 %",
+        ),
         (COVERAGE, {"heldout": None}, "cover 90 % of 4,321 training patches"),
         (COVERAGE, {"heldout": None}, "still takes away 11.0 % of the training MSE"),
         (COVERAGE, {"heldout": [3.0, 2.0, 1.9, 1.89, 1.88, 1.87]}, "From K = 300 on a doubling"),
@@ -198,7 +207,10 @@ def test_a_good_run_has_few_caveats() -> None:
 
 @pytest.mark.parametrize(("largest", "told"), [(255.0, "25.0 grey"), (1.0, "0.0980 grey")])
 def test_coverage_is_told_up_to_a_tenth_of_the_largest_level(largest: float, told: str) -> None:
-    found, levels = made_up(pixels=PixelScale(largest, "grey levels")), np.linspace(0, largest, 256)
+    found, levels = (
+        made_up(pixels=PixelScale(PixelRange(0, largest), "grey levels")),
+        np.linspace(0, largest, 256),
+    )
     for k in found.sizes:
         within = ("epsilon", levels / largest * k / 60)
         found.coverage[k] = xarray.Dataset({"within": within, "rows": 99}, {"epsilon": levels})
