@@ -1,0 +1,1 @@
+"""Readers of files, one for each format; `registry` says which is whose."""

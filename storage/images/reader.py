@@ -1,0 +1,39 @@
+"""What a lazy source of images must do: say its sizes, and read windows."""
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+
+@runtime_checkable
+class ImageReader(Protocol):
+    """Images that are read window by window; their sizes may differ, type and channels may not.
+
+    Threads read at the same time. What is opened in each process is opened by its path.
+
+    Attributes:
+        where: names the images in an error, as their path does.
+        dtype: of the pixels, in native byte order.
+        channels: values of a pixel; 0 where there is no axis of channels.
+        sizes: (n, 2) int64, rows and columns of each image.
+        resident_bytes: what a process that has opened them holds, beside what it reads.
+        piece: rows and columns that are read at once, whatever is asked for; (1, 1) for any.
+    """
+
+    where: str
+    dtype: np.dtype
+    channels: int
+    sizes: np.ndarray
+    resident_bytes: int
+    piece: tuple[int, int]
+
+    def read(self, index: int, rows: slice, cols: slice) -> np.ndarray:
+        """The window of one image, (rows, columns[, channels]) of `dtype`.
+
+        Raises: InputError that names the file where it is damaged, gone or another one.
+        """
+        ...
+
+    def name(self, index: int) -> str:
+        """Names one image, as its file does."""
+        ...
