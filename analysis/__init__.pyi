@@ -1,3 +1,4 @@
+from .comparison import compare
 from .html_report.build import report
 from .measures.coverage import coverage
 from .measures.elbow import ElbowInterval, elbow, elbow_interval, two_lines
@@ -13,6 +14,7 @@ __all__ = [
     "Gallery",
     "by_class",
     "centroid_kinds",
+    "compare",
     "coverage",
     "decibels_per_bit",
     "dimensions_of_slope",

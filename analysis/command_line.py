@@ -1,4 +1,4 @@
-"""The command line: `report` and `reconstruct`.
+"""The command line: `report`, `reconstruct` and `compare`.
 
 Alone as `python -m analysis`, and beside pipeline's commands in `patchdict`.
 
@@ -134,6 +134,26 @@ def reconstruct(
     cap = MemoryOptions.checked(**given({"memory": memory})).memory
     with TerminalProgress() as progress:
         result = rebuild_set(experiment, k, memory=cap, progress=progress, **options)
+    show(result, as_json, in_words(result))
+
+
+@group.command()
+@click.argument("folders", nargs=-1, required=True, metavar="OUT...")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of mse.png, mse.svg and mse.csv; default: the folder compare in the first OUT.",
+)
+@json_option
+def compare(folders: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+    """Put the curves of several experiments into one table and one figure.
+
+    OUT is a sweep's OUT, all of whose experiments are taken, or the folder of one experiment.
+    """
+    from analysis.comparison import compare as compare_experiments
+    from analysis.comparison import in_words
+
+    result = compare_experiments(folders, out)
     show(result, as_json, in_words(result))
 
 

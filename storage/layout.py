@@ -5,6 +5,7 @@ OUT/patches/NAME.zarr.partial      one that is being built, or that a killed run
 OUT/EXPERIMENT/dictionaries.zarr   the dictionaries, one group per K
 OUT/EXPERIMENT/kK-LOOP.unfinished.npz   the state of an unfinished fit
 OUT/EXPERIMENT/report.html, figures/    the report
+OUT/compare/                            curves of several experiments
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PATCHES, DICTIONARIES, STORE_SUFFIX = "patches", "dictionaries.zarr", ".zarr"
+COMPARISON = "compare"
 PARTIAL = ".partial"  # ends the name of what is being written
 _STATE_SUFFIX = ".unfinished.npz"
 
@@ -29,6 +31,11 @@ def patch_stores(out: Path) -> list[Path]:
 def unfinished_patch_stores(out: Path) -> list[Path]:
     """Patch stores that are being built under `out`, or that killed runs left."""
     return sorted((out / PATCHES).glob(f"*{STORE_SUFFIX}{PARTIAL}"))
+
+
+def comparison_folder(out: Path) -> Path:
+    """Where the comparison of experiments lies that is given no other place."""
+    return out / COMPARISON
 
 
 def building_place(store: Path) -> Path:

@@ -33,6 +33,7 @@ LAYERS = (
         "analysis.reconstruction",
     },
     {"analysis.html_report"},
+    {"analysis.comparison"},
     {"analysis.command_line"},
     {"analysis"},
 )

@@ -45,7 +45,7 @@ def test_where_to_read_names_files() -> None:
         r"\| Where to read \| File \|\n\|---\|---\|\n(.*?)\n\n", README, re.DOTALL
     )
     files = re.findall(r"`([\w/.]+)` \|$", table, re.MULTILINE)
-    assert len(files) == len(table.splitlines()) == 14
+    assert len(files) == len(table.splitlines()) == 15
     assert [file for file in files if not (ROOT / file).is_file()] == []
 
 

@@ -23,8 +23,8 @@ _LOG_STEPS = (
 )
 _DIGITS = 6
 _LINE = 1.25  # height of a line of text, in font sizes
-_BESIDE_AXES = 0.8  # of a figure's height in inches: what title and labels take
-_MARKERS, _DASHES = "osD^vPX*", ("-", "--", "-.", ":")
+BESIDE_AXES = 0.8  # of a figure's height in inches: what title and labels take
+MARKERS, _DASHES = "osD^vPX*", ("-", "--", "-.", ":")
 
 
 def name_panel(axes: Axes, letter: str, words: str) -> None:
@@ -100,34 +100,41 @@ def lines_over_k(
             values,
             label=name,
             color=colours[place],
-            marker=_MARKERS[place % len(_MARKERS)],
+            marker=MARKERS[place % len(MARKERS)],
             linestyle=_DASHES[place % len(_DASHES)],
         )
     k_axis(axes, k)
     plain_log_ticks(axes)
     axes.set_ylim(0, top)
     ends = [float(values[-1]) for values in lines.values()]
-    name_ends(axes, list(zip(ends, lines, colours, strict=True)), height - _BESIDE_AXES)
+    name_ends(axes, list(zip(ends, lines, colours, strict=True)), height - BESIDE_AXES)
 
 
-def name_ends(axes: Axes, ends: Sequence[tuple[float, str, Any]], height: float) -> None:
+def name_ends(
+    axes: Axes,
+    ends: Sequence[tuple[float, str, Any]],
+    height: float,
+    starts: Sequence[float] | None = None,
+) -> None:
     """Write a name right of the axes at the end of each line, none over another.
 
-    ends: (y, name, colour) of each; y: within the limits, which are those of a linear axis.
-    height: of the axes in inches, about.
+    ends: (y, name, colour) of each; y: within the limits, which like the scale are final.
+    height: of the axes in inches, about. starts: x of the lines' last points; None: where the axes
+    end.
     """
-    low, high = axes.get_ylim()
+    scaled = axes.yaxis.get_transform().transform
+    low, high = scaled(np.array(axes.get_ylim()))
     order = sorted(range(len(ends)), key=lambda index: ends[index][0])
-    wanted = np.array([(ends[index][0] - low) / (high - low) for index in order])
+    wanted = np.array([(float(scaled(ends[index][0])) - low) / (high - low) for index in order])
     line = SMALL * _LINE / 72 / height
     places = spread(wanted, line)
     for index, at, place in zip(order, wanted, places, strict=True):
-        _, name, colour = ends[index]
+        y, name, colour = ends[index]
         axes.annotate(
             name,
-            (1.0, at),
+            (1.0, at) if starts is None else (starts[index], y),
             xytext=(1.06, place),
-            xycoords="axes fraction",
+            xycoords="axes fraction" if starts is None else "data",
             textcoords="axes fraction",
             fontsize=SMALL,
             color=colour,
@@ -136,6 +143,7 @@ def name_ends(axes: Axes, ends: Sequence[tuple[float, str, Any]], height: float)
             arrowprops={
                 "arrowstyle": "-",
                 "linewidth": 0.6,
+                "linestyle": "-" if starts is None else (0, (1, 2)),  # none of the curves
                 "color": colour,
                 "shrinkA": 0,
                 "shrinkB": 1,

@@ -14,7 +14,7 @@ from analysis.experiment import Experiment
 from analysis.text import count, listed, number
 
 _PROGRAM = "python -m pipeline sweep"
-_OPTIONS = {"moves": "breathing", "target": "min_gain"}  # of what is stored under another name
+STORED_NAMES = {"moves": "breathing", "target": "min_gain"}  # of what is stored under another name
 
 
 def provenance(experiment: Experiment) -> list[tuple[str, str]]:
@@ -84,7 +84,7 @@ def _mebibytes(size: int) -> str:
 def _fit_options(experiment: Experiment) -> dict[str, Any]:
     """Options of the fit as the command line names them."""
     return {
-        _OPTIONS.get(name, name).replace("_", "-"): value
+        STORED_NAMES.get(name, name).replace("_", "-"): value
         for name, value in experiment.facts["fit"].items()
         if value is not None
     }
