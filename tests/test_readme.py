@@ -58,10 +58,10 @@ def test_files_links_and_pictures_are_there(readme: Path) -> None:
     assert [name for name in [*links, *files] if not (readme.parent / name).exists()] == []
 
 
-def test_nine_options_are_explained() -> None:
+def test_ten_options_are_explained() -> None:
     """Of them the defaults are stated too, but for those that depend on what is learned."""
     options = re.findall(r"^\| `([A-Z_]+)` \| `?([\w.]+)`? \|", README, re.MULTILINE)
-    assert len(options) == 9
+    assert len(options) == 10
     for name, default in options:
         value = SweepOptions.model_fields[name.lower()].default
         if isinstance(value, str):

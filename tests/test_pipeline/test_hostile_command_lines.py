@@ -63,6 +63,8 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "cut.npy").write_bytes(npy_bytes(images)[:-1])
     (folder / "blank").write_bytes(idx_bytes(np.zeros((3, 8, 8), np.uint8)))
     (folder / "folder").mkdir()
+    (folder / "two.toml").write_text('dataset = "six"\npatch = [2, 9]\nmax_iter = [1, 2]\nk = 2')
+    (folder / "bad.toml").write_text("patch = [2, 'x\\ny']\n[[run]]\n[[run]]\nseed = -1")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(downloads, "_fetch_from", lambda *_: "no network")
@@ -76,6 +78,7 @@ DATASETS = (
 )
 FOLDERS = ("runs", "other", "a/b", "no\ttext\udcff", "x" * 300, "six", "six/below", "~nobody", "-o")
 GOOD = {
+    "experiment": st.sampled_from(["two.toml", "bad.toml", "six", "folder", "absent", "a\nb"]),
     "dataset": st.sampled_from(DATASETS),
     "out": st.sampled_from(FOLDERS),
     "data": st.sampled_from(FOLDERS),
