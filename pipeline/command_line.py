@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.runtime.progress import Progress
 
 INTERRUPTED = 130  # exit code, as shells have it
+LONGEST_TOLD = 500  # letters of a message of click's
 LEAST_MEMORY = 480 << 20  # bytes that the smallest sweep and its report take, as measured
 
 
@@ -273,7 +274,8 @@ def run(command: click.Group) -> NoReturn:
         click.echo(error.format_message())
         sys.exit(0)
     except click.ClickException as error:
-        _fail(error.format_message())
+        told, half = error.format_message(), LONGEST_TOLD // 2  # it repeats what was typed
+        _fail(told if len(told) <= LONGEST_TOLD else f"{told[:half]} … {told[-half:]}")
     except PatchDictError as error:
         _fail(str(error))
     except OSError as error:

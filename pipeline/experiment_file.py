@@ -125,8 +125,8 @@ def _text(name: str, value: Any) -> str:
 
 def _read(place: Path) -> dict[str, Any]:
     """The tables of a file."""
-    if not place.is_file():  # a pipe would be waited for
-        raise InputError(f"no experiment file {place}: give a file of options in TOML")
+    if not os.path.isfile(place):  # a pipe would be waited for
+        raise InputError(f"no experiment file {shortened(str(place))}: give one of options in TOML")
     with place.open("rb") as file:
         content = file.read(_MOST_BYTES + 1)
     if len(content) > _MOST_BYTES:

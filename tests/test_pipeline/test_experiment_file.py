@@ -170,8 +170,9 @@ def test_what_is_wrong_is_one_line_with_file_key_and_remedy(
 
 
 def test_what_is_no_file_of_options_is_named(folder: Path) -> None:
-    assert refusal_of(folder) == f"no experiment file {folder}: give a file of options in TOML"
-    assert "no experiment file" in refusal_of("absent.toml")
+    assert refusal_of(folder).startswith("no experiment file '/")
+    assert refusal_of("absent.toml").endswith("/absent.toml': give one of options in TOML")
+    assert len(refusal_of("x" * 5000)) < 200
     assert refusal_of("a\0b").startswith("no experiment file 'a\\x00b': a path has no NUL bytes")
     (folder / "bytes").write_bytes(b"seed = \xff")
     assert "is no text in UTF-8" in refusal_of(folder / "bytes")
