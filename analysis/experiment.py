@@ -111,7 +111,9 @@ class Experiment:
         """
         name = self.facts[f"{split}_store"]
         store = open_patches(ExperimentLayout(self.folder).patches(name))
-        found = store_name(store.source, store.spec)  # a hash of source and spec is in it
+        found = store_name(
+            store.source, store.spec, store.tile
+        )  # a hash of source and spec is in it
         if found != name:
             raise IntegrityError(
                 f"{store.path} holds the patches of {found}, not those that {self.folder} was made"

@@ -2,10 +2,13 @@
 
 Layout of the group:
     patches  (n, d)          rows in the store's order, chunked by rows, checksummed
-    offsets  (images + 1,)   int64; row at which each image's patches start
-    order    (images,)       int64; which source image stands at each place
-Attributes: kind, schema, spec, source, n_rows, dim, versions; set last: `complete` and the seal
-(storage.integrity), against which all metadata and every chunk that is read are checked.
+    offsets  (tiles + 1,)    int64; row at which each tile's patches start
+    order    (tiles,)        int64; which tile stands at each place
+    images   (tiles,)        int64; the image of each tile; not there where tile i is image i
+Attributes: kind, schema, spec, source, n_rows, dim, versions; tile (windows of a tile each way)
+where large images are cut into tiles (storage.tiles), else each image is one; set last: `complete`
+and the seal (storage.integrity), against which all metadata and every chunk that is read are
+checked.
 """
 
 import hashlib
@@ -36,8 +39,8 @@ class PatchStore:
     """Read-only view of a complete patch store; rows are read chunk by chunk.
 
     Attributes: path, n_rows, dim, dtype, chunk_rows (rows of all chunks but the last), n_chunks,
-    spec (PatchSpec), source (dict: name, split, images, image_shape, dtype, fingerprint; range
-    where black and white are not the type's; stated where anything was), array (zarr.Array of
+    spec (PatchSpec), tile, source (dict: name, split, images, image_shape, dtype, fingerprint;
+    range where black and white are not the type's; stated where anything was), array (zarr.Array of
     shape (n_rows, dim)), checksums (of all chunks by key), seal.
     """
 
@@ -48,6 +51,7 @@ class PatchStore:
         self.array = cast(zarr.Array, group["patches"])
         self.spec = PatchSpec.from_dict(attributes["spec"])
         self.source = cast(dict[str, Any], attributes["source"])
+        self.tile = cast(int | None, attributes.get("tile"))
         self.n_rows, self.dim = self.array.shape
         self.dtype = self.array.dtype
         self.chunk_rows = self.array.chunks[0]
@@ -115,13 +119,35 @@ class PatchStore:
 
     @property
     def offsets(self) -> np.ndarray:
-        """Row at which each image's patches start, (images + 1,) int64."""
-        return cast(np.ndarray, cast(zarr.Array, self._group["offsets"])[:])
+        """Row at which each tile's patches start, (tiles + 1,) int64."""
+        return self._index("offsets")
+
+    @property
+    def tile_order(self) -> np.ndarray:
+        """Tile at each place of the store's order, (tiles,) int64."""
+        return self._index("order")
 
     @property
     def order(self) -> np.ndarray:
-        """Source image at each place of the store's order, (images,) int64."""
-        return cast(np.ndarray, cast(zarr.Array, self._group["order"])[:])
+        """Source image at each place of the store's order, (tiles,) int64."""
+        tiles = self.tile_order
+        return self._index("images")[tiles] if "images" in self._group else tiles
+
+    @property
+    def image_order(self) -> np.ndarray:
+        """The source images that have a tile, in the order in which they come first, int64."""
+        order = self.order
+        return order[np.sort(np.unique(order, return_index=True)[1])]
+
+    @cached_property
+    def image_counts(self) -> np.ndarray:
+        """Kept patches of each source image, (images,) int64."""
+        counts = np.zeros(self.source["images"], np.int64)
+        np.add.at(counts, self.order, np.diff(self.offsets))
+        return counts
+
+    def _index(self, name: str) -> np.ndarray:
+        return cast(np.ndarray, cast(zarr.Array, self._group[name])[:])
 
     def to_dask(self) -> "dask.array.Array":
         """Lazy (n_rows, dim) dask array, one block per chunk; absent chunks raise."""
@@ -179,10 +205,12 @@ def open_patches(path: str | Path) -> PatchStore:
     return store
 
 
-def store_name(source: dict[str, Any], spec: PatchSpec) -> str:
+def store_name(source: dict[str, Any], spec: PatchSpec, tile: int | None = None) -> str:
     """Name of a store, with a hash of what it is made of: mnist-train-5x5-s1-t0-1f2e3d4c5b."""
     made_of = [SCHEMA, source["fingerprint"], spec.to_dict()]
     if spec.threshold and "range" in source:  # which patches are kept goes by it
         made_of.append(source["range"])
+    if tile is not None:
+        made_of.append({"tile": tile})
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:10]
     return f"{source['name']}-{source['split']}-{spec.label}-{digest}"

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import zarr
@@ -23,12 +23,25 @@ from storage.patch_store import KIND, SCHEMA, PatchStore
 from storage.strict_store import checked_compressors, open_strict
 
 
+class TileLayout(NamedTuple):
+    """Where the rows of each tile lie.
+
+    offsets: (tiles + 1,) int64, in the store's order. order: (tiles,) int64, which tile stands at
+    each place. side: windows of a tile each way, None where each image is one tile. images:
+    (tiles,) int64, the image of each tile; None where tile i is image i.
+    """
+
+    offsets: np.ndarray
+    order: np.ndarray
+    side: int | None = None
+    images: np.ndarray | None = None
+
+
 def create_staging(
-    staging: Path, spec: PatchSpec, source: dict[str, Any], offsets: np.ndarray, order: np.ndarray
+    staging: Path, spec: PatchSpec, source: dict[str, Any], tiles: TileLayout
 ) -> set[int]:
     """Make the folder in which a store is built, or take up one that a killed run left.
 
-    offsets: (images + 1,) int64. order: (images,) int64.
     Returns: indices of the chunks that are already there, whole.
     """
     attributes = {
@@ -36,12 +49,14 @@ def create_staging(
         "schema": SCHEMA,
         "spec": spec.to_dict(),
         "source": source,
-        "n_rows": int(offsets[-1]),
+        "n_rows": int(tiles.offsets[-1]),
         "dim": spec.dim(math.prod(source["image_shape"][2:])),
         "versions": {name: version(name) for name in ("zarr", "numcodecs", "numpy")},
         "complete": False,
     }
-    beginning = _beginning(attributes, offsets, order)
+    if tiles.side is not None:
+        attributes["tile"] = tiles.side
+    beginning = _beginning(attributes, tiles)
     if _begins_with(staging, beginning):
         return whole_chunks(staging)
     shutil.rmtree(staging, ignore_errors=True)
@@ -51,13 +66,15 @@ def create_staging(
     return set()
 
 
-def _beginning(
-    attributes: dict[str, Any], offsets: np.ndarray, order: np.ndarray
-) -> dict[str, bytes]:
+def _beginning(attributes: dict[str, Any], tiles: TileLayout) -> dict[str, bytes]:
     """The files of a store that has no patches yet, by their paths within it."""
     files: dict[str, Buffer] = {}
     group = zarr.create_group(MemoryStore(files), zarr_format=3, attributes=attributes)
-    for name, values, axis in (("offsets", offsets, "image_edge"), ("order", order, "image")):
+    indices = [("offsets", tiles.offsets, "image_edge"), ("order", tiles.order, "image")]
+    if tiles.images is not None:
+        indices = [("offsets", tiles.offsets, "tile_edge"), ("order", tiles.order, "tile")]
+        indices.append(("images", tiles.images, "tile"))
+    for name, values, axis in indices:
         array = group.create_array(
             name,
             shape=values.shape,
@@ -116,7 +133,7 @@ def write_chunk(path: Path, index: int, rows: np.ndarray) -> None:
 
 
 def read_order(path: Path) -> np.ndarray:
-    """The order of the images in a store that is being built, (images,) int64."""
+    """The order of the tiles in a store that is being built, (tiles,) int64."""
     return cast(np.ndarray, zarr.open_array(open_strict(path), path="order", mode="r")[:])
 
 

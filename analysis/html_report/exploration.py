@@ -14,6 +14,7 @@ from analysis.measures.patch_sample import evenly
 from analysis.measures.similarity_grid import similarity_grid
 from analysis.reconstruction.overlap import Rebuilder
 from storage import PatchStore
+from storage.images.middles import read_middles
 
 EXPLORED_BYTES = 8 << 20  # of arrays on the page; as text they take a third more
 UNLABELLED = 10  # images shown of a split whose classes are unknown
@@ -190,38 +191,34 @@ def choose_images(measured: Measured) -> Chosen:
             for (split, store), found in zip(stores.items(), classes, strict=True)
         }
     else:
-        indices = {split: store.order[:UNLABELLED].tolist() for split, store in stores.items()}
-    middle = _middle(experiment.image_shape, experiment.patch_shape)
-    values = int(np.prod([part.stop - part.start for part in middle]))
+        indices = {s: store.image_order[:UNLABELLED].tolist() for s, store in stores.items()}
+    values = min(CROPPED_VALUES, int(np.prod(experiment.image_shape)))
     most = max(1, EXPLORED_BYTES // 8 // (8 * values * len(indices)))
     shown = min(most, *map(len, indices.values()))
-    images = {
-        split: measured.sources[split].read(np.array(found[:shown]))[:, *middle]
-        for split, found in indices.items()
-    }
+    least = experiment.spec.rows, experiment.spec.cols
+    images = _common(
+        {
+            split: read_middles(
+                measured.sources[split], np.array(found[:shown]), CROPPED_VALUES, least
+            )
+            for split, found in indices.items()
+        }
+    )
     if names is None:
         names = tuple(str(place) for place in range(1, shown + 1))
     indices = {split: found[:shown] for split, found in indices.items()}
     return Chosen(names[:shown], indices, images)
 
 
-def _middle(shape: tuple[int, ...], patch: tuple[int, ...]) -> tuple[slice, ...]:
-    """The part of each image that is shown: all of it, or CROPPED_VALUES around its middle."""
-    values = int(np.prod(shape))
-    shrink = max(1.0, (values / CROPPED_VALUES) ** 0.5)
-    parts = []
-    for whole, least in zip(shape[:2], patch, strict=False):
-        length = max(least, int(whole / shrink))
-        start = (whole - length) // 2
-        parts.append(slice(start, start + length))
-    return (*parts, *(slice(0, channels) for channels in shape[2:]))
+def _common(images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Images of all splits, cut to the rows and columns that all have."""
+    height, width = (min(found.shape[axis] for found in images.values()) for axis in (1, 2))
+    return {split: found[:, :height, :width] for split, found in images.items()}
 
 
 def _typical(store: PatchStore, labels: np.ndarray, classes: Sequence[int]) -> list[int]:
     """Of each of these classes an image with the median number of kept patches."""
-    counts = np.empty(len(labels), np.int64)
-    counts[store.order] = np.diff(store.offsets)
-    found = []
+    counts, found = store.image_counts, list[int]()
     for label in classes:
         members = np.flatnonzero(labels == label)
         ranked = members[np.argsort(counts[members], kind="stable")]

@@ -29,10 +29,12 @@ from analysis.reconstruction.scores import reconstruction_scores
 from analysis.text import SPLIT_NAMES
 from pipeline import USUAL_MEMORY
 from storage import ImageSource, PatchStore, group_name
+from storage.images.middles import read_middles
 
 SHOWN_SIZES = 24  # K whose patches and images are shown: a figure has no room for hundreds
 COVERED_ROWS = 1 << 15  # of a store, at most
 COVERED_VALUES = 1 << 23  # of these rows together, at most
+MIDDLE_VALUES = 1 << 20  # of an image that is shown or scored: of larger ones the middle
 SCORED_VALUES = 1 << 23  # of training images, where there are no others; 10,699 of 28×28 pixels
 
 
@@ -191,9 +193,16 @@ class Measured:
     def samples(self) -> dict[str, list[np.ndarray]]:
         """By the name of the split some of its images, in the store's own random order."""
         return {
-            SPLIT_NAMES[split]: list(source.read(self.stores[split].order[:SHOWN_IMAGES]))
+            SPLIT_NAMES[split]: list(
+                self._middles(source, self.stores[split].image_order[:SHOWN_IMAGES])
+            )
             for split, source in self.sources.items()
         }
+
+    def _middles(self, source: ImageSource, which: np.ndarray) -> np.ndarray:
+        """Some images, or of large and of unequal ones the middle."""
+        least = self.experiment.spec.rows, self.experiment.spec.cols
+        return read_middles(source, which, MIDDLE_VALUES, least)
 
     @property
     def typical(self) -> list[TypicalImage]:
@@ -210,7 +219,7 @@ class Measured:
         spec, levels, found = self.experiment.spec, self.pixels.levels, []
         for split, source in self.sources.items():
             index = typical_image(self.stores[split])
-            image = source.read(slice(index, index + 1))[0]
+            image = self._middles(source, np.array([index]))[0]
             images_at_once(image.shape, image.dtype, spec, self.sizes[-1], self.memory)
             versions: dict[int, tuple[np.ndarray, float]] = {}
             for k in sorted({*self.shown, self.told}):
@@ -241,14 +250,16 @@ class Measured:
 
         Where there are no test images, of training images drawn by the store's order, as many as
         have SCORED_VALUES pixel values together; the coordinate `image` says which, and `label` is
-        there where classes are known.
+        there where classes are known. Of large images, and of unequal ones, the middle.
         """
         source, labels = self.sources[self.split], self.experiment.labels(self.split)
-        which = np.arange(len(source.images))
-        if not self.held_out:
-            most = max(1, SCORED_VALUES // math.prod(source.images.shape[1:]))
-            which = np.sort(self.stores[self.split].order[:most])
-        images = source.read(which) if len(which) < len(source.images) else source
+        which, values = np.arange(len(source)), math.prod(source.image_shape)
+        whole = source.uniform and values <= MIDDLE_VALUES
+        if not (self.held_out and whole):
+            most = max(1, SCORED_VALUES // min(values, MIDDLE_VALUES))
+            which = np.sort(self.stores[self.split].image_order[:most])
+        all_whole = whole and len(which) == len(source)
+        images = source if all_whole else self._middles(source, which)
         chosen = None if labels is None else labels[which]
         found = {}
         for k in sorted({self.sizes[0], self.told, self.sizes[-1]}):

@@ -99,6 +99,6 @@ def typical_image(store: PatchStore) -> int:
 
     Images without any do not count.
     """
-    counts, order = np.diff(store.offsets), store.order
+    counts = store.image_counts
     kept = np.sort(counts[counts > 0])
-    return int(order[counts == kept[(len(kept) - 1) // 2]].min())
+    return int(np.flatnonzero(counts == kept[(len(kept) - 1) // 2])[0])

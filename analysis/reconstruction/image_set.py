@@ -90,7 +90,7 @@ def _scores(
         if out is not None:
             step = experiment.spec.stride if stride is None else stride
             facts = {"k": k, "dataset": images.name, "split": split, "stride": step}
-            store = write_images(out, images.images.shape, VARIABLE, facts)
+            store = write_images(out, (len(images), *images.image_shape), VARIABLE, facts)
             write = partial(_write, stack.enter_context(store))
         return reconstruction_scores(
             images,

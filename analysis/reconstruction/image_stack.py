@@ -39,22 +39,29 @@ class ImageStack:
         Raises:
             InputError: another number of axes, no images, and values that are not pixels.
         """
-        inner = images.images if isinstance(images, ImageSource) else images
-        shape = getattr(inner, "shape", ())
+        if isinstance(images, ImageSource):
+            if not images.uniform:
+                raise InputError(
+                    f"{images.where} holds images of several sizes: give one at a time"
+                )
+            shape = (len(images), *images.image_shape)
+        else:
+            shape = getattr(images, "shape", ())
         if len(shape) != ndim or 0 in shape:
             raise InputError(
                 f"images of shape {tuple(shape)} do not fit the dictionary: give"
                 f" ({', '.join(IMAGE_AXES[:ndim])}), and at least one image"
             )
-        dtype = np.dtype(inner.dtype)
+        dtype = np.dtype(images.dtype)
         if dtype.name not in PIXEL_DTYPES:
             raise InputError(
                 f"the images hold {dtype.name} where {', '.join(PIXEL_DTYPES)} are expected: give"
                 " them in the dtype of the data set"
             )
-        if isinstance(inner, xarray.DataArray):
-            images = inner = in_order(inner)
-        return cls(images, tuple(inner.shape), dtype.newbyteorder("="), _native_chunk(inner))
+        if isinstance(images, xarray.DataArray):
+            images = in_order(images)
+            shape = images.shape
+        return cls(images, tuple(shape), dtype.newbyteorder("="), _native_chunk(images))
 
     def blocks(self, size: int) -> Iterator[tuple[int, np.ndarray]]:
         """Number of the first image, and images, at most `size` at a time, in order.

@@ -1,11 +1,10 @@
 """The building of a patch store: examine what is there, plan, write.
 
-Counting the kept patches of each image fixes where its rows go, so each chunk is a pure function
-of a range of images: no two writers share a chunk, a task can be repeated, a killed run goes on
+Counting the kept patches of each tile fixes where its rows go, so each chunk is a pure function
+of a range of tiles: no two writers share a chunk, a task can be repeated, a killed run goes on
 with the missing chunks, and damaged chunks of a store are written again in their place.
 """
 
-import math
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -27,6 +26,7 @@ from storage.layout import building_place, lock_place, patch_store_path
 from storage.patch_spec import ChunkPlan, PatchSpec, chunk_rows, plan_chunks
 from storage.patch_store import PatchStore, open_patches, store_name
 from storage.patch_writer import (
+    TileLayout,
     create_staging,
     finish_staging,
     leftovers,
@@ -34,6 +34,8 @@ from storage.patch_writer import (
     remove_leftovers,
     seal_again,
 )
+
+_MOST_TASKS = 100_000  # of counting: each takes some 0.3 ms and 1 kB of the graph
 
 
 class Extracted(NamedTuple):
@@ -67,7 +69,7 @@ class PatchBuild:
     def done_under(self, out: Path) -> Extracted:
         """Find the store whole, mend it, or build it."""
         self.spec.grid(*self.images.image_shape[:2])  # refuses patches that do not fit
-        path = patch_store_path(out, store_name(self.source, self.spec))
+        path = patch_store_path(out, store_name(self.source, self.spec, self.tiled.side))
         if path.exists() and self.is_whole(path):
             if leftovers(path):
                 with suppress(OSError), self._sole_builder(path):
@@ -86,14 +88,20 @@ class PatchBuild:
         return Extracted(open_patches(path), False, 0)
 
     @cached_property
+    def tiled(self) -> tasks.TiledImages:
+        """The images and their tiles."""
+        return tasks.TiledImages.of(self.images, self.spec)
+
+    @cached_property
     def source(self) -> dict[str, Any]:
         """What the store records of its images."""
         return self.images.describe()
 
     def plan(self) -> None:
         """Fit the tasks into the cap, or raise MemoryBudgetError."""
-        in_each = self.images.resident_bytes if self.reference else self.images.images.nbytes
-        self.scheduler.plan(tasks.task_bytes(self.images, self.spec), in_each)
+        sent = 0 if self.reference else getattr(self.images.images, "nbytes", 0)
+        in_each = max(sent, self.images.resident_bytes)
+        self.scheduler.plan(self.tiled.task_bytes, in_each)
         check_budget("extraction", self.scheduler.needed, self.memory)
 
     def is_whole(self, path: Path) -> bool:
@@ -131,7 +139,8 @@ class PatchBuild:
                 f"{path} is no patch store, but has the name of one: move it away, or choose"
                 " another OUT"
             ) from error
-        if (_identity(store.source), store.spec) != (_identity(self.source), self.spec):
+        found = _identity(store.source), store.spec, store.tile
+        if found != (_identity(self.source), self.spec, self.tiled.side):
             raise IntegrityError(
                 f"{path} holds patches of another source or spec (fingerprint"
                 f" {store.source['fingerprint'][:10]}…, {store.spec.label}) than its name says"
@@ -153,31 +162,38 @@ class PatchBuild:
         return damaged
 
     def count(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns offsets (images + 1,) and order (images,), both int64, in the store's order.
+        """Returns offsets (tiles + 1,) and order (tiles,), both int64, in the store's order.
 
         Raises: InputError when no patch is kept.
         """
-        split, spec, images = self.images.split, self.spec, len(self.images)
-        step = tasks.images_at_once(self.images, spec)
-        blocks = [(start, start + step) for start in range(0, images, step)]
+        split, spec, grid = self.images.split, self.spec, self.tiled.grid
+        if grid.too_small:
+            self.progress.note(
+                f"{grid.too_small:,} of {len(self.images):,} images are smaller than a patch"
+            )
+        tiles, step = len(grid), self.tiled.tiles_at_once
+        step = max(step, tiles // _MOST_TASKS)
+        blocks = [(start, min(start + step, tiles)) for start in range(0, tiles, step)]
         self.progress.start(f"Counting {split}", len(blocks), "blocks")
         counts = np.concatenate(self._run(tasks.count_block, blocks))
         if not counts.any():
-            windows = images * math.prod(spec.grid(*self.images.image_shape[:2]))
             raise InputError(
-                f"threshold {spec.threshold} keeps none of the {windows} patches of"
+                f"threshold {spec.threshold} keeps none of the {grid.windows} patches of"
                 f" {self.images.name} {split}: use "
                 + ("a lower one" if spec.threshold else "other images, for all patches are blank")
             )
-        order = np.random.default_rng(spec.seed).permutation(images).astype(np.int64)
-        offsets = np.zeros(images + 1, np.int64)
+        order = np.random.default_rng(spec.seed).permutation(tiles).astype(np.int64)
+        offsets = np.zeros(tiles + 1, np.int64)
         np.cumsum(counts[order], out=offsets[1:])
         return offsets, order
 
     def write(self, path: Path, offsets: np.ndarray, order: np.ndarray) -> None:
         """Write the chunks that are not there yet, and move the whole store to `path`."""
         staging = building_place(path)
-        present = create_staging(staging, self.spec, self.source, offsets, order)
+        grid = self.tiled.grid
+        images = None if grid.one_each else grid.images_of(np.arange(len(grid)))
+        layout = TileLayout(offsets, order, self.tiled.side, images)
+        present = create_staging(staging, self.spec, self.source, layout)
         size = chunk_rows(self.spec.dim(self.images.channels), self.images.dtype.itemsize)
         plans = plan_chunks(cast(Sequence[int], offsets), size)
         self._write_chunks(staging, [p for p in plans if p.index not in present], len(present))
@@ -199,7 +215,7 @@ class PatchBuild:
         """Results of a task that gets the images, the patch geometry, and these arguments."""
         from dask.delayed import delayed  # slow to load; a store that is whole does without
 
-        given = [delayed(task, pure=False)(self._sent, self.spec, *call) for call in calls]
+        given = [delayed(task, pure=False)(self._sent, *call) for call in calls]
         found = self.scheduler.compute(given, lambda: self.progress.advance(1))
         self.progress.finish()
         return found
@@ -208,8 +224,10 @@ class PatchBuild:
     def _sent(self) -> Any:
         """The images as tasks get them: themselves, or what brings them to another process."""
         if not self.scheduler.remote:
-            return self.images
-        return self.reference or self.scheduler.client.scatter(self.images, broadcast=True)
+            return self.tiled
+        if self.reference:
+            return tasks.TiledReference(self.reference, self.spec, self.tiled.side)
+        return self.scheduler.client.scatter(self.tiled, broadcast=True)
 
     def _sole_builder(self, path: Path) -> AbstractContextManager[None]:
         """Holds the lock of one store; says so where it has to wait for another process."""

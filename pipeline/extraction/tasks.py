@@ -1,7 +1,7 @@
-"""What workers run: count the kept patches of some images, write one chunk of a store."""
+"""What workers run: count the kept patches of some tiles, write one chunk of a store."""
 
-import math
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -10,68 +10,105 @@ from pipeline.extraction.patches import count_patches, cut_patches
 from storage.images.source import ImageReference, ImageSource
 from storage.patch_spec import CHUNK_BYTES, ChunkPlan, PatchSpec
 from storage.patch_writer import read_order, write_chunk
+from storage.tiles import TileGrid, tile_side, working_bytes
 
 SLICE_BYTES = 8 << 20  # of images with their sums and patches, in work at once in one task
-Images = ImageSource | ImageReference  # a reference is opened where the task runs
 
 
-def count_block(images: Images, spec: PatchSpec, start: int, stop: int) -> np.ndarray:
-    """Number of kept patches of the images [start, stop), (m,) int64."""
-    source = _opened(images)
-    return count_patches(source.read(slice(start, stop)), spec, source.levels)
+@dataclass(frozen=True)
+class TiledImages:
+    """Images, how they are cut, and into which tiles; side: as for `TileGrid`."""
+
+    source: ImageSource
+    spec: PatchSpec
+    side: int | None
+
+    @classmethod
+    def of(cls, source: ImageSource, spec: PatchSpec) -> "TiledImages":
+        """Tiles that fit into memory whatever the images' size."""
+        side = tile_side(source.sizes, spec, source.channels, source.dtype.itemsize)
+        return cls(source, spec, side)
+
+    @cached_property
+    def grid(self) -> TileGrid:
+        """The tiles."""
+        return TileGrid(self.source.sizes, self.spec, self.side)
+
+    @property
+    def tiles_at_once(self) -> int:
+        """Tiles that a task has in work at once."""
+        return max(1, SLICE_BYTES // self._tile_bytes)
+
+    @property
+    def task_bytes(self) -> int:
+        """What one task allocates beside the images, in bytes, at most.
+
+        A chunk's rows, the two copies that compressing takes, and a slice of images in work, with
+        what is decoded for it.
+        """
+        largest_chunk = max(CHUNK_BYTES, self.spec.dim(self.source.channels) * 8)
+        work = max(SLICE_BYTES, self._tile_bytes)
+        return 3 * largest_chunk + work + 2 * self.source.piece_bytes
+
+    @cached_property
+    def _tile_bytes(self) -> int:
+        """One tile in work; where pixels may hold no data, with three marks beside its sums."""
+        itemsize = self.source.dtype.itemsize + 3 * (self.source.options.nodata is not None)
+        return working_bytes(self.grid.largest, self.spec, self.source.channels, itemsize)
+
+    def read(self, tiles: np.ndarray) -> np.ndarray:
+        """Pixels of tiles of one size, (n, rows, columns[, channels])."""
+        if self.side is None:
+            return self.source.read(self.grid.images_of(tiles))
+        tile = self.grid.locate(int(tiles[0]))
+        return self.source.reader.read(tile.image, tile.rows, tile.cols)[np.newaxis]
 
 
-def write_block(images: Images, spec: PatchSpec, path: Path, plan: ChunkPlan) -> None:
+@dataclass(frozen=True)
+class TiledReference:
+    """The same by what workers find the images: small enough to be sent with every task."""
+
+    images: ImageReference
+    spec: PatchSpec
+    side: int | None
+
+
+Images = TiledImages | TiledReference
+
+
+def count_block(images: Images, start: int, stop: int) -> np.ndarray:
+    """Number of kept patches of the tiles [start, stop), (m,) int64."""
+    tiled = _opened(images)
+    batches = tiled.grid.batches(np.arange(start, stop), tiled.tiles_at_once)
+    levels = tiled.source.levels
+    return np.concatenate([count_patches(tiled.read(b), tiled.spec, levels) for b in batches])
+
+
+def write_block(images: Images, path: Path, plan: ChunkPlan) -> None:
     """Write one chunk of the store that is built, or mended, at `path`."""
-    source = _opened(images)
-    order, step = _order(path), images_at_once(source, spec)
+    tiled = _opened(images)
+    order, spec, source = _order(path), tiled.spec, tiled.source
     rows = np.empty((plan.rows, spec.dim(source.channels)), source.dtype)
     done, skip = 0, plan.skip
-    # A chunk may draw on any number of images with few patches each.
-    for first in range(plan.first, plan.stop, step):
-        chosen = source.read(order[first : min(first + step, plan.stop)])
-        cut = cut_patches(chosen, spec, source.levels)[skip : skip + plan.rows - done]
+    # A chunk may draw on any number of tiles with few patches each.
+    for tiles in tiled.grid.batches(order[plan.first : plan.stop], tiled.tiles_at_once):
+        cut = cut_patches(tiled.read(tiles), spec, source.levels)[skip : skip + plan.rows - done]
         rows[done : done + len(cut)] = cut
         done, skip = done + len(cut), 0
     write_chunk(path, plan.index, rows)
 
 
-def task_bytes(source: ImageSource, spec: PatchSpec) -> int:
-    """What one task allocates beside the images, in bytes, at most.
-
-    A chunk's rows, the two copies that compressing takes, and a slice of images in work.
-    """
-    largest_chunk = max(CHUNK_BYTES, spec.dim(source.channels) * 8)
-    return 3 * largest_chunk + max(SLICE_BYTES, _image_bytes(source, spec))
-
-
-def images_at_once(source: ImageSource, spec: PatchSpec) -> int:
-    """Images that a task has in work at once."""
-    return max(1, SLICE_BYTES // _image_bytes(source, spec))
-
-
-def _image_bytes(source: ImageSource, spec: PatchSpec) -> int:
-    """Pixels, three arrays of sums of up to 8 bytes, and all patches of one image.
-
-    Where pixels may hold no data, three marks beside the sums.
-    """
-    itemsize = source.dtype.itemsize + 3 * (source.options.nodata is not None)
-    down, across = spec.grid(*source.image_shape[:2])
-    patches = down * across * spec.dim(source.channels) * itemsize
-    return math.prod(source.image_shape) * (itemsize + 24) + patches
-
-
-def _opened(images: Images) -> ImageSource:
-    return images if isinstance(images, ImageSource) else _open(images)
+def _opened(images: Images) -> TiledImages:
+    return images if isinstance(images, TiledImages) else _open(images)
 
 
 @lru_cache(maxsize=1)
-def _open(reference: ImageReference) -> ImageSource:
+def _open(reference: TiledReference) -> TiledImages:
     """The images of a reference, opened once in each worker; their fingerprint is in it."""
-    return reference.open()
+    return TiledImages(reference.images.open(), reference.spec, reference.side)
 
 
 @lru_cache(maxsize=2)
 def _order(path: Path) -> np.ndarray:
-    """The order of the images, read once in each process; the name fixes the content."""
+    """The order of the tiles, read once in each process; the name fixes the content."""
     return read_order(path)

@@ -15,7 +15,7 @@ from pathlib import Path
 from storage.atomic import remove_orphans, staged
 from storage.errors import InputError
 from storage.images.datasets import RemoteFile
-from storage.images.idx import GZIP_MAGIC
+from storage.images.formats.idx import GZIP_MAGIC
 
 ROUNDS = 3  # times that the mirrors are asked by default
 BACKOFF_SECONDS = 1.0  # before the second round, doubled for each after it

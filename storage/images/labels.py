@@ -8,7 +8,7 @@ from storage.errors import InputError
 from storage.images.datasets import DATASETS, check_split
 from storage.images.digits import read_digits
 from storage.images.download import ROUNDS, find_or_fetch
-from storage.images.idx import read_idx
+from storage.images.formats.idx import read_idx
 
 
 def open_labels(

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,35 +14,35 @@ from typing import Any
 import numpy as np
 
 from storage.errors import InputError, IntegrityError, shortened
+from storage.images.array_reader import ArrayReader, checked_images
 from storage.images.axes import arranged
 from storage.images.datasets import DATASETS, SPLITS, check_split
 from storage.images.digits import read_digits
 from storage.images.download import find_or_fetch
-from storage.images.idx import read_idx
-from storage.images.npy import map_npy
+from storage.images.formats.idx import read_idx
+from storage.images.formats.npy import map_npy
 from storage.images.options import UNSTATED, ImageOptions
 from storage.images.pixel_range import PIXEL_DTYPES, PixelRange
-from storage.mapped_files import let_go
+from storage.images.reader import ImageReader
 
 _HASH_BLOCK = 1 << 24  # bytes
-_PICKED_TOGETHER = 8  # images that lie apart
 _NAME_LETTERS = 40  # with up to four bytes each, a store's name stays below 255
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """A set of images of one size.
+    """A set of images, none of which is read yet.
 
     name: begins the names of what is made of them: letters, digits, underscores and dashes.
     split: "train" or "test".
-    images: given in the layout of the options, possibly mapped from disk; kept as (n, rows,
-        columns) or (n, rows, columns, channels).
+    images: an array, possibly mapped from disk, given in the layout of the options and kept as (n,
+        rows, columns) or (n, rows, columns, channels); or what reads images of any size lazily.
     options: what is stated of them.
     """
 
     name: str
     split: str
-    images: np.ndarray
+    images: np.ndarray | ImageReader
     options: ImageOptions = UNSTATED
 
     def __post_init__(self) -> None:
@@ -52,52 +53,92 @@ class ImageSource:
             )
         if self.split not in SPLITS:
             raise InputError(f"no split {shortened(self.split)}: use {', '.join(SPLITS)}")
-        what = str(getattr(self.images, "filename", None) or f"the array {self.name}")
-        object.__setattr__(self, "images", arranged(self.images, self.options.layout, what))
-        _check_images(self.images, what)
-        self.options.check(self.images.dtype, what)
+        if isinstance(self.images, np.ndarray):
+            what = str(getattr(self.images, "filename", None) or f"the array {self.name}")
+            images = arranged(self.images, self.options.layout, what)
+            object.__setattr__(self, "images", checked_images(images, what))
+        if self.dtype.name not in PIXEL_DTYPES:
+            raise InputError(
+                f"{self.where} holds {self.dtype.name} where pixels of type"
+                f" {', '.join(PIXEL_DTYPES)} are expected: convert it first"
+            )
+        self.options.check(self.dtype, self.where)
+
+    @cached_property
+    def reader(self) -> ImageReader:
+        """What reads the images."""
+        if isinstance(self.images, np.ndarray):
+            return ArrayReader(self.images, self.name)
+        return self.images
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.sizes)
 
     @property
+    def where(self) -> str:
+        """Names the images in an error, as the path of their file does."""
+        return self.reader.where
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Rows and columns of each image, (n, 2) int64."""
+        return self.reader.sizes
+
+    @cached_property
+    def uniform(self) -> bool:
+        """Whether all images have one size."""
+        return bool((self.sizes == self.sizes[0]).all())
+
+    @cached_property
     def image_shape(self) -> tuple[int, ...]:
-        """(rows, columns), or (rows, columns, channels) for colour."""
-        return self.images.shape[1:]
+        """(rows, columns), or (rows, columns, channels) for colour; the most of each."""
+        rows, cols = self.sizes.max(axis=0).tolist()
+        channels = self.reader.channels
+        return (rows, cols, channels) if channels else (rows, cols)
 
     @property
     def channels(self) -> int:
         """Values of a pixel."""
-        return math.prod(self.image_shape[2:])
+        return max(1, self.reader.channels)
 
     @property
     def dtype(self) -> np.dtype:
         """Type of the pixels, in native byte order."""
-        return self.images.dtype.newbyteorder("=")
+        return self.reader.dtype
 
     @property
     def resident_bytes(self) -> int:
         """What the images take in a process that opens them; mapped ones nothing."""
-        return 0 if isinstance(self.images, np.memmap) else self.images.nbytes
+        return self.reader.resident_bytes
+
+    @property
+    def piece_bytes(self) -> int:
+        """What is read and decoded at once, at least, in bytes."""
+        return math.prod(self.reader.piece) * self.channels * self.dtype.itemsize
 
     def read(self, which: slice | np.ndarray) -> np.ndarray:
-        """A copy of some images, in native byte order.
+        """A copy of some images of one size, in native byte order."""
+        if isinstance(self.reader, ArrayReader):
+            return self.reader.read_many(which)
+        chosen = np.arange(len(self))[which]
+        rows, cols = (slice(0, int(length)) for length in self.sizes[chosen[0]])
+        return np.stack([self.reader.read(int(index), rows, cols) for index in chosen])
 
-        Pages of a mapped file are let go at once: they would count as resident memory. Each image
-        that is picked alone may bring some MB of its neighbourhood with it.
-        """
-        if isinstance(which, slice):
-            copy = np.asarray(self.images[which].astype(self.dtype))
-            let_go(self.images)
-            return copy
-        copy = np.empty((len(which), *self.image_shape), self.dtype)
-        mapped = isinstance(self.images, np.memmap)
-        step = _PICKED_TOGETHER if mapped else max(1, len(which))
-        for first in range(0, len(which), step):
-            part = slice(first, first + step)
-            copy[part] = self.images[which[part]]
-            let_go(self.images)
-        return copy
+    def blocks(self) -> Iterator[np.ndarray]:
+        """All pixels once, in order: whole images of one size together, or rows of a large one."""
+        image = math.prod(self.image_shape) * self.dtype.itemsize
+        if isinstance(self.reader, ArrayReader) and image <= _HASH_BLOCK:
+            step = _HASH_BLOCK // image
+            for start in range(0, len(self), step):
+                yield self.read(slice(start, start + step))
+            return
+        piece = self.reader.piece[0]
+        for index, (height, width) in enumerate(self.sizes.tolist()):
+            fit = _HASH_BLOCK // (width * self.channels * self.dtype.itemsize)
+            step = max(1, fit // piece) * piece
+            for top in range(0, height, step):
+                rows = slice(top, min(top + step, height))
+                yield self.reader.read(index, rows, slice(0, width))
 
     @property
     def fingerprint(self) -> str:
@@ -122,9 +163,8 @@ class ImageSource:
         now = self._examine()[0]
         if now != self.fingerprint:
             raise IntegrityError(
-                f"{getattr(self.images, 'filename', None) or self.name} changed while patches were"
-                f" cut from it (SHA-256 {now[:10]}… where {self.fingerprint[:10]}… was): run it"
-                " again"
+                f"{self.where} changed while patches were cut from it (SHA-256 {now[:10]}… where"
+                f" {self.fingerprint[:10]}… was): run it again"
             )
 
     def describe(self) -> dict[str, Any]:
@@ -137,6 +177,8 @@ class ImageSource:
             "dtype": self.dtype.name,
             "fingerprint": self.fingerprint,
         }
+        if not self.uniform:
+            found["smallest_image"] = self.sizes.min(axis=0).tolist()
         levels, whole = self.levels, PixelRange.of_type(self.dtype)
         if (levels.black, levels.white) != (whole.black, whole.white):
             found["range"] = [levels.black, levels.white]
@@ -145,16 +187,18 @@ class ImageSource:
         return found
 
     def _examine(self) -> tuple[str, PixelRange]:
-        images, options = self.images, self.options
-        digest = hashlib.sha256(f"{images.dtype.name}{images.shape}".encode())
-        step = max(1, _HASH_BLOCK // images[0].nbytes)
-        reach = list[float]()
-        for start in range(0, len(images), step):
-            block = np.ascontiguousarray(self.read(slice(start, start + step)))
+        options, reach = self.options, list[float]()
+        digest = hashlib.sha256(f"{self.dtype.name}{(len(self), *self.image_shape)}".encode())
+        if not self.uniform:
+            digest.update(self.sizes.astype("<i8").tobytes())
+        for read in self.blocks():
+            block = np.ascontiguousarray(read)
             digest.update(block.data)
             if block.dtype.kind == "i" or block.dtype.name == "uint16":
                 told = block if options.nodata is None else block[block != options.nodata]
                 reach += [int(told.min()), int(told.max())] if told.size else []
+                del told
+            del read, block  # before the next takes as much
         stated = {name: value for name, value in options.stated().items() if name != "layout"}
         if stated:
             digest.update(json.dumps(stated, sort_keys=True).encode())
@@ -238,17 +282,3 @@ def _name_of(path: Path) -> str:
 
 def _fit_for_names(text: str) -> str:
     return re.sub(r"[^\w-]+", "_", text)[:_NAME_LETTERS]
-
-
-def _check_images(images: np.ndarray, what: str) -> None:
-    """Raise InputError for an array that holds no images."""
-    if images.ndim not in (3, 4) or images.size == 0:
-        raise InputError(
-            f"{what} has the shape {images.shape} where (images, rows, columns) or"
-            " (images, rows, columns, channels) is expected"
-        )
-    if images.dtype.name not in PIXEL_DTYPES:
-        raise InputError(
-            f"{what} holds {images.dtype.name} where pixels of type {', '.join(PIXEL_DTYPES)}"
-            " are expected: convert it first"
-        )

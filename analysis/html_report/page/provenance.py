@@ -21,13 +21,14 @@ def provenance(experiment: Experiment) -> list[tuple[str, str]]:
     """What the dictionaries were made of, with and on, as pairs of name and text."""
     facts, last = experiment.facts, experiment.nodes[experiment.sizes[-1]].attrs
     source, spec = facts["source"], experiment.spec
-    height, width = source["image_shape"][:2]
+    largest, smallest = source["image_shape"][:2], source.get("smallest_image")
+    sizes = " to ".join("×".join(map(str, size)) for size in (smallest, largest) if size)
     heldout = facts["heldout_rows"]
     fit = ", ".join(f"{name} {value}" for name, value in _fit_options(experiment).items())
     return [
         (
             "Images",
-            f"{source['name']}, {source['images']:,} training images of {height}×{width} pixels,"
+            f"{source['name']}, {source['images']:,} training images of {sizes} pixels,"
             f" {source['dtype']}; SHA-256 of the pixels {source['fingerprint']}",
         ),
         (

@@ -130,7 +130,7 @@ def test_a_chunk_of_many_sparse_images_stays_within_its_projection(
     np.save(tmp_path / "sparse.npy", images)  # one patch of an image, all in one chunk
     cut = partial(extract, str(tmp_path / "sparse.npy"), patch=PatchSpec(5, 5, 64))
     source = open_images(str(tmp_path / "sparse.npy"))
-    allowed = tasks.task_bytes(source, PatchSpec(5, 5, 64))
+    allowed = tasks.TiledImages.of(source, PatchSpec(5, 5, 64)).task_bytes
     assert allowed < images.nbytes * 3
     tracemalloc.start()
     store, *_ = cut(out=tmp_path, scheduler=OneThread())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from storage.errors import InputError
-from storage.images.idx import read_idx
+from storage.images.formats.idx import read_idx
 from tests.idx_files import idx_bytes, write_idx
 
 

@@ -1,0 +1,63 @@
+"""Images in an array, in memory or mapped from a file."""
+
+import numpy as np
+
+from storage.errors import InputError
+from storage.mapped_files import let_go
+
+_PICKED_TOGETHER = 8  # images that lie apart
+
+
+class ArrayReader:
+    """Reads (n, rows, columns[, channels]); an `ImageReader`.
+
+    Pages of a mapped file are let go at once: they would count as resident memory. Each image that
+    is picked alone may bring some MB of its neighbourhood with it.
+    """
+
+    piece = (1, 1)
+
+    def __init__(self, images: np.ndarray, name: str) -> None:
+        self._images, self._name = images, name
+        self.where = str(getattr(images, "filename", None) or f"the array {name}")
+        self.dtype = images.dtype.newbyteorder("=")
+        self.channels = images.shape[3] if images.ndim == 4 else 0
+        one = np.array(images.shape[1:3], np.int64)
+        self.sizes = np.broadcast_to(one, (len(images), 2))
+        self.resident_bytes = 0 if isinstance(images, np.memmap) else images.nbytes
+
+    def read(self, index: int, rows: slice, cols: slice) -> np.ndarray:
+        """A copy of a part of one image, (rows, columns[, channels])."""
+        copy = np.asarray(self._images[index, rows, cols].astype(self.dtype))
+        let_go(self._images)
+        return copy
+
+    def read_many(self, which: slice | np.ndarray) -> np.ndarray:
+        """A copy of some images."""
+        images = self._images
+        if isinstance(which, slice):
+            copy = np.asarray(images[which].astype(self.dtype))
+            let_go(images)
+            return copy
+        copy = np.empty((len(which), *images.shape[1:]), self.dtype)
+        mapped = isinstance(images, np.memmap)
+        step = _PICKED_TOGETHER if mapped else max(1, len(which))
+        for first in range(0, len(which), step):
+            part = slice(first, first + step)
+            copy[part] = images[which[part]]
+            let_go(images)
+        return copy
+
+    def name(self, index: int) -> str:
+        """Names one image."""
+        return f"image {index} of {self.where}"
+
+
+def checked_images(images: np.ndarray, what: str) -> np.ndarray:
+    """The array; raises InputError where it holds no images."""
+    if images.ndim not in (3, 4) or images.size == 0:
+        raise InputError(
+            f"{what} has the shape {images.shape} where (images, rows, columns) or"
+            " (images, rows, columns, channels) is expected"
+        )
+    return images
