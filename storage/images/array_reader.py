@@ -1,5 +1,7 @@
 """Images in an array, in memory or mapped from a file."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from storage.errors import InputError
@@ -47,6 +49,41 @@ class ArrayReader:
             copy[part] = images[which[part]]
             let_go(images)
         return copy
+
+    def name(self, index: int) -> str:
+        """Names one image."""
+        return f"image {index} of {self.where}"
+
+
+class ListReader:
+    """Reads a list of images, each (rows, columns[, channels]), of any sizes; an `ImageReader`.
+
+    Raises: InputError where they are not of one type and number of channels.
+    """
+
+    piece = (1, 1)
+
+    def __init__(self, images: Sequence[np.ndarray], name: str) -> None:
+        self._images = [np.asarray(image) for image in images]
+        self.where = f"the images {name}"
+        kinds = {(image.dtype, image.ndim, image.shape[2:]) for image in self._images}
+        if len(kinds) != 1 or self._images[0].ndim not in (2, 3):
+            told = sorted({f"{image.dtype} {image.shape}" for image in self._images})[:3]
+            raise InputError(
+                f"{self.where} are of several kinds ({', '.join(told)}): give a list of arrays"
+                " (rows, columns) or (rows, columns, channels) of one type"
+                if kinds
+                else f"{self.where} are none: give at least one"
+            )
+        (dtype, ndim, channels) = kinds.pop()
+        self.dtype = dtype.newbyteorder("=")
+        self.channels = channels[0] if ndim == 3 else 0
+        self.sizes = np.array([image.shape[:2] for image in self._images], np.int64)
+        self.resident_bytes = sum(image.nbytes for image in self._images)
+
+    def read(self, index: int, rows: slice, cols: slice) -> np.ndarray:
+        """A copy of a part of one image, (rows, columns[, channels])."""
+        return np.asarray(self._images[index][rows, cols].astype(self.dtype))
 
     def name(self, index: int) -> str:
         """Names one image."""

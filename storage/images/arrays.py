@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from storage.errors import InputError
+from storage.images.array_reader import ListReader
 from storage.images.axes import named_layout
 from storage.images.options import UNSTATED, ImageOptions
 from storage.images.source import ImageSource
@@ -19,7 +20,8 @@ def array_source(
     """The source of an array.
 
     Args:
-        images: of numpy, also masked, or of xarray, whose axes tell the layout by their names.
+        images: of numpy, also masked, or of xarray, whose axes tell the layout by their names; or
+            a list of images of any sizes, (rows, columns[, channels]).
         split: "train" or "test".
         options: what is stated of the images; their no-data value fills what is masked.
         name: of the source.
@@ -28,6 +30,8 @@ def array_source(
         InputError: no images; masked pixels, or pixels of the value that the array's own attributes
             state for no data, where no such value is given.
     """
+    if isinstance(images, list | tuple):
+        return ImageSource(name, split, ListReader(images, name), options)
     if options.layout is None and (layout := named_layout(getattr(images, "dims", ()))):
         options = replace(options, layout=layout)
     if options.nodata is None:
