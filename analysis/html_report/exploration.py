@@ -1,5 +1,6 @@
 """What a reader explores: a few images rebuilt at every K, and the atlas of each dictionary."""
 
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from analysis.measures.patch_sample import evenly
 from analysis.measures.similarity_grid import similarity_grid
 from analysis.reconstruction.overlap import Rebuilder
 from storage import PatchStore
-from storage.images.middles import read_middles
+from storage.images.middles import middle_size, read_middles
 
 EXPLORED_BYTES = 8 << 20  # of arrays on the page; as text they take a third more
 UNLABELLED = 10  # images shown of a split whose classes are unknown
@@ -192,10 +193,12 @@ def choose_images(measured: Measured) -> Chosen:
         }
     else:
         indices = {s: store.image_order[:UNLABELLED].tolist() for s, store in stores.items()}
-    values = min(CROPPED_VALUES, int(np.prod(experiment.image_shape)))
+    least = experiment.spec.rows, experiment.spec.cols
+    height, width, *channels = experiment.image_shape
+    values = math.prod(channels)
+    values *= math.prod(middle_size((height, width), values, CROPPED_VALUES, least))
     most = max(1, EXPLORED_BYTES // 8 // (8 * values * len(indices)))
     shown = min(most, *map(len, indices.values()))
-    least = experiment.spec.rows, experiment.spec.cols
     images = _common(
         {
             split: read_middles(
