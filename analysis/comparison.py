@@ -183,7 +183,7 @@ def _images(facts: Sequence[Mapping[str, Any]]) -> Sequence[str]:
 
 def _pixels(source: Mapping[str, Any]) -> str:
     stated = source.get("stated", {})
-    return " ".join([str(source["dtype"]), *(f"{name} {value}" for name, value in stated.items())])
+    return " ".join([str(source["dtype"]), *(_words(*one) for one in stated.items())])
 
 
 def _options(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -191,14 +191,20 @@ def _options(facts: Mapping[str, Any]) -> dict[str, str]:
     spec, fit = dict(facts["spec"]), facts["fit"]
     usual = SweepOptions(mode=fit["mode"]).in_use()
     found = {"patch": f"{spec.pop('rows')}×{spec.pop('cols')} patches"}
-    found |= {f"patch {name}": f"{name} {value}" for name, value in spec.items() if name != "seed"}
+    found |= {
+        f"patch {name}": _words(name, value) for name, value in spec.items() if name != "seed"
+    }
     found["patch seed"] = f"order of images {spec.get('seed')}"
     for name, value in fit.items():
-        words = f"{STORED_NAMES.get(name, name).replace('_', '-')} {value}"
+        words = _words(STORED_NAMES.get(name, name).replace("_", "-"), value)
         if name in _BY_MODE and value == usual.get(name):
             words = ""
         found[name] = str(value) if name in _TOLD else words
     return found
+
+
+def _words(name: str, value: Any) -> str:
+    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
 
 
 def _apart(labels: Sequence[str], folders: Sequence[Path]) -> list[str]:

@@ -10,11 +10,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import xarray
 from click.testing import CliRunner
 
 from analysis import compare
 from analysis.command_line import combined, group
 from analysis.comparison import in_words, labels_of
+from analysis.html_report.figures.compared_curves import PIXELS, comparison_figure
 from pipeline import SweepOptions
 from storage import InputError
 from tests.test_analysis.test_html_report.small_runs import learn
@@ -61,7 +63,7 @@ def experiment(folder: str = "/runs/one", name: str = "digits", **options: Any) 
         ),
         (
             [{"seed": 1, "stride": 2}, {"threshold": 0.2, "init": "random"}],
-            ["stride 2, threshold 0.0, warm, seed 1", "stride 1, threshold 0.2, random, seed 0"],
+            ["stride 2, threshold 0, warm, seed 1", "stride 1, threshold 0.2, random, seed 0"],
             "digits, 5×5 patches, nested",
         ),
         (
@@ -175,6 +177,37 @@ def test_pixels_of_different_ranges_have_a_panel_of_their_own(different: Path) -
     assert [line.split()[0] for line in (k1, k2, k3, k4)] == ["1", "2", "3", "4"]
     assert k2.split()[3:] == ["–", "–"]  # not learned
     assert k4.split()[1:] == ["–", "–", "0", "–"]
+
+
+def test_the_figure_has_a_line_for_each_and_a_dashed_one_for_what_is_held_out() -> None:
+    def curve(k: list[int], mse: list[float], heldout: list[float]) -> xarray.Dataset:
+        scores = {"mse": mse, "heldout_mse": heldout, "psnr": mse, "heldout_psnr": heldout}
+        found = xarray.Dataset({name: ("k", values) for name, values in scores.items()}, {"k": k})
+        found["mse"].attrs["units"] = "squared grey levels"
+        return found.assign_attrs({PIXELS: "grey levels of 0 … 255"})
+
+    none = [np.nan] * 2
+    curves = {
+        "long": curve([10, 100, 1000], [9, 3, 0], [10, 5, 4]),  # no error has no logarithm
+        "short $x": curve([10, 20], [8, 7], none),
+    }
+    (axes,) = comparison_figure(curves, "digits").axes
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    drawn = [np.asarray(line.get_xydata()).tolist() for line in axes.lines]
+    assert drawn == [
+        [[10, 9], [100, 3]],
+        [[10, 10], [100, 5], [1000, 4]],
+        [[10, 8], [20, 7]],
+        [],
+    ]
+    dashes = [line.get_linestyle() for line in axes.lines]
+    colours = [line.get_color() for line in axes.lines]
+    assert dashes == ["-", "--", "-", "--"]
+    assert colours[0] == colours[1] != colours[2]
+    names = {text.get_text(): text for text in axes.texts}
+    assert list(names) == ["long", "short \\$x"]  # the lowest first
+    assert names["short \\$x"].xy == (20, 7)  # type: ignore[attr-defined]
+    assert names["short \\$x"].get_color() == colours[2]
 
 
 def test_the_table_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
