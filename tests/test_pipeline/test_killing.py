@@ -109,7 +109,7 @@ def killed_sweeps(
     at_least: int,
 ) -> int:
     """Kill sweeps, at least so many times, and compare what each comes to with an unbroken one."""
-    forking(fields | {"out": tmp_path / "warm-up"}).wait(timeout=120)
+    forking(fields | {"k": "5", "max_iter": 1, "out": tmp_path / "warm-up"}).wait(timeout=120)
     whole, started = forking(fields | {"out": tmp_path / "whole"}), time.monotonic()
     whole.wait(timeout=120)
     seconds = time.monotonic() - started
@@ -129,7 +129,7 @@ def killed_sweeps(
 
 
 def test_four_kills(forking: Callable[[dict[str, Any]], Forked], tmp_path: Path) -> None:
-    fields = {"k": "5,40", "breathing": 2, "max_iter": 30}
+    fields = {"k": "5,40", "breathing": 1, "max_iter": 8}
     assert killed_sweeps(fields, forking, tmp_path, at_least=4) >= 4
 
 
@@ -142,7 +142,7 @@ def command(out: Path, *arguments: str) -> Callable[[], subprocess.Popen[bytes]]
 
 @pytest.mark.slow
 def test_three_hundred_kills(forking: Callable[[dict[str, Any]], Forked], tmp_path: Path) -> None:
-    fields = {"k": "5,40,200", "breathing": 4, "max_iter": 60}
+    fields = {"k": "5,20,40", "breathing": 2, "max_iter": 20}
     assert killed_sweeps(fields, forking, tmp_path, at_least=300) >= 300
 
 

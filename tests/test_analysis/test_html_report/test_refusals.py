@@ -125,20 +125,23 @@ def two(pair: Path, tmp_path: Path) -> tuple[Path, Path]:
     return one, other
 
 
-@pytest.mark.parametrize("file", ["zarr.json", "k00003/zarr.json", "k00003/centroids/c/0/0/0"])
-def test_damaged_dictionaries_are_named_and_hide_no_others(
-    two: tuple[Path, Path], file: str
-) -> None:
-    folder, other = two
-    tree = open_dictionaries(folder / "dictionaries.zarr")
-    flip_bit(folder / "dictionaries.zarr" / file, 200)
-    with pytest.raises(IntegrityError, match=f"{folder}/dictionaries.zarr"):
-        report(folder.parent)
-    assert not (folder / "report.html").exists()
+def test_damaged_dictionaries_are_named_and_hide_no_others(two: tuple[Path, Path]) -> None:
+    whole, other = two
+    files, trees = {}, []
+    for file in ("zarr.json", "k00003/zarr.json", "k00003/centroids/c/0/0/0"):
+        folder = Path(shutil.copytree(whole, f"{whole}-{len(files)}")) if files else whole
+        files[folder] = file
+        trees.append(open_dictionaries(folder / "dictionaries.zarr"))
+    for folder, file in files.items():
+        flip_bit(folder / "dictionaries.zarr" / file, 200)
+        with pytest.raises(IntegrityError, match=f"{folder}/dictionaries.zarr"):
+            report(folder)
+    with pytest.raises(IntegrityError, match=f"{whole}/dictionaries.zarr"):
+        report(whole.parent)
+    assert not any((folder / "report.html").exists() for folder in files)
     assert (other / "report.html").exists()
-    if "/c/" in file:
-        with pytest.raises(IntegrityError, match=r"chunk 0 of .*/k00003/centroids fails"):
-            reconstruct(np.zeros((9, 9), np.uint8), tree["k00003"], spec=PatchSpec(5, 5))
+    with pytest.raises(IntegrityError, match=r"chunk 0 of .*/k00003/centroids fails"):
+        reconstruct(np.zeros((9, 9), np.uint8), trees[2]["k00003"], spec=PatchSpec(5, 5))
 
 
 def test_damaged_patches_are_named(two: tuple[Path, Path]) -> None:

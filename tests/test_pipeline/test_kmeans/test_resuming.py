@@ -16,6 +16,7 @@ from pipeline.kmeans.checkpoint import FitCheckpoint
 from pipeline.kmeans.loop import KMeansLoop
 from pipeline.kmeans.nested import Nested
 from pipeline.status import take_inventory
+from storage import open_images
 from storage.atomic import exclusive
 from storage.fit_state import read_checkpoint, write_checkpoint
 from tests.notes import Notes
@@ -47,6 +48,14 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("alone")
     options = SweepOptions.checked(out=out, k="8", mode="full", max_iter=4)
     return numbers_of(sweep(options)["experiment"])
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file of 500 of the digits: 8,000 rows."""
+    path = tmp_path_factory.mktemp("few") / "digits.npy"
+    np.save(path, open_images("digits").images[:500])
+    return str(path)
 
 
 MODES: dict[str, dict[str, Any]] = {
@@ -119,10 +128,11 @@ def count_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("mode", MODES)
 def test_no_pass_is_made_twice_and_the_bits_are_the_same(
-    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mode: str, few: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, parts = (
-        SweepOptions.checked(out=tmp_path / name, **MODES[mode]) for name in ("whole", "parts")
+        SweepOptions.checked(dataset=few, out=tmp_path / name, **MODES[mode])
+        for name in ("whole", "parts")
     )
     made = count_passes(monkeypatch)
     expected = sweep(whole)
@@ -138,11 +148,12 @@ def test_no_pass_is_made_twice_and_the_bits_are_the_same(
 
 @pytest.mark.usefixtures("short")
 def test_a_fit_that_has_to_be_mended_goes_on_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil_larger_than(5, monkeypatch)
     whole, parts = (
-        SweepOptions.checked(out=tmp_path / name, k="5,9", max_iter=30) for name in ("one", "two")
+        SweepOptions.checked(dataset=few, out=tmp_path / name, k="5,9", max_iter=30)
+        for name in ("one", "two")
     )
     expected = sweep(whole)
     assert expected["dictionaries"][1]["passes"] > 5  # those of both ways are told

@@ -22,10 +22,10 @@ DEVICE = "cuda" if CUDA else "cpu"
 
 
 def clumps(dtype: str) -> np.ndarray:
-    """Rows around a few centres, (3000, 25)."""
+    """Rows around a few centres, (1000, 25)."""
     rng = np.random.default_rng(4)
     centres = rng.integers(20, 230, (12, 25))
-    rows = centres[rng.integers(12, size=3000)] + rng.integers(-20, 20, (3000, 25))
+    rows = centres[rng.integers(12, size=1000)] + rng.integers(-20, 20, (1000, 25))
     return rows.astype(dtype)
 
 
@@ -35,7 +35,7 @@ def test_a_fit_ends_where_the_reference_does(mode: str, dtype: str) -> None:
     rows = clumps(dtype)
     fits = {
         engine: StreamingKMeans(
-            12, mode=mode, max_iter=4, engine=engine, device=device, random_state=3, batch_size=700
+            12, mode=mode, max_iter=4, engine=engine, device=device, random_state=3, batch_size=230
         ).fit(rows)
         for engine, device in (("torch", "cpu"), ("fused", DEVICE))
     }
