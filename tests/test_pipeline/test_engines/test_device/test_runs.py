@@ -47,7 +47,7 @@ def test_workers_learn_what_this_process_does(
     notes = Notes()
     here, there = (
         sweep(options(tmp_path, k="4", **FUSED, scheduler=scheduler, out=tmp_path / name), notes)
-        for name, scheduler in (("here", ""), ("there", "processes:2"))
+        for name, scheduler in (("here", ""), ("there", "processes:1"))
     )
     assert numbers_of(there["experiment"]) == numbers_of(here["experiment"])
     assert sum(line.endswith("; all rows stay there") for line in notes.lines) == 2
