@@ -177,34 +177,36 @@ class StreamingKMeans(
         """
         options, first = self._options(), not hasattr(self, "cluster_centers_")
         source = self._source(X, reset=first)
-        if first:
-            self._start_stream(source, options)
-        elif source.dtype != self._row_type:
+        if not first and source.dtype != self._row_type:
             raise InputError(
                 f"rows of {source.dtype} do not go on with a stream of {self._row_type}:"
                 " convert them"
             )
-        engine, taken = self._engine(source), deepcopy(self._taken)  # lest half of X be added
-        centroids, inertia = self.cluster_centers_, self.inertia_
-        for _, sse, moved in learn_batches(source, engine, centroids, taken, options.batch_size):
+        if first:
+            centroids, inertia, passes = self._seed(source, options), 0.0, 0
+            taken = ClusterSums.zeros(centroids, source.dtype)
+        else:  # copies, lest half of X be added
+            centroids, inertia, passes = self.cluster_centers_, self.inertia_, self.n_iter_
+            taken = deepcopy(self._taken)
+        engine, size = self._engine(source), options.batch_size
+        for _, sse, moved in learn_batches(source, engine, centroids, taken, size):
             inertia += float(sse.sum())
             centroids = moved
         self._forget()
         self.cluster_centers_, self.inertia_, self._taken = centroids, inertia, taken
-        self.counts_, self._row_type = taken.counts, source.dtype
-        self.n_iter_ += 1
+        self.counts_, self._row_type, self.n_iter_ = taken.counts, source.dtype, passes + 1
         return self
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Index of the nearest centroid of each row, (n,) int32; ties go to the lowest."""
-        check_is_fitted(self)
+        check_is_fitted(self, "cluster_centers_")
         return self._assign(self._source(X, reset=False))
 
     def transform(self, X: Any) -> np.ndarray:  # noqa: N803
         """Euclidean distance of each row to each centroid, (n, K), float64 for float64 rows, else
         float32. Memory: all of it.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "cluster_centers_")
         source = self._source(X, reset=False)
         dtype = centroid_type(source.dtype)
         centroids = self.cluster_centers_.astype(dtype)
@@ -213,7 +215,7 @@ class StreamingKMeans(
 
     def score(self, X: Any, y: None = None) -> float:  # noqa: N803
         """Minus the SSE of the rows; y is ignored."""
-        check_is_fitted(self)
+        check_is_fitted(self, "cluster_centers_")
         source = self._source(X, reset=False)
         centroids, executor = self.cluster_centers_, LocalExecutor(source, self._engine(source))
         return -float(executor.run_pass(centroids, SilentProgress())[0].sse(centroids).sum())
@@ -289,12 +291,10 @@ class StreamingKMeans(
             )
         return source
 
-    def _start_stream(self, source: RowSource, options: FitOptions) -> None:
+    def _seed(self, source: RowSource, options: FitOptions) -> np.ndarray:
         init, rows = self._initial(source.dim), source.read_block(0)
         rng = generator(options, self.n_clusters)
         if init is None or len(init) < self.n_clusters:
             require_distinct(ArraySource(rows), self.n_clusters)
             init = kmeans_plus_plus(rows, self.n_clusters, rng, init)
-        self.cluster_centers_ = init.astype(centroid_type(source.dtype))
-        self._taken = ClusterSums.zeros(self.cluster_centers_, source.dtype)
-        self._row_type, self.inertia_, self.n_iter_ = source.dtype, 0.0, 0
+        return init.astype(centroid_type(source.dtype))

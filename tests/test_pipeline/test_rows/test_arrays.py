@@ -12,6 +12,7 @@ import torch
 import xarray
 import zarr
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from pipeline import StreamingKMeans
 from pipeline.rows.source import ArraySource
@@ -97,6 +98,21 @@ def test_rows_that_hold_what_they_state_as_no_data_are_refused(
             kept = eval(str(e.value).rpartition("others, ")[2], {"X": each})  # the remedy
             assert len(kept) == 397
             getattr(deepcopy(learnt), method)(kept)
+
+
+def test_a_stream_whose_first_rows_are_refused_has_not_begun(
+    rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 100)
+    held = rows.copy()
+    held[-1] = 255
+    model = StreamingKMeans(4, batch_size=50, random_state=0)
+    with pytest.raises(InputError, match=r"1 of rows .* to 400 hold 255"):
+        model.partial_fit(xarray.DataArray(held, attrs={"_FillValue": 255}))
+    with pytest.raises(NotFittedError):
+        model.predict(rows)
+    model.partial_fit(rows)
+    assert (model.counts_.sum(), model.n_iter_) == (400, 1)
 
 
 def test_what_is_stated_as_no_data_is_looked_for_in_the_units_of_the_rows(tmp_path: Path) -> None:
