@@ -109,7 +109,7 @@ def killed_sweeps(
     at_least: int,
 ) -> int:
     """Kill sweeps, at least so many times, and compare what each comes to with an unbroken one."""
-    forking(fields | {"k": "5", "max_iter": 1, "out": tmp_path / "warm-up"}).wait(timeout=120)
+    forking(fields | {"out": tmp_path / "warm-up"}).wait(timeout=120)
     whole, started = forking(fields | {"out": tmp_path / "whole"}), time.monotonic()
     whole.wait(timeout=120)
     seconds = time.monotonic() - started
