@@ -11,8 +11,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # $(value …) everywhere: a $ in a name of a file is no reference to another variable
 # where a file of options is given, OUT is what it says
 override OUT := $(or $(value OUT),$(if $(value EXPERIMENT),,runs))
-VARIABLES := DATASET DATA OUT PATCH STRIDE THRESHOLD LAYOUT WHITE NODATA K MODE INIT TOL MIN_GAIN \
-	MAX_ITER BREATHING BATCH_SIZE EMPTY DEVICE DEVICE_MEMORY ENGINE MEMORY SEED SCHEDULER EXPERIMENT
+VARIABLES := DATASET DATA OUT PATCH STRIDE THRESHOLD KEEP SAMPLE LAYOUT CHANNELS WHITE NODATA HELDOUT TEST \
+	K MODE INIT TOL MIN_GAIN MAX_ITER BREATHING BATCH_SIZE EMPTY DEVICE DEVICE_MEMORY ENGINE MEMORY \
+	SEED SCHEDULER EXPERIMENT
 FORMER := TARGET MOVES
 KNOWN := $(VARIABLES) $(FORMER) PYTHON BENCH SHELL
 GIVEN := $(foreach _,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $_))),$_))

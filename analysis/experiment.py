@@ -133,7 +133,7 @@ class Experiment:
         if split in self._found:  # once: all pixels are read for it
             return open_images(self._found[split], split, self.data, stated)
         problems = list[PatchDictError]()
-        for place in self._places():
+        for place in self._places(split):
             try:
                 source = open_images(place, split, self.data, stated)
             except InputError as error:
@@ -151,10 +151,13 @@ class Experiment:
             )
         raise problems[0]
 
-    def _places(self) -> Iterator[str]:
+    def _places(self, split: str) -> Iterator[str]:
         """Where the images may be: as given, as the sweep found them, moved with this folder."""
         dataset = str(self.facts["dataset"])
-        if dataset not in DATASETS and self.dataset and self.dataset not in DATASETS:
+        other = split == "test" and self.facts.get("test")
+        if other:
+            dataset = str(other)
+        elif dataset not in DATASETS and self.dataset and self.dataset not in DATASETS:
             yield str(Path(self.dataset).expanduser())
         yield dataset
         if dataset not in DATASETS:

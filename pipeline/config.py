@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -32,13 +33,14 @@ from pipeline.option_values import (
     absolute_path,
     check_address,
     parse_k,
+    parse_numbers,
     parse_patch,
 )
 from storage.errors import InputError, shortened
 from storage.images.axes import check_layout
-from storage.images.datasets import DATASETS
+from storage.images.datasets import DATASETS, splits_of
 from storage.images.options import ImageOptions
-from storage.patch_spec import PatchSpec
+from storage.patch_spec import PatchSpec, check_rule, check_sample
 
 MAX_ITER = {"nested": 300, "full": 100, "minibatch": 10}
 MIN_GAIN = {"nested": 1e-4, "full": 0.0, "minibatch": 0.0}
@@ -117,6 +119,18 @@ class PatchOptions(MemoryOptions):
     pixels, signed ones as far as the pixels reach, else the type's largest, 1 for floats."""
     nodata: float | None = None
     """Value of pixels that hold no data, as -9999 or nan; patches with such pixels are left out."""
+    channels: Annotated[tuple[Natural, ...], BeforeValidator(parse_numbers)] | None = None
+    """Channels that are taken, from 0 on, as in 0,2; default: all."""
+    heldout: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of a file's images that dictionaries are scored on, not learned from: images drawn at
+    random, or of a few images the lower rows; data sets with a name have test images."""
+    test: str | None = None
+    """Path of test images, in place of a share that is held out."""
+    keep: Annotated[str, AfterValidator(check_rule)] = "nonblank"
+    """Patches that are kept: nonblank (see threshold), all, or those whose standard deviation or
+    range is above a share of the way from black to white, as in std>0.02 and range>0.1."""
+    sample: Annotated[str, AfterValidator(check_sample)] | None = None
+    """Number of patches, as in 1e6, or share of them, as in 5%, drawn at random; default: all."""
     scheduler: str = ""
     """Where patches are cut and passes run: empty (this process), processes:N, or an address."""
 
@@ -126,10 +140,10 @@ class PatchOptions(MemoryOptions):
         # Tasks on other workers have other working folders.
         return Path(absolute_path(path))
 
-    @field_validator("dataset")
+    @field_validator("dataset", "test")
     @classmethod
-    def _absolute_dataset(cls, dataset: str) -> str:
-        if dataset in DATASETS:
+    def _absolute_dataset(cls, dataset: str | None) -> str | None:
+        if dataset is None or dataset in DATASETS:
             return dataset
         path = absolute_path(dataset)
         return path if os.path.exists(path) else dataset
@@ -142,12 +156,35 @@ class PatchOptions(MemoryOptions):
     @property
     def stated(self) -> ImageOptions:
         """What is stated of the images."""
-        return ImageOptions(self.layout, self.white, self.nodata)
+        return ImageOptions(self.layout, self.white, self.nodata, self.channels, self.heldout)
+
+    @property
+    def splits(self) -> dict[str, tuple[str, ImageOptions]]:
+        """By split the data set, and what is stated of its images."""
+        found = dict.fromkeys(splits_of(self.dataset), (self.dataset, self.stated))
+        if self.test is not None:
+            found["test"] = self.test, replace(self.stated, heldout=1.0)
+        elif self.heldout is not None:
+            found["test"] = self.dataset, self.stated
+        return found
+
+    @model_validator(mode="after")
+    def _one_test_set(self) -> Self:
+        given = [name for name in ("heldout", "test") if getattr(self, name) is not None]
+        if given and self.dataset in DATASETS:
+            raise InputError(f"{self.dataset} has test images of its own: leave {given[0]} out")
+        if len(given) > 1:
+            raise InputError("heldout and test both say what is scored on: give one of them")
+        if self.threshold and self.keep != "nonblank":
+            raise InputError(f"threshold is no part of keep={self.keep}: leave one of them out")
+        return self
 
     @property
     def spec(self) -> PatchSpec:
         """The patch geometry."""
-        return PatchSpec(*self.patch, stride=self.stride, threshold=self.threshold)
+        return PatchSpec(
+            *self.patch, self.stride, self.threshold, keep=self.keep, sample=self.sample
+        )
 
 
 class FitOptions(Options):

@@ -64,6 +64,7 @@ class Experiment:
         return {
             "dataset": options.dataset,
             "data": str(options.data),
+            **({"test": options.test} if options.test else {}),
             "spec": self.train.spec.to_dict(),
             "source": self.train.source,
             "train_store": self.train.name,

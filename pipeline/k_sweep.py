@@ -16,7 +16,6 @@ from pipeline.runtime.machine import place
 from pipeline.runtime.progress import Progress, SilentProgress
 from storage.dictionary_store import check_dictionaries, finished_dictionaries
 from storage.errors import BusyError
-from storage.images.datasets import splits_of
 from storage.layout import group_name
 
 SCORES = ("k", "mse", "sse", "heldout_mse", "passes", "rows_seen", "seconds", "live")
@@ -49,8 +48,7 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> dict[str, 
     progress = progress or SilentProgress()
     with Scheduler(options.scheduler, options.memory) as scheduler:
         found = {
-            split: extract_split(options, split, scheduler, progress)
-            for split in splits_of(options.dataset)
+            split: extract_split(options, split, scheduler, progress) for split in options.splits
         }
         train = found["train"].store
         test = found["test"].store if "test" in found else None

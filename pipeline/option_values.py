@@ -79,6 +79,18 @@ def parse_patch(text: Any) -> Any:
     return int(sizes[0]), int(sizes[-1])
 
 
+def parse_numbers(text: Any) -> Any:
+    """The numbers of "0,2", as a tuple; what is no text, as it is. Raises: ValueError."""
+    if isinstance(text, int):
+        return (text,)
+    if not isinstance(text, str):
+        return text
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and len(part) < 10 for part in parts):
+        raise ValueError("use numbers from 0 on, as in 0,2")
+    return tuple(int(part) for part in parts)
+
+
 def check_address(scheduler: str) -> str:
     """Returns the scheduler's address if it is well-formed; raises InputError otherwise."""
     kind, _, number = scheduler.partition(":")

@@ -3,7 +3,7 @@
 A patch is a window of rows × cols pixels (all channels), taken every `stride` pixels, rows first.
 It is kept when the sum of its d = rows · cols · channels pixel values, counted from black, is above
 threshold · d · (white − black), see `storage.images.pixel_range`; threshold 0 keeps what is not
-blank.
+blank. Other rules go by its standard deviation or range, or keep all.
 """
 
 import json
@@ -15,7 +15,7 @@ from dataclasses import fields as dataclass_fields
 from fractions import Fraction
 from typing import Any
 
-from storage.errors import InputError
+from storage.errors import InputError, shortened
 
 CHUNK_BYTES = 8 << 20  # upper limit of a decoded chunk; 4 to 32 MB read fastest
 BLOSC_BLOCK_BYTES = 16384 * 25  # measured: a block of about 400 KB decodes twice as fast as auto
@@ -29,7 +29,10 @@ class PatchSpec:
     rows, cols: size of a patch in pixels.
     stride: step between patches in pixels, both ways.
     threshold: share of a white patch's sum that a patch must exceed, in [0, 1).
-    seed: of the permutation of the images that sets the order of the store's rows.
+    seed: of the permutation of the tiles that sets the order of the store's rows.
+    keep: rule by which patches are kept: "nonblank", as above; "all"; "std>0.02" and "range>0.1",
+        whose standard deviation, or range, is above that share of the way from black to white.
+    sample: how many of the kept patches are drawn, "1000000" or a share, "5%"; None: all.
     """
 
     rows: int
@@ -37,6 +40,8 @@ class PatchSpec:
     stride: int = 1
     threshold: float = 0.0
     seed: int = 0
+    keep: str = "nonblank"
+    sample: str | None = None
 
     def __post_init__(self) -> None:
         # One value, one name: 0 and 0.0, numpy's integers and Python's are the same spec.
@@ -49,6 +54,9 @@ class PatchSpec:
             raise InputError(f"stride {self.stride} is too small: use at least 1 pixel")
         if not 0 <= self.threshold < 1:
             raise InputError(f"threshold {self.threshold} is out of range: use 0 <= threshold < 1")
+        object.__setattr__(self, "keep", check_rule(self.keep))
+        if self.sample is not None:
+            object.__setattr__(self, "sample", check_sample(self.sample))
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any] | str) -> "PatchSpec":
@@ -63,13 +71,33 @@ class PatchSpec:
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain fields, for JSON."""
-        return asdict(self)
+        """Plain fields, for JSON; keep and sample only where they are given, as of old."""
+        usual = {"keep": "nonblank", "sample": None}
+        return {n: value for n, value in asdict(self).items() if usual.get(n, self) != value}
 
     @property
     def label(self) -> str:
         """Short text for file names and titles, as in 5x5-s1-t0."""
-        return f"{self.rows}x{self.cols}-s{self.stride}-t{self.threshold:g}"
+        rule = f"t{self.threshold:g}" if self.keep == "nonblank" else self.keep.replace(">", "")
+        drawn = "" if self.sample is None else f"-n{self.sample.replace('%', 'pc')}"
+        return f"{self.rows}x{self.cols}-s{self.stride}-{rule}{drawn}"
+
+    @property
+    def rule(self) -> tuple[str, Fraction]:
+        """What is measured, and the share of the way from black to white that it exceeds.
+
+        Exact: a share counts as the decimal number that was written.
+        """
+        measure, _, share = self.keep.partition(">")
+        return measure, Fraction(share or str(self.threshold))
+
+    def drawn(self, kept: int) -> int:
+        """How many of the kept patches are drawn."""
+        if self.sample is None:
+            return kept
+        if self.sample.endswith("%"):
+            return max(1, round(kept * Fraction(self.sample[:-1]) / 100))
+        return min(kept, int(self.sample))
 
     def dim(self, channels: int = 1) -> int:
         """Pixel values in a patch."""
@@ -84,12 +112,41 @@ class PatchSpec:
             )
         return (height - self.rows) // self.stride + 1, (width - self.cols) // self.stride + 1
 
-    def level(self, span: float, channels: int = 1) -> Fraction:
-        """The sum, counted from black, that a kept patch exceeds; span: from black to white.
 
-        Exact: the threshold counts as the decimal number that was written.
-        """
-        return Fraction(str(self.threshold)) * Fraction(span) * self.dim(channels)
+def check_rule(keep: str) -> str:
+    """The rule as it is stored; raises InputError for what is none."""
+    text = "".join(str(keep).split())
+    measure, sign, share = text.partition(">")
+    if measure in ("nonblank", "all") and not sign:
+        return measure
+    try:
+        value = float(share)
+    except ValueError:
+        value = -1.0
+    if measure not in ("std", "range") or not 0 <= value < 1:
+        raise InputError(
+            f"keep {shortened(keep)} is no rule: use nonblank, all, or a share of the way from"
+            " black to white as in std>0.02 or range>0.1"
+        )
+    return f"{measure}>{value:g}"
+
+
+def check_sample(sample: str | int | float) -> str:
+    """The size of a sample as it is stored; raises InputError for what is none."""
+    text = "".join(str(sample).split())
+    share = text.endswith("%")
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError:
+        value = -1.0
+    if share and 0 < value <= 100:
+        return f"{value:g}%"
+    if not share and value >= 1 and value == value // 1 and value < 1 << 62:
+        return str(int(value))
+    raise InputError(
+        f"sample {shortened(str(sample))} is none: use a number of patches as in 1e6, or a share as"
+        " in 5%"
+    )
 
 
 @dataclass(frozen=True)

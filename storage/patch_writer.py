@@ -132,9 +132,9 @@ def write_chunk(path: Path, index: int, rows: np.ndarray) -> None:
     array[start : start + len(rows)] = rows
 
 
-def read_order(path: Path) -> np.ndarray:
-    """The order of the tiles in a store that is being built, (tiles,) int64."""
-    return cast(np.ndarray, zarr.open_array(open_strict(path), path="order", mode="r")[:])
+def read_index(path: Path, name: str) -> np.ndarray:
+    """Order or offsets of the tiles in a store that is being built, int64."""
+    return cast(np.ndarray, zarr.open_array(open_strict(path), path=name, mode="r")[:])
 
 
 def whole_chunks(path: Path) -> set[int]:

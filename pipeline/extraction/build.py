@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction import tasks
+from pipeline.extraction.sample import drawn_counts
 from pipeline.runtime.memory import check_budget
 from pipeline.runtime.progress import Progress
 from storage.atomic import exclusive
@@ -177,11 +178,14 @@ class PatchBuild:
         self.progress.start(f"Counting {split}", len(blocks), "blocks")
         counts = np.concatenate(self._run(tasks.count_block, blocks))
         if not counts.any():
+            rule = f"threshold {spec.threshold}" if spec.keep == "nonblank" else f"keep={spec.keep}"
+            lower = spec.threshold or spec.keep != "nonblank"
             raise InputError(
-                f"threshold {spec.threshold} keeps none of the {grid.windows} patches of"
+                f"{rule} keeps none of the {grid.windows} patches of"
                 f" {self.images.name} {split}: use "
-                + ("a lower one" if spec.threshold else "other images, for all patches are blank")
+                + ("a lower one" if lower else "other images, for all patches are blank")
             )
+        counts = drawn_counts(counts, spec.drawn(int(counts.sum())), spec.seed)
         order = np.random.default_rng(spec.seed).permutation(tiles).astype(np.int64)
         offsets = np.zeros(tiles + 1, np.int64)
         np.cumsum(counts[order], out=offsets[1:])

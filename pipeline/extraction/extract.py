@@ -1,6 +1,7 @@
 """Extraction: images into a patch store, unless it is there."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,13 @@ def _opened(
 ) -> tuple[ImageSource, ImageReference | None]:
     """The images, and by what workers find them; None where they must be sent."""
     if isinstance(images, (str, Path)):
-        where = options.dataset, split, options.data, options.stated
+        dataset, stated = options.splits.get(split, (options.dataset, options.stated))
+        if split == "test" and stated.heldout is not None and stated.white is None:
+            # one range for both: that of the training images
+            train = open_images(options.dataset, "train", options.data, options.stated)
+            if train.dtype.name == "uint16":
+                stated = replace(stated, white=train.levels.white)
+        where = dataset, split, options.data, stated
         source = open_images(*where)
         return source, ImageReference(*where, source.fingerprint)
     if isinstance(images, ImageSource):

@@ -1,6 +1,8 @@
 """Cut images into patches: which windows are kept, and their rows. Pure numpy, no I/O."""
 
 import math
+from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 
@@ -18,35 +20,106 @@ def keep_mask(images: np.ndarray, spec: PatchSpec, levels: PixelRange | None = N
     Returns: (n, windows down, windows across) bool; windows with a pixel of no data are not kept.
     """
     levels = levels or PixelRange.of_type(images.dtype)
-    channels = math.prod(images.shape[3:])
     windows = spec.grid(images.shape[1], images.shape[2])
     missing = levels.nodata_pixels(images)
-    if images.dtype.kind == "f":
-        level = float(spec.level(levels.span, channels))
-        sums = images.astype(np.float64)
-        if levels.black:
-            sums -= levels.black
+    measure = spec.rule[0]
+    if measure == "all":
+        kept = np.ones((len(images), *windows), bool)
+    elif measure == "range":
+        kept = _ranges(images, missing, spec, windows) > _level(spec, levels, images.dtype, 1)
     else:
-        level = math.floor(spec.level(levels.span, channels))
-        fits = (int(np.iinfo(images.dtype).max) - int(levels.black)) * spec.dim(channels)
-        dtype = next(dtype for dtype in _SUM_DTYPES if fits <= np.iinfo(dtype).max)
-        sums = images.astype(dtype)
-        if levels.black:  # modulo the type's range, which all differences are within
-            sums -= np.array(int(levels.black)).astype(dtype)
-    if missing is not None:
-        sums[missing] = 0
-    if images.ndim == 4:
-        sums = sums.sum(axis=3, dtype=sums.dtype)
-    kept: np.ndarray = _windows(sums, spec, windows) > level
+        kept = _above(measure, _from_black(images, levels, missing), spec, levels, images.dtype)
     if missing is not None:
         kept &= ~_windows(missing, spec, windows)
     return kept
 
 
-def _windows(values: np.ndarray, spec: PatchSpec, windows: tuple[int, int]) -> np.ndarray:
-    """Sum of each window; of bool, whether any is true. values: (n, rows, columns)."""
+def _above(
+    measure: str, values: np.ndarray, spec: PatchSpec, levels: PixelRange, dtype: np.dtype
+) -> np.ndarray:
+    """Windows whose mean, or standard deviation, is above the rule's share of the span.
+
+    values: (n, rows, columns[, channels]) from black, as unsigned integers or float64.
+    """
+    dim = spec.dim(math.prod(values.shape[3:]))
+    whole = values.dtype.kind != "f"
+    windows = spec.grid(values.shape[1], values.shape[2])
+
+    def sums(of: np.ndarray, largest: int) -> np.ndarray:
+        """Of each window; largest: sum that there can be."""
+        if whole:
+            of = of.astype(next(t for t in _SUM_DTYPES if largest <= np.iinfo(t).max), copy=False)
+        return _windows(of.sum(axis=3, dtype=of.dtype) if of.ndim == 4 else of, spec, windows)
+
+    most = int(np.iinfo(dtype).max) - int(levels.black) if whole else 0
+    total = sums(values, most * dim)
+    if measure == "nonblank":
+        return np.asarray(total > _level(spec, levels, dtype, dim))
+    # d² times the variance is d·Σx² − (Σx)²; in integers exact, up to 2⁶⁴
+    wide = np.uint64 if whole and dim**2 * most**2 < 1 << 64 else np.float64
+    squares = _windows_of_squares(values.astype(wide), spec, windows)
+    total = total.astype(wide)
+    spread = squares * wide(dim) - total * total
+    return np.asarray(spread > float((spec.rule[1] * Fraction(levels.span) * dim) ** 2))
+
+
+def _windows_of_squares(
+    values: np.ndarray, spec: PatchSpec, windows: tuple[int, int]
+) -> np.ndarray:
+    """Sum of the squares of each window, of all channels; the values are overwritten."""
+    np.multiply(values, values, out=values)
+    return _windows(values.sum(axis=3) if values.ndim == 4 else values, spec, windows)
+
+
+def _level(spec: PatchSpec, levels: PixelRange, dtype: np.dtype, times: int) -> float:
+    """So many times the rule's share of the span, rounded down for whole numbers."""
+    level = spec.rule[1] * Fraction(levels.span) * times
+    return float(level) if dtype.kind == "f" else math.floor(level)
+
+
+def _from_black(images: np.ndarray, levels: PixelRange, missing: np.ndarray | None) -> np.ndarray:
+    """Levels above black, as unsigned integers or float64; 0 where there is no data."""
+    if images.dtype.kind == "f":
+        values = images.astype(np.float64)
+        if levels.black:
+            values -= levels.black
+    elif images.dtype.kind == "u" and not levels.black:
+        values = images
+    else:  # modulo 2¹⁶, which all differences are within
+        values = images.astype(np.uint16)
+        values -= np.array(int(levels.black)).astype(np.uint16)
+    if missing is not None:
+        values = values.copy() if values is images else values
+        values[missing] = 0
+    return values
+
+
+def _ranges(
+    images: np.ndarray, missing: np.ndarray | None, spec: PatchSpec, windows: tuple[int, int]
+) -> np.ndarray:
+    """Highest less lowest level of each window, of all channels, wide enough for its type."""
+    values = images.astype(np.float64 if images.dtype.kind == "f" else np.int32)
+    if missing is not None:
+        values[missing] = 0
+    high, low = (
+        _windows(most(values, axis=3) if values.ndim == 4 else values, spec, windows, pick)
+        for most, pick in ((np.max, np.maximum), (np.min, np.minimum))
+    )
+    return np.asarray(high - low)
+
+
+def _windows(
+    values: np.ndarray,
+    spec: PatchSpec,
+    windows: tuple[int, int],
+    joined: Callable[..., np.ndarray] = np.add,
+) -> np.ndarray:
+    """Sum, or what else joins two values, of each window; of bool, whether any is true.
+
+    values: (n, rows, columns).
+    """
     for axis, size, count in ((1, spec.rows, windows[0]), (2, spec.cols, windows[1])):
-        values = _sliding_sum(values, axis, size, count, spec.stride)
+        values = _sliding(joined, values, axis, size, count, spec.stride)
     return values
 
 
@@ -86,8 +159,15 @@ def cut_patches(
     return patches.reshape(len(patches), spec.dim(math.prod(channels)))
 
 
-def _sliding_sum(values: np.ndarray, axis: int, size: int, count: int, stride: int) -> np.ndarray:
-    """Sums of `size` neighbours at `count` places, `stride` apart, along `axis`."""
+def _sliding(
+    joined: Callable[..., np.ndarray],
+    values: np.ndarray,
+    axis: int,
+    size: int,
+    count: int,
+    stride: int,
+) -> np.ndarray:
+    """`size` neighbours joined at `count` places, `stride` apart, along `axis`."""
     total = None
     for shift in range(size):
         places = [slice(None)] * values.ndim
@@ -96,6 +176,6 @@ def _sliding_sum(values: np.ndarray, axis: int, size: int, count: int, stride: i
         if total is None:
             total = part.copy()
         else:
-            total += part
+            joined(total, part, out=total)
     assert total is not None  # size >= 1 by PatchSpec
     return total

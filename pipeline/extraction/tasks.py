@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.extraction.patches import count_patches, cut_patches
+from pipeline.extraction.sample import drawn_rows
 from storage.images.source import ImageReference, ImageSource
 from storage.patch_spec import CHUNK_BYTES, ChunkPlan, PatchSpec
-from storage.patch_writer import read_order, write_chunk
+from storage.patch_writer import read_index, write_chunk
 from storage.tiles import TileGrid, tile_side, working_bytes
 
 SLICE_BYTES = 8 << 20  # of images with their sums and patches, in work at once in one task
@@ -89,12 +90,17 @@ def write_block(images: Images, path: Path, plan: ChunkPlan) -> None:
     tiled = _opened(images)
     order, spec, source = _order(path), tiled.spec, tiled.source
     rows = np.empty((plan.rows, spec.dim(source.channels)), source.dtype)
-    done, skip = 0, plan.skip
+    done, skip, place = 0, plan.skip, plan.first
+    most = tiled.tiles_at_once if spec.sample is None else 1
     # A chunk may draw on any number of tiles with few patches each.
-    for tiles in tiled.grid.batches(order[plan.first : plan.stop], tiled.tiles_at_once):
-        cut = cut_patches(tiled.read(tiles), spec, source.levels)[skip : skip + plan.rows - done]
-        rows[done : done + len(cut)] = cut
-        done, skip = done + len(cut), 0
+    for tiles in tiled.grid.batches(order[plan.first : plan.stop], most):
+        cut = cut_patches(tiled.read(tiles), spec, source.levels)
+        if spec.sample is not None:
+            n = int(np.diff(_offsets(path)[place : place + 2])[0])
+            cut = cut[drawn_rows(int(tiles[0]), len(cut), n, spec.seed)]
+        part = cut[skip : skip + plan.rows - done]
+        rows[done : done + len(part)] = part
+        done, skip, place = done + len(part), 0, place + len(tiles)
     write_chunk(path, plan.index, rows)
 
 
@@ -111,4 +117,10 @@ def _open(reference: TiledReference) -> TiledImages:
 @lru_cache(maxsize=2)
 def _order(path: Path) -> np.ndarray:
     """The order of the tiles, read once in each process; the name fixes the content."""
-    return read_order(path)
+    return read_index(path, "order")
+
+
+@lru_cache(maxsize=2)
+def _offsets(path: Path) -> np.ndarray:
+    """The row at which each tile's patches start, read as the order is."""
+    return read_index(path, "offsets")

@@ -30,7 +30,7 @@ def array_source(
         InputError: no images; masked pixels, or pixels of the value that the array's own attributes
             state for no data, where no such value is given.
     """
-    if isinstance(images, list | tuple):
+    if isinstance(images, list | tuple) and all(np.ndim(image) > 1 for image in images):
         return ImageSource(name, split, ListReader(images, name), options)
     if options.layout is None and (layout := named_layout(getattr(images, "dims", ()))):
         options = replace(options, layout=layout)

@@ -112,7 +112,15 @@ def splits_of(dataset: str) -> tuple[str, ...]:
     return SPLITS if dataset in DATASETS else SPLITS[:1]
 
 
-def check_split(dataset: str, split: str) -> None:
-    """Raise InputError for a split that a data set has not."""
-    if split not in splits_of(dataset):
-        raise InputError(f"{dataset} has no {split} split: use {', '.join(splits_of(dataset))}")
+def check_split(dataset: str, split: str, heldout: float | None = None) -> None:
+    """Raise InputError for a split that a data set has not.
+
+    heldout: share that is held out of a file's images, if any.
+    """
+    if dataset in DATASETS and heldout is not None:
+        raise InputError(f"{dataset} has test images of its own: hold none out")
+    if split not in (SPLITS if heldout is not None else splits_of(dataset)):
+        more = "" if dataset in DATASETS else ", or hold some out (heldout=0.1)"
+        raise InputError(
+            f"{dataset} has no {split} split: use {', '.join(splits_of(dataset))}{more}"
+        )

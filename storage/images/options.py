@@ -20,15 +20,27 @@ class ImageOptions:
             NCHW; None: (images, rows, columns[, channels]).
         white: level of white; None: as `PixelRange.found` tells.
         nodata: value of pixels that hold no data; patches with such pixels are left out.
+        channels: numbers of the channels that are taken, from 0 on; None: all.
+        heldout: share of the images, in (0, 1), that make the test split: some of many, the lower
+            rows of a few; 1: all do, it is a test set; None: there is none.
     """
 
     layout: str | None = None
     white: float | None = None
     nodata: float | None = None
+    channels: tuple[int, ...] | None = None
+    heldout: float | None = None
 
     def __post_init__(self) -> None:
         if self.layout is not None:
             object.__setattr__(self, "layout", check_layout(self.layout))
+        if self.channels is not None:
+            channels = tuple(int(channel) for channel in self.channels)
+            if not channels or min(channels) < 0 or len(set(channels)) < len(channels):
+                raise InputError(f"channels {channels} are none: give numbers from 0 on, each once")
+            object.__setattr__(self, "channels", channels)
+        if self.heldout is not None and not 0 < self.heldout <= 1:
+            raise InputError(f"heldout {self.heldout:g} is no share: use 0 < heldout < 1")
 
     @classmethod
     def of_source(cls, source: Mapping[str, Any]) -> "ImageOptions":
@@ -43,6 +55,8 @@ class ImageOptions:
         found = {name: value for name, value in asdict(self).items() if value is not None}
         if self.nodata is not None and not math.isfinite(self.nodata):
             found["nodata"] = str(self.nodata)
+        if self.channels is not None:
+            found["channels"] = list(self.channels)
         return found
 
     def check(self, dtype: np.dtype, what: str) -> None:

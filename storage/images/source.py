@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from storage.images.formats.npy import map_npy
 from storage.images.options import UNSTATED, ImageOptions
 from storage.images.pixel_range import PIXEL_DTYPES, PixelRange
 from storage.images.reader import ImageReader
+from storage.images.views import SelectedChannels, held_out
 
 _HASH_BLOCK = 1 << 24  # bytes
 _NAME_LETTERS = 40  # with up to four bytes each, a store's name stays below 255
@@ -67,9 +68,14 @@ class ImageSource:
     @cached_property
     def reader(self) -> ImageReader:
         """What reads the images."""
+        options, reader = self.options, cast(ImageReader, self.images)
         if isinstance(self.images, np.ndarray):
-            return ArrayReader(self.images, self.name)
-        return self.images
+            reader = ArrayReader(self.images, self.name)
+        if options.channels is not None:
+            reader = SelectedChannels(reader, options.channels)
+        if options.heldout is not None:
+            reader = held_out(reader, options.heldout, self.split == "test")
+        return reader
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -199,7 +205,8 @@ class ImageSource:
                 reach += [int(told.min()), int(told.max())] if told.size else []
                 del told
             del read, block  # before the next takes as much
-        stated = {name: value for name, value in options.stated().items() if name != "layout"}
+        stated = options.stated()
+        stated = {name: stated[name] for name in ("white", "nodata") if name in stated}
         if stated:
             digest.update(json.dumps(stated, sort_keys=True).encode())
         lowest, highest = min(reach, default=0), max(reach, default=0)
@@ -255,7 +262,7 @@ def open_images(
     Raises: InputError for an unknown data set or split, and for files that are missing, damaged,
         or not images.
     """
-    check_split(dataset, split)
+    check_split(dataset, split, options.heldout)
     if dataset == "digits":
         return ImageSource(dataset, split, read_digits(split)[0], options)
     if dataset in DATASETS:

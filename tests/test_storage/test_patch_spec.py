@@ -43,10 +43,34 @@ def test_grid_counts_the_windows_inside(
         assert spec.grid(height, width) == (len(down), len(across))
 
 
-def test_level_is_exact_in_decimals() -> None:
-    assert PatchSpec(5, 5).level(255) == 0
-    assert PatchSpec(5, 5, threshold=0.2).level(255) == 1275  # in floats 1275.0000000000002
-    assert PatchSpec(2, 2, threshold=0.1).level(1, channels=3) == Fraction(12, 10)
+def test_rules_are_exact_in_decimals() -> None:
+    assert PatchSpec(5, 5).rule == ("nonblank", 0)
+    assert PatchSpec(5, 5, threshold=0.2).rule == ("nonblank", Fraction(2, 10))  # no float is it
+    assert PatchSpec(2, 2, keep="std > 0.020").rule == ("std", Fraction(2, 100))
+    assert PatchSpec(2, 2, keep="all").rule[0] == "all"
+
+
+@pytest.mark.parametrize("keep", ["some", "std", "std>", "std>1", "range>-1", "all>0", "std>nan"])
+def test_what_is_no_rule_is_refused(keep: str) -> None:
+    with pytest.raises(InputError, match="is no rule: use nonblank, all, or a share"):
+        PatchSpec(3, 3, keep=keep)
+
+
+def test_samples_are_numbers_or_shares() -> None:
+    assert PatchSpec(3, 3, sample="1e6").sample == "1000000"
+    assert PatchSpec(3, 3, sample="5 %").drawn(1010) == 50
+    assert PatchSpec(3, 3, sample="200").drawn(100) == 100
+    assert PatchSpec(3, 3, sample="0.001%").drawn(100) == 1
+    for sample in ("0", "1.5", "-3", "101%", "0%", "many", "inf", "nan%"):
+        with pytest.raises(InputError, match="use a number of patches as in 1e6, or a share"):
+            PatchSpec(3, 3, sample=sample)
+
+
+def test_specs_of_old_keep_their_fields_and_new_ones_their_way_back() -> None:
+    assert set(PatchSpec(3, 4).to_dict()) == {"rows", "cols", "stride", "threshold", "seed"}
+    spec = PatchSpec(3, 4, keep="range>0.1", sample="5%")
+    assert PatchSpec.from_dict(spec.to_dict()) == spec
+    assert spec.label == "3x4-s1-range0.1-n5pc"
 
 
 @pytest.mark.parametrize("field", [{"rows": 0}, {"stride": 0}, {"threshold": 1.0}])

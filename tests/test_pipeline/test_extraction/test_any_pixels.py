@@ -25,8 +25,15 @@ def kept_one_by_one(images: np.ndarray, spec: PatchSpec, levels: PixelRange) -> 
                 top, left = row * spec.stride, col * spec.stride
                 patch = image[top : top + spec.rows, left : left + spec.cols]
                 empty = np.isnan(patch) | (patch == levels.nodata)
-                mean = (patch.astype(np.float64) - levels.black).mean()
-                if not empty.any() and mean > spec.threshold * levels.span + 1e-12:
+                values = patch.astype(np.float64) - levels.black
+                measure, share = spec.rule
+                measured = {
+                    "nonblank": values.mean,
+                    "all": lambda: np.inf,
+                    "std": values.std,
+                    "range": lambda values=values: np.ptp(values),
+                }[measure]
+                if not empty.any() and measured() > float(share) * levels.span + 1e-12:
                     found.append(patch.ravel())
     return found
 
@@ -45,7 +52,9 @@ def test_kept_patches_are_those_of_a_plain_loop(dtype: str, data: st.DataObject)
     images[sparse] = nodata
     white = None if dtype == "float32" else float(reach.max // data.draw(st.sampled_from([1, 2])))
     source = ImageSource("any", "train", images, ImageOptions("NHWC"[: images.ndim], white, nodata))
-    spec = PatchSpec(2, 3, data.draw(st.integers(1, 4)), data.draw(st.sampled_from([0, 0.25])))
+    rule = data.draw(st.sampled_from(["nonblank", "nonblank", "all", "std>0.1", "range>0.3"]))
+    share = data.draw(st.sampled_from([0, 0.25])) if rule == "nonblank" else 0
+    spec = PatchSpec(2, 3, data.draw(st.integers(1, 4)), share, 0, rule)
     expected = kept_one_by_one(images, spec, source.levels)
     found = cut_patches(images, spec, source.levels)
     assert len(found) == len(expected) == keep_mask(images, spec, source.levels).sum()
