@@ -286,6 +286,8 @@ class SweepOptions(FitOptions, PatchOptions):
 
 def _one_line(error: ValidationError, valid: list[str]) -> str:
     first = error.errors()[0]
+    if not first["loc"]:  # of options that do not go together
+        return first["msg"].removeprefix("Value error, ")
     name = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
         return f"no option {shortened(name)}: use one of {', '.join(valid)}"

@@ -70,7 +70,9 @@ def parse_k(text: Any) -> Any:
 
 
 def parse_patch(text: Any) -> Any:
-    """Rows and columns of "5" or "5x7"."""
+    """Rows and columns of 5, "5" or "5x7"."""
+    if isinstance(text, int):
+        return text, text
     if not isinstance(text, str):
         return text
     sizes = [size.strip() for size in text.lower().split("x")]

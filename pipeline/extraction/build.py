@@ -69,7 +69,7 @@ class PatchBuild:
 
     def done_under(self, out: Path) -> Extracted:
         """Find the store whole, mend it, or build it."""
-        self.spec.grid(*self.images.image_shape[:2])  # refuses patches that do not fit
+        self.check_size()
         path = patch_store_path(out, store_name(self.source, self.spec, self.tiled.side))
         if path.exists() and self.is_whole(path):
             if leftovers(path):
@@ -87,6 +87,16 @@ class PatchBuild:
                 return Extracted(open_patches(path), True, 0)
             self.write(path, offsets, order)
         return Extracted(open_patches(path), False, 0)
+
+    def check_size(self) -> None:
+        """Raise InputError for patches that do not fit into any image."""
+        try:
+            self.spec.grid(*self.images.image_shape[:2])
+        except InputError as error:
+            if self.images.options.heldout in (None, 1):
+                raise
+            split = self.images.split
+            raise InputError(f"the {split} images are parts (heldout): {error}") from None
 
     @cached_property
     def tiled(self) -> tasks.TiledImages:

@@ -26,11 +26,11 @@ def open_labels(
         knows.
     Raises: InputError for an unknown split, and for a file that is neither there nor to be had.
     """
+    if dataset not in DATASETS:
+        return None
     check_split(dataset, split)
     if dataset == "digits":
         return read_digits(split)[1]
-    if dataset not in DATASETS:
-        return None
     named = DATASETS[dataset]
     path = find_or_fetch(named.labels[split], dataset, Path(data_dir), rounds=rounds)
     labels, names = read_idx(path), named.class_names
