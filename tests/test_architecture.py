@@ -48,6 +48,9 @@ IMPORTS_ALL_THE_SAME: dict[tuple[str, str], str] = {
 HEAVY = {
     "zarr": ("storage/",),
     "xarray": ("storage/patch_store.py", "storage/dictionary_store.py", "analysis/"),
+    "PIL": ("storage/images/formats/raster.py",),
+    "tifffile": ("storage/images/formats/tiff.py",),
+    "h5py": ("storage/images/formats/hdf5.py",),
     "pooch": ("storage/images/download.py",),
     "requests": ("storage/images/download.py",),
     "dask": ("storage/patch_store.py", "pipeline/extraction/", "pipeline/execution/"),

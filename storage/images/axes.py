@@ -1,5 +1,6 @@
 """Axes of images in memory or mapped: any layout as (images, rows, columns[, channels])."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ AXIS_NAMES = {
     "W": ("col", "cols", "column", "columns", "x", "width", "lon", "longitude"),
     "C": ("channel", "channels", "c", "band", "bands", "wavelength"),
 }
+_KNOWN_NAMES = {name: letter for letter, names in AXIS_NAMES.items() for name in names}
 _FEW = 4  # channels, at most, in a guess
 
 
@@ -29,9 +31,15 @@ def check_layout(layout: str) -> str:
 
 def named_layout(dims: tuple[Any, ...]) -> str | None:
     """The layout that names of axes tell, as xarray has them; None where not all are known."""
-    known = {name: letter for letter, names in AXIS_NAMES.items() for name in names}
-    letters = "".join(known.get(str(dim).lower(), "?") for dim in dims)
+    letters = "".join(_KNOWN_NAMES.get(str(dim).lower(), "?") for dim in dims)
     return None if "?" in letters or len(set(letters)) < len(letters) else letters
+
+
+def named_letters(dims: Sequence[Any]) -> str | None:
+    """A letter for each named axis, N for any that is none of an image; None without H and W."""
+    letters = "".join(_KNOWN_NAMES.get(str(dim).lower(), "N") for dim in dims)
+    once = letters.count("H") == letters.count("W") == 1 >= letters.count("C")
+    return letters if once else None
 
 
 def arranged(images: np.ndarray, layout: str | None, what: str) -> np.ndarray:
@@ -46,26 +54,34 @@ def arranged(images: np.ndarray, layout: str | None, what: str) -> np.ndarray:
         InputError: another number of axes than the layout has, or, where none is stated, a shape
             that is likely of another one.
     """
+    letters = letters_of(images.shape, layout, what)
     if layout is None:
-        if likely := _likely(images.shape):
-            order, remedy = likely
-            raise InputError(
-                f"{what} has the shape {images.shape}, which looks like {order}: use"
-                f" layout={order} (or images{remedy}), or layout={'NHWC'[: images.ndim]} if it is"
-                " (images, rows, columns"
-                + ", channels)" * (images.ndim == 4)
-                + ")" * (images.ndim < 4)
-            )
         return images
-    letters = check_layout(layout)
-    if images.ndim != len(letters):
-        raise InputError(
-            f"{what} has the shape {images.shape}, which is not of layout {letters}: give a letter"
-            f" for each of its {images.ndim} axes"
-        )
     if "N" not in letters:
         images, letters = images[np.newaxis], "N" + letters
     return images.transpose([letters.index(axis) for axis in "NHWC" if axis in letters])
+
+
+def letters_of(shape: tuple[int, ...], layout: str | None, what: str) -> str:
+    """The layout of an array of this shape; its arguments and errors are those of `arranged`."""
+    if layout is None:
+        if likely := _likely(shape):
+            order, remedy = likely
+            raise InputError(
+                f"{what} has the shape {shape}, which looks like {order}: use"
+                f" layout={order} (or images{remedy}), or layout={'NHWC'[: len(shape)]} if it is"
+                " (images, rows, columns"
+                + ", channels)" * (len(shape) == 4)
+                + ")" * (len(shape) < 4)
+            )
+        return "NHWC"[: len(shape)]
+    letters = check_layout(layout)
+    if len(shape) != len(letters):
+        raise InputError(
+            f"{what} has the shape {shape}, which is not of layout {letters}: give a letter"
+            f" for each of its {len(shape)} axes"
+        )
+    return letters
 
 
 def _likely(shape: tuple[int, ...]) -> tuple[str, str] | None:

@@ -37,3 +37,10 @@ class ImageReader(Protocol):
     def name(self, index: int) -> str:
         """Names one image, as its file does."""
         ...
+
+
+def window_bounds(rows: slice, cols: slice, size: np.ndarray) -> tuple[int, int, int, int]:
+    """First and last-plus-one row, first and last-plus-one column of a window of one image."""
+    top, bottom, _ = rows.indices(int(size[0]))
+    left, right, _ = cols.indices(int(size[1]))
+    return top, max(top, bottom), left, max(left, right)

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +19,7 @@ from storage.images.datasets import DATASETS, SPLITS, check_split
 from storage.images.digits import read_digits
 from storage.images.download import find_or_fetch
 from storage.images.formats.idx import read_idx
-from storage.images.formats.npy import map_npy
+from storage.images.formats.registry import open_path, stem_of
 from storage.images.options import UNSTATED, ImageOptions
 from storage.images.pixel_range import PIXEL_DTYPES, PixelRange
 from storage.images.reader import ImageReader
@@ -253,8 +252,9 @@ def open_images(
     Args:
         dataset: "digits" (8×8, inside scikit-learn, its 17 grey levels stretched to 0–255; the
             last 297 images, by other writers, are its test split), "mnist", "fashion-mnist", or
-            a path to an IDX file (plain or .gz) or a .npy file of shape (n, rows, columns) or
-            (n, rows, columns, channels), or of the layout that the options state.
+            a path: an image, a folder or a glob of images, an IDX file (plain or .gz), or an array
+            in .npy, .npz (PATH::NAME) or zarr of shape (n, rows, columns[, channels]) or of the
+            layout that the options state.
         split: "train" or "test"; a path has only "train".
         data_dir: where downloads are kept; right files found there are used.
         options: what is stated of the images.
@@ -268,23 +268,8 @@ def open_images(
     if dataset in DATASETS:
         path = find_or_fetch(DATASETS[dataset].images[split], dataset, Path(data_dir))
         return ImageSource(dataset, split, read_idx(path), options)
-    path = Path(dataset)
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise InputError(
-            f"no data set {shortened(dataset)}: use {', '.join(DATASETS)}, or the path of an"
-            f" existing IDX or .npy file ({getattr(error, 'strerror', None) or error})"
-        ) from error
-    if not stat.S_ISREG(mode):  # a pipe would be waited for
-        raise InputError(f"{path} is not a file: give an IDX or .npy file")
-    images = map_npy(path) if path.suffix.lower() == ".npy" else read_idx(path)
-    return ImageSource(_name_of(path), split, images, options)
-
-
-def _name_of(path: Path) -> str:
-    """A file's stem, as far as it may stand in a name."""
-    return _fit_for_names(path.name.lstrip(".").split(".")[0]) or "images"
+    images = open_path(dataset, options)
+    return ImageSource(_fit_for_names(stem_of(dataset)) or "images", split, images, options)
 
 
 def _fit_for_names(text: str) -> str:

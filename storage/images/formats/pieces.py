@@ -1,0 +1,145 @@
+"""Pieces of files that were read last, and readers of arrays that are stored in pieces."""
+
+import itertools
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from storage.errors import InputError, PatchDictError, refusal
+from storage.images.reader import window_bounds
+
+KEPT_BYTES = 16 << 20  # of pieces, where two of them are smaller
+
+
+class PieceCache:
+    """The pieces that were read last, for windows that share them; threads may ask at once."""
+
+    def __init__(self, room: int) -> None:
+        """room: bytes that are kept."""
+        self._room, self._held = room, 0
+        self._pieces = OrderedDict[Any, np.ndarray]()
+        self._lock = threading.Lock()
+
+    def get(self, key: Any, read: Callable[[], np.ndarray]) -> np.ndarray:
+        """The piece of this key, which `read` brings where it is not kept; not to be changed."""
+        with self._lock:
+            if (found := self._pieces.get(key)) is not None:
+                self._pieces.move_to_end(key)
+                return found
+        piece = read()  # without the lock: other threads read others, seldom the same
+        with self._lock:
+            if key not in self._pieces:
+                self._pieces[key] = piece
+                self._held += piece.nbytes
+            while self._held > self._room:
+                self._held -= self._pieces.popitem(last=False)[1].nbytes
+        return piece
+
+
+def reason_of(error: Exception) -> str:
+    """What a library said, in one line; its class where it said nothing."""
+    if isinstance(error, OSError) and error.strerror:
+        return refusal(error)
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+class ChunkedReader:
+    """Images in an array of any layout that is stored in chunks: an `ImageReader`.
+
+    Of a window only the chunks are read that it touches.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        shape: Sequence[int],
+        dtype: np.dtype,
+        letters: str,
+        chunks: Sequence[int],
+        fetch: Callable[[tuple[slice, ...]], np.ndarray],
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            where: names the array in an error.
+            shape: of the array.
+            dtype: of the array.
+            letters: one of N, H, W, C for each axis; all axes N together number the images.
+            chunks: shape of a chunk.
+            fetch: reads one chunk; threads call it at once.
+
+        Raises: InputError where the array holds nothing.
+        """
+        if 0 in shape:
+            raise InputError(f"{where} has the shape {tuple(shape)}, which holds no images")
+        self.where, self.dtype = where, dtype.newbyteorder("=")
+        self._shape, self._letters, self._fetch = tuple(shape), letters, fetch
+        self._chunks = tuple(min(*pair) for pair in zip(chunks, shape, strict=True))
+        sides = dict(zip(letters, shape, strict=True))
+        self.channels = sides.get("C", 0)
+        self._stack = tuple(s for s, axis in zip(shape, letters, strict=True) if axis == "N")
+        size = np.array([sides["H"], sides["W"]], np.int64)
+        self.sizes = np.broadcast_to(size, (math.prod(self._stack), 2))
+        self.piece = (self._chunks[letters.index("H")], self._chunks[letters.index("W")])
+        chunk_bytes = math.prod(self._chunks) * dtype.itemsize
+        self.resident_bytes = min(math.prod(shape) * dtype.itemsize, KEPT_BYTES + 2 * chunk_bytes)
+        self._cache = PieceCache(self.resident_bytes)
+        # axes of an image in the array, in the order in which they are handed out
+        self._order = [letters.index(axis) for axis in "HWC" if axis in letters]
+
+    def name(self, index: int) -> str:
+        return f"image {index} of {self.where}"
+
+    def read(self, index: int, rows: slice, cols: slice) -> np.ndarray:
+        top, bottom, left, right = window_bounds(rows, cols, self.sizes[index])
+        number = iter(np.unravel_index(index, self._stack) if self._stack else ())
+        reach = {"H": (top, bottom), "W": (left, right), "C": (0, self.channels)}
+        window = []
+        for axis in self._letters:
+            first = int(next(number)) if axis == "N" else 0
+            window.append(reach.get(axis, (first, first + 1)))
+        found = np.empty([stop - start for start, stop in window], self.dtype)
+        if found.size:
+            touched = [
+                range(start // step, -(-stop // step))
+                for (start, stop), step in zip(window, self._chunks, strict=True)
+            ]
+            for at in itertools.product(*touched):
+                self._paste(at, window, found)
+        kept = tuple(0 if axis == "N" else slice(None) for axis in self._letters)
+        ranks = np.argsort(np.argsort(self._order))  # of the axes that are left
+        return np.ascontiguousarray(found[kept].transpose(ranks))
+
+    def _paste(self, at: tuple[int, ...], window: list[tuple[int, int]], found: np.ndarray) -> None:
+        """Copy what a chunk has of the window."""
+        place = tuple(
+            slice(number * step, min(side, (number + 1) * step))
+            for number, step, side in zip(at, self._chunks, self._shape, strict=True)
+        )
+        chunk = self._cache.get(at, lambda: self._chunk(place))
+        source, target = [], []
+        for (start, stop), part in zip(window, place, strict=True):
+            first, last = max(start, part.start), min(stop, part.stop)
+            source.append(slice(first - part.start, last - part.start))
+            target.append(slice(first - start, last - start))
+        found[tuple(target)] = chunk[tuple(source)]
+
+    def _chunk(self, place: tuple[slice, ...]) -> np.ndarray:
+        expected = tuple(part.stop - part.start for part in place)
+        try:
+            chunk = np.asarray(self._fetch(place))
+            if chunk.shape != expected:
+                raise ValueError(f"it has the shape {chunk.shape} where {expected} is expected")
+        except PatchDictError:
+            raise
+        except Exception as error:  # libraries of formats raise of all kinds
+            first = ", ".join(str(part.start) for part in place)
+            raise InputError(
+                f"{self.where} is damaged, or was changed or removed, in its piece at ({first}):"
+                f" {reason_of(error)}; put it back or fetch it again"
+            ) from error
+        return chunk

@@ -1,0 +1,93 @@
+"""Arrays of zarr, v2 and v3, also in groups and as OME-Zarr, on disk or at a URL.
+
+A chunk that is not there holds the array's fill value: so zarr has it, and these are not our own.
+"""
+
+from typing import Any
+
+import numpy as np
+import zarr
+
+from storage.errors import InputError, shortened
+from storage.images.axes import letters_of, named_letters
+from storage.images.formats.pieces import ChunkedReader, reason_of
+from storage.images.options import ImageOptions
+
+_SHOWN = 8  # names of arrays in an error
+
+
+def open_zarr(path: str, name: str | None, options: ImageOptions) -> ChunkedReader:
+    """The images of an array.
+
+    Args:
+        path: of the array or group, or its URL.
+        name: of an array or level in the group, as in "0" or "labels/cells"; None: the only array,
+            or the first level.
+        options: what is stated of the images; without a layout, axes that have names tell it.
+
+    Raises: InputError: no array, several and no name, or a shape that is likely of another layout.
+    """
+    where = path if name is None else f"{path}::{name}"
+    try:
+        node = zarr.open(path, mode="r")
+        if name is not None:
+            if not isinstance(node, zarr.Group):
+                raise InputError(f"{path} is one array: leave out ::{name}")
+            node = _named(node, name, path)
+        axes = None
+        if isinstance(node, zarr.Group):
+            node, axes = _only_array(node, where)
+        array: zarr.Array = node
+        letters = None
+        if options.layout is None:
+            letters = named_letters(axes or _dimensions(array))
+        if letters is None or len(letters) != array.ndim:
+            letters = letters_of(array.shape, options.layout, where)
+        return ChunkedReader(
+            where, array.shape, array.dtype, letters, array.chunks, lambda at: np.asarray(array[at])
+        )
+    except InputError:
+        raise
+    except Exception as error:  # of zarr, of its codecs, of fsspec
+        raise InputError(
+            f"cannot open {where} as zarr ({reason_of(error)}): check the path, or fetch it again"
+        ) from error
+
+
+def _named(group: zarr.Group, name: str, path: str) -> Any:
+    try:
+        return group[name]
+    except KeyError as error:
+        raise InputError(f"no {shortened(name)} in {path}; in it: {_arrays(group)}") from error
+
+
+def _only_array(group: zarr.Group, where: str) -> tuple[zarr.Array, list[str] | None]:
+    """The array of a group, and what its metadata calls the axes."""
+    attributes: dict[str, Any] = group.attrs.asdict()
+    scales = attributes.get("ome", attributes).get("multiscales")
+    if scales:  # OME-Zarr
+        axes = [
+            axis["name"] if isinstance(axis, dict) else axis for axis in scales[0].get("axes", ())
+        ]
+        level: Any = group[scales[0]["datasets"][0]["path"]]
+        return level, axes
+    arrays = [array for _, array in group.arrays()]
+    if len(arrays) != 1:
+        join = "/" if "::" in where else "::"
+        raise InputError(
+            f"{where} is a group of {len(arrays)} arrays: name one, as in {where}{join}NAME; in it:"
+            f" {_arrays(group)}"
+        )
+    return arrays[0], None
+
+
+def _dimensions(array: zarr.Array) -> tuple[Any, ...]:
+    """Names of the axes; in v2, xarray keeps them in an attribute."""
+    attributes: dict[str, Any] = array.attrs.asdict()
+    named = getattr(array.metadata, "dimension_names", None)
+    return tuple(named or attributes.get("_ARRAY_DIMENSIONS", ()))
+
+
+def _arrays(group: zarr.Group) -> str:
+    found = sorted(name for name, _ in group.members())
+    return ", ".join(found[:_SHOWN]) + " …" * (len(found) > _SHOWN) or "nothing"
