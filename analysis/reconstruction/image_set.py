@@ -35,6 +35,8 @@ def rebuild_set(
 ) -> dict[str, Any]:
     """Rebuild all images of a split block after block, score them, and write them.
 
+    Large images, and those of several sizes, go part by part: memory does not grow with them.
+
     Args:
         folder: of the experiment, or a sweep's OUT that holds only one.
         k: size of the dictionary.
@@ -55,7 +57,7 @@ def rebuild_set(
     Raises:
         InputError: something is not there, or `out` is there already.
         IntegrityError: images or dictionaries are damaged, or not those of the experiment.
-        MemoryBudgetError: even one image does not fit under the cap.
+        MemoryBudgetError: no part of an image fits under the cap.
     """
     if out is not None:
         check_target(out)
@@ -90,7 +92,8 @@ def _scores(
         if out is not None:
             step = experiment.spec.stride if stride is None else stride
             facts = {"k": k, "dataset": images.name, "split": split, "stride": step}
-            store = write_images(out, (len(images), *images.image_shape), VARIABLE, facts)
+            shape, sizes = (len(images), *images.image_shape), images.sizes
+            store = write_images(out, shape, VARIABLE, facts, None if images.uniform else sizes)
             write = partial(_write, stack.enter_context(store))
         return reconstruction_scores(
             images,
@@ -144,9 +147,9 @@ def _line(name: str, scores: dict[str, Any]) -> str:
     return f"{name:>12} {scores['images']:>8,} {number(scores['mse'], 5):>10} {psnr:>11}"
 
 
-def _write(writer: ImageWriter, _: int, block: RebuiltBlock) -> None:
+def _write(writer: ImageWriter, first: int, block: RebuiltBlock) -> None:
     """Hand on a block as float32."""
-    writer.write(block.images.astype(np.float32))
+    writer.write(block.images.astype(np.float32), first, block.rows, block.cols)
 
 
 def _only_experiment(folder: Path, data: Path | None, dataset: str | None) -> Experiment:

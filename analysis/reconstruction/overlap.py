@@ -7,29 +7,33 @@ towards its cap.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from analysis.reconstruction.parts import Part, widest
 from pipeline import NearestCentroids, check_budget, cut_patches, fits, keep_mask
 from storage import InputError, PatchSpec
 from storage.images.pixel_range import PIXEL_DTYPES, PixelRange
 
 BLOCK_VALUES = 1 << 19  # windows or pixel values of images in work together: more gains nothing
+WHOLE_VALUES = 1 << 20  # of an image; larger ones, and those of several sizes, go by parts
+PART_BYTES = 64 << 20  # of patches of a part, as long as it is larger than a patch
 PLACED_WINDOWS = 1 << 15  # whose centroids are added up at a time, in a core's cache
 
 
 @dataclass(frozen=True)
 class RebuiltBlock:
-    """Some images, rebuilt.
+    """Some images, or a part of one, rebuilt.
 
     Attributes:
         images: (n, height, width[, channels]) float64, levels; black where no kept patch lies.
-        kept: (n, windows down, windows across) bool.
+        kept: (n, windows down, windows across) bool; of a part those that begin in it.
         patches: (m, d) of the images' dtype, the kept ones, image by image in reading order.
         labels: (m,) int64, the centroid of each.
         cover: (n, height, width) int32, how many kept patches lie on each pixel.
         missing: (n, height, width) bool, which pixels hold no data; None: all do.
+        rows, cols: where the pixels lie in their images.
     """
 
     images: np.ndarray
@@ -38,6 +42,8 @@ class RebuiltBlock:
     labels: np.ndarray
     cover: np.ndarray
     missing: np.ndarray | None = None
+    rows: slice = field(default_factory=lambda: slice(None))
+    cols: slice = field(default_factory=lambda: slice(None))
 
     def squared_errors(self, images: np.ndarray) -> np.ndarray:
         """Squared errors against the images, means over channels, (n, height, width) float64.
@@ -117,6 +123,36 @@ class Rebuilder:
         missing = self._levels.nodata_pixels(images)
         return RebuiltBlock(rebuilt, kept, patches, labels, cover, missing)
 
+    def rebuild_part(self, pixels: np.ndarray, part: Part) -> RebuiltBlock:
+        """Rebuild a part of an image; pixels: what is read for it, (rows, columns[, channels])."""
+        whole = self.rebuild(pixels[np.newaxis])
+        own = slice(None), part.rows.own, part.cols.own
+        mine = np.zeros_like(whole.kept)
+        mine[:, part.rows.windows, part.cols.windows] = True
+        chosen = mine[whole.kept]
+        return RebuiltBlock(
+            whole.images[own],
+            whole.kept[:, part.rows.windows, part.cols.windows],
+            whole.patches[chosen],
+            whole.labels[chosen],
+            whole.cover[own],
+            None if whole.missing is None else whole.missing[own],
+            part.rows.pixels,
+            part.cols.pixels,
+        )
+
+    def leave_black(self, images: np.ndarray) -> RebuiltBlock:
+        """Images, (n, height, width[, channels]), that no patch fits into."""
+        n, dim = len(images), self.spec.dim(math.prod(self.channels))
+        return RebuiltBlock(
+            np.full(images.shape, self._levels.black, np.float64),
+            np.zeros((n, 0, 0), bool),
+            np.empty((0, dim), images.dtype),
+            np.empty(0, np.int64),
+            np.zeros(images.shape[:3], np.int32),
+            self._levels.nodata_pixels(images),
+        )
+
     def _place(
         self, chosen: np.ndarray, kept: np.ndarray, rebuilt: np.ndarray, cover: np.ndarray
     ) -> None:
@@ -155,23 +191,57 @@ def images_at_once(
     Raises:
         MemoryBudgetError: even one does not fit.
     """
-    height, width, *channels = shape
-    windows, dim = math.prod(spec.grid(height, width)), spec.dim(math.prod(channels))
-    read = math.prod(shape) * dtype.itemsize
-    # Sums to tell which are kept, or the rebuilt image and its errors; patches twice, as they are
-    # put into the engine's order; of each window its mark, its label in three forms.
-    one = read + math.prod(shape) * 4 * 8 + height * width * 16
-    one += windows * (2 * dim * dtype.itemsize + 4 * 8)
-    placed = 8 * math.prod(channels) * max(PLACED_WINDOWS, windows)
-    dictionary = (k + 1) * dim * 3 * 8
-    images = block_images(shape, spec)
+    read, images = chunk * math.prod(shape) * dtype.itemsize, block_images(shape, spec)
     while True:
-        engine = NearestCentroids.projected_bytes(
-            k, dim, images * windows, dtype=dtype, device="cpu"
-        )
-        needed = chunk * read + images * one + placed + dictionary + engine
+        needed = read + _working_bytes(images, shape, dtype, spec, k)
         if images == 1 or fits(needed, memory):
             break
         images = (images + 1) // 2
     check_budget(f"rebuilding images from K = {k}", needed, memory)
     return images
+
+
+def part_side(shape: tuple[int, ...], dtype: np.dtype, spec: PatchSpec) -> int:
+    """Rows and columns of the parts that large images are best rebuilt in, a power of two."""
+    channels = math.prod(shape[2:])
+    side = 1 << (math.isqrt(BLOCK_VALUES // channels) or 1).bit_length() - 1
+    while side > max(spec.rows, spec.cols):
+        windows = math.prod(spec.grid(*widest(side, (shape[0], shape[1]), spec)))
+        if windows * spec.dim(channels) * dtype.itemsize <= PART_BYTES:
+            break
+        side //= 2
+    return side
+
+
+def part_within(
+    shape: tuple[int, ...], dtype: np.dtype, spec: PatchSpec, k: int, memory: int, held: int
+) -> int:
+    """The side of `part_side`, or less, so that it stays within a cap; see `images_at_once`.
+
+    held: bytes of images, or of what is decoded to read them, beside the part.
+    """
+    side = part_side(shape, dtype, spec)
+    while True:
+        read = (*widest(side, (shape[0], shape[1]), spec), *shape[2:])
+        needed = held + _working_bytes(1, read, dtype, spec, k)
+        if side == 1 or fits(needed, memory):
+            break
+        side //= 2
+    check_budget(f"rebuilding images from K = {k}", needed, memory)
+    return side
+
+
+def _working_bytes(
+    images: int, shape: tuple[int, ...], dtype: np.dtype, spec: PatchSpec, k: int
+) -> int:
+    """What images in work take at most, beside what they are read from."""
+    height, width, *channels = shape
+    windows, dim = math.prod(spec.grid(height, width)), spec.dim(math.prod(channels))
+    # Sums to tell which are kept, or the rebuilt image and its errors; patches twice, as they are
+    # put into the engine's order; of each window its mark, its label in three forms.
+    one = math.prod(shape) * (dtype.itemsize + 4 * 8) + height * width * 16
+    one += windows * (2 * dim * dtype.itemsize + 4 * 8)
+    placed = 8 * math.prod(channels) * max(PLACED_WINDOWS, windows)
+    dictionary = (k + 1) * dim * 3 * 8
+    engine = NearestCentroids.projected_bytes(k, dim, images * windows, dtype=dtype, device="cpu")
+    return images * one + placed + dictionary + engine

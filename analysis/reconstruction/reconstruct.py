@@ -9,9 +9,8 @@ import xarray
 
 from analysis.measures.pixel_scale import PixelUnit
 from analysis.reconstruction.image_stack import ImageStack, in_order
-from analysis.reconstruction.overlap import Rebuilder, block_images
+from analysis.reconstruction.overlap import Rebuilder
 from storage import InputError, PatchSpec
-from storage.images.pixel_range import PixelRange
 from storage.plain_attributes import parsed
 
 
@@ -43,7 +42,8 @@ def reconstruct(
 
     Returns:
         Of the image's shape, float64, pixel levels of the dictionary; for a DataArray one with its
-        axes, coordinates and name. Memory: the result, and the patches of a block of images twice.
+        axes, coordinates and name. Memory: the result, and the patches of a block of images, or of
+            a part of a large one, twice.
 
     Raises:
         InputError: an image that does not fit the dictionary, in shape or in the range of its
@@ -53,9 +53,10 @@ def reconstruct(
     centroids, geometry = open_dictionary(dictionary, spec, stride)
     pixels = np.asarray(in_order(image) if isinstance(image, xarray.DataArray) else image)
     unit = PixelUnit.of(pixels.dtype, dictionary, white)
-    brought = unit.brought(pixels)
-    unit.check_reach()
-    rebuilt = _rebuild_any(brought, centroids, geometry, unit.levels)
+    if white is None:
+        unit.brought(pixels)  # which only looks at them
+        unit.check_reach()
+    rebuilt = _rebuild_any(pixels, centroids, geometry, unit)
     if isinstance(image, xarray.DataArray):
         return in_order(image).copy(data=rebuilt).transpose(*image.dims)
     return rebuilt
@@ -91,18 +92,18 @@ def check_fit(shape: tuple[int, ...], centroids: np.ndarray) -> None:
 
 
 def _rebuild_any(
-    image: np.ndarray, centroids: np.ndarray, spec: PatchSpec, levels: PixelRange
+    image: np.ndarray, centroids: np.ndarray, spec: PatchSpec, unit: PixelUnit
 ) -> np.ndarray:
     """One image, or a stack of them: as many axes as the centroids have make a stack."""
     if image.ndim != centroids.ndim:
         check_fit((1, *image.shape), centroids)
-        return _rebuild_any(image[np.newaxis], centroids, spec, levels)[0]
+        return _rebuild_any(image[np.newaxis], centroids, spec, unit)[0]
     check_fit(image.shape, centroids)
     stack = ImageStack.of(image, centroids.ndim)
-    rebuilder = Rebuilder(centroids, spec, stack.dtype, levels)
-    result = np.empty(stack.shape)
-    for start, block in stack.blocks(block_images(stack.shape[1:], spec)):
-        result[start : start + len(block)] = rebuilder.rebuild(block).images
+    rebuilder = Rebuilder(centroids, spec, unit.dtype, unit.levels)
+    step, result = stack.step(unit.dtype, spec), np.empty(stack.shape)
+    for start, _, block in stack.rebuilt(rebuilder, unit, step):
+        result[start : start + len(block.images), block.rows, block.cols] = block.images
     return result
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import xarray
 
 from analysis.measures.pixel_scale import PixelUnit
-from analysis.reconstruction.image_stack import ImageStack
-from analysis.reconstruction.overlap import Rebuilder, RebuiltBlock, images_at_once
+from analysis.reconstruction.image_stack import ImageStack, Step
+from analysis.reconstruction.overlap import Rebuilder, RebuiltBlock
 from analysis.reconstruction.reconstruct import check_fit, open_dictionary
 from pipeline import USUAL_MEMORY, MemoryOptions, Progress, SilentProgress
 from storage import ImageSource, InputError, PatchSpec
@@ -21,7 +21,48 @@ SCORE_UNITS = {
     "covered": ("share of the pixels with a kept patch", "1"),
     "cover": ("kept patches on a pixel that has one, mean", "1"),
     "patches": ("kept patches", "1"),
+    "pixels": ("pixels", "1"),
 }
+
+
+class ImageSums:
+    """Sums over the pixels of each image, whole or part by part, of which scores are made."""
+
+    def __init__(self, sizes: np.ndarray) -> None:
+        """sizes: (n, 2) rows and columns."""
+        n, self._pixels = len(sizes), sizes.prod(axis=1)
+        self._squares, self._covered_squares = np.zeros((2, n))
+        self._held, self._covered, self._cover, self._patches = np.zeros((4, n), np.int64)
+
+    def add(self, start: int, images: np.ndarray, rebuilt: RebuiltBlock) -> None:
+        """Take images, or a part of one, with what they are rebuilt as; start: of the first."""
+        errors, covered = rebuilt.squared_errors(images), rebuilt.cover > 0
+        of, pixels = slice(start, start + len(images)), (1, 2)
+        self._squares[of] += errors.sum(axis=pixels)
+        self._covered_squares[of] += errors.sum(axis=pixels, where=covered)
+        self._covered[of] += np.count_nonzero(covered, axis=pixels)
+        self._cover[of] += rebuilt.cover.sum(axis=pixels)
+        self._patches[of] += np.count_nonzero(rebuilt.kept, axis=pixels)
+        if rebuilt.missing is None:
+            self._held[of] += errors[0].size
+        else:
+            self._held[of] += np.count_nonzero(~rebuilt.missing, axis=pixels)
+
+    def scores(self, peak: float) -> dict[str, np.ndarray]:
+        """The scores of SCORE_UNITS for each image."""
+        with np.errstate(invalid="ignore"):  # 0 / 0: no patch is kept, no pixel holds data
+            mse = self._squares / self._held
+            covered_mse = self._covered_squares / self._covered
+            cover = self._cover / self._covered
+        return {
+            "mse": mse,
+            "psnr": psnr(mse, peak),
+            "covered_mse": covered_mse,
+            "covered": self._covered / self._pixels,
+            "cover": cover,
+            "patches": self._patches,
+            "pixels": self._pixels,
+        }
 
 
 def reconstruction_scores(
@@ -40,7 +81,8 @@ def reconstruction_scores(
 
     Args:
         images: an ImageSource, or an array of numpy, xarray, dask or zarr, (image, row, col
-            [, channel]), in the data set's own dtype; lazy ones are read a block at a time.
+            [, channel]), in the data set's own dtype; lazy ones are read a block at a time, large
+            ones and those of several sizes part by part.
         dictionary: a node of the tree that `open_dictionaries` returns, or its Dataset.
         labels: the class of each image, (image,), if known.
         spec: as for `reconstruct`.
@@ -48,65 +90,60 @@ def reconstruction_scores(
         white: as for `reconstruct`; errors are in the dictionary's levels.
         memory: cap on the resident memory of the process, as in "1GiB"; blocks are sized by it.
         progress: an observer (see `pipeline.runtime.progress`), or None.
-        on_block: is given the number of the first image and the block as it is rebuilt, in order.
+        on_block: is given the number of the first image and the block as it is rebuilt, in order;
+            of large images, and of unequal ones, part by part.
 
     Returns:
         Over the dimension `image`: mse, psnr (dB, peak: from black to white in the dictionary's
         images; inf where mse is 0), covered_mse and cover (NaN where no patch is kept), covered,
-        all float64; patches int64; and the coordinate `label` where labels are given. Attributes:
-        k, stride, peak. Pixels that hold no data are left out.
+        all float64; patches, pixels int64; and the coordinate `label` where labels are given.
+        Attributes: k, stride, peak. Pixels that hold no data are left out.
 
     Raises:
         InputError: images or labels that do not fit.
-        MemoryBudgetError: even one image does not fit under the cap.
+        MemoryBudgetError: no part of an image fits under the cap.
     """
     centroids, geometry = open_dictionary(dictionary, spec, stride)
     stack = ImageStack.of(images, centroids.ndim)
     pixels = PixelUnit.of(stack.dtype, dictionary, white)
     check_fit(stack.shape, centroids)
-    n = stack.shape[0]
-    known = None if labels is None else _checked_labels(labels, n)
+    known = None if labels is None else _checked_labels(labels, stack.shape[0])
     cap = MemoryOptions.checked(memory=memory).memory
-    shape, k = stack.shape[1:], len(centroids)
-    size = images_at_once(shape, pixels.dtype, geometry, k, cap, chunk=stack.chunk)
+    k, progress = len(centroids), progress or SilentProgress()
+    step = stack.step_within(pixels.dtype, geometry, k, cap)
     rebuilder = Rebuilder(centroids, geometry, pixels.dtype, pixels.levels)
-    progress = progress or SilentProgress()
-    progress.start(f"rebuilding, K={k}", n, "images")
-    columns = _score_blocks(stack, size, rebuilder, pixels, progress, on_block)
+    progress.start(f"rebuilding, K={k}", *stack.amount(step))
+    sums = _sum_up(stack, step, rebuilder, pixels, progress, on_block)
     progress.finish()
+    columns = sums.scores(pixels.levels.span)
     if not isinstance(images, ImageSource):
         pixels.check_reach()
     scores = xarray.Dataset(
         {name: ("image", values, _described(name)) for name, values in columns.items()},
         attrs={"k": k, "stride": geometry.stride, "peak": float(pixels.levels.span)},
     )
-    named = stack.images if isinstance(stack.images, xarray.DataArray) else None
-    if named is not None and "image" in named.dims and "image" in named.coords:
+    if isinstance(named := stack.images, xarray.DataArray) and "image" in named.indexes:
         scores = scores.assign_coords(image=named["image"])
     return scores if known is None else scores.assign_coords(label=("image", known))
 
 
-def _score_blocks(
+def _sum_up(
     stack: ImageStack,
-    size: int,
+    step: Step,
     rebuilder: Rebuilder,
     pixels: PixelUnit,
     progress: Progress,
     on_block: Callable[[int, RebuiltBlock], None] | None,
-) -> dict[str, np.ndarray]:
-    """The scores of SCORE_UNITS for each image, found `size` images at a time."""
-    n = stack.shape[0]
-    columns = {name: np.empty(n, np.int64 if name == "patches" else float) for name in SCORE_UNITS}
-    for start, read in stack.blocks(size):
-        block = pixels.brought(read)
-        rebuilt = rebuilder.rebuild(block)
-        for name, values in _scores(block, rebuilt, pixels.levels.span).items():
-            columns[name][start : start + len(block)] = values
+) -> ImageSums:
+    """Sums of all images, found one step after the other."""
+    sums = ImageSums(stack.sizes)
+    for start, images, rebuilt in stack.rebuilt(rebuilder, pixels, step):
+        sums.add(start, images, rebuilt)
         if on_block is not None:
             on_block(start, rebuilt)
-        progress.advance(len(block))
+        progress.advance(len(images) if step.side is None else rebuilt.cover.size)
         del rebuilt  # before the next takes as much
-    return columns
+    return sums
 
 
 def by_class(scores: xarray.Dataset, names: tuple[str, ...] | None = None) -> xarray.Dataset:
@@ -129,7 +166,8 @@ def by_class(scores: xarray.Dataset, names: tuple[str, ...] | None = None) -> xa
     classes, member, images = np.unique(
         scores["label"].values, return_inverse=True, return_counts=True
     )
-    mse = np.bincount(member, scores["mse"].values) / images
+    weights = _weights(scores)
+    mse = np.bincount(member, scores["mse"].values * weights) / np.bincount(member, weights)
     own = np.bincount(member, scores["psnr"].values) / images
     found = xarray.Dataset(
         {
@@ -153,40 +191,30 @@ def overall(scores: xarray.Dataset) -> dict[str, float]:
 
     covered_mse is NaN where no image has a kept patch.
     """
-    mse = float(scores["mse"].mean())
-    covered = scores["covered"].values
+    weights, errors = _weights(scores), scores["mse"].values
+    scored = ~np.isnan(errors)  # some pixel holds data
+    with np.errstate(invalid="ignore"):
+        mse = float(np.nansum(errors * weights) / weights[scored].sum())
+    covered = scores["covered"].values * weights
     total = covered.sum()
-    errors = np.where(covered > 0, scores["covered_mse"].values, 0.0)
+    within = np.where(covered > 0, scores["covered_mse"].values, 0.0)
     return {
         "mse": mse,
         "psnr": float(psnr(np.float64(mse), scores.attrs["peak"])),
-        "covered_mse": float(errors @ covered / total) if total else math.nan,
+        "covered_mse": float(within @ covered / total) if total else math.nan,
     }
+
+
+def _weights(scores: xarray.Dataset) -> np.ndarray:
+    """Pixels of each image as a share of those of the largest: 1 where all have one size."""
+    pixels = scores["pixels"].values
+    return np.asarray(pixels / pixels.max())
 
 
 def psnr(mse: np.ndarray | np.float64, peak: float) -> np.ndarray:
     """Peak signal-to-noise ratio in dB, 10 · log10(peak² / mse); inf where mse is 0."""
     with np.errstate(divide="ignore"):
         return np.asarray(10 * np.log10(peak**2 / np.asarray(mse, np.float64)))
-
-
-def _scores(images: np.ndarray, rebuilt: RebuiltBlock, peak: float) -> dict[str, np.ndarray]:
-    """The scores of SCORE_UNITS for each image of a block."""
-    errors = rebuilt.squared_errors(images)
-    covered = rebuilt.cover > 0
-    pixels = np.count_nonzero(covered, axis=(1, 2))
-    mse = rebuilt.mean(errors)
-    with np.errstate(invalid="ignore"):  # 0 / 0: no patch is kept
-        covered_mse = errors.sum(axis=(1, 2), where=covered) / pixels
-        cover = rebuilt.cover.sum(axis=(1, 2)) / pixels
-    return {
-        "mse": mse,
-        "psnr": psnr(mse, peak),
-        "covered_mse": covered_mse,
-        "covered": pixels / covered[0].size,
-        "cover": cover,
-        "patches": np.count_nonzero(rebuilt.kept, axis=(1, 2)),
-    }
 
 
 def _described(name: str) -> dict[str, str]:

@@ -183,13 +183,27 @@ def test_what_is_no_stack_of_images_is_refused(images: np.ndarray) -> None:
         reconstruction_scores(images, node_of(some_centroids(SPEC), SPEC))
 
 
-def test_a_cap_that_does_not_hold_one_image_is_refused_with_both_numbers() -> None:
+def test_a_cap_that_does_not_hold_a_chunk_of_images_is_refused_with_both_numbers() -> None:
     node = node_of(some_centroids(SPEC), SPEC)
-    huge = dask.array.zeros((2, 20_000, 20_000), chunks=(1, 20_000, 20_000), dtype=np.uint8)
+    huge = dask.array.zeros((2, 60_000, 60_000), chunks=(1, 60_000, 60_000), dtype=np.uint8)
     with pytest.raises(MemoryBudgetError, match=r"needs .* GiB of memory, more than the cap of 2"):
         reconstruction_scores(huge, node, stride=1, memory="2GiB")
     with pytest.raises(InputError, match="memory"):
         reconstruction_scores(huge, node, memory="much")
+
+
+def test_parts_grow_with_the_cap_whatever_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.runtime.memory, "resident", lambda: 0)
+    engine = staticmethod(lambda k, dim, rows, **_: 100 * rows)
+    monkeypatch.setattr(rebuilding.NearestCentroids, "projected_bytes", engine)
+    dtype, spec = np.dtype(np.uint8), PatchSpec(8, 8)
+    for shape in ((3000, 4000), (40_000, 30_000)):
+        sides = [rebuilding.part_within(shape, dtype, spec, 100, n << 20, 0) for n in (90, 2000)]
+        assert 1 < sides[0] < sides[1] == rebuilding.part_side(shape, dtype, spec) == 512
+    assert rebuilding.part_side((3000, 4000, 3), dtype, spec) == 256
+    assert rebuilding.part_side((3000, 4000), dtype, PatchSpec(64, 64)) == 64
+    with pytest.raises(MemoryBudgetError):
+        rebuilding.part_within((3000, 4000), dtype, spec, 100, 1 << 20, 0)
 
 
 def test_blocks_grow_with_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:

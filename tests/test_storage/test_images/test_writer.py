@@ -90,3 +90,61 @@ def test_the_rest_of_a_killed_run_goes(tmp_path: Path, images: np.ndarray) -> No
     os.utime(orphan, (past, past))
     written(tmp_path / "out.zarr", images, 5)
     assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
+
+
+def test_images_of_several_sizes_are_arrays_of_their_own(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sizes = np.array([(4, 5), (70, 3), (4, 5)])
+    images = [rng.normal(size=(*size, 3)).astype(np.float32) for size in sizes]
+    with write_images(tmp_path / "out.zarr", (3, 70, 5, 3), "rebuilt", {}, sizes) as writer:
+        writer.write(images[0][np.newaxis])
+        for top in range(0, 70, 32):
+            rows = slice(top, min(top + 32, 70))
+            writer.write(images[1][np.newaxis, rows], 1, rows)
+        writer.write(images[2][np.newaxis])
+    opened = xarray.open_zarr(tmp_path / "out.zarr")
+    assert sorted(opened) == ["rebuilt_0000000", "rebuilt_0000001", "rebuilt_0000002"]
+    for index, image in enumerate(images):
+        np.testing.assert_array_equal(opened[f"rebuilt_{index:07d}"].values, image)
+
+
+def test_large_images_lie_in_squares_each_written_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_writer, "CHUNK_BYTES", 4 * 8 * 8 + 8)
+    images = np.zeros((2, 20, 7), np.float32)
+    images[0], images[1] = 1, np.arange(140).reshape(20, 7)
+    with write_images(tmp_path / "out.zarr", images.shape, "rebuilt", {}) as writer:
+        for index, top in ((0, 0), (0, 8), (0, 16), (1, 0), (1, 16), (1, 8)):
+            rows = slice(top, min(top + 8, 20))
+            for cols in (slice(0, 4), slice(4, 7)):
+                writer.write(images[index : index + 1, rows, cols], index, rows, cols)
+    array = zarr.open_array(tmp_path / "out.zarr/rebuilt", mode="r")
+    assert array.chunks == (1, 8, 7)
+    assert array.nchunks_initialized == array.nchunks == 6
+    np.testing.assert_array_equal(array[:], images)
+
+
+def test_what_is_missing_is_told_of(tmp_path: Path, images: np.ndarray) -> None:
+    def broken_off() -> None:
+        with write_images(tmp_path / "out.zarr", images.shape, "rebuilt", {}) as writer:
+            writer.write(images[:5])
+
+    with pytest.raises(InputError, match="1,380 values of rebuilt were not written"):
+        broken_off()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_that_leave_a_chunk_unfinished_are_refused(
+    tmp_path: Path, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_writer, "CHUNK_BYTES", 4 * 60)
+
+    def out_of_order() -> None:
+        with write_images(tmp_path / "out.zarr", images.shape, "rebuilt", {}) as writer:
+            writer.write(images[:1, :2], 0, slice(0, 2))
+            writer.write(images[1:])
+
+    with pytest.raises(InputError, match="30 values of a chunk of rebuilt are missing"):
+        out_of_order()
+    assert list(tmp_path.iterdir()) == []
