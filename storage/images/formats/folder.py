@@ -14,7 +14,8 @@ import numpy as np
 
 from storage.errors import InputError
 from storage.images.formats.pieces import PieceCache
-from storage.images.formats.raster import SUFFIXES, TIFF_SUFFIXES, Picture, decode, examine
+from storage.images.formats.raster import SUFFIXES, TIFF_SUFFIXES, Picture
+from storage.images.formats.tiff import decode, examine
 from storage.images.reader import window_bounds
 
 PATTERN = re.compile(r"[*?\[]")  # what makes a path a glob

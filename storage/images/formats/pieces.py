@@ -12,6 +12,7 @@ import numpy as np
 from storage.errors import InputError, PatchDictError, refusal
 from storage.images.reader import window_bounds
 
+READ_BYTES = 1 << 18  # at once, where a file has smaller pieces or none
 KEPT_BYTES = 16 << 20  # of pieces, where two of them are smaller
 
 
@@ -45,6 +46,14 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return refusal(error)
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def rows_together(shape: Sequence[int], letters: str, dtype: np.dtype) -> tuple[int, ...]:
+    """Shape of pieces of an array that lies in rows: one image's, as many as are read at once."""
+    sides = dict(zip(letters, shape, strict=True))
+    row = sides["W"] * sides.get("C", 1) * dtype.itemsize
+    taken = {"N": 1, "H": max(1, READ_BYTES // row)}
+    return tuple(taken.get(axis, side) for axis, side in zip(letters, shape, strict=True))
 
 
 class ChunkedReader:

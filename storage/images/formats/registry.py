@@ -16,7 +16,7 @@ import numpy as np
 
 from storage.errors import InputError, shortened
 from storage.images.datasets import DATASETS
-from storage.images.formats import folder, npz, raster
+from storage.images.formats import folder, npz, raster, tiff
 from storage.images.formats.idx import GZIP_MAGIC, read_idx
 from storage.images.formats.npy import map_npy
 from storage.images.formats.pieces import reason_of
@@ -54,15 +54,26 @@ def _zarr(path: str, name: str | None, options: ImageOptions) -> Images:
     return open_zarr(path, name, options)
 
 
+def _tiff(path: str, name: str | None, options: ImageOptions) -> Images:
+    return tiff.open_tiff(path, name) or folder.open_file(path)
+
+
 # In this order: what a suffix says, then entry points, then how a file begins.
 FORMATS = (
     Format((".npy",), (), lambda path, name, options: map_npy(Path(path))),
     Format((".npz",), (), lambda path, name, options: npz.read_npz(path, name), named=True),
     Format((".npy.gz",), (), lambda path, name, options: npz.read_npy_gz(path)),
     Format(
-        raster.SUFFIXES + raster.TIFF_SUFFIXES,
-        tuple(raster.MAGIC),
+        raster.SUFFIXES,
+        tuple(magic for magic, kind in raster.MAGIC.items() if kind != "Tiff"),
         lambda path, name, options: folder.open_file(path),
+        laid_out=False,
+    ),
+    Format(
+        raster.TIFF_SUFFIXES,
+        tuple(magic for magic, kind in raster.MAGIC.items() if kind == "Tiff"),
+        _tiff,
+        named=True,
         laid_out=False,
     ),
     Format((".gz",), (b"\0\0", GZIP_MAGIC), lambda path, name, options: read_idx(Path(path))),
