@@ -100,7 +100,7 @@ class PatchOptions(MemoryOptions):
     """Which patches, and where they are kept."""
 
     dataset: str = "digits"
-    """digits, mnist, fashion-mnist, or the path of an IDX file (plain or .gz) or a .npy file."""
+    """digits, photos, mnist, fashion-mnist, or the path of images: an IDX or .npy file."""
     data: Path = Path("data")
     """Folder of downloads; right files that are already there, whatever their names, are used."""
     out: Path = Path("runs")
@@ -171,7 +171,7 @@ class PatchOptions(MemoryOptions):
     @model_validator(mode="after")
     def _one_test_set(self) -> Self:
         given = [name for name in ("heldout", "test") if getattr(self, name) is not None]
-        if given and self.dataset in DATASETS:
+        if given and "test" in splits_of(self.dataset):
             raise InputError(f"{self.dataset} has test images of its own: leave {given[0]} out")
         if len(given) > 1:
             raise InputError("heldout and test both say what is scored on: give one of them")

@@ -34,11 +34,13 @@ class NamedSet:
     class_names: names of its classes, in the order of their numbers.
     images, labels: by split, the files of its images and of their classes; none where another
         package holds them.
+    splits: that it has.
     """
 
     class_names: tuple[str, ...]
     images: Mapping[str, RemoteFile] = field(default_factory=dict)
     labels: Mapping[str, RemoteFile] = field(default_factory=dict)
+    splits: tuple[str, ...] = SPLITS
 
 
 def _idx_set(
@@ -73,6 +75,7 @@ _MNIST_SITES = (
 
 DATASETS: dict[str, NamedSet] = {
     "digits": NamedSet(_DIGIT_NAMES),  # inside scikit-learn
+    "photos": NamedSet((), splits=SPLITS[:1]),  # the same
     "mnist": _idx_set(
         _DIGIT_NAMES,
         _MNIST_SITES,
@@ -103,13 +106,13 @@ DATASETS: dict[str, NamedSet] = {
 
 
 def class_names(dataset: str) -> tuple[str, ...] | None:
-    """Names of a data set's classes, in the order of their numbers; None for a path."""
-    return DATASETS[dataset].class_names if dataset in DATASETS else None
+    """Names of a data set's classes, in the order of their numbers; None where there are none."""
+    return (DATASETS[dataset].class_names or None) if dataset in DATASETS else None
 
 
 def splits_of(dataset: str) -> tuple[str, ...]:
-    """The splits a data set has: a file is all training images, a named set has both."""
-    return SPLITS if dataset in DATASETS else SPLITS[:1]
+    """The splits a data set has: a file is all training images, most named sets have both."""
+    return DATASETS[dataset].splits if dataset in DATASETS else SPLITS[:1]
 
 
 def check_split(dataset: str, split: str, heldout: float | None = None) -> None:
@@ -117,10 +120,9 @@ def check_split(dataset: str, split: str, heldout: float | None = None) -> None:
 
     heldout: share that is held out of a file's images, if any.
     """
-    if dataset in DATASETS and heldout is not None:
+    own = splits_of(dataset)
+    if heldout is not None and own == SPLITS:
         raise InputError(f"{dataset} has test images of its own: hold none out")
-    if split not in (SPLITS if heldout is not None else splits_of(dataset)):
-        more = "" if dataset in DATASETS else ", or hold some out (heldout=0.1)"
-        raise InputError(
-            f"{dataset} has no {split} split: use {', '.join(splits_of(dataset))}{more}"
-        )
+    if split not in (SPLITS if heldout is not None else own):
+        more = "" if own == SPLITS else ", or hold some out (heldout=0.1)"
+        raise InputError(f"{dataset} has no {split} split: use {', '.join(own)}{more}")

@@ -6,8 +6,8 @@ import numpy as np
 
 from storage.errors import InputError
 from storage.images.datasets import DATASETS, check_split
-from storage.images.digits import read_digits
 from storage.images.download import ROUNDS, find_or_fetch
+from storage.images.embedded import read_digits
 from storage.images.formats.idx import read_idx
 
 
@@ -26,7 +26,7 @@ def open_labels(
         knows.
     Raises: InputError for an unknown split, and for a file that is neither there nor to be had.
     """
-    if dataset not in DATASETS:
+    if dataset not in DATASETS or not DATASETS[dataset].class_names:
         return None
     check_split(dataset, split)
     if dataset == "digits":

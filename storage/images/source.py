@@ -16,8 +16,8 @@ from storage.errors import InputError, IntegrityError, shortened
 from storage.images.array_reader import ArrayReader, checked_images
 from storage.images.axes import arranged
 from storage.images.datasets import DATASETS, SPLITS, check_split
-from storage.images.digits import read_digits
 from storage.images.download import find_or_fetch
+from storage.images.embedded import read_digits, read_photos
 from storage.images.formats.idx import read_idx
 from storage.images.formats.registry import open_path, stem_of
 from storage.images.options import UNSTATED, ImageOptions
@@ -251,10 +251,11 @@ def open_images(
 
     Args:
         dataset: "digits" (8×8, inside scikit-learn, its 17 grey levels stretched to 0–255; the
-            last 297 images, by other writers, are its test split), "mnist", "fashion-mnist", or
-            a path: an image, a folder or a glob of images, an IDX file (plain or .gz), or an array
-            in .npy, .npz (PATH::NAME) or zarr of shape (n, rows, columns[, channels]) or of the
-            layout that the options state.
+            last 297 images, by other writers, are its test split), "photos" (two of 427×640
+            colour pixels, also inside scikit-learn), "mnist", "fashion-mnist", or a path: an
+            image, a folder or a glob of images, an IDX file (plain or .gz), or an array in .npy,
+            .npz (PATH::NAME) or zarr of shape (n, rows, columns[, channels]) or of the layout that
+            the options state.
         split: "train" or "test"; a path has only "train".
         data_dir: where downloads are kept; right files found there are used.
         options: what is stated of the images.
@@ -265,6 +266,8 @@ def open_images(
     check_split(dataset, split, options.heldout)
     if dataset == "digits":
         return ImageSource(dataset, split, read_digits(split)[0], options)
+    if dataset == "photos":
+        return ImageSource(dataset, split, read_photos(), options)
     if dataset in DATASETS:
         path = find_or_fetch(DATASETS[dataset].images[split], dataset, Path(data_dir))
         return ImageSource(dataset, split, read_idx(path), options)

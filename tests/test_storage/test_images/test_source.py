@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage import ImageSource, InputError, open_images
-from storage.images import digits
+from storage import ImageOptions, ImageSource, InputError, open_images
+from storage.images import embedded
 from tests.idx_files import write_idx
 from tests.npy_files import npy_bytes
 from tests.programs import run_python
@@ -41,9 +41,9 @@ def test_the_digits_are_those_of_scikit_learn_without_its_import() -> None:
 def test_digits_that_are_not_there_are_refused(
     monkeypatch: pytest.MonkeyPatch, package: str | None
 ) -> None:
-    digits._table.cache_clear()
+    embedded._table.cache_clear()
     found = find_spec(package) if package else None
-    monkeypatch.setattr(digits, "find_spec", lambda _: found)
+    monkeypatch.setattr(embedded, "find_spec", lambda _: found)
     with pytest.raises(InputError, match="install"):
         open_images("digits")
 
@@ -125,7 +125,7 @@ def test_arrays_that_are_not_images_are_refused(
 
 
 def test_unknown_names_and_splits_are_refused(tmp_path: Path, strokes_file: Path) -> None:
-    with pytest.raises(InputError, match="no data set 'minst': use digits, mnist"):
+    with pytest.raises(InputError, match="no data set 'minst': use digits, photos, mnist"):
         open_images("minst")
     with pytest.raises(InputError, match="has no test split"):
         open_images(str(strokes_file), "test")
@@ -177,3 +177,14 @@ def test_a_file_without_permission_is_named(tmp_path: Path) -> None:
         pytest.skip("this user may read anything")
     with pytest.raises(InputError, match="Permission denied"):
         open_images(str(path))
+
+
+def test_the_photographs_are_two_colour_images_with_test_rows_on_request() -> None:
+    photos = open_images("photos")
+    assert photos.images.shape == (2, 427, 640, 3)
+    with pytest.raises(InputError, match=r"no test split: use train, or hold some out"):
+        open_images("photos", "test")
+    lower = open_images("photos", "test", options=ImageOptions(heldout=0.1))
+    np.testing.assert_array_equal(lower.read(slice(None)), photos.images[:, 384:])
+    with pytest.raises(InputError, match="digits has test images of its own"):
+        open_images("digits", "test", options=ImageOptions(heldout=0.1))

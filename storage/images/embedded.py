@@ -1,0 +1,64 @@
+"""Images that lie inside scikit-learn, read without importing it: digits, two photographs."""
+
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from storage.errors import InputError
+
+TRAIN = 1500  # of 1797 images; the rest is by other writers
+_DIGITS = Path("datasets", "data", "digits.csv.gz")  # within the package
+_PHOTOS = [Path("datasets", "images", name) for name in ("china.jpg", "flower.jpg")]
+
+
+def read_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """The images of a split, (n, 8, 8) uint8, and their classes, (n,) int64.
+
+    Their 17 grey levels are stretched to 0…255.
+    Raises: InputError where scikit-learn is not installed, or lacks the file.
+    """
+    part = slice(TRAIN) if split == "train" else slice(TRAIN, None)
+    table = _table()[part]
+    levels = np.rint(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    return levels, table[:, -1].astype(np.int64)
+
+
+def read_photos() -> np.ndarray:
+    """The two photographs, (2, 427, 640, 3) uint8.
+
+    Raises: InputError where scikit-learn is not installed, or lacks the files.
+    """
+    from PIL import Image  # a data set of digits does without
+
+    photos = []
+    for place in _PHOTOS:
+        path = _within_sklearn(place)
+        try:
+            with Image.open(path) as photo:
+                photos.append(np.asarray(photo.convert("RGB")))
+        except (OSError, ValueError) as error:
+            raise _damaged(path, error) from error
+    return np.stack(photos)
+
+
+@lru_cache(maxsize=1)
+def _table() -> np.ndarray:
+    """(1797, 65) float64: the pixels of an image, and its class."""
+    path = _within_sklearn(_DIGITS)
+    try:
+        return np.loadtxt(path, delimiter=",")
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _within_sklearn(place: Path) -> Path:
+    package = find_spec("sklearn")
+    if package is None or not package.submodule_search_locations:
+        raise InputError("these images lie inside scikit-learn, which is missing: install it")
+    return Path(package.submodule_search_locations[0]) / place
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(f"cannot read the images of {path} ({error}): install scikit-learn anew")
