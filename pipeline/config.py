@@ -100,7 +100,8 @@ class PatchOptions(MemoryOptions):
     """Which patches, and where they are kept."""
 
     dataset: str = "digits"
-    """digits, photos, mnist, fashion-mnist, or the path of images: an IDX or .npy file."""
+    """digits, photos, mnist, fashion-mnist, or a path: an image, a folder or glob of them, IDX,
+    .npy, .npz::NAME, zarr."""
     data: Path = Path("data")
     """Folder of downloads; right files that are already there, whatever their names, are used."""
     out: Path = Path("runs")

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from storage.errors import InputError
+from storage.images.formats.folder import open_folder
 
 TRAIN = 1500  # of 1797 images; the rest is by other writers
 _DIGITS = Path("datasets", "data", "digits.csv.gz")  # within the package
-_PHOTOS = [Path("datasets", "images", name) for name in ("china.jpg", "flower.jpg")]
+_PHOTOS = Path("datasets", "images")
 
 
 def read_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -30,17 +31,9 @@ def read_photos() -> np.ndarray:
 
     Raises: InputError where scikit-learn is not installed, or lacks the files.
     """
-    from PIL import Image  # a data set of digits does without
-
-    photos = []
-    for place in _PHOTOS:
-        path = _within_sklearn(place)
-        try:
-            with Image.open(path) as photo:
-                photos.append(np.asarray(photo.convert("RGB")))
-        except (OSError, ValueError) as error:
-            raise _damaged(path, error) from error
-    return np.stack(photos)
+    photos = open_folder(str(_within_sklearn(_PHOTOS)))
+    sizes = photos.sizes.tolist()
+    return np.stack([photos.read(i, slice(0, h), slice(0, w)) for i, (h, w) in enumerate(sizes)])
 
 
 @lru_cache(maxsize=1)
@@ -50,7 +43,9 @@ def _table() -> np.ndarray:
     try:
         return np.loadtxt(path, delimiter=",")
     except (OSError, ValueError) as error:
-        raise _damaged(path, error) from error
+        raise InputError(
+            f"cannot read the digits from {path} ({error}): install scikit-learn anew"
+        ) from error
 
 
 def _within_sklearn(place: Path) -> Path:
@@ -58,7 +53,3 @@ def _within_sklearn(place: Path) -> Path:
     if package is None or not package.submodule_search_locations:
         raise InputError("these images lie inside scikit-learn, which is missing: install it")
     return Path(package.submodule_search_locations[0]) / place
-
-
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"cannot read the images of {path} ({error}): install scikit-learn anew")

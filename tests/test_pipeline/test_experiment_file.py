@@ -145,7 +145,10 @@ def test_relative_paths_start_from_the_file(folder: Path) -> None:
         ('memory = "8,5GiB"', ": memory '8,5GiB' is not valid: use a size such as 1GiB"),
         (f"seed = 0x{'f' * 9000}", ": seed is a number beyond 64 bits: use a smaller one"),
         (f"k = [0x{'f' * 9000}]", ": k is a number beyond 64 bits: use a smaller one"),
-        ('dataset = "c.npy"', ": no data set 'c.npy': use digits, mnist, fashion-mnist, or the"),
+        (
+            'dataset = "c.npy"',
+            ": no data set 'c.npy': use digits, photos, mnist, fashion-mnist, or the",
+        ),
         ('dataset = "minst"', ": no data set 'minst': use digits"),
         ("run = 3", ": run is no list of tables: begin each with [[run]]"),
         ("run = []", ": run is no list of tables"),
