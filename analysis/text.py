@@ -61,6 +61,12 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}"
 
 
+def size_range(sizes: Sequence[Sequence[int]]) -> str:
+    """Sizes of images, as in 28×28, or 20–64×40–64 where they differ."""
+    reach = [sorted({min(lengths), max(lengths)}) for lengths in zip(*sizes, strict=True)]
+    return "×".join("–".join(map(str, ends)) for ends in reach)
+
+
 def signed(value: float) -> str:
     """A number with three decimals and a true minus sign, as in −0.317."""
     return f"{value:.3f}".replace("-", "−")

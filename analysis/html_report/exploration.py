@@ -15,7 +15,7 @@ from analysis.measures.patch_sample import evenly
 from analysis.measures.similarity_grid import similarity_grid
 from analysis.reconstruction.overlap import Rebuilder
 from storage import PatchStore
-from storage.images.middles import middle_size, read_middles
+from storage.images.middles import middle_size
 
 EXPLORED_BYTES = 8 << 20  # of arrays on the page; as text they take a third more
 UNLABELLED = 10  # images shown of a split whose classes are unknown
@@ -29,12 +29,15 @@ class Chosen:
 
     names: what each is chosen by, its class or its place; the same in each split.
     indices: split -> which image stands for each name.
-    images: split -> (m, row, col[, channel]), whole or the middle of large ones.
+    images: split -> (m, row, col[, channel]), the middle of large ones and of those of several
+        sizes.
+    whole: whether they are all of each image.
     """
 
     names: tuple[str, ...]
     indices: Mapping[str, Sequence[int]]
     images: Mapping[str, np.ndarray]
+    whole: bool = True
 
 
 def explored_sizes(measured: Measured, chosen: Chosen) -> list[int]:
@@ -193,24 +196,24 @@ def choose_images(measured: Measured) -> Chosen:
         }
     else:
         indices = {s: store.image_order[:UNLABELLED].tolist() for s, store in stores.items()}
-    least = experiment.spec.rows, experiment.spec.cols
-    height, width, *channels = experiment.image_shape
-    values = math.prod(channels)
-    values *= math.prod(middle_size((height, width), values, CROPPED_VALUES, least))
+    sizes, channels = np.array([experiment.image_shape[:2]]), experiment.image_shape[2:]
+    (height, width), _ = middle_size(sizes, math.prod(channels), CROPPED_VALUES, experiment.spec)
+    values = height * width * math.prod(channels)
     most = max(1, EXPLORED_BYTES // 8 // (8 * values * len(indices)))
     shown = min(most, *map(len, indices.values()))
-    images = _common(
-        {
-            split: read_middles(
-                measured.sources[split], np.array(found[:shown]), CROPPED_VALUES, least
-            )
-            for split, found in indices.items()
-        }
-    )
+    read = {
+        split: measured.middles(split, np.array(found[:shown]), CROPPED_VALUES)
+        for split, found in indices.items()
+    }
+    images = _common({split: found for split, (found, _) in read.items()})
     if names is None:
         names = tuple(str(place) for place in range(1, shown + 1))
     indices = {split: found[:shown] for split, found in indices.items()}
-    return Chosen(names[:shown], indices, images)
+    whole = all(
+        all_of_it and found.shape == images[split].shape
+        for split, (found, all_of_it) in read.items()
+    )
+    return Chosen(names[:shown], indices, images, whole)
 
 
 def _common(images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import xarray
@@ -26,7 +27,7 @@ from analysis.measures.pixel_scale import PixelScale
 from analysis.measures.usage import usage
 from analysis.reconstruction.overlap import Rebuilder, images_at_once
 from analysis.reconstruction.scores import reconstruction_scores
-from analysis.text import SPLIT_NAMES
+from analysis.text import SPLIT_NAMES, size_range
 from pipeline import USUAL_MEMORY
 from storage import ImageSource, PatchStore, group_name
 from storage.images.middles import read_middles
@@ -35,7 +36,7 @@ SHOWN_SIZES = 24  # K whose patches and images are shown: a figure has no room f
 COVERED_ROWS = 1 << 15  # of a store, at most
 COVERED_VALUES = 1 << 23  # of these rows together, at most
 MIDDLE_VALUES = 1 << 20  # of an image that is shown or scored: of larger ones the middle
-SCORED_VALUES = 1 << 23  # of training images, where there are no others; 10,699 of 28×28 pixels
+SCORED_VALUES = 1 << 23  # of images that are scored; 10,699 of 28×28 pixels
 
 
 @dataclass(frozen=True)
@@ -191,18 +192,30 @@ class Measured:
 
     @cached_property
     def samples(self) -> dict[str, list[np.ndarray]]:
-        """By the name of the split some of its images, in the store's own random order."""
+        """By the name of the split some of its images, in the store's own random order.
+
+        Of large and of unequal ones the middle.
+        """
         return {
-            SPLIT_NAMES[split]: list(
-                self._middles(source, self.stores[split].image_order[:SHOWN_IMAGES])
-            )
-            for split, source in self.sources.items()
+            SPLIT_NAMES[split]: list(self.middles(split, self.drawn(split), MIDDLE_VALUES)[0])
+            for split in self.sources
         }
 
-    def _middles(self, source: ImageSource, which: np.ndarray) -> np.ndarray:
-        """Some images, or of large and of unequal ones the middle."""
-        least = self.experiment.spec.rows, self.experiment.spec.cols
-        return read_middles(source, which, MIDDLE_VALUES, least)
+    def drawn(self, split: str) -> np.ndarray:
+        """Numbers of the images in `samples`."""
+        return self.stores[split].image_order[:SHOWN_IMAGES]
+
+    def middles(self, split: str, which: np.ndarray, most: int) -> tuple[np.ndarray, bool]:
+        """Some images, or of large and of unequal ones the middle; and whether they are whole.
+
+        most: pixel values of each.
+        """
+        return read_middles(self.sources[split], which, most, self.experiment.spec)
+
+    def image_sizes(self, split: str) -> str:
+        """Rows and columns of the images of a split, as in 28×28, or 20–64×40–64."""
+        sizes = self.sources[split].sizes
+        return size_range([sizes.min(axis=0).tolist(), sizes.max(axis=0).tolist()])
 
     @property
     def typical(self) -> list[TypicalImage]:
@@ -219,7 +232,7 @@ class Measured:
         spec, levels, found = self.experiment.spec, self.pixels.levels, []
         for split, source in self.sources.items():
             index = typical_image(self.stores[split])
-            image = self._middles(source, np.array([index]))[0]
+            (image,), is_whole = self.middles(split, np.array([index]), MIDDLE_VALUES)
             images_at_once(image.shape, image.dtype, spec, self.sizes[-1], self.memory)
             versions: dict[int, tuple[np.ndarray, float]] = {}
             for k in sorted({*self.shown, self.told}):
@@ -230,7 +243,8 @@ class Measured:
                     composition = made
                 if k in self.shown:
                     versions[k] = version.images[0].astype(np.float32), made.image_mse
-            found.append(TypicalImage(SPLIT_NAMES[split], index, image, versions))
+            size = None if is_whole else tuple(source.sizes[index].tolist())
+            found.append(TypicalImage(SPLIT_NAMES[split], index, image, versions, size))
         return found, composition
 
     @cached_property
@@ -244,26 +258,36 @@ class Measured:
         nodes = self.experiment.tree.children
         return {k: coverage(nodes[group_name(k)], sample, memory=self.memory) for k in self.sizes}
 
-    @cached_property
+    @property
     def image_scores(self) -> dict[int, xarray.Dataset]:
-        """The `reconstruction_scores` of all test images, at the smallest, the told, the largest K.
+        """The `reconstruction_scores` of test images, at the smallest, the told, the largest K.
 
-        Where there are no test images, of training images drawn by the store's order, as many as
-        have SCORED_VALUES pixel values together; the coordinate `image` says which, and `label` is
-        there where classes are known. Of large images, and of unequal ones, the middle.
+        Of all of them, or of as many in the store's order as have SCORED_VALUES pixel values
+        together; where there are none, of training images. The coordinate `image` says which, and
+        `label` is there where classes are known.
         """
+        return self._scored[0]
+
+    @property
+    def scored_middle(self) -> tuple[int, int] | None:
+        """Rows and columns of the middles that `image_scores` is of; None: of whole images."""
+        return self._scored[1]
+
+    @cached_property
+    def _scored(self) -> tuple[dict[int, xarray.Dataset], tuple[int, int] | None]:
         source, labels = self.sources[self.split], self.experiment.labels(self.split)
         which, values = np.arange(len(source)), math.prod(source.image_shape)
-        whole = source.uniform and values <= MIDDLE_VALUES
-        if not (self.held_out and whole):
+        images: Any = source
+        middle = None
+        if not (self.held_out and values <= MIDDLE_VALUES and values * len(which) <= SCORED_VALUES):
             most = max(1, SCORED_VALUES // min(values, MIDDLE_VALUES))
             which = np.sort(self.stores[self.split].image_order[:most])
-        all_whole = whole and len(which) == len(source)
-        images = source if all_whole else self._middles(source, which)
+            images, whole = self.middles(self.split, which, MIDDLE_VALUES)
+            middle = None if whole else images.shape[1:3]
         chosen = None if labels is None else labels[which]
         found = {}
         for k in sorted({self.sizes[0], self.told, self.sizes[-1]}):
             node = self.experiment.tree.children[group_name(k)]
             scores = reconstruction_scores(images, node, labels=chosen, memory=self.memory)
             found[k] = scores.assign_coords(image=which)
-        return found
+        return found, middle

@@ -9,6 +9,7 @@ import numpy as np
 from analysis.measures.coverage import squared_distances
 from analysis.measures.patch_sample import sample_patches
 from analysis.reconstruction.overlap import RebuiltBlock
+from analysis.text import size_range
 from pipeline import assign
 from storage import PatchSpec, PatchStore
 
@@ -26,17 +27,29 @@ class Quantised:
 
 @dataclass(frozen=True)
 class TypicalImage:
-    """An image of the data with its versions: for each K the image, float32, and its MSE."""
+    """An image of the data with its versions: for each K the image, float32, and its MSE.
+
+    whole: rows and columns of the image where `original` is only its middle.
+    """
 
     split: str
     index: int
     original: np.ndarray
     versions: Mapping[int, tuple[np.ndarray, float]]
+    whole: tuple[int, int] | None = None
 
     @property
     def title(self) -> str:
         """Which image it is, as in: test image 7."""
-        return f"{self.split} image {self.index:,}"
+        name = f"{self.split} image {self.index:,}"
+        return name if self.whole is None else f"middle of {name}"
+
+    @property
+    def part(self) -> str:
+        """How much of it is shown, where not all, as in: 221×295 of 3000×4000 pixels."""
+        if self.whole is None:
+            return ""
+        return f"{size_range([self.original.shape[:2]])} of {size_range([self.whole])} pixels"
 
 
 @dataclass(frozen=True)

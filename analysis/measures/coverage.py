@@ -62,8 +62,9 @@ def coverage(
         rows, mse: number of rows, and their mean squared error in squared pixel levels;
         worst_patch, worst_centroid (worst, row, col[, channel]), or (worst, pixel) where the
         patch's shape is not known, worst_index (the centroid's), worst_rmse, worst_row, largest
-        RMSE first: of each image of a store only the worst, so that they differ; with a store also
-        worst_image, the number of the source image. Fewer where there are fewer.
+        RMSE first: of each image of a store only the worst, so that they differ; where it holds
+        fewer images than are asked for, of each tile of these. With a store also worst_image, the
+        number of the source image. Fewer where there are fewer.
 
     Raises:
         InputError: shapes that do not fit, no rows, and pixels of another type or range.
@@ -78,17 +79,26 @@ def coverage(
     known = patches if isinstance(patches, PatchStore | PatchSample) else None
     source = _row_source(patches, rows, centroids, MemoryOptions.checked(memory=memory).memory)
     tally = _Tally(pixels.levels.span)
-    farthest = Farthest(worst, None if known is None else known.offsets)
+    farthest = _farthest(worst, known)
     _measure(source, pixels, centroids.reshape(len(centroids), -1), tally, farthest)
     if known is None:
         pixels.check_reach()
     shape = centroids.shape[1:] if known is None else known.patch_shape
     found = tally.to_dataset(source.dim).assign(farthest.variables(centroids, shape, pixels.dtype))
     if known is not None:
-        found["worst_image"] = ("worst", known.order[farthest.groups])
+        found["worst_image"] = ("worst", known.order[farthest.places])
     if isinstance(known, PatchSample):
         found["worst_row"] = ("worst", known.numbers[found["worst_row"].values])
     return found
+
+
+def _farthest(worst: int, known: PatchStore | PatchSample | None) -> Farthest:
+    """What looks for the worst rows: of each image one, or where these are few of each tile."""
+    if known is None:
+        return Farthest(worst, None)
+    images = known.order
+    by_image = len(np.unique(images)) >= worst
+    return Farthest(worst, known.offsets, images if by_image else None)
 
 
 def _row_source(patches: Any, rows: int | None, centroids: np.ndarray, cap: int) -> RowSource:

@@ -8,10 +8,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Miss:
-    """A row that is far from its centroid; group: its image's place in the store, or itself."""
+    """A row that is far from its centroid; place, group: of its run of rows, see `Farthest`."""
 
     rmse: float
     row: int
+    place: int
     group: int
     label: int
     patch: np.ndarray
@@ -20,32 +21,37 @@ class Miss:
 class Farthest:
     """The rows farthest from their centroids, one of each group at most.
 
-    offsets: (images + 1,) rows at which groups start; None: each row is a group.
+    offsets: (places + 1,) rows at which runs of rows start; None: each row is a group.
+    groups: (places,) the group of each run.
     """
 
-    def __init__(self, size: int, offsets: np.ndarray | None) -> None:
-        self._size, self._offsets = size, offsets
+    def __init__(
+        self, size: int, offsets: np.ndarray | None, groups: np.ndarray | None = None
+    ) -> None:
+        self._size, self._offsets, self._groups = size, offsets, groups
         self._kept: list[Miss] = []
 
     def add(self, start: int, rows: np.ndarray, labels: np.ndarray, rmse: np.ndarray) -> None:
         """Look through a block whose first row has the number `start`."""
-        groups, firsts = self._groups(start, len(rows))
+        places, firsts = self._places(start, len(rows))
+        groups = places if self._groups is None else self._groups[places]
         most = np.maximum.reduceat(rmse, firsts)
         found = {miss.group: miss for miss in self._kept}
-        for place in np.argsort(-most, kind="stable")[: self._size]:
-            stop = firsts[place + 1] if place + 1 < len(firsts) else len(rows)
-            row = int(firsts[place] + np.argmax(rmse[firsts[place] : stop]))
-            group = int(groups[place])
+        ranked = np.argsort(-most, kind="stable")
+        best = np.sort(np.unique(groups[ranked], return_index=True)[1])  # of each group
+        for at in ranked[best][: self._size]:
+            stop = firsts[at + 1] if at + 1 < len(firsts) else len(rows)
+            row = int(firsts[at] + np.argmax(rmse[firsts[at] : stop]))
+            group = int(groups[at])
             before = found.get(group)
-            if before is None or before.rmse < rmse[row]:  # an image may begin in another block
-                found[group] = Miss(
-                    float(rmse[row]), start + row, group, int(labels[row]), rows[row].copy()
-                )
-        ranked = sorted(found.values(), key=lambda miss: (-miss.rmse, miss.row))
-        self._kept = ranked[: self._size]
+            if before is None or before.rmse < rmse[row]:  # a group may begin in another block
+                where = start + row, int(places[at]), group, int(labels[row])
+                found[group] = Miss(float(rmse[row]), *where, rows[row].copy())
+        misses = sorted(found.values(), key=lambda miss: (-miss.rmse, miss.row))
+        self._kept = misses[: self._size]
 
-    def _groups(self, start: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of the groups with rows among these, and where each begins in the block."""
+    def _places(self, start: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of the runs with rows among these, and where each begins in the block."""
         if self._offsets is None:
             return np.arange(start, start + n), np.arange(n)
         places = np.arange(len(self._offsets) - 1)
@@ -57,9 +63,9 @@ class Farthest:
         return places[here], begins[here] - start
 
     @property
-    def groups(self) -> np.ndarray:
-        """The group of each row that was kept, (m,) int64."""
-        return np.array([miss.group for miss in self._kept], np.int64)
+    def places(self) -> np.ndarray:
+        """The run of each row that was kept, (m,) int64."""
+        return np.array([miss.place for miss in self._kept], np.int64)
 
     def variables(
         self, centroids: np.ndarray, shape: tuple[int, ...], dtype: np.dtype

@@ -18,8 +18,8 @@ class PatchSample:
     """Some rows of a patch store, in the store's order.
 
     values: (m, d) of the store's dtype. numbers: (m,) int64, ascending, of the rows in the store.
-    offsets: (images + 1,) int64, place in the sample at which the patches of each image start.
-    order: (images,) int64, which source image stands at each place of the store's order.
+    offsets: (tiles + 1,) int64, place in the sample at which the patches of each tile start.
+    order: (tiles,) int64, the source image of the tile at each place of the store's order.
     patch_shape: (rows, cols[, channels]).
     """
 

@@ -3,38 +3,51 @@
 import numpy as np
 
 from storage.images.source import ImageSource
+from storage.patch_spec import PatchSpec
 
 
 def middle_size(
-    size: tuple[int, int], channels: int, most: int, least: tuple[int, int]
-) -> tuple[int, int]:
-    """Rows and columns of the middle of an image of this size; see `read_middles`."""
-    shrink = max(1.0, (size[0] * size[1] * channels / most) ** 0.5)
+    sizes: np.ndarray, channels: int, most: int, spec: PatchSpec
+) -> tuple[tuple[int, int], bool]:
+    """Rows and columns of the middle of images, and whether that is all of them.
+
+    Args:
+        sizes: (n, 2) rows and columns of the images.
+        channels: values of a pixel.
+        most: pixel values of each.
+        spec: of patches, of which at least one fits, and which fill the middle without a margin.
+    """
+    least = sizes.min(axis=0).tolist()
+    shrink = max(1.0, (least[0] * least[1] * channels / most) ** 0.5)
+    if shrink == 1 and bool((sizes == sizes[0]).all()):
+        return (least[0], least[1]), True
     rows, cols = (
-        min(whole, max(short, int(whole / shrink)))
-        for whole, short in zip(size, least, strict=True)
+        patch + max(0, int(length / shrink) - patch) // spec.stride * spec.stride
+        for length, patch in zip(least, (spec.rows, spec.cols), strict=True)
     )
-    return rows, cols
+    return (rows, cols), False
 
 
 def read_middles(
-    source: ImageSource, which: np.ndarray, most: int, least: tuple[int, int]
-) -> np.ndarray:
+    source: ImageSource, which: np.ndarray, most: int, spec: PatchSpec
+) -> tuple[np.ndarray, bool]:
     """The middle of some images: as much as each of them has, of at most so many values.
 
     Args:
         source: the images.
         which: numbers of those that are read.
         most: pixel values of each.
-        least: rows and columns that it has all the same.
+        spec: of patches, which are cut where they are cut from the whole image.
 
     Returns:
-        (n, rows, columns[, channels]).
+        (n, rows, columns[, channels]), and whether that is all of each image.
     """
-    height, width = source.sizes[which].min(axis=0).tolist()
-    rows, cols = middle_size((height, width), source.channels, most, least)
+    sizes = source.sizes[which]
+    (rows, cols), whole = middle_size(sizes, source.channels, most, spec)
     found = []
-    for index, (height, width) in zip(which.tolist(), source.sizes[which].tolist(), strict=True):
-        top, left = (height - rows) // 2, (width - cols) // 2
+    for index, (height, width) in zip(which.tolist(), sizes.tolist(), strict=True):
+        top, left = (
+            (length // 2 // spec.stride) * spec.stride for length in (height - rows, width - cols)
+        )
         found.append(source.reader.read(index, slice(top, top + rows), slice(left, left + cols)))
-    return np.stack(found)
+    return np.stack(found), whole

@@ -14,7 +14,7 @@ from analysis.html_report.measured import Measured
 from analysis.html_report.page.interaction import interactive_parts
 from analysis.html_report.page.provenance import commands, file_elsewhere, provenance
 from analysis.html_report.section import Section
-from analysis.text import count, listed, number, percent, unbroken
+from analysis.text import count, listed, number, percent, size_range, unbroken
 
 
 def render(
@@ -103,12 +103,10 @@ def _explained(measured: Measured, chosen: Chosen) -> str:
         origin = (
             "Of each class it is the image whose number of kept patches is the median of its class."
         )
-    shown, whole = next(iter(chosen.images.values())).shape[1:3], experiment.image_shape[:2]
-    if shown != whole:
-        origin += (
-            f" Of each the middle is shown, and told of alone: {shown[0]}×{shown[1]} of"
-            f" {whole[0]}×{whole[1]} pixels."
-        )
+    if not chosen.whole:
+        shown = size_range([next(iter(chosen.images.values())).shape[1:3]])
+        whole = listed(list(dict.fromkeys(map(measured.image_sizes, experiment.splits))))
+        origin += f" Of each the middle is shown, and told of alone: {shown} of {whole} pixels."
     known, here = len(experiment.sizes), len(explored_sizes(measured, chosen))
     if here < known:
         origin += f" Of the {known:,} K {here:,} are here, in even steps."

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.experiment import Experiment
-from analysis.text import count, listed, number
+from analysis.text import count, listed, number, size_range
+from storage import PatchSpec
 
 _PROGRAM = "python -m pipeline sweep"
 STORED_NAMES = {"moves": "breathing", "target": "min_gain"}  # of what is stored under another name
@@ -21,20 +22,19 @@ def provenance(experiment: Experiment) -> list[tuple[str, str]]:
     """What the dictionaries were made of, with and on, as pairs of name and text."""
     facts, last = experiment.facts, experiment.nodes[experiment.sizes[-1]].attrs
     source, spec = facts["source"], experiment.spec
-    largest, smallest = source["image_shape"][:2], source.get("smallest_image")
-    sizes = " to ".join("×".join(map(str, size)) for size in (smallest, largest) if size)
+    largest = source["image_shape"][:2]
+    sizes = size_range([source.get("smallest_image", largest), largest])
     heldout = facts["heldout_rows"]
     fit = ", ".join(f"{name} {value}" for name, value in _fit_options(experiment).items())
     return [
         (
             "Images",
-            f"{source['name']}, {source['images']:,} training images of {sizes} pixels,"
-            f" {source['dtype']}; SHA-256 of the pixels {source['fingerprint']}",
+            f"{source['name']}, {count(source['images'], 'training image')} of {sizes} pixels,"
+            f" {source['dtype']}{_stated(source)}; SHA-256 of the pixels {source['fingerprint']}",
         ),
         (
             "Patches",
-            f"{spec.rows}×{spec.cols} pixels, stride {spec.stride}, threshold {spec.threshold:g}"
-            f" ({'every patch that is not blank' if spec.threshold == 0 else 'by mean level'});"
+            f"{spec.rows}×{spec.cols} pixels, stride {spec.stride}, {_rule(spec)};"
             f" {facts['n_rows']:,} rows to learn from,"
             f" {f'{heldout:,} held out' if heldout else 'none held out'}",
         ),
@@ -45,6 +45,31 @@ def provenance(experiment: Experiment) -> list[tuple[str, str]]:
         ("Versions", listed([f"{name} {text}" for name, text in last["versions"].items()])),
         ("Configuration", f"SHA-256 of all that the numbers depend on begins {facts['digest']}"),
     ]
+
+
+def _stated(source: Mapping[str, Any]) -> str:
+    """What was stated of the images, as in: , white 4095."""
+    options = {"heldout": "held out", "channels": "channels"}
+    words = [
+        f", {options.get(name, name)} {_option(value)}"
+        for name, value in source.get("stated", {}).items()
+    ]
+    return "".join(words)
+
+
+def _option(value: Any) -> str:
+    """A value as the command line takes it."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _rule(spec: PatchSpec) -> str:
+    """Which patches are kept, and how many of them are drawn."""
+    if spec.keep == "nonblank":
+        told = "every patch that is not blank" if spec.threshold == 0 else "by mean level"
+        text = f"threshold {spec.threshold:g} ({told})"
+    else:
+        text = f"keep {spec.keep}"
+    return text if spec.sample is None else f"{text}, a random sample of {spec.sample} of them"
 
 
 def _effort(experiment: Experiment) -> str:
@@ -100,7 +125,11 @@ def file_elsewhere(experiment: Experiment) -> str | None:
 
 def _dataset(experiment: Experiment) -> str:
     """A named data set, or a path as seen from the folder that holds OUT; its name if elsewhere."""
-    dataset = str(experiment.facts["dataset"])
+    return _seen_from_out(str(experiment.facts["dataset"]), experiment)
+
+
+def _seen_from_out(dataset: str, experiment: Experiment) -> str:
+    """The same of any images."""
     if not os.path.isabs(dataset):  # as paths are stored
         return dataset
     inside = os.path.relpath(dataset, experiment.folder.resolve().parents[1])
@@ -120,8 +149,16 @@ def commands(experiment: Experiment) -> list[str]:
         "out": experiment.folder.resolve().parent.name,
         "patch": f"{spec.rows}x{spec.cols}",
         "stride": spec.stride,
-        "threshold": repr(spec.threshold),
     }
+    if spec.keep == "nonblank":
+        before["threshold"] = repr(spec.threshold)
+    else:
+        before["keep"] = spec.keep
+    if spec.sample is not None:
+        before["sample"] = spec.sample
+    if facts.get("test"):
+        before["test"] = _seen_from_out(str(facts["test"]), experiment)
+    before |= {name: _option(value) for name, value in facts["source"].get("stated", {}).items()}
     order = [experiment.sizes]
     if facts["fit"]["init"] == "warm":
         starts = {k: node.attrs["started_from"] for k, node in experiment.nodes.items()}

@@ -28,7 +28,7 @@ from analysis.html_report.samples import TypicalImage
 from analysis.html_report.section import Section, which_sizes
 from analysis.measures.pixel_scale import PixelScale, reduced
 from analysis.reconstruction.scores import by_class, overall
-from analysis.text import SPLIT_NAMES, count, listed, number
+from analysis.text import SPLIT_NAMES, count, listed, number, size_range
 
 MOST_IN_A_ROW = 8  # rebuilt images
 
@@ -36,11 +36,12 @@ MOST_IN_A_ROW = 8  # rebuilt images
 def _paragraphs(measured: Measured) -> list[str]:
     made, image = measured.composition, measured.typical[-1]
     kept = "all" if made.patches == made.windows else f"{made.patches:,}"
+    part = f" ({image.part})" if image.part else ""
     first = (
         "An image is made by laying the nearest centroids of its overlapping patches over one"
-        f" another and taking the mean where they overlap. The {image.title} has"
-        f" {count(made.windows, 'window')}, {kept} of them with a patch that is bright enough to be"
-        f" kept. With K = {measured.told:,} they are replaced by"
+        f" another and taking the mean where they overlap. The {image.title}{part} has"
+        f" {count(made.windows, 'window')}, {kept} of them with a patch that is"
+        f" {_why_kept(measured)}. With K = {measured.told:,} they are replaced by"
         f" {count(made.distinct, 'different centroid')}, so a centroid is used"
         f" {number(made.patches / max(1, made.distinct), 2)} times on average; and a covered pixel"
         f" is the mean of {number(made.overlap, 3)} patches."
@@ -65,14 +66,25 @@ def _paragraphs(measured: Measured) -> list[str]:
     return [first, second, _many_images(measured)]
 
 
+def _why_kept(measured: Measured) -> str:
+    """What is told of the patches that are kept."""
+    nonblank = measured.experiment.spec.keep == "nonblank"
+    return "bright enough to be kept" if nonblank else "kept"
+
+
 def _many_images(measured: Measured) -> str:
     """How well all test images, or many others, are rebuilt, and which classes best and worst."""
     scores = measured.image_scores[measured.told]
-    total = overall(scores)
-    images = count(scores.sizes["image"], f"{SPLIT_NAMES[measured.split]} image")
+    total, n = overall(scores), scores.sizes["image"]
+    images = count(n, f"{SPLIT_NAMES[measured.split]} image")
+    if middle := measured.scored_middle:
+        part = "middle" if n == 1 else "middles"
+        images = (
+            f"The {part} ({size_range([middle])} pixels{'' if n == 1 else ' each'}) of {images}"
+        )
     text = (
-        f"{images} together, rebuilt with K = {measured.told:,}, have an MSE of"
-        f" {number(total['mse'])}"
+        f"{images}{'' if n == 1 else ' together'}, rebuilt with K = {measured.told:,},"
+        f" {'has' if n == 1 else 'have'} an MSE of {number(total['mse'])}"
     )
     text += f", a PSNR of {number(total['psnr'], 3)} dB." if total["mse"] else "."
     if "label" not in scores.coords:
@@ -108,13 +120,19 @@ def _rebuilt(measured: Measured) -> ReportFigure:
     caption = (
         "Each kept patch is replaced by its nearest centroid; where patches overlap, their mean is"
         " taken; pixels that no kept patch covers are black. Of each split the first image with the"
-        f" median number of kept patches. The MSE is over all pixels, in {unit}."
+        f" median number of kept patches{_of_which(images)}. The MSE is over all pixels, in {unit}."
     )
     splits = " and ".join(f"a {image.split}" for image in images)
     title = f"{splits.capitalize()} image rebuilt at {which_sizes(measured, 'every K')}."
     lines = [(image.title, k, mse) for image in images for k, (_, mse) in image.versions.items()]
     csv = table_of_lines(("image", "k", with_unit("mse", unit)), lines)
     return finished("rebuilt", title, caption, rebuilt_plate(images, measured.pixels), csv)
+
+
+def _of_which(images: Sequence[TypicalImage]) -> str:
+    """What of the images is shown, where it is not all."""
+    parts = list(dict.fromkeys(image.part for image in images if image.part))
+    return f", of which the middle: {listed(parts)}" if parts else ""
 
 
 def rebuilt_plate(images: Sequence[TypicalImage], pixels: PixelScale) -> Figure:
@@ -162,8 +180,10 @@ def _classes(measured: Measured) -> list[ReportFigure]:
         return []
     each = [by_class(one, measured.experiment.class_names) for one in known.values()]
     scores = xarray.concat(each, xarray.IndexVariable("k", list(known)), combine_attrs="drop")
+    images = int(each[0]["images"].sum())
+    middles = "the middles of " if measured.scored_middle else ""
     caption = (
-        f"The mean squared error over all pixels of the {int(each[0]['images'].sum()):,} rebuilt"
+        f"The mean squared error over all pixels of {middles}the {images:,} rebuilt"
         f" {SPLIT_NAMES[measured.split]} images, by their class, for K = {listed(list(known))}."
     )
     names = {"mse": with_unit("mse", measured.pixels.unit), "psnr": "psnr_db"}

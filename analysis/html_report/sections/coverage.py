@@ -173,9 +173,11 @@ def _worst(measured: Measured) -> ReportFigure:
     k, level = measured.told, measured.pixels.level
     coverage = measured.coverage[k]
     centroids = "the only centroid" if k == 1 else f"any of the {k:,} centroids"
+    images = coverage["worst_image"].values
+    apart = "an image" if len(set(images.tolist())) == len(images) else "each part of an image"
     caption = (
         f"Of {int(coverage['rows']):,} {measured.unseen} patches those farthest from {centroids},"
-        " the worst first and at most one of an image: the patch, its nearest centroid, the root"
+        f" the worst first and at most one of {apart}: the patch, its nearest centroid, the root"
         f" mean squared error per pixel (RMSE, {level}), and the number of the image."
     )
     names = {

@@ -16,34 +16,50 @@ from analysis.html_report.figures.image_boards import (
 from analysis.html_report.measured import Measured
 from analysis.html_report.section import Section
 from analysis.measures.pixel_scale import PixelScale, reduced
-from analysis.text import listed
+from analysis.text import SPLIT_NAMES, listed, size_range
 
 
 def _figures(measured: Measured) -> list[ReportFigure]:
     experiment, pixels = measured.experiment, measured.pixels
-    splits = listed([f"{name} images" for name in measured.samples])
-    height, width = experiment.image_shape[:2]
     reach = f"{pixels.black:g} to {pixels.white:g}"
     scale = (
         f"Black is {pixels.black:g} and white {pixels.white:g}, as in all images of this page."
         if len(experiment.image_shape) == 2
         else f"Each channel reaches from {reach}, as in all images of this page."
     )
-    caption = (
-        f"Drawn at random from the {splits} of {experiment.name}, {height}×{width} pixels each."
-        f" {scale}"
-    )
+    caption = f"{_origin(measured)} {scale}"
     lines = [
         (name, place, int(index), image.min(), image.mean(), image.max())
-        for store, (name, images) in zip(
-            measured.stores.values(), measured.samples.items(), strict=True
-        )
-        for place, (index, image) in enumerate(zip(store.order, images, strict=False))
+        for split, (name, images) in zip(measured.stores, measured.samples.items(), strict=True)
+        for place, (index, image) in enumerate(zip(measured.drawn(split), images, strict=True))
     ]
     levels = [with_unit(f"{name}_value", pixels.level) for name in ("lowest", "mean", "highest")]
     csv = table_of_lines(["split", "place", "image", *levels], lines)
     figure = sample_plate(measured.samples, pixels)
     return [finished("samples", "Sample images.", caption, figure, csv)]
+
+
+def _origin(measured: Measured) -> str:
+    """Where the images are from, and how much of them is shown."""
+    sizes = {split: measured.image_sizes(split) for split in measured.sources}
+    names = {split: f"{SPLIT_NAMES[split]} images" for split in sizes}
+    which = listed([*names.values()])
+    if len(set(sizes.values())) == 1:
+        told = f"{which} of {measured.experiment.name}, {sizes['train']} pixels each"
+    else:
+        told = f"{which} of {measured.experiment.name}, " + listed(
+            [f"{sizes[split]} pixels each ({name})" for split, name in names.items()]
+        )
+    shown = {
+        SPLIT_NAMES[split]: size_range([measured.samples[SPLIT_NAMES[split]][0].shape[:2]])
+        for split in sizes
+    }
+    middles = [
+        name for split, name in zip(sizes, shown, strict=True) if sizes[split] != shown[name]
+    ]
+    parts = listed(list(dict.fromkeys(shown[name] for name in middles)))
+    text = f"Drawn at random from the {told}."
+    return f"{text} Of each the middle is shown, {parts} pixels." if middles else text
 
 
 def sample_plate(rows: Mapping[str, Sequence[np.ndarray]], pixels: PixelScale) -> Figure:

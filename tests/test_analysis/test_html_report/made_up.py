@@ -12,6 +12,7 @@ from analysis.html_report.samples import Composition, TypicalImage
 from analysis.measures.elbow import Bend, ElbowInterval
 from analysis.measures.kinds import KINDS
 from analysis.measures.pixel_scale import PixelScale
+from storage import PatchSpec
 from storage.images.pixel_range import PixelRange
 
 GREY_LEVELS = PixelScale(PixelRange(0, 255.0), "grey levels")
@@ -31,6 +32,7 @@ def image_scores(
     with np.errstate(divide="ignore"):
         psnr = 10 * np.log10(peak**2 / mse)
     columns = {"mse": mse, "psnr": psnr, "covered_mse": 2 * mse, "covered": np.full(len(mse), 0.5)}
+    columns["pixels"] = np.full(len(mse), 64)
     found = xarray.Dataset(
         {name: ("image", values) for name, values in columns.items()}, attrs={"peak": peak}
     )
@@ -82,6 +84,7 @@ def made_up(**changed: Any) -> Measured:
         pixels=pixels,
         patch_shape=given["patch_shape"],
         splits=splits,
+        spec=PatchSpec(*given["patch_shape"][:2]),
         class_names=given["class_names"],
         facts={"n_rows": given["rows"], "dim": int(np.prod(given["patch_shape"]))},
     )
@@ -101,7 +104,7 @@ def made_up(**changed: Any) -> Measured:
             )
             for k, share in zip(sizes, given["within"], strict=False)
         },
-        "image_scores": {found.sizes[-1]: given["scores"], given["elbow"]: given["scores"]},
+        "_scored": (dict.fromkeys((found.sizes[-1], given["elbow"]), given["scores"]), None),
         "kind_shares": xarray.Dataset(
             {
                 of: (("k", "kind"), [list(share.values()) for share in several])
