@@ -67,7 +67,7 @@ HEAVY = {
         "pipeline/estimator.py",  # its protocol
         "analysis/html_report/exploration.py",
     ),
-    "scipy": ("analysis/",),
+    "scipy": ("analysis/", "storage/images/formats/hdf5.py"),
     "matplotlib": ("analysis/html_report/",),
     "bokeh": ("analysis/html_report/page/",),
     "jinja2": ("analysis/html_report/page/",),

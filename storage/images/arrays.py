@@ -8,10 +8,9 @@ import numpy as np
 from storage.errors import InputError
 from storage.images.array_reader import ListReader
 from storage.images.axes import named_layout
+from storage.images.formats.pieces import FILLS
 from storage.images.options import UNSTATED, ImageOptions
 from storage.images.source import ImageSource
-
-_FILLS = ("_FillValue", "missing_value")  # attributes that state a value of no data
 
 
 def array_source(
@@ -45,7 +44,7 @@ def array_source(
 def _check_all_data(images: Any) -> None:
     """Raise InputError for pixels that the array itself says to hold no data."""
     notes = {**getattr(images, "encoding", {}), **getattr(images, "attrs", {})}
-    stated = (float(notes[name]) for name in _FILLS if np.ndim(notes.get(name, ())) == 0)
+    stated = (float(notes[name]) for name in FILLS if np.ndim(notes.get(name, ())) == 0)
     fills = {fill for fill in stated if fill == fill}  # NaN is refused as such
     values = getattr(images, "data", images) if fills else images
     missing = int(np.ma.getmaskarray(values).sum()) if np.ma.is_masked(values) else 0

@@ -4,15 +4,19 @@ import itertools
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from storage.errors import InputError, PatchDictError, refusal
+from storage.images.options import ImageOptions
 from storage.images.reader import window_bounds
 
+Fetch = Callable[[tuple[slice, ...]], np.ndarray]  # reads what lies at a place in an array
+
 READ_BYTES = 1 << 18  # at once, where a file has smaller pieces or none
+FILLS = ("_FillValue", "missing_value")  # attributes that state a value of no data
 KEPT_BYTES = 16 << 20  # of pieces, where two of them are smaller
 
 
@@ -56,6 +60,30 @@ def rows_together(shape: Sequence[int], letters: str, dtype: np.dtype) -> tuple[
     return tuple(taken.get(axis, side) for axis, side in zip(letters, shape, strict=True))
 
 
+def without_nodata(
+    where: str, notes: Mapping[str, Any], options: ImageOptions, fetch: Fetch
+) -> Fetch:
+    """What reads the same, but refuses pixels of the value that the attributes state for no data.
+
+    Where the options state one themselves, it is as it was. NaN is refused elsewhere.
+    """
+    stated = [np.ravel(notes[name]) for name in FILLS if name in notes]
+    fills = [one[0] for one in stated if one.size == 1 and one.dtype.kind in "iuf"]
+    if options.nodata is not None or not fills or fills[0] != fills[0]:
+        return fetch
+
+    def checked(place: tuple[slice, ...]) -> np.ndarray:
+        part = np.asarray(fetch(place))
+        if (part == fills[0]).any():
+            raise InputError(
+                f"{where} holds pixels of no data (the value that it states for them): give"
+                f" nodata={fills[0]:g} to leave their patches out, or fill them"
+            )
+        return part
+
+    return checked
+
+
 class ChunkedReader:
     """Images in an array of any layout that is stored in chunks: an `ImageReader`.
 
@@ -69,7 +97,7 @@ class ChunkedReader:
         dtype: np.dtype,
         letters: str,
         chunks: Sequence[int],
-        fetch: Callable[[tuple[slice, ...]], np.ndarray],
+        fetch: Fetch,
     ) -> None:
         """Nothing is read yet.
 

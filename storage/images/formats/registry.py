@@ -16,7 +16,7 @@ import numpy as np
 
 from storage.errors import InputError, shortened
 from storage.images.datasets import DATASETS
-from storage.images.formats import folder, npz, raster, tiff
+from storage.images.formats import folder, hdf5, npz, raster, tiff
 from storage.images.formats.idx import GZIP_MAGIC, read_idx
 from storage.images.formats.npy import map_npy
 from storage.images.formats.pieces import reason_of
@@ -25,8 +25,8 @@ from storage.images.reader import ImageReader
 
 GROUP = "patchdict.sources"
 TAKEN = (
-    "an IDX, .npy or .npz file, images (PNG, JPEG, TIFF, BMP, WebP), a folder or glob of them, or a"
-    " zarr array"
+    "an IDX, .npy, .npz, HDF5 or NetCDF file, images (PNG, JPEG, TIFF, BMP, WebP), a folder or glob"
+    " of them, or a zarr array"
 )
 Images = np.ndarray | ImageReader
 
@@ -76,6 +76,7 @@ FORMATS = (
         named=True,
         laid_out=False,
     ),
+    Format(hdf5.SUFFIXES, hdf5.MAGIC, hdf5.open_hdf5, named=True),
     Format((".gz",), (b"\0\0", GZIP_MAGIC), lambda path, name, options: read_idx(Path(path))),
 )
 _FOLDER = Format((), (), lambda path, name, options: folder.open_folder(path), laid_out=False)

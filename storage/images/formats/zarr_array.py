@@ -10,7 +10,7 @@ import zarr
 
 from storage.errors import InputError, shortened
 from storage.images.axes import letters_of, named_letters
-from storage.images.formats.pieces import ChunkedReader, reason_of
+from storage.images.formats.pieces import ChunkedReader, reason_of, without_nodata
 from storage.images.options import ImageOptions
 
 _SHOWN = 8  # names of arrays in an error
@@ -43,9 +43,10 @@ def open_zarr(path: str, name: str | None, options: ImageOptions) -> ChunkedRead
             letters = named_letters(axes or _dimensions(array))
         if letters is None or len(letters) != array.ndim:
             letters = letters_of(array.shape, options.layout, where)
-        return ChunkedReader(
-            where, array.shape, array.dtype, letters, array.chunks, lambda at: np.asarray(array[at])
+        fetch = without_nodata(
+            where, array.attrs.asdict(), options, lambda place: np.asarray(array[place])
         )
+        return ChunkedReader(where, array.shape, array.dtype, letters, array.chunks, fetch)
     except InputError:
         raise
     except Exception as error:  # of zarr, of its codecs, of fsspec

@@ -1,0 +1,164 @@
+"""Arrays in HDF5 and NetCDF files, of versions 3 and 4."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import xarray
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.io import netcdf_file
+
+from storage import ImageOptions, InputError, open_images
+from storage.images.formats.registry import open_path
+from storage.images.options import UNSTATED
+from storage.images.reader import ImageReader
+from tests.test_storage.test_images.test_formats.windows import (
+    ALL,
+    FAULTS,
+    QUICK,
+    WINDOWS,
+    assert_windows,
+    bend,
+    read_or_refuse,
+    whole,
+)
+
+STACK = np.random.default_rng(1).integers(0, 65536, (7, 20, 33), np.uint16)
+MAPS = np.random.default_rng(2).integers(-99, 99, (3, 2, 20, 33), np.int16)  # time, level, lat, lon
+
+
+def opened(path: Path | str, options: ImageOptions = UNSTATED) -> ImageReader:
+    found = open_path(str(path), options)
+    assert isinstance(found, ImageReader)
+    return found
+
+
+@pytest.mark.parametrize("how", [{}, {"chunks": True}, {"compression": "gzip"}], ids=str)
+@QUICK
+@given(windows=WINDOWS, seed=st.integers(0, 9))
+def test_windows_are_those_of_the_whole(
+    tmp_path: Path, how: dict[str, Any], windows: Any, seed: int
+) -> None:
+    path = tmp_path / "a.h5"
+    if "chunks" in how:
+        rng = np.random.default_rng(seed)
+        how = {"chunks": tuple(int(rng.integers(1, side + 1)) for side in STACK.shape)}
+    with h5py.File(path, "w") as file:
+        file.create_dataset("group/images", data=STACK.astype(">u2"), **how)
+    for name in ("", "::group/images", "::/group/images"):
+        assert_windows(opened(f"{path}{name}"), list(STACK), windows)
+
+
+def netcdf(path: Path, form: str, **attributes: Any) -> None:
+    dims = ("time", "level", "lat", "lon")
+    axes = {"lat": np.arange(20.0), "lon": np.arange(33.0)}
+    array = xarray.DataArray(MAPS, dims=dims, coords=axes, attrs=attributes)
+    engine = "scipy" if form.startswith("NETCDF3") else "h5netcdf"
+    array.to_dataset(name="height").to_netcdf(path, engine=engine, format=form)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("form", ["NETCDF4", "NETCDF3_CLASSIC", "NETCDF3_64BIT"])
+@QUICK
+@given(windows=WINDOWS)
+def test_dimensions_of_netcdf_tell_the_layout(tmp_path: Path, form: str, windows: Any) -> None:
+    path = tmp_path / "maps.nc"
+    netcdf(path, form)
+    images = [MAPS[time, level] for time in range(3) for level in range(2)]
+    for name in ("", "::height"):
+        assert_windows(opened(f"{path}{name}"), images, windows)
+
+
+def test_records_of_classic_netcdf_lie_apart(tmp_path: Path) -> None:
+    path = tmp_path / "records.nc"
+    with netcdf_file(path, "w") as file:
+        for name, size in (("time", None), ("y", 20), ("x", 33)):
+            file.createDimension(name, size)
+        for name in ("first", "second"):
+            variable = file.createVariable(name, "h", ("time", "y", "x"))
+            for time in range(3):
+                variable[time] = MAPS[time, int(name == "second")]
+    assert_windows(opened(f"{path}::second"), list(MAPS[:, 1]), [(1, slice(3, 5), slice(1, 9))])
+    with pytest.raises(InputError, match=r"2 arrays of images: name one, .* in it: first, second"):
+        opened(path)
+
+
+@pytest.mark.parametrize("form", ["NETCDF4", "NETCDF3_CLASSIC", "zarr"])
+def test_pixels_of_a_stated_fill_value_need_nodata(tmp_path: Path, form: str) -> None:
+    if form == "zarr":
+        import zarr
+
+        path = tmp_path / "a.zarr"
+        named = ("time", "level", "lat", "lon")
+        array = zarr.create_array(str(path), data=MAPS, dimension_names=named)
+        array.attrs["missing_value"] = -9
+    else:
+        path = tmp_path / "a.nc"
+        netcdf(path, form, missing_value=np.int16(-9))
+    with pytest.raises(InputError, match=r"give nodata=-9 to leave their patches out"):
+        whole(opened(path))
+    assert len(whole(opened(path, ImageOptions(nodata=-9)))) == 6
+
+
+def test_one_array_of_images_needs_no_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["images"], file["labels"] = STACK, np.arange(7)
+        file["bounds"], file["wide"] = np.zeros((7, 2)), np.zeros((7, 20, 33), np.int64)
+        file["text"], file["empty"] = "text", h5py.Empty("f4")
+    assert_windows(opened(path), list(STACK), [])
+    assert open_images(str(path)).name == "a"
+    for name, message in (
+        ("wide", "holds int64 where pixels of type"),
+        ("text", "has the shape"),
+        ("labels", "has the shape"),
+        ("absent", "no array 'absent' in .*; in it: bounds, images, labels, text, wide"),
+    ):
+        with pytest.raises(InputError, match=message):
+            open_images(f"{path}::{name}")
+    with h5py.File(path, "a") as file:
+        file["more"] = STACK.transpose(1, 2, 0)
+    with pytest.raises(InputError, match="2 arrays of images: name one"):
+        opened(path)
+    assert_windows(opened(f"{path}::more", ImageOptions("HWN")), list(STACK), [])
+    with pytest.raises(InputError, match="not of layout HW"):
+        opened(f"{path}::more", ImageOptions("HW"))
+
+
+def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.h5").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(InputError, match=r"pip install 'patchdict\[hdf5\]'"):
+        opened(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("kind", ["NETCDF4", "NETCDF3_CLASSIC"])
+@QUICK
+@given(faults=FAULTS)
+def test_damaged_files_are_read_or_refused(tmp_path: Path, kind: str, faults: Any) -> None:
+    path = tmp_path / "a.nc"
+    netcdf(path, kind)
+    path.write_bytes(bend(path.read_bytes(), faults))
+    read_or_refuse(lambda: whole(opened(path)))
+
+
+@pytest.mark.parametrize("kind", ["NETCDF4", "NETCDF3_CLASSIC"])
+def test_a_cut_file_is_never_taken_for_a_whole_one(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.nc"
+    netcdf(path, kind)
+    content = path.read_bytes()
+    for length in range(0, len(content) - 8, 499):
+        path.write_bytes(content[:length])
+        assert read_or_refuse(lambda: whole(opened(path))) is None, length
+
+
+def test_files_that_vanish_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no data set .*absent\.h5"):
+        opened(tmp_path / "absent.h5::x")
+    netcdf(tmp_path / "a.nc", "NETCDF4")
+    reader = opened(tmp_path / "a.nc")
+    (tmp_path / "a.nc").unlink()
+    assert reader.read(0, ALL, ALL).shape == (20, 33)  # it is open
