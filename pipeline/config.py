@@ -5,7 +5,6 @@ One field is one option of the command line and one variable of make; its docstr
 
 import hashlib
 import json
-import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from pipeline.option_values import (
     Natural,
     Size,
     absolute_path,
+    absolute_source,
     check_address,
     parse_k,
     parse_numbers,
@@ -101,7 +101,7 @@ class PatchOptions(MemoryOptions):
 
     dataset: str = "digits"
     """digits, photos, mnist, fashion-mnist, or a path: an image, a folder or glob of them, IDX,
-    .npy, .npz::NAME, zarr."""
+    .npy; zarr, HDF5, NetCDF, .npz, as PATH::NAME where they hold several arrays."""
     data: Path = Path("data")
     """Folder of downloads; right files that are already there, whatever their names, are used."""
     out: Path = Path("runs")
@@ -146,8 +146,7 @@ class PatchOptions(MemoryOptions):
     def _absolute_dataset(cls, dataset: str | None) -> str | None:
         if dataset is None or dataset in DATASETS:
             return dataset
-        path = absolute_path(dataset)
-        return path if os.path.exists(path) else dataset
+        return absolute_source(dataset)
 
     @field_validator("scheduler")
     @classmethod

@@ -117,6 +117,14 @@ def absolute_path(path: str | Path) -> str:
     return os.path.abspath(os.path.join(_paths_from.get(), os.path.expanduser(path)))
 
 
+def absolute_source(text: str) -> str:
+    """As `absolute_path` where images may lie: at a file, PATH::NAME or a glob; else the text."""
+    path = absolute_path(text)
+    before = re.split(r"::|[*?\[]", path, maxsplit=1)[0]
+    within = before != path and "://" not in text and os.path.isdir(os.path.dirname(before))
+    return path if within or os.path.exists(path) else text
+
+
 @contextmanager
 def paths_from(folder: Path) -> Iterator[None]:
     """Relative paths of options that are checked inside start from a folder."""

@@ -96,7 +96,10 @@ def test_paths_are_absolute_and_names_are_not(
     assert SweepOptions.checked(out="runs").out == tmp_path / "runs"
     assert SweepOptions.checked().data == tmp_path / "data"
     assert SweepOptions.checked(dataset="mnist").dataset == "mnist"
-    assert SweepOptions.checked(dataset="x.npy").dataset == str(tmp_path / "x.npy")
+    for text in ("x.npy", "x.h5::a/b", "*.png", "mnist/[0-9].png"):
+        assert SweepOptions.checked(dataset=text).dataset == str(tmp_path / text)
+    for text in ("https://host/a.zarr::0", "absent/x.h5::a", "minst"):
+        assert SweepOptions.checked(dataset=text).dataset == text
 
 
 @pytest.mark.parametrize(
