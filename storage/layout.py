@@ -14,6 +14,7 @@ from pathlib import Path
 
 PATCHES, DICTIONARIES, STORE_SUFFIX = "patches", "dictionaries.zarr", ".zarr"
 COMPARISON = "compare"
+PIXELS = "pixels.raw"  # in a store that is being built: images that are unpacked meanwhile
 PARTIAL = ".partial"  # ends the name of what is being written
 _STATE_SUFFIX = ".unfinished.npz"
 

@@ -8,7 +8,7 @@ with the missing chunks, and damaged chunks of a store are written again in thei
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -22,8 +22,9 @@ from pipeline.runtime.memory import check_budget
 from pipeline.runtime.progress import Progress
 from storage.atomic import exclusive
 from storage.errors import DamageError, InputError, IntegrityError
+from storage.images.formats.raw import RawReader, unpack
 from storage.images.source import ImageReference, ImageSource
-from storage.layout import building_place, lock_place, patch_store_path
+from storage.layout import PIXELS, building_place, lock_place, patch_store_path
 from storage.patch_spec import ChunkPlan, PatchSpec, chunk_rows, plan_chunks
 from storage.patch_store import PatchStore, open_patches, store_name
 from storage.patch_writer import (
@@ -220,28 +221,42 @@ class PatchBuild:
 
     def _write_chunks(self, path: Path, plans: Sequence[ChunkPlan], present: int = 0) -> None:
         """Write chunks of the store in this folder; `present` others are there."""
+        pixels = None
+        if self.tiled.better_unpacked and plans:
+            label = f"Unpacking {self.images.split} images"
+            self.progress.note(f"{label}: {self.images.nbytes / 1e6:.0f} MB beside the store")
+            pixels = unpack(self.images.reader, path / PIXELS)
         label, total = f"Writing {self.images.split} patches", len(plans) + present
         self.progress.start(label, total, "chunks")
         self.progress.advance(present)
-        self._run(tasks.write_block, [(path, plan) for plan in plans])
+        try:
+            self._run(tasks.write_block, [(path, plan) for plan in plans], pixels)
+        finally:
+            (path / PIXELS).unlink(missing_ok=True)
 
-    def _run(self, task: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Results of a task that gets the images, the patch geometry, and these arguments."""
+    def _run(
+        self,
+        task: Callable[..., Any],
+        calls: Sequence[tuple[Any, ...]],
+        pixels: RawReader | None = None,
+    ) -> list[Any]:
+        """Results of a task that gets the images, as they are or unpacked, and these arguments."""
         from dask.delayed import delayed  # slow to load; a store that is whole does without
 
-        given = [delayed(task, pure=False)(self._sent, *call) for call in calls]
+        images = self._sent(pixels)
+        given = [delayed(task, pure=False)(images, *call) for call in calls]
         found = self.scheduler.compute(given, lambda: self.progress.advance(1))
         self.progress.finish()
         return found
 
-    @cached_property
-    def _sent(self) -> Any:
+    def _sent(self, pixels: RawReader | None) -> Any:
         """The images as tasks get them: themselves, or what brings them to another process."""
+        tiled = replace(self.tiled, pixels=pixels)
         if not self.scheduler.remote:
-            return self.tiled
+            return tiled
         if self.reference:
-            return tasks.TiledReference(self.reference, self.spec, self.tiled.side)
-        return self.scheduler.client.scatter(self.tiled, broadcast=True)
+            return tasks.TiledReference(self.reference, self.spec, tiled.side, pixels)
+        return self.scheduler.client.scatter(tiled, broadcast=True)
 
     def _sole_builder(self, path: Path) -> AbstractContextManager[None]:
         """Holds the lock of one store; says so where it has to wait for another process."""

@@ -1,5 +1,6 @@
 """What workers run: count the kept patches of some tiles, write one chunk of a store."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -8,21 +9,28 @@ import numpy as np
 
 from pipeline.extraction.patches import count_patches, cut_patches
 from pipeline.extraction.sample import drawn_rows
+from storage.images.formats.raw import RawReader
+from storage.images.reader import ImageReader
 from storage.images.source import ImageReference, ImageSource
 from storage.patch_spec import CHUNK_BYTES, ChunkPlan, PatchSpec
 from storage.patch_writer import read_index, write_chunk
 from storage.tiles import TileGrid, tile_side, working_bytes
 
+_DECODED = 4  # times a tile, from which on images are unpacked
 SLICE_BYTES = 8 << 20  # of images with their sums and patches, in work at once in one task
 
 
 @dataclass(frozen=True)
 class TiledImages:
-    """Images, how they are cut, and into which tiles; side: as for `TileGrid`."""
+    """Images, how they are cut, and into which tiles.
+
+    side: as for `TileGrid`. pixels: where the images have been unpacked to; None: as they are.
+    """
 
     source: ImageSource
     spec: PatchSpec
     side: int | None
+    pixels: ImageReader | None = None
 
     @classmethod
     def of(cls, source: ImageSource, spec: PatchSpec) -> "TiledImages":
@@ -34,6 +42,13 @@ class TiledImages:
     def grid(self) -> TileGrid:
         """The tiles."""
         return TileGrid(self.source.sizes, self.spec, self.side)
+
+    @property
+    def better_unpacked(self) -> bool:
+        """Whether tiles in any order would decode much of the images again and again."""
+        rows, cols = self.grid.largest
+        piece = math.prod(self.source.reader.piece)
+        return self.side is not None and len(self.source) > 2 and piece > _DECODED * rows * cols
 
     @property
     def tiles_at_once(self) -> int:
@@ -62,7 +77,8 @@ class TiledImages:
         if self.side is None:
             return self.source.read(self.grid.images_of(tiles))
         tile = self.grid.locate(int(tiles[0]))
-        return self.source.reader.read(tile.image, tile.rows, tile.cols)[np.newaxis]
+        reader = self.pixels or self.source.reader
+        return reader.read(tile.image, tile.rows, tile.cols)[np.newaxis]
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,13 @@ class TiledReference:
     images: ImageReference
     spec: PatchSpec
     side: int | None
+    pixels: RawReader | None = None
+
+    def __hash__(self) -> int:  # pixels hold arrays
+        return hash((self.images, self.spec, self.side, self.pixels and self.pixels.path))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TiledReference) and hash(self) == hash(other)
 
 
 Images = TiledImages | TiledReference
@@ -111,7 +134,7 @@ def _opened(images: Images) -> TiledImages:
 @lru_cache(maxsize=1)
 def _open(reference: TiledReference) -> TiledImages:
     """The images of a reference, opened once in each worker; their fingerprint is in it."""
-    return TiledImages(reference.images.open(), reference.spec, reference.side)
+    return TiledImages(reference.images.open(), reference.spec, reference.side, reference.pixels)
 
 
 @lru_cache(maxsize=2)

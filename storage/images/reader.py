@@ -1,5 +1,10 @@
 """What a lazy source of images must do: say its sizes, and read windows."""
 
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -18,6 +23,9 @@ class ImageReader(Protocol):
         sizes: (n, 2) int64, rows and columns of each image.
         resident_bytes: what a process that has opened them holds, beside what it reads.
         piece: rows and columns that are read at once, whatever is asked for; (1, 1) for any.
+
+    One with the attribute `guarded`, which is true, refuses itself to read from files that have
+    changed since it was opened; of others all pixels are read once more after a store is built.
     """
 
     where: str
@@ -44,3 +52,18 @@ def window_bounds(rows: slice, cols: slice, size: np.ndarray) -> tuple[int, int,
     top, bottom, _ = rows.indices(int(size[0]))
     left, right, _ = cols.indices(int(size[1]))
     return top, max(top, bottom), left, max(left, right)
+
+
+def read_in_order(
+    reader: ImageReader, parts: Iterator[tuple[int, slice, slice]]
+) -> Iterator[np.ndarray]:
+    """Parts in order, decoded by a thread of each core, two each in work or waiting."""
+    threads = min(4, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = deque(pool.submit(reader.read, *part) for part in islice(parts, 2 * threads))
+        try:
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(reader.read, *part) for part in islice(parts, 1))
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -17,6 +17,7 @@ class _View:
         self.where, self.dtype, self.channels = base.where, base.dtype, base.channels
         self.sizes, self.piece = base.sizes, base.piece
         self.resident_bytes = base.resident_bytes
+        self.guarded = getattr(base, "guarded", False)
 
     def read(self, index: int, rows: slice, cols: slice) -> np.ndarray:
         """The window of one image."""

@@ -77,6 +77,8 @@ class FolderReader:
         lists = (self.sizes, self._stamps, self._ends)
         self.resident_bytes = room + len(self._names) + sum(array.nbytes for array in lists)
 
+    guarded = True  # by the stamps of the files
+
     def name(self, index: int) -> str:
         start = int(self._ends[index - 1]) if index else 0
         return os.fsdecode(self._names[start : int(self._ends[index])])
