@@ -263,8 +263,8 @@ class Measured:
         """The `reconstruction_scores` of test images, at the smallest, the told, the largest K.
 
         Of all of them, or of as many in the store's order as have SCORED_VALUES pixel values
-        together; where there are none, of training images. The coordinate `image` says which, and
-        `label` is there where classes are known.
+        together, of large ones the middles; where there are none, of training images. The
+        coordinate `image` says which, and `label` is there where classes are known.
         """
         return self._scored[0]
 
@@ -279,7 +279,8 @@ class Measured:
         which, values = np.arange(len(source)), math.prod(source.image_shape)
         images: Any = source
         middle = None
-        if not (self.held_out and values <= MIDDLE_VALUES and values * len(which) <= SCORED_VALUES):
+        all_of_them = values <= MIDDLE_VALUES and values * len(which) <= SCORED_VALUES
+        if not (all_of_them and (self.held_out or not source.uniform)):
             most = max(1, SCORED_VALUES // min(values, MIDDLE_VALUES))
             which = np.sort(self.stores[self.split].image_order[:most])
             images, whole = self.middles(self.split, which, MIDDLE_VALUES)

@@ -67,6 +67,11 @@ def experiment(folder: str = "/runs/one", name: str = "digits", **options: Any) 
             "digits, 5×5 patches, nested",
         ),
         (
+            [{"keep": "std>0.01", "sample": "5%"}, {}],
+            ["keep std>0.01, sample 5%", "as usual"],
+            "digits, 5×5 patches, nested, warm",
+        ),
+        (
             [{"name": "a"}, {"name": "b", "patch": "3"}],
             ["a, 5×5 patches", "b, 3×3 patches"],
             "nested, warm",

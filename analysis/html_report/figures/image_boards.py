@@ -104,8 +104,9 @@ class Pairs:
 def rows_of_images(
     rows: Mapping[str, Any], pixels: PixelScale, scale: int, label: int, gap: int
 ) -> Figure:
-    """Name -> images of one size in a row, as many as fit; label: room for the names."""
-    high, wide = (scale * length for length in next(iter(rows.values()))[0].shape[:2])
+    """Name -> images in a row, as many as fit; label: room for the names."""
+    firsts = [images[0].shape[:2] for images in rows.values()]  # all of a row have one size
+    high, wide = (scale * max(lengths) for lengths in zip(*firsts, strict=True))
     board = Board(BOARD_WIDTH, 2 * MARGIN + len(rows) * (high + gap) - gap)
     most = max(1, (BOARD_WIDTH - MARGIN - label) // (wide + gap))
     for line, (name, images) in enumerate(rows.items()):

@@ -143,7 +143,7 @@ if (pixel) {
     height: [1, Math.max(0, extent.bottom - extent.top)],
   }
 } else {
-  words["made-words"].text = "The whole image, by how often each centroid is used. Point at a pixel," +
+  words["made-words"].text = "All that is shown, by how often each centroid is used. Point at a pixel," +
     " or give its row and column, to see what makes it." + more
   marks.data = {x: [], y: [], width: [], height: []}
 }

@@ -49,12 +49,9 @@ def provenance(experiment: Experiment) -> list[tuple[str, str]]:
 
 def _stated(source: Mapping[str, Any]) -> str:
     """What was stated of the images, as in: , white 4095."""
-    options = {"heldout": "held out", "channels": "channels"}
-    words = [
-        f", {options.get(name, name)} {_option(value)}"
-        for name, value in source.get("stated", {}).items()
-    ]
-    return "".join(words)
+    words = {"heldout": "share held out"}
+    stated = source.get("stated", {}).items()
+    return "".join(f", {words.get(name, name)} {_option(value)}" for name, value in stated)
 
 
 def _option(value: Any) -> str:

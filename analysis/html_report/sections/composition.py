@@ -143,16 +143,18 @@ def rebuilt_plate(images: Sequence[TypicalImage], pixels: PixelScale) -> Figure:
     cells = 1 + max(len(image.versions) for image in images)
     lines = -(-cells // MOST_IN_A_ROW)
     across = -(-cells // lines)
-    height, width = images[0].original.shape[:2]
+    shapes = [image.original.shape[:2] for image in images]
+    height, width = (max(lengths) for lengths in zip(*shapes, strict=True))
     gap, head = dots(0.09), dots(0.24)
     pitch = min((BOARD_WIDTH - 2 * MARGIN + gap) // across, dots(1.38))
     factor, scale = fitting(height, width, pitch - gap)
-    high, wide = scale * max(1, height // factor), scale * max(1, width // factor)
+    high = scale * max(1, height // factor)
     cell_high = high + 2 * TEXT_LINE + dots(0.1)
     block = head + lines * cell_high
     board = Board(BOARD_WIDTH, MARGIN + len(images) * block)
     for row, image in enumerate(images):
         top = MARGIN + row * block
+        wide = scale * max(1, image.original.shape[1] // factor)
         title = image.title if factor == 1 else f"{image.title}, shown at 1/{factor} of its size"
         board.text(MARGIN, top, title, fontsize=style.NORMAL)
         entries = [("original", "", image.original)]

@@ -66,7 +66,8 @@ def sample_plate(rows: Mapping[str, Sequence[np.ndarray]], pixels: PixelScale) -
     """Images of each split in a row, reduced where they are large; rows: label -> images."""
     label, gap = dots(0.62), dots(0.07)
     per_row = max(len(images) for images in rows.values())
-    height, width = next(iter(rows.values()))[0].shape[:2]
+    firsts = [images[0].shape[:2] for images in rows.values()]
+    height, width = (max(lengths) for lengths in zip(*firsts, strict=True))
     factor, scale = fitting(height, width, (BOARD_WIDTH - label - MARGIN) // per_row - gap)
     shown = {name: [reduced(image, factor) for image in images] for name, images in rows.items()}
     return rows_of_images(shown, pixels, scale, label, gap)

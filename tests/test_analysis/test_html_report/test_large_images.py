@@ -110,6 +110,6 @@ def test_unequal_images_are_told_of_by_their_range(unequal: Path) -> None:
     told = "×".join(f"{lengths[0]}–{lengths[-1]}" for lengths in reach)
     assert f"{told} pixels each (training images)" in words
     assert f"{test[0]}×{test[1]} pixels each (test images)" in words
-    assert f"3 training images of {told} pixels, uint8, held out 0.3" in words
+    assert f"3 training images of {told} pixels, uint8, share held out 0.3" in words
     assert "--heldout 0.3" in words
     assert "1 test image, rebuilt with K = 3, has an MSE of" in words or "of 1 test image," in words

@@ -48,6 +48,25 @@ def test_images_of_any_size_lie_side_by_side(shape: tuple[int, int], placed: Pla
     check(placed)
 
 
+@pytest.mark.parametrize("shapes", [((40, 30), (50, 90)), ((500, 400), (300, 700))])
+def test_images_of_splits_of_other_sizes_lie_apart(
+    shapes: tuple[tuple[int, int], tuple[int, int]], placed: Places
+) -> None:
+    first, second = (np.zeros(shape, np.uint8) for shape in shapes)
+    sample_plate({"training": [first] * 10, "test": [second] * 10}, GREY_LEVELS)
+    check(placed)
+    placed.clear()
+    rebuilt_plate(
+        [
+            TypicalImage("training", 7, first, {5: (first, 1.0)}),
+            TypicalImage("test", 3, second, {5: (second, 1.0)}, (2000, 900)),
+        ],
+        GREY_LEVELS,
+    )
+    assert len(placed) == 4
+    check(placed)
+
+
 @pytest.mark.parametrize("shape", [(5, 5), (2, 9), (7, 3, 3), (40, 40), (3, 700)])
 @pytest.mark.parametrize("count", [1, 20])
 def test_the_worst_patches_stand_above_their_centroids_with_their_errors(
