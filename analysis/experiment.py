@@ -171,7 +171,15 @@ class Experiment:
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """Names of the classes of the images, None where there are none."""
-        return class_names(self.facts["dataset"])
+        return class_names(self.facts["dataset"]) or self._folder_names
+
+    @cached_property
+    def _folder_names(self) -> tuple[str, ...] | None:
+        """Names of the folders that hold images of a class each."""
+        try:
+            return self.images("train").classes or None
+        except PatchDictError:  # what needs the images says so
+            return None
 
     def labels(self, split: str) -> np.ndarray | None:
         """Class of each image of a split, (images,) int64 in the order of `images(split)`.
@@ -202,13 +210,16 @@ class Experiment:
             reason = f"the classes of the {split} images are missing: {error}"
             _log.warning("%s", reason)
             return None, reason
+        if labels is None and self._folder_names:
+            images = self.images(split)
+            labels = images.labels if images.classes == self._folder_names else None
         if labels is None:
             name = Path(dataset).name  # it stands in the report, which tells nobody's folders
             return None, f"{name} holds images alone, of which no classes are known"
-        images = self.facts["source"] if split == "train" else self.store(split).source
-        if len(labels) != images["images"]:
+        known = self.facts["source"] if split == "train" else self.store(split).source
+        if len(labels) != known["images"]:
             raise InputError(
-                f"{dataset} has {len(labels)} classes for the {images['images']} {split} images of"
+                f"{dataset} has {len(labels)} classes for the {known['images']} {split} images of"
                 f" {self.folder}: put the data set's own files into {self.data}"
             )
         return labels, None

@@ -117,6 +117,16 @@ class ImageSource:
         return self.reader.resident_bytes
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes of the images, as folders that they lie in; empty for none."""
+        return getattr(self.reader, "classes", ())
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """Class of each image, (n,) int64 numbers into `classes`; None where there are none."""
+        return getattr(self.reader, "labels", None)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all pixels."""
         return int(self.sizes.prod(axis=1).sum()) * self.channels * self.dtype.itemsize

@@ -18,6 +18,13 @@ class _View:
         self.sizes, self.piece = base.sizes, base.piece
         self.resident_bytes = base.resident_bytes
         self.guarded = getattr(base, "guarded", False)
+        self.classes: tuple[str, ...] = getattr(base, "classes", ())
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """Class of each image, where its reader knows them."""
+        found: np.ndarray | None = getattr(self._base, "labels", None)
+        return found
 
     def read(self, index: int, rows: slice, cols: slice) -> np.ndarray:
         """The window of one image."""
@@ -54,6 +61,12 @@ class SelectedImages(_View):
     def __init__(self, base: ImageReader, chosen: np.ndarray) -> None:
         super().__init__(base)
         self._chosen, self.sizes = chosen, base.sizes[chosen]
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """Class of each of them, where its reader knows them."""
+        found = super().labels
+        return None if found is None else found[self._chosen]
 
     def read(self, index: int, rows: slice, cols: slice) -> np.ndarray:
         """The window of one image."""

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from analysis.experiment import open_experiment
+from analysis.reconstruction.image_set import rebuild_set
 from pipeline import SweepOptions, sweep
 from pipeline.config import PatchOptions
 from storage import ImageOptions, ImageSource, InputError, open_patches
@@ -78,6 +80,26 @@ def test_a_part_that_is_too_small_is_named(tmp_path: Path) -> None:
         learned(tmp_path, IMAGES[:1], heldout=0.1)
     with pytest.raises(InputError, match="too few rows"):
         held_out(ImageSource("a", "train", IMAGES[:1, :1]).reader, 0.5, True)
+
+
+def test_folders_are_classes_of_both_parts(tmp_path: Path) -> None:
+    for number, image in enumerate((IMAGES[:12] // 16).astype(np.uint8)):
+        place = tmp_path / "photos" / ("cat" if number % 3 else "dog")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / f"{number}.png")
+    given = {"dataset": str(tmp_path / "photos"), "heldout": 0.25}
+    _, folder = learned(tmp_path, IMAGES, **given)
+    experiment = open_experiment(folder)
+    assert experiment.class_names == ("cat", "dog")
+    names = {"train": [], "test": []}
+    for split, found in names.items():
+        labels, reader = experiment.labels(split), experiment.images(split).reader
+        assert labels is not None
+        for index, label in enumerate(labels):
+            assert reader.name(index).startswith(experiment.class_names[label])
+            found.append(reader.name(index))
+    assert (len(names["train"]), len(names["test"])) == (9, 3)
+    assert rebuild_set(folder, 4)["classes"]
 
 
 def test_channels_are_chosen(tmp_path: Path) -> None:
