@@ -142,7 +142,9 @@ class ImageSource:
             return self.reader.read_many(which)
         chosen = np.arange(len(self))[which]
         rows, cols = (slice(0, int(length)) for length in self.sizes[chosen[0]])
-        return np.stack([self.reader.read(int(index), rows, cols) for index in chosen])
+        order = np.argsort(chosen, kind="stable").tolist()  # neighbours may lie in one chunk
+        images = {place: self.reader.read(int(chosen[place]), rows, cols) for place in order}
+        return np.stack([images[place] for place in range(len(chosen))])
 
     def blocks(self) -> Iterator[np.ndarray]:
         """All pixels once, in order: whole images of one size together, or rows of a large one."""

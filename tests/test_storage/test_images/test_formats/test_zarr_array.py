@@ -9,7 +9,8 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage import ImageOptions, InputError
+from storage import ImageOptions, InputError, open_images
+from storage.images.formats.pieces import ChunkedReader, PieceCache
 from storage.images.formats.registry import open_path
 from storage.images.options import UNSTATED
 from storage.images.reader import ImageReader
@@ -68,6 +69,22 @@ def test_only_the_chunks_of_a_window_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(reader.read(3, *window), STACK[3][window])
     with pytest.raises(InputError, match=r"a\.zarr is damaged, .* in its piece at \(3, 0, 22\)"):
         reader.read(3, slice(9, 20), slice(22, 33))
+
+
+def test_images_that_are_picked_together_unpack_a_chunk_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4000, 8, 9), np.uint8)
+    zarr.create_array(str(tmp_path / "a.zarr"), data=images, chunks=(100, 8, 9))
+    source = open_images(f"{tmp_path}/a.zarr")
+    monkeypatch.setattr(source.reader, "_cache", PieceCache(2 * 100 * 72))
+    unpacked, real = list[object](), ChunkedReader._chunk
+    monkeypatch.setattr(
+        ChunkedReader, "_chunk", lambda self, at: unpacked.append(at) or real(self, at)
+    )
+    picked = np.random.default_rng(1).permutation(4000)[:1000]
+    np.testing.assert_array_equal(source.read(picked), images[picked])
+    assert len(unpacked) == 40
 
 
 def test_a_missing_chunk_is_the_fill_value(tmp_path: Path) -> None:
@@ -150,5 +167,8 @@ def test_damage_is_refused_or_the_pixels_are_others(tmp_path: Path) -> None:
         file.write_bytes(stored)
 
 
-def test_nothing_at_a_url_is_one_line() -> None:
-    assert read_or_refuse(lambda: opened("http://127.0.0.1:1/a.zarr")) is None
+def test_urls_are_opened_as_zarr_can(tmp_path: Path) -> None:
+    zarr.create_array(str(tmp_path / "a.zarr"), data=STACK)
+    assert_windows(opened(f"file://{tmp_path}/a.zarr"), list(STACK), [])
+    for url in ("http://127.0.0.1:1/a.zarr", "gopher://host/a.zarr"):
+        assert read_or_refuse(lambda url=url: opened(url)) is None
