@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
+from uuid import uuid4
 
 import numpy as np
 
@@ -244,7 +245,12 @@ class PatchBuild:
         from dask.delayed import delayed  # slow to load; a store that is whole does without
 
         images = self._sent(pixels)
-        given = [delayed(task, pure=False)(images, *call) for call in calls]
+        # Dask takes tasks in the order of their names: neighbours share what is decoded.
+        run = f"{task.__name__}-{uuid4().hex}"
+        given = [
+            delayed(task)(images, *call, dask_key_name=f"{run}-{number:07}")
+            for number, call in enumerate(calls)
+        ]
         found = self.scheduler.compute(given, lambda: self.progress.advance(1))
         self.progress.finish()
         return found

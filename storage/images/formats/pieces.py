@@ -27,6 +27,7 @@ class PieceCache:
         """room: bytes that are kept."""
         self._room, self._held = room, 0
         self._pieces = OrderedDict[Any, np.ndarray]()
+        self._turns: dict[Any, threading.Lock] = {}  # of pieces that are being read
         self._lock = threading.Lock()
 
     def get(self, key: Any, read: Callable[[], np.ndarray]) -> np.ndarray:
@@ -35,13 +36,20 @@ class PieceCache:
             if (found := self._pieces.get(key)) is not None:
                 self._pieces.move_to_end(key)
                 return found
-        piece = read()  # without the lock: other threads read others, seldom the same
-        with self._lock:
-            if key not in self._pieces:
-                self._pieces[key] = piece
-                self._held += piece.nbytes
-            while self._held > self._room:
-                self._held -= self._pieces.popitem(last=False)[1].nbytes
+            turn = self._turns.setdefault(key, threading.Lock())
+        with turn:
+            if (found := self._pieces.get(key)) is not None:
+                return found  # another thread has read it meanwhile
+            try:
+                piece = read()
+                with self._lock:
+                    self._held -= self._pieces[key].nbytes if key in self._pieces else 0
+                    self._pieces[key] = piece
+                    self._held += piece.nbytes
+                    while self._held > self._room:
+                        self._held -= self._pieces.popitem(last=False)[1].nbytes
+            finally:
+                self._turns.pop(key, None)
         return piece
 
 

@@ -1,6 +1,8 @@
 """Folders and globs of images: their order, kinds, classes, damage, and what is left out."""
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -81,9 +83,15 @@ def test_large_images_are_kept_for_the_next_window(
 ) -> None:
     reader, decoded = open_folder(str(photos)), list[str]()
     real = folder.decode
-    monkeypatch.setattr(folder, "decode", lambda path: decoded.append(path) or real(path))
-    for row in range(10):
-        reader.read(0, slice(row, row + 2), ALL)
+
+    def decode(path: str) -> np.ndarray:
+        decoded.append(path)
+        time.sleep(0.01)
+        return real(path)
+
+    monkeypatch.setattr(folder, "decode", decode)
+    with ThreadPoolExecutor(8) as pool:  # those who want the same wait for it
+        list(pool.map(lambda row: reader.read(0, slice(row, row + 2), ALL), range(10)))
     assert len(decoded) == 1
     kept = sum(piece.nbytes for piece in reader._cache._pieces.values())
     assert 0 < kept <= reader.resident_bytes
