@@ -274,11 +274,9 @@ def open_images(
     Args:
         dataset: "digits" (8×8, inside scikit-learn, its 17 grey levels stretched to 0–255; the
             last 297 images, by other writers, are its test split), "photos" (two of 427×640
-            colour pixels, also inside scikit-learn), "mnist", "fashion-mnist", or a path: an
-            image, a folder or a glob of images, TIFF of several pages, an IDX file (plain or .gz),
-            or an array in .npy, .npz, zarr (also a URL), HDF5 or NetCDF (PATH::NAME where there are
-            several) of shape (n, rows, columns[, channels]), or of the layout that the options or
-            names of its axes state.
+            colour pixels, also there), "mnist", "fashion-mnist", or a path: images, a folder or a
+            glob of them, IDX (plain or .gz), or an array in .npy, .npz, zarr (also a URL), HDF5 or
+            NetCDF (PATH::NAME) of shape (n, rows, columns[, channels]) or a stated layout.
         split: "train" or "test"; a path has only "train".
         data_dir: where downloads are kept; right files found there are used.
         options: what is stated of the images.
