@@ -65,7 +65,7 @@ def test_the_first_bytes_tell_where_the_suffix_does_not(tmp_path: Path, name: st
         ("x.npy", b"", r"is not a whole \.npy"),
         ("x.png::a", b"", r"holds no arrays that have names: leave out ::a"),
         ("absent*.png", None, "no images in"),
-        ("absent", None, r"no data set .* use digits, .* \.npy .* \(No such file"),
+        ("absent", None, r"no data set .* use digits, .* \.npy, .* \(No such file"),
     ],
 )
 def test_what_none_takes_is_refused_with_what_is_taken(

@@ -12,7 +12,7 @@ from storage import InputError
 from storage.images.reader import ImageReader
 
 QUICK = settings(
-    max_examples=60,
+    max_examples=25,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
