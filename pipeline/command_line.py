@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -105,38 +106,18 @@ def group() -> None:
 @experiment_option
 @options_of(PatchOptions)
 @click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True)
+@click.option("--dry-run", is_flag=True, help="Tell rows, bytes and memory; write nothing.")
 @json_option
-def extract(experiment: str | None, split: str, as_json: bool, **fields: str | None) -> None:
+def extract(
+    experiment: str | None, split: str, dry_run: bool, as_json: bool, **fields: str | None
+) -> None:
     """Cut the images into a patch store, unless it is there already."""
-    import time
+    from pipeline.extraction.summary import extracted, forecast, in_words
 
-    from pipeline.execution.scheduler import Scheduler
-    from pipeline.extraction.extract import extract_split
-
-    def extracted(options: PatchOptions, progress: "Progress") -> dict[str, Any]:
-        started = time.perf_counter()
-        with Scheduler(options.scheduler, options.memory) as scheduler:
-            store, reused, repaired = extract_split(options, split, scheduler, progress)
-        return {
-            "store": str(store.path),
-            "rows": store.n_rows,
-            "dim": store.dim,
-            "bytes": store.stored_bytes,
-            "seconds": time.perf_counter() - started,
-            "reused": reused,
-            "repaired": repaired,
-        }
-
-    def told(result: dict[str, Any]) -> str:
-        verb = "reused" if result["reused"] else f"extracted in {result['seconds']:.1f} s"
-        if result["repaired"]:
-            verb += f", {result['repaired']} damaged chunks written again"
-        size = f"{result['bytes'] / 1e6:.1f} MB"
-        return f"{result['store']}: {result['rows']:,} rows of {result['dim']}, {size}, {verb}"
-
+    work = partial(forecast if dry_run else extracted, split=split)
     mine = set(PatchOptions.model_fields)  # a file may hold those of a fit, too
     runs = (PatchOptions(**run.model_dump(include=mine)) for run in read_runs(experiment, fields))
-    _each(list(dict.fromkeys(runs)), "stores", extracted, told, as_json)
+    _each(list(dict.fromkeys(runs)), "stores", work, in_words, as_json)
 
 
 @group.command()

@@ -84,10 +84,14 @@ def _beginning(attributes: dict[str, Any], tiles: TileLayout) -> dict[str, bytes
             config={"write_empty_chunks": True},
         )
         array[:] = values
-    dim, n_rows = attributes["dim"], attributes["n_rows"]
     dtype = np.dtype(attributes["source"]["dtype"])
+    _create_patches(group, attributes["n_rows"], attributes["dim"], dtype)
+    return {key: content.to_bytes() for key, content in files.items()}
+
+
+def _create_patches(group: zarr.Group, n_rows: int, dim: int, dtype: np.dtype) -> zarr.Array:
     shuffled, typesize, blocksize = blosc_layout(dim, dtype.itemsize)
-    group.create_array(
+    return group.create_array(
         "patches",
         shape=(n_rows, dim),
         chunks=(min(chunk_rows(dim, dtype.itemsize), n_rows), dim),
@@ -99,7 +103,14 @@ def _beginning(attributes: dict[str, Any], tiles: TileLayout) -> dict[str, bytes
         ),
         dimension_names=("patch", "pixel"),
     )
-    return {key: content.to_bytes() for key, content in files.items()}
+
+
+def stored_bytes(rows: np.ndarray) -> int:
+    """Bytes that some rows of a store take on disk, (n, dim)."""
+    files: dict[str, Buffer] = {}
+    group = zarr.create_group(MemoryStore(files), zarr_format=3)
+    _create_patches(group, len(rows), rows.shape[1], rows.dtype)[:] = rows
+    return sum(len(content) for key, content in files.items() if "/c/" in key)
 
 
 def _begins_with(staging: Path, beginning: dict[str, bytes]) -> bool:

@@ -74,6 +74,11 @@ class Scheduler(AbstractContextManager["Scheduler"]):
         self._worker_bytes = CUTTER_BYTES + shared_bytes + task_bytes
 
     @property
+    def at_once(self) -> int:
+        """Tasks that are planned to run at the same time on this machine."""
+        return max(1, self.local_workers if self.remote else self._threads)
+
+    @property
     def needed(self) -> int:
         """Bytes that the planned tasks allocate on this machine beyond what is resident now."""
         if self.remote:

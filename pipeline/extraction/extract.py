@@ -82,9 +82,15 @@ def extract_split(
     options: PatchOptions, split: str, scheduler: Scheduler, progress: Progress
 ) -> Extracted:
     """As `extract`, of a split of the data set that these options name."""
+    return open_split(options, split, scheduler, progress).done_under(options.out)
+
+
+def open_split(
+    options: PatchOptions, split: str, scheduler: Scheduler, progress: Progress
+) -> PatchBuild:
+    """The build of the store of a split; nothing is done yet."""
     opened = _opened(options.dataset, split, options)
-    work = PatchBuild(*opened, options.spec, scheduler, progress, options.memory)
-    return work.done_under(options.out)
+    return PatchBuild(*opened, options.spec, scheduler, progress, options.memory)
 
 
 def _opened(

@@ -110,8 +110,15 @@ def count_block(images: Images, start: int, stop: int) -> np.ndarray:
 
 def write_block(images: Images, path: Path, plan: ChunkPlan) -> None:
     """Write one chunk of the store that is built, or mended, at `path`."""
-    tiled = _opened(images)
-    order, spec, source = _order(path), tiled.spec, tiled.source
+    rows = cut_rows(_opened(images), plan, _order(path), _offsets(path))
+    write_chunk(path, plan.index, rows)
+
+
+def cut_rows(
+    tiled: TiledImages, plan: ChunkPlan, order: np.ndarray, offsets: np.ndarray
+) -> np.ndarray:
+    """The rows of one chunk, (plan.rows, dim); order, offsets: as the store has them."""
+    spec, source = tiled.spec, tiled.source
     rows = np.empty((plan.rows, spec.dim(source.channels)), source.dtype)
     done, skip, place = 0, plan.skip, plan.first
     most = tiled.tiles_at_once if spec.sample is None else 1
@@ -119,12 +126,12 @@ def write_block(images: Images, path: Path, plan: ChunkPlan) -> None:
     for tiles in tiled.grid.batches(order[plan.first : plan.stop], most):
         cut = cut_patches(tiled.read(tiles), spec, source.levels)
         if spec.sample is not None:
-            n = int(np.diff(_offsets(path)[place : place + 2])[0])
+            n = int(offsets[place + 1] - offsets[place])
             cut = cut[drawn_rows(int(tiles[0]), len(cut), n, spec.seed)]
         part = cut[skip : skip + plan.rows - done]
         rows[done : done + len(part)] = part
         done, skip, place = done + len(part), 0, place + len(tiles)
-    write_chunk(path, plan.index, rows)
+    return rows
 
 
 def _opened(images: Images) -> TiledImages:

@@ -1,0 +1,50 @@
+"""What the command line tells of an extraction, done or foreseen."""
+
+import time
+from typing import Any
+
+from pipeline.config import PatchOptions
+from pipeline.execution.scheduler import Scheduler
+from pipeline.extraction.extract import extract_split, open_split
+from pipeline.runtime.progress import Progress, rounded
+
+
+def extracted(options: PatchOptions, progress: Progress, split: str) -> dict[str, Any]:
+    """Cut the patches, and what became of it: plain JSON."""
+    started = time.perf_counter()
+    with Scheduler(options.scheduler, options.memory) as scheduler:
+        store, reused, repaired = extract_split(options, split, scheduler, progress)
+    return {
+        "store": str(store.path),
+        "rows": store.n_rows,
+        "dim": store.dim,
+        "bytes": store.stored_bytes,
+        "seconds": time.perf_counter() - started,
+        "reused": reused,
+        "repaired": repaired,
+    }
+
+
+def forecast(options: PatchOptions, progress: Progress, split: str) -> dict[str, Any]:
+    """The same before anything is written, with the memory that is needed, in bytes.
+
+    Rows are counted; bytes and seconds are those of one chunk, times their number.
+    """
+    with Scheduler(options.scheduler, options.memory) as scheduler:
+        work = open_split(options, split, scheduler, progress)
+        return work.forecast(options.out)
+
+
+def in_words(result: dict[str, Any]) -> str:
+    """Either result in a line for people."""
+    size = f"{result['bytes'] / 1e6:.1f} MB"
+    what = f"{result['store']}: {result['rows']:,} rows of {result['dim']}, {size}"
+    seconds = rounded(result["seconds"])
+    if "memory" in result:
+        there = ", there already" if result["reused"] else ""
+        needed = f"{result['memory'] / (1 << 20):.0f} MiB of memory"
+        return f"{what}, about {seconds} s, {needed}{there}; nothing is written"
+    verb = "reused" if result["reused"] else f"extracted in {result['seconds']:.1f} s"
+    if result["repaired"]:
+        verb += f", {result['repaired']} damaged chunks written again"
+    return f"{what}, {verb}"
