@@ -6,7 +6,7 @@ One field is one option of the command line and one variable of make; its docstr
 import hashlib
 import json
 import warnings
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -42,6 +42,7 @@ from storage.images.datasets import DATASETS, splits_of
 from storage.images.options import ImageOptions
 from storage.patch_spec import PatchSpec, check_rule, check_sample
 
+STATED = fields(ImageOptions)
 MAX_ITER = {"nested": 300, "full": 100, "minibatch": 10}
 MIN_GAIN = {"nested": 1e-4, "full": 0.0, "minibatch": 0.0}
 FORMER_NAMES = {"moves": "breathing", "target": "min_gain"}  # taken for one version more
@@ -127,6 +128,8 @@ class PatchOptions(MemoryOptions):
     random, or of a few images the lower rows; data sets with a name have test images."""
     test: str | None = None
     """Path of test images, in place of a share that is held out."""
+    on_error: Literal["refuse", "skip"] = "refuse"
+    """refuse a folder with an image that cannot be read, by its name, or skip such images."""
     keep: Annotated[str, AfterValidator(check_rule)] = "nonblank"
     """Patches that are kept: nonblank (see threshold), all, or those whose standard deviation or
     range is above a share of the way from black to white, as in std>0.02 and range>0.1."""
@@ -156,7 +159,7 @@ class PatchOptions(MemoryOptions):
     @property
     def stated(self) -> ImageOptions:
         """What is stated of the images."""
-        return ImageOptions(self.layout, self.white, self.nodata, self.channels, self.heldout)
+        return ImageOptions(**{field.name: getattr(self, field.name) for field in STATED})
 
     @property
     def splits(self) -> dict[str, tuple[str, ImageOptions]]:

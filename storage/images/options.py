@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class ImageOptions:
         channels: numbers of the channels that are taken, from 0 on; None: all.
         heldout: share of the images, in (0, 1), that make the test split: some of many, the lower
             rows of a few; 1: all do, it is a test set; None: there is none.
+        on_error: "refuse" a folder with an image that cannot be read, or "skip" such images.
     """
 
     layout: str | None = None
@@ -30,6 +31,7 @@ class ImageOptions:
     nodata: float | None = None
     channels: tuple[int, ...] | None = None
     heldout: float | None = None
+    on_error: Literal["refuse", "skip"] = "refuse"
 
     def __post_init__(self) -> None:
         if self.layout is not None:
@@ -53,6 +55,8 @@ class ImageOptions:
     def stated(self) -> dict[str, Any]:
         """What is stated, for JSON, which has no NaN."""
         found = {name: value for name, value in asdict(self).items() if value is not None}
+        if self.on_error == "refuse":
+            del found["on_error"]
         if self.nodata is not None and not math.isfinite(self.nodata):
             found["nodata"] = str(self.nodata)
         if self.channels is not None:

@@ -79,8 +79,10 @@ FORMATS = (
     Format(hdf5.SUFFIXES, hdf5.MAGIC, hdf5.open_hdf5, named=True),
     Format((".gz",), (b"\0\0", GZIP_MAGIC), lambda path, name, options: read_idx(Path(path))),
 )
-_FOLDER = Format((), (), lambda path, name, options: folder.open_folder(path), laid_out=False)
-_GLOB = Format((), (), lambda path, name, options: folder.open_glob(path), laid_out=False)
+_FOLDER = Format(
+    (), (), lambda path, _, how: folder.open_folder(path, how.on_error), laid_out=False
+)
+_GLOB = Format((), (), lambda path, _, by: folder.open_glob(path, by.on_error), laid_out=False)
 _ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")  # files that make a folder zarr's
 _ZARR = Format((".zarr",), (), _zarr, named=True)
 

@@ -49,6 +49,17 @@ def test_a_damaged_chunk_is_mended(folder: Path, tmp_path: Path) -> None:
     assert chunk.read_bytes() == whole
 
 
+def test_an_image_that_cannot_be_read_is_named_or_left_out(folder: Path, tmp_path: Path) -> None:
+    whole = (folder / "odd" / "1.png").read_bytes()
+    (folder / "odd" / "1.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"1\.png is not a whole image"):
+        extract(folder, patch=6, out=tmp_path / "runs")
+    store = extract(folder, patch=6, out=tmp_path / "runs", on_error="skip").store
+    left = [np.asarray(Image.open(p)) for p in sorted(folder.glob("*/*.png")) if p.stem != "1"]
+    check(store, left)
+    assert store.source["stated"] == {"on_error": "skip"}
+
+
 @pytest.mark.parametrize("fault", ["changed", "gone", "cut"])
 def test_a_file_that_changes_half_way_is_named(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
