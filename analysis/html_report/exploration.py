@@ -82,12 +82,14 @@ def rebuilt_images(measured: Measured, chosen: Chosen, sizes: Sequence[int]) -> 
         rebuilder = Rebuilder(
             experiment.centroids(k), experiment.spec, stack.dtype, experiment.pixels.levels
         )
-        found = rebuilder.rebuild(stack)
-        rebuilt[at] = found.images
-        atoms[at][found.kept] = found.labels
-        mse[at] = found.mean(found.squared_errors(stack))
+        for image, one in enumerate(stack[:, np.newaxis]):  # alone, for its patches take their room
+            found = rebuilder.rebuild(one)
+            rebuilt[at, image] = found.images[0]
+            atoms[at, image][found.kept[0]] = found.labels
+            mse[at, image] = found.mean(found.squared_errors(one))[0]
         distinct[at] = [len(np.unique(image[image >= 0])) for image in atoms[at]]
     patches = (atoms >= 0).sum(axis=(2, 3))
+    missing = experiment.pixels.levels.nodata_pixels(stack)
 
     def parted(values: np.ndarray) -> np.ndarray:
         """(k, split · shown, …) -> (k, split, shown, …)."""
@@ -97,7 +99,7 @@ def rebuilt_images(measured: Measured, chosen: Chosen, sizes: Sequence[int]) -> 
     images = ("k", "split", "shown")
     return xarray.Dataset(
         {
-            "original": (("split", "shown", *pixel), _shown(originals, found.missing)),
+            "original": (("split", "shown", *pixel), _shown(originals, missing)),
             "rebuilt": ((*images, *pixel), parted(rebuilt)),
             "atom": ((*images, "down", "across"), parted(atoms)),
             "index": (("split", "shown"), np.array([*chosen.indices.values()])),

@@ -25,7 +25,7 @@ from analysis.measures.mse_curve import power_law
 from analysis.measures.patch_sample import evenly, sample_patches
 from analysis.measures.pixel_scale import PixelScale
 from analysis.measures.usage import usage
-from analysis.reconstruction.overlap import Rebuilder, images_at_once
+from analysis.reconstruction.overlap import PART_BYTES, Rebuilder, images_at_once
 from analysis.reconstruction.scores import reconstruction_scores
 from analysis.text import SPLIT_NAMES, size_range
 from pipeline import USUAL_MEMORY
@@ -208,9 +208,12 @@ class Measured:
     def middles(self, split: str, which: np.ndarray, most: int) -> tuple[np.ndarray, bool]:
         """Some images, or of large and of unequal ones the middle; and whether they are whole.
 
-        most: pixel values of each.
+        most: pixel values of each; fewer where the patches of so many would take PART_BYTES.
         """
-        return read_middles(self.sources[split], which, most, self.experiment.spec)
+        source, spec = self.sources[split], self.experiment.spec
+        bytes_each = spec.rows * spec.cols * source.dtype.itemsize  # of patches, for each value
+        most = min(most, PART_BYTES * spec.stride**2 // bytes_each)
+        return read_middles(source, which, most, spec)
 
     def image_sizes(self, split: str) -> str:
         """Rows and columns of the images of a split, as in 28×28, or 20–64×40–64."""

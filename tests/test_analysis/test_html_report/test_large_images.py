@@ -101,6 +101,28 @@ def test_a_middle_holds_patches_of_the_store_and_no_margin(tiled: Path) -> None:
     np.testing.assert_array_equal(image.original, whole[top : top + height, left : left + width])
 
 
+def test_the_middle_shrinks_with_the_memory_of_its_patches(
+    tiled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measures, "PART_BYTES", 24 * 300 // 9)  # 300 pixels, at a stride of 3
+    measured = Measured(open_experiment(tiled))
+    images, whole = measured.middles("train", np.arange(2), measures.MIDDLE_VALUES)
+    assert not whole
+    assert images.shape == (2, 13, 18)
+    assert measured.composition.windows == 4 * 5
+
+
+def test_small_unequal_images_are_scored_whole(unequal: Path) -> None:
+    measured = Measured(open_experiment(unequal))
+    assert measured.scored_middle is not None
+    measured = Measured(open_experiment(unequal))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(measures, "MIDDLE_VALUES", 1 << 20)
+        assert measured.scored_middle is None
+        scores = measured.image_scores[3]
+    np.testing.assert_array_equal(scores["pixels"], measured.sources["test"].sizes.prod(axis=1))
+
+
 def test_unequal_images_are_told_of_by_their_range(unequal: Path) -> None:
     words = read(unequal)
     experiment = open_experiment(unequal)

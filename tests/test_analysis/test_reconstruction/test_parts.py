@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import tracemalloc
 from pathlib import Path
 
 import dask.array
@@ -12,6 +13,7 @@ import zarr
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from analysis import reconstruct, reconstruction_scores
 from analysis.command_line import group
@@ -189,3 +191,43 @@ def test_a_large_image_is_streamed_to_zarr_in_squares(
     assert array.chunks == (1, 16, 16)
     assert array.nchunks_initialized == array.nchunks == 4 * 5
     assert found["mse"] == pytest.approx(((image[0] - expected) ** 2).mean())
+
+
+def test_unequal_images_are_written_each_as_an_array_of_its_own(
+    tmp_path: Path, by_parts: None
+) -> None:
+    (tmp_path / "mixed").mkdir()
+    images = unequal()
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"mixed/{index}.png")
+    folder = learn(tmp_path / "runs", (3,), dataset=str(tmp_path / "mixed"), patch=(3, 4))
+    out = tmp_path / "out.zarr"
+    told = CliRunner().invoke(
+        group, ["reconstruct", str(folder), "--k", "3", "--out", str(out), "--json"]
+    )
+    found = json.loads(told.stdout.splitlines()[-1])
+    node = open_dictionaries(folder / "dictionaries.zarr")["k00003"]
+    opened, squares = xarray.open_zarr(out), 0.0
+    assert found["images"] == len(opened) == 5
+    for index, image in enumerate(images):
+        written = opened[f"rebuilt_{index:07d}"].values
+        if index == 2:  # no patch fits into it
+            assert not written.any()
+        else:
+            np.testing.assert_array_equal(written, np.asarray(reconstruct(image, node), np.float32))
+        squares += ((image - written.astype(float)) ** 2).sum()
+    assert found["mse"] == pytest.approx(squares / sum(image.size for image in images))
+
+
+def test_memory_does_not_grow_with_the_image() -> None:
+    node = as_tree(some_centroids(PatchSpec(5, 5)), PatchSpec(5, 5))["k00002"]
+    peaks = {}
+    for side in (1100, 3300):
+        image = np.zeros((1, side, side), np.uint8)
+        image[:] = np.arange(side) % 251
+        reconstruction_scores(image[:, :600, :600], node)  # what is compiled and kept is there
+        tracemalloc.start()
+        reconstruction_scores(image, node)
+        peaks[side] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[3300] < 1.1 * peaks[1100] < 100 << 20
