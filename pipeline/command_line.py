@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from pydantic import ByteSize
 
-from pipeline.config import FORMER_NAMES, Options, PatchOptions, SweepOptions, renamed
+from pipeline.config import Options, PatchOptions, SweepOptions
+from pipeline.option_values import FORMER_NAMES, renamed
 from pipeline.runtime.interrupts import Interrupted, asked_to_end, end, ending_promptly
 from storage.errors import InputError, MemoryBudgetError, PatchDictError, one_line, refusal
 

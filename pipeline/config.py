@@ -24,6 +24,7 @@ from pydantic import (
 
 from pipeline.option_values import (
     DIGITS,
+    FORMER_NAMES,
     SIZES,
     STUDY,
     Count,
@@ -35,6 +36,7 @@ from pipeline.option_values import (
     parse_k,
     parse_numbers,
     parse_patch,
+    renamed,
 )
 from storage.errors import InputError, shortened
 from storage.images.axes import check_layout
@@ -45,23 +47,12 @@ from storage.patch_spec import PatchSpec, check_rule, check_sample
 STATED = fields(ImageOptions)
 MAX_ITER = {"nested": 300, "full": 100, "minibatch": 10}
 MIN_GAIN = {"nested": 1e-4, "full": 0.0, "minibatch": 0.0}
-FORMER_NAMES = {"moves": "breathing", "target": "min_gain"}  # taken for one version more
 # Caps on the memory where none is given. Torch built for CUDA loads libraries of 512 MiB (not
 # measured), on a GPU of 1 GiB and more.
 USUAL_MEMORY = ByteSize(1 << 30)
 TORCH_MEMORY = ByteSize(3 << 29)
 GPU_MEMORY = ByteSize(4 << 30)
 _WITHOUT_TORCH = {("cpu", "auto"), ("cpu", "pruned")}  # device, engine
-
-
-def renamed(fields: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Options under their names of today, and a note on each that came under a former one."""
-    found, notes = dict(fields), []
-    for old, new in FORMER_NAMES.items():
-        if old in found and new not in found:  # given both, the old one is an unknown option
-            found[new] = found.pop(old)
-            notes.append(f"option {old} is called {new} now")
-    return found, notes
 
 
 class Options(BaseModel):
@@ -128,6 +119,10 @@ class PatchOptions(MemoryOptions):
     random, or of a few images the lower rows; data sets with a name have test images."""
     test: str | None = None
     """Path of test images, in place of a share that is held out."""
+    mask: Annotated[str, AfterValidator(absolute_source)] | None = None
+    """Path of images, or of one for all, that are not 0 where patches are kept."""
+    mask_by: Literal["all", "centre"] = "all"
+    """Whether all pixels of a patch must be set in the mask, or its centre."""
     on_error: Literal["refuse", "skip"] = "refuse"
     """refuse a folder with an image that cannot be read, by its name, or skip such images."""
     keep: Annotated[str, AfterValidator(check_rule)] = "nonblank"

@@ -15,7 +15,7 @@ from sklearn.base import (
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from pipeline.config import FORMER_NAMES, FitOptions
+from pipeline.config import FitOptions
 from pipeline.engines import ENGINES, AssignmentEngine, EngineSpec
 from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
@@ -24,7 +24,7 @@ from pipeline.kmeans.minibatch import learn_batches
 from pipeline.kmeans.plan import FitPlan
 from pipeline.kmeans.seeding import INITS, check_start, kmeans_plus_plus, require_distinct
 from pipeline.labels import LabelsOfRows
-from pipeline.option_values import check_address, parse_size
+from pipeline.option_values import FORMER_NAMES, check_address, parse_size
 from pipeline.rows.arrays import as_array, checked_block, is_lazy
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.distances import distances

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.config import FORMER_NAMES, Options, SweepOptions
-from pipeline.option_values import absolute_path, paths_from
+from pipeline.config import Options, SweepOptions
+from pipeline.option_values import FORMER_NAMES, absolute_path, paths_from
 from pipeline.runtime.progress import Progress
 from storage.errors import InputError, PatchDictError, one_line, shortened
 from storage.images.datasets import DATASETS

@@ -15,6 +15,7 @@ from storage.errors import InputError, shortened
 STUDY = (*range(100, 1001, 100), *range(2000, 10001, 1000))
 DIGITS = (10, 20, 50, 100, 200, 500, 1000)
 PRESETS = {"study": STUDY, "digits": DIGITS}
+FORMER_NAMES = {"moves": "breathing", "target": "min_gain"}  # taken for one version more
 MOST_SIZES = 10_000  # dictionaries of one sweep
 Count = Annotated[int, Field(ge=1, le=(1 << 63) - 1)]  # numpy's integers end there
 Natural = Annotated[int, Field(ge=0, le=(1 << 63) - 1)]
@@ -22,6 +23,16 @@ SIZES = "use a size such as 1GiB or 800MB"
 _paths_from = ContextVar("folder of relative paths", default="")  # empty: the working folder
 # No two parts of it take the same characters, lest long texts take for ever.
 _WHOLE_SIZE = re.compile(r"\s*(\d+(\.\d+)?|\.\d+)\s*([^\W\d]\w*\s*)?", re.ASCII)
+
+
+def renamed(fields: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Options under their names of today, and a note on each that came under a former one."""
+    found, notes = dict(fields), []
+    for old, new in FORMER_NAMES.items():
+        if old in found and new not in found:  # given both, the old one is an unknown option
+            found[new] = found.pop(old)
+            notes.append(f"option {old} is called {new} now")
+    return found, notes
 
 
 def check_size(size: Any) -> Any:

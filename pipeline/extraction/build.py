@@ -20,12 +20,13 @@ import numpy as np
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction import tasks
 from pipeline.extraction.sample import drawn_counts
+from pipeline.extraction.tasks import ImageReference
 from pipeline.runtime.memory import check_budget, resident
 from pipeline.runtime.progress import Progress
 from storage.atomic import exclusive
 from storage.errors import DamageError, InputError, IntegrityError
 from storage.images.formats.raw import RawReader, unpack
-from storage.images.source import ImageReference, ImageSource
+from storage.images.source import ImageSource
 from storage.layout import PIXELS, building_place, lock_place, patch_store_path
 from storage.patch_spec import ChunkPlan, PatchSpec, chunk_rows, plan_chunks
 from storage.patch_store import PatchStore, open_patches, store_name

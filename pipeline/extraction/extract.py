@@ -10,9 +10,10 @@ import numpy as np
 from pipeline.config import USUAL_MEMORY, PatchOptions
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.build import Extracted, PatchBuild
+from pipeline.extraction.tasks import ImageReference
 from pipeline.runtime.progress import Progress, SilentProgress
 from storage.images.arrays import array_source
-from storage.images.source import ImageReference, ImageSource, open_images
+from storage.images.source import ImageSource, open_images
 from storage.patch_spec import PatchSpec
 
 

@@ -123,28 +123,49 @@ def _windows(
     return values
 
 
+def allowed_windows(mask: np.ndarray, spec: PatchSpec, by: str) -> np.ndarray:
+    """Windows whose pixels are "all" set, or whose "centre" is; mask: (n, rows, columns) bool."""
+    windows = spec.grid(mask.shape[1], mask.shape[2])
+    if by == "all":
+        return ~_windows(~mask, spec, windows)
+    centres = mask[:, spec.rows // 2 :: spec.stride, spec.cols // 2 :: spec.stride]
+    return centres[:, : windows[0], : windows[1]]
+
+
 def count_patches(
-    images: np.ndarray, spec: PatchSpec, levels: PixelRange | None = None
+    images: np.ndarray,
+    spec: PatchSpec,
+    levels: PixelRange | None = None,
+    allowed: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Number of kept patches of each image, (n,) int64.
+    """Number of kept patches of each image, (n,) int64; allowed: as for `cut_patches`.
 
     Raises: InputError as `PixelRange.check`.
     """
     levels = levels or PixelRange.of_type(images.dtype)
     levels.check(images)
-    return np.count_nonzero(keep_mask(images, spec, levels), axis=(1, 2)).astype(np.int64)
+    kept = keep_mask(images, spec, levels)
+    if allowed is not None:
+        kept &= allowed
+    return np.count_nonzero(kept, axis=(1, 2)).astype(np.int64)
 
 
 def cut_patches(
-    images: np.ndarray, spec: PatchSpec, levels: PixelRange | None = None
+    images: np.ndarray,
+    spec: PatchSpec,
+    levels: PixelRange | None = None,
+    allowed: np.ndarray | None = None,
 ) -> np.ndarray:
     """Rows of the kept patches, image by image, windows in reading order.
 
     images: (n, rows, columns[, channels]).
     levels: as for `keep_mask`.
+    allowed: (n, windows down, windows across) bool, which alone may be kept; None: all.
     Returns: (m, d) of the images' dtype; d runs over rows, columns, channels.
     """
     kept = keep_mask(images, spec, levels)
+    if allowed is not None:
+        kept &= allowed
     down, across = kept.shape[1:]
     channels = images.shape[3:]
     patches = np.empty((np.count_nonzero(kept), spec.rows, spec.cols, *channels), images.dtype)

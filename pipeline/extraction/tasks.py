@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.extraction.patches import count_patches, cut_patches
+from pipeline.extraction.mask import Mask
+from pipeline.extraction.patches import allowed_windows, count_patches, cut_patches
 from pipeline.extraction.sample import drawn_rows
+from storage.errors import IntegrityError
 from storage.images.formats.raw import RawReader
+from storage.images.options import ImageOptions
 from storage.images.reader import ImageReader
-from storage.images.source import ImageReference, ImageSource
+from storage.images.source import ImageSource, open_images
 from storage.patch_spec import CHUNK_BYTES, ChunkPlan, PatchSpec
 from storage.patch_writer import read_index, write_chunk
 from storage.tiles import TileGrid, tile_side, working_bytes
@@ -69,8 +72,23 @@ class TiledImages:
     @cached_property
     def _tile_bytes(self) -> int:
         """One tile in work; where pixels may hold no data, with three marks beside its sums."""
-        itemsize = self.source.dtype.itemsize + 3 * (self.source.options.nodata is not None)
+        options = self.source.options
+        marks = 3 * (options.nodata is not None) + 3 * (options.mask is not None)
+        itemsize = self.source.dtype.itemsize + marks
         return working_bytes(self.grid.largest, self.spec, self.source.channels, itemsize)
+
+    @cached_property
+    def mask(self) -> Mask | None:
+        """Where patches are kept."""
+        return Mask.of(self.source)
+
+    def allowed(self, tiles: np.ndarray) -> np.ndarray | None:
+        """Windows of tiles of one size that the mask allows; None for all."""
+        if self.mask is None:
+            return None
+        places = (self.grid.locate(int(tile)) for tile in tiles)
+        parts = [self.mask.window(tile.image, tile.rows, tile.cols) for tile in places]
+        return allowed_windows(np.stack(parts), self.spec, self.mask.by)
 
     def read(self, tiles: np.ndarray) -> np.ndarray:
         """Pixels of tiles of one size, (n, rows, columns[, channels])."""
@@ -79,6 +97,29 @@ class TiledImages:
         tile = self.grid.locate(int(tiles[0]))
         reader = self.pixels or self.source.reader
         return reader.read(tile.image, tile.rows, tile.cols)[np.newaxis]
+
+
+@dataclass(frozen=True)
+class ImageReference:
+    """Images by what `open_images` is told: small enough to be sent to every worker.
+
+    fingerprint: of the images that are meant; a file may change, or be another elsewhere.
+    """
+
+    dataset: str
+    split: str
+    data_dir: Path
+    options: ImageOptions
+    fingerprint: str
+
+    def open(self) -> ImageSource:
+        """The images; raises IntegrityError where they are others."""
+        found = open_images(self.dataset, self.split, self.data_dir, self.options)
+        if found.fingerprint != self.fingerprint:
+            raise IntegrityError(
+                f"{self.dataset} is not the same on all workers, or changed: run it again"
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -104,8 +145,10 @@ def count_block(images: Images, start: int, stop: int) -> np.ndarray:
     """Number of kept patches of the tiles [start, stop), (m,) int64."""
     tiled = _opened(images)
     batches = tiled.grid.batches(np.arange(start, stop), tiled.tiles_at_once)
-    levels = tiled.source.levels
-    return np.concatenate([count_patches(tiled.read(b), tiled.spec, levels) for b in batches])
+    levels, spec = tiled.source.levels, tiled.spec
+    return np.concatenate(
+        [count_patches(tiled.read(b), spec, levels, tiled.allowed(b)) for b in batches]
+    )
 
 
 def write_block(images: Images, path: Path, plan: ChunkPlan) -> None:
@@ -124,7 +167,7 @@ def cut_rows(
     most = tiled.tiles_at_once if spec.sample is None else 1
     # A chunk may draw on any number of tiles with few patches each.
     for tiles in tiled.grid.batches(order[plan.first : plan.stop], most):
-        cut = cut_patches(tiled.read(tiles), spec, source.levels)
+        cut = cut_patches(tiled.read(tiles), spec, source.levels, tiled.allowed(tiles))
         if spec.sample is not None:
             n = int(offsets[place + 1] - offsets[place])
             cut = cut[drawn_rows(int(tiles[0]), len(cut), n, spec.seed)]

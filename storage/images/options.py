@@ -23,6 +23,9 @@ class ImageOptions:
         channels: numbers of the channels that are taken, from 0 on; None: all.
         heldout: share of the images, in (0, 1), that make the test split: some of many, the lower
             rows of a few; 1: all do, it is a test set; None: there is none.
+        mask: path of images of the same sizes, or of one for all: patches are kept where it is set,
+            not 0; None: everywhere.
+        mask_by: "all" pixels of a kept patch are set, or its "centre".
         on_error: "refuse" a folder with an image that cannot be read, or "skip" such images.
     """
 
@@ -31,6 +34,8 @@ class ImageOptions:
     nodata: float | None = None
     channels: tuple[int, ...] | None = None
     heldout: float | None = None
+    mask: str | None = None
+    mask_by: Literal["all", "centre"] = "all"
     on_error: Literal["refuse", "skip"] = "refuse"
 
     def __post_init__(self) -> None:
@@ -55,8 +60,9 @@ class ImageOptions:
     def stated(self) -> dict[str, Any]:
         """What is stated, for JSON, which has no NaN."""
         found = {name: value for name, value in asdict(self).items() if value is not None}
-        if self.on_error == "refuse":
-            del found["on_error"]
+        for name, usual in (("on_error", "refuse"), ("mask_by", "all")):
+            if found[name] == usual:
+                del found[name]
         if self.nodata is not None and not math.isfinite(self.nodata):
             found["nodata"] = str(self.nodata)
         if self.channels is not None:

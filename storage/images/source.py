@@ -118,7 +118,7 @@ class ImageSource:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes of the images, as folders that they lie in; empty for none."""
+        """Names of the images' classes; empty for none."""
         return getattr(self.reader, "classes", ())
 
     @property
@@ -228,6 +228,8 @@ class ImageSource:
             del read, block  # before the next takes as much
         stated = options.stated()
         stated = {name: stated[name] for name in ("white", "nodata") if name in stated}
+        if options.mask is not None:
+            stated |= {"mask": open_images(options.mask).fingerprint, "by": options.mask_by}
         if stated:
             digest.update(json.dumps(stated, sort_keys=True).encode())
         lowest, highest = min(reach, default=0), max(reach, default=0)
@@ -238,29 +240,6 @@ class ImageSource:
                 " a larger one"
             )
         return digest.hexdigest(), levels
-
-
-@dataclass(frozen=True)
-class ImageReference:
-    """Images by what `open_images` is told: small enough to be sent to every worker.
-
-    fingerprint: of the images that are meant; a file may change, or be another elsewhere.
-    """
-
-    dataset: str
-    split: str
-    data_dir: Path
-    options: ImageOptions
-    fingerprint: str
-
-    def open(self) -> ImageSource:
-        """The images; raises IntegrityError where they are others."""
-        found = open_images(self.dataset, self.split, self.data_dir, self.options)
-        if found.fingerprint != self.fingerprint:
-            raise IntegrityError(
-                f"{self.dataset} is not the same on all workers, or changed: run it again"
-            )
-        return found
 
 
 def open_images(

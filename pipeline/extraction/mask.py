@@ -1,0 +1,51 @@
+"""Masks: images that say where patches of others are kept."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from storage.errors import InputError
+from storage.images.source import ImageSource, open_images
+from storage.images.views import held_out
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Where patches of a source are kept: where the mask is set, not 0 in any channel.
+
+    source: of as many images as the other, or of one for all. by: as in `ImageOptions`.
+    """
+
+    source: ImageSource
+    by: str
+
+    @classmethod
+    def of(cls, images: ImageSource) -> "Mask | None":
+        """The mask that a source's options name.
+
+        Raises: InputError: it is not there, or of other sizes than the images.
+        """
+        options = images.options
+        if options.mask is None:
+            return None
+        found = open_images(options.mask)
+        if options.heldout not in (None, 1) and not _fits(found, images):
+            part = held_out(found.reader, options.heldout, images.split == "test")
+            found = ImageSource(found.name, "train", part)
+        if not _fits(found, images):
+            sizes = {tuple(size) for size in found.sizes[:9].tolist()}
+            raise InputError(
+                f"the mask {options.mask} has {len(found)} images of {sorted(sizes)[0]} … where"
+                f" {len(images)} of the sizes of {images.where} are expected, or one for all"
+            )
+        return cls(found, options.mask_by)
+
+    def window(self, index: int, rows: slice, cols: slice) -> np.ndarray:
+        """Which pixels of a part of one image are set, (rows, columns) bool."""
+        place = 0 if len(self.source) == 1 else index
+        pixels = self.source.reader.read(place, rows, cols)
+        return np.asarray((pixels != 0).any(axis=2) if pixels.ndim == 3 else pixels != 0)
+
+
+def _fits(mask: ImageSource, images: ImageSource) -> bool:
+    return len(mask) in (1, len(images)) and bool((mask.sizes == images.sizes).all())
