@@ -15,6 +15,7 @@ from analysis.html_report.samples import (
     Quantised,
     TypicalImage,
     draw_patches,
+    middles,
     quantise,
     typical_image,
 )
@@ -25,12 +26,12 @@ from analysis.measures.mse_curve import power_law
 from analysis.measures.patch_sample import evenly, sample_patches
 from analysis.measures.pixel_scale import PixelScale
 from analysis.measures.usage import usage
-from analysis.reconstruction.overlap import PART_BYTES, Rebuilder, images_at_once
+from analysis.reconstruction.overlap import Rebuilder, images_at_once
 from analysis.reconstruction.scores import reconstruction_scores
 from analysis.text import SPLIT_NAMES, size_range
 from pipeline import USUAL_MEMORY
 from storage import ImageSource, PatchStore, group_name
-from storage.images.middles import read_middles
+from storage.images.views import SelectedRows
 
 SHOWN_SIZES = 24  # K whose patches and images are shown: a figure has no room for hundreds
 COVERED_ROWS = 1 << 15  # of a store, at most
@@ -85,6 +86,12 @@ class Measured:
     def unseen(self) -> str:
         """What the patches of `split` are called."""
         return "held-out" if self.held_out else "training"
+
+    @cached_property
+    def held_out_parts(self) -> str:
+        """What was held out: images, or of a few images some rows."""
+        rows = self.held_out and isinstance(self.sources[self.split].reader, SelectedRows)
+        return "rows of images" if rows else "images"
 
     # Scores over K
 
@@ -206,14 +213,8 @@ class Measured:
         return self.stores[split].image_order[:SHOWN_IMAGES]
 
     def middles(self, split: str, which: np.ndarray, most: int) -> tuple[np.ndarray, bool]:
-        """Some images, or of large and of unequal ones the middle; and whether they are whole.
-
-        most: pixel values of each; fewer where the patches of so many would take PART_BYTES.
-        """
-        source, spec = self.sources[split], self.experiment.spec
-        bytes_each = spec.rows * spec.cols * source.dtype.itemsize  # of patches, for each value
-        most = min(most, PART_BYTES * spec.stride**2 // bytes_each)
-        return read_middles(source, which, most, spec)
+        """Some images, or the middle of each, see `samples.middles`."""
+        return middles(self.sources[split], which, most, self.experiment.spec)
 
     def image_sizes(self, split: str) -> str:
         """Rows and columns of the images of a split, as in 28×28, or 20–64×40–64."""

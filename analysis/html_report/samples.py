@@ -8,10 +8,11 @@ import numpy as np
 
 from analysis.measures.coverage import squared_distances
 from analysis.measures.patch_sample import sample_patches
-from analysis.reconstruction.overlap import RebuiltBlock
+from analysis.reconstruction.overlap import PART_BYTES, RebuiltBlock
 from analysis.text import size_range
 from pipeline import assign
-from storage import PatchSpec, PatchStore
+from storage import ImageSource, PatchSpec, PatchStore
+from storage.images.middles import read_middles
 
 SHOWN_PATCHES = 16
 SHOWN_IMAGES = 10
@@ -88,6 +89,17 @@ class Composition:
             covered_mse=float(squares[0][cover > 0].mean()),
             patch_mse=float(of_patches.mean()) / flat.shape[1],
         )
+
+
+def middles(
+    source: ImageSource, which: np.ndarray, most: int, spec: PatchSpec
+) -> tuple[np.ndarray, bool]:
+    """Some images, or of large and of unequal ones the middle; and whether they are whole.
+
+    most: pixel values of each; fewer where the patches of so many would take PART_BYTES.
+    """
+    bytes_each = spec.rows * spec.cols * source.dtype.itemsize  # of patches, for each value
+    return read_middles(source, which, min(most, PART_BYTES * spec.stride**2 // bytes_each), spec)
 
 
 def draw_patches(store: PatchStore, seed: int = 0) -> np.ndarray:

@@ -47,6 +47,7 @@ def render(
         unit=measured.pixels.unit,
         elbow=measured.elbow,
         held_out=measured.held_out,
+        held_out_parts=measured.held_out_parts,
         embedded=interactive_parts(measured, chosen),
         style=style,
         endings=("png", "svg", "csv"),
@@ -99,6 +100,8 @@ def _explained(measured: Measured, chosen: Chosen) -> str:
             else "their classes were not at hand"
         )
         origin = f"The images were drawn at random, because {reason}."
+        if all(len(found) == len(measured.sources[s]) for s, found in chosen.indices.items()):
+            origin = f"These are all images; they are not chosen by class, because {reason}."
     else:
         origin = (
             "Of each class it is the image whose number of kept patches is the median of its class."

@@ -58,7 +58,8 @@ def _origin(measured: Measured) -> str:
         name for split, name in zip(sizes, shown, strict=True) if sizes[split] != shown[name]
     ]
     parts = listed(list(dict.fromkeys(shown[name] for name in middles)))
-    text = f"Drawn at random from the {told}."
+    everything = all(len(measured.drawn(split)) == len(measured.sources[split]) for split in sizes)
+    text = f"{'All' if everything else 'Drawn at random from the'} {told}."
     return f"{text} Of each the middle is shown, {parts} pixels." if middles else text
 
 

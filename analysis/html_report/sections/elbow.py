@@ -125,7 +125,8 @@ def mse_figures(measured: Measured) -> list[ReportFigure]:
         "Mean squared error per pixel of the patches against their nearest centroids, on the"
         " training patches that the dictionaries were learned from"
     )
-    caption += " and on the patches of held-out images." if measured.held_out else "."
+    unseen = f" and on the patches of held-out {measured.held_out_parts}."
+    caption += unseen if measured.held_out else "."
     caption += " a, linear axes, as in the original study."
     if elbow is not None:
         caption += (

@@ -73,8 +73,9 @@ def _held_out(measured: Measured) -> list[str]:
     )
     end = "." if excess > HARMLESS else ": what was learned holds for patches never seen before."
     return [
-        f"On held-out patches, of images that were not learned from, the MSE at K = {last:,} is"
-        f" {number(measured.score('heldout_mse', last))}, {beside} of the training patches{end}"
+        f"On held-out patches, of {measured.held_out_parts} that were not learned from, the MSE"
+        f" at K = {last:,} is {number(measured.score('heldout_mse', last))}, {beside} of the"
+        f" training patches{end}"
     ]
 
 

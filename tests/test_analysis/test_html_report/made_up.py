@@ -104,6 +104,7 @@ def made_up(**changed: Any) -> Measured:
             )
             for k, share in zip(sizes, given["within"], strict=False)
         },
+        "held_out_parts": "images",
         "_scored": (dict.fromkeys((found.sizes[-1], given["elbow"]), given["scores"]), None),
         "kind_shares": xarray.Dataset(
             {

@@ -13,6 +13,7 @@ from analysis import coverage, report
 from analysis.experiment import open_experiment
 from analysis.html_report import exploration
 from analysis.html_report import measured as measures
+from analysis.html_report import samples as report_samples
 from analysis.html_report.measured import Measured
 from storage import open_patches
 from tests.test_analysis.test_html_report.small_runs import learn
@@ -104,7 +105,7 @@ def test_a_middle_holds_patches_of_the_store_and_no_margin(tiled: Path) -> None:
 def test_the_middle_shrinks_with_the_memory_of_its_patches(
     tiled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measures, "PART_BYTES", 24 * 300 // 9)  # 300 pixels, at a stride of 3
+    monkeypatch.setattr(report_samples, "PART_BYTES", 24 * 300 // 9)  # 300 pixels, at a stride of 3
     measured = Measured(open_experiment(tiled))
     images, whole = measured.middles("train", np.arange(2), measures.MIDDLE_VALUES)
     assert not whole
@@ -121,6 +122,18 @@ def test_small_unequal_images_are_scored_whole(unequal: Path) -> None:
         assert measured.scored_middle is None
         scores = measured.image_scores[3]
     np.testing.assert_array_equal(scores["pixels"], measured.sources["test"].sizes.prod(axis=1))
+
+
+def test_rows_that_are_held_out_of_one_image_are_called_so(tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", noise(0, 1, 60, 80))
+    given = {"dataset": str(tmp_path / "one.npy"), "heldout": 0.3, **PATCH}
+    folder = learn(tmp_path / "out", (2, 5), **given)
+    words = read(folder)
+    assert "patches of held-out rows of images" in words
+    assert "of rows of images that were not learned from" in words
+    assert "held-out images" not in words
+    assert "These are all images; they are not chosen by class, because one.npy holds" in words
+    assert "All training images and test images of one," in words
 
 
 def test_unequal_images_are_told_of_by_their_range(unequal: Path) -> None:
