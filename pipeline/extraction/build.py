@@ -6,7 +6,6 @@ with the missing chunks, and damaged chunks of a store are written again in thei
 """
 
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
@@ -21,10 +20,11 @@ from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction import tasks
 from pipeline.extraction.sample import drawn_counts
 from pipeline.extraction.tasks import ImageReference
-from pipeline.runtime.memory import check_budget, resident
+from pipeline.runtime.memory import check_budget
 from pipeline.runtime.progress import Progress
 from storage.atomic import exclusive
 from storage.errors import DamageError, InputError, IntegrityError
+from storage.images.array_reader import ArrayReader, ListReader
 from storage.images.formats.raw import RawReader, unpack
 from storage.images.source import ImageSource
 from storage.layout import PIXELS, building_place, lock_place, patch_store_path
@@ -38,7 +38,6 @@ from storage.patch_writer import (
     remove_half_written,
     remove_leftovers,
     seal_again,
-    stored_bytes,
 )
 
 _MOST_TASKS = 100_000  # of counting: each takes some 0.3 ms and 1 kB of the graph
@@ -92,27 +91,6 @@ class PatchBuild:
                 return Extracted(open_patches(path), True, 0)
             self.write(path, offsets, order)
         return Extracted(open_patches(path), False, 0)
-
-    def forecast(self, out: Path) -> dict[str, Any]:
-        """What the store will be, and take, from one of its chunks: plain JSON."""
-        self.check_size()
-        path = patch_store_path(out, store_name(self.source, self.spec, self.tiled.side))
-        self.plan()
-        offsets, order = self.count()
-        plans = self._chunks(offsets)
-        started = time.perf_counter()
-        rows = tasks.cut_rows(self.tiled, plans[len(plans) // 2], order, offsets)
-        stored = stored_bytes(rows)
-        seconds = time.perf_counter() - started
-        return {
-            "store": str(path),
-            "rows": int(offsets[-1]),
-            "dim": rows.shape[1],
-            "bytes": stored * int(offsets[-1]) // len(rows),
-            "seconds": seconds * len(plans) / self.scheduler.at_once,
-            "memory": self.scheduler.needed + resident(),
-            "reused": path.exists(),
-        }
 
     def check_size(self) -> None:
         """Raise InputError for patches that do not fit into any image."""
@@ -234,7 +212,7 @@ class PatchBuild:
         images = None if grid.one_each else grid.images_of(np.arange(len(grid)))
         layout = TileLayout(offsets, order, self.tiled.side, images)
         present = create_staging(staging, self.spec, self.source, layout)
-        plans = self._chunks(offsets)
+        plans = self.chunk_plans(offsets)
         self._write_chunks(staging, [p for p in plans if p.index not in present], len(present))
         try:
             self.images.check_unchanged()
@@ -243,7 +221,8 @@ class PatchBuild:
             raise
         finish_staging(staging, path)
 
-    def _chunks(self, offsets: np.ndarray) -> list[ChunkPlan]:
+    def chunk_plans(self, offsets: np.ndarray) -> list[ChunkPlan]:
+        """What each chunk holds; offsets: as `count` returns them."""
         size = chunk_rows(self.spec.dim(self.images.channels), self.images.dtype.itemsize)
         return plan_chunks(cast(Sequence[int], offsets), size)
 
@@ -287,6 +266,11 @@ class PatchBuild:
         tiled = replace(self.tiled, pixels=pixels)
         if not self.scheduler.remote:
             return tiled
+        if not self.reference and not isinstance(self.images.reader, ArrayReader | ListReader):
+            raise InputError(
+                "lazy arrays cannot be sent to workers: save them and give the path, or leave out"
+                " the scheduler"
+            )
         if self.reference:
             return tasks.TiledReference(self.reference, self.spec, tiled.side, pixels)
         return self.scheduler.client.scatter(tiled, broadcast=True)

@@ -38,8 +38,8 @@ def extract(
 
     Args:
         images: name of a data set or path of a file, as for `open_images`; an array of numpy (also
-            masked) or xarray, (n, rows, columns[, channels]), or a list of images of any sizes, of
-            integers of 8 or 16 bits or floats in 0…1; or an ImageSource, which states the rest.
+            masked), xarray, Dask or zarr, (n, rows, columns[, channels]), or a list of images of
+            any sizes, integers of 8 or 16 bits or floats in 0…1; or an ImageSource.
         patch: size in pixels, as in 5, "5x7" or (5, 7); or all of the patch geometry, for which the
             next two are not read.
         stride: step between patches in pixels.

@@ -6,7 +6,12 @@ from typing import Any
 from pipeline.config import PatchOptions
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.extract import extract_split, open_split
+from pipeline.extraction.tasks import cut_rows
+from pipeline.runtime.memory import resident
 from pipeline.runtime.progress import Progress, rounded
+from storage.layout import patch_store_path
+from storage.patch_store import store_name
+from storage.patch_writer import stored_bytes
 
 
 def extracted(options: PatchOptions, progress: Progress, split: str) -> dict[str, Any]:
@@ -32,7 +37,24 @@ def forecast(options: PatchOptions, progress: Progress, split: str) -> dict[str,
     """
     with Scheduler(options.scheduler, options.memory) as scheduler:
         work = open_split(options, split, scheduler, progress)
-        return work.forecast(options.out)
+        work.check_size()
+        path = patch_store_path(options.out, store_name(work.source, work.spec, work.tiled.side))
+        work.plan()
+        offsets, order = work.count()
+        plans = work.chunk_plans(offsets)
+        started = time.perf_counter()
+        rows = cut_rows(work.tiled, plans[len(plans) // 2], order, offsets)
+        stored = stored_bytes(rows)
+        seconds = time.perf_counter() - started
+        return {
+            "store": str(path),
+            "rows": int(offsets[-1]),
+            "dim": rows.shape[1],
+            "bytes": stored * int(offsets[-1]) // len(rows),
+            "seconds": seconds * len(plans) / scheduler.at_once,
+            "memory": scheduler.needed + resident(),
+            "reused": path.exists(),
+        }
 
 
 def in_words(result: dict[str, Any]) -> str:

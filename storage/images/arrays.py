@@ -1,4 +1,4 @@
-"""Image sources of arrays in memory: of numpy, masked or not, and of xarray."""
+"""Image sources of arrays: of numpy, masked or not, xarray, Dask, zarr and h5py."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,8 +7,13 @@ import numpy as np
 
 from storage.errors import InputError
 from storage.images.array_reader import ListReader
-from storage.images.axes import named_layout
-from storage.images.formats.pieces import FILLS
+from storage.images.axes import letters_of, named_layout, named_letters
+from storage.images.formats.pieces import (
+    FILLS,
+    ChunkedReader,
+    rows_together,
+    without_nodata,
+)
 from storage.images.options import UNSTATED, ImageOptions
 from storage.images.source import ImageSource
 
@@ -19,8 +24,9 @@ def array_source(
     """The source of an array.
 
     Args:
-        images: of numpy, also masked, or of xarray, whose axes tell the layout by their names; or
-            a list of images of any sizes, (rows, columns[, channels]).
+        images: of numpy, also masked, or of xarray, whose axes tell the layout by their names, any
+            others numbering images; or of Dask, zarr or h5py; or a list of images of any sizes,
+            (rows, columns[, channels]). What is lazy is read window by window.
         split: "train" or "test".
         options: what is stated of the images; their no-data value fills what is masked.
         name: of the source.
@@ -31,6 +37,8 @@ def array_source(
     """
     if isinstance(images, list | tuple) and all(np.ndim(image) > 1 for image in images):
         return ImageSource(name, split, ListReader(images, name), options)
+    if (lazy := _lazy_reader(images, options, name)) is not None:
+        return ImageSource(name, split, lazy, options)
     if options.layout is None and (layout := named_layout(getattr(images, "dims", ()))):
         options = replace(options, layout=layout)
     if options.nodata is None:
@@ -39,6 +47,28 @@ def array_source(
     if isinstance(values, np.ma.MaskedArray):
         values = values.filled(options.nodata) if np.ma.is_masked(values) else values.data
     return ImageSource(name, split, np.asanyarray(values), options)
+
+
+def _lazy_reader(images: Any, options: ImageOptions, name: str) -> ChunkedReader | None:
+    """Reads an array that is not in memory, or has several axes of images; None for others."""
+    shape, dims = getattr(images, "shape", None), getattr(images, "dims", ())
+    if isinstance(images, np.ndarray) or shape is None or not hasattr(images, "dtype"):
+        return None
+    letters = named_letters(dims) if options.layout is None else None
+    if dims and letters is None:
+        letters = named_layout(dims)
+    in_memory = dims and getattr(images.variable, "_in_memory", True)
+    if in_memory and (letters is None or letters.count("N") < 2):
+        return None
+    where = f"the array {name}"
+    letters = letters or letters_of(shape, options.layout, where)
+    chunks = getattr(images, "chunks", None) or getattr(images, "encoding", {}).get("chunks")
+    if chunks is None:
+        chunks = rows_together(shape, letters, np.dtype(images.dtype))
+    chunks = [max(part) if isinstance(part, tuple) else int(part) for part in chunks]
+    notes = {**getattr(images, "encoding", {}), **getattr(images, "attrs", {})}
+    fetch = without_nodata(where, notes, options, lambda place: np.asarray(images[place]))
+    return ChunkedReader(where, shape, np.dtype(images.dtype), letters, chunks, fetch)
 
 
 def _check_all_data(images: Any) -> None:
