@@ -13,7 +13,7 @@ from analysis.experiment import Experiment, open_experiment
 from analysis.experiment_folders import experiment_folders
 from analysis.reconstruction.overlap import RebuiltBlock
 from analysis.reconstruction.scores import by_class, overall, reconstruction_scores
-from analysis.text import count, number
+from analysis.text import SPLIT_NAMES, count, number
 from pipeline import USUAL_MEMORY, Progress
 from storage import InputError, group_name, write_images
 from storage.images.writer import ImageWriter, check_target
@@ -124,7 +124,7 @@ def _classes(scores: xarray.Dataset, names: tuple[str, ...] | None) -> list[dict
 
 def in_words(result: dict[str, Any]) -> str:
     """The result of `rebuild_set` as a table for people."""
-    images = count(result["images"], f"{result['split']} image")
+    images = count(result["images"], f"{SPLIT_NAMES[result['split']]} image")
     lines = [
         f"{images}, K = {result['k']}, stride {result['stride']}",
         f"{'':>12} {'images':>8} {'MSE':>10} {'PSNR in dB':>11}",
