@@ -24,13 +24,15 @@ def provenance(experiment: Experiment) -> list[tuple[str, str]]:
     source, spec = facts["source"], experiment.spec
     largest = source["image_shape"][:2]
     sizes = size_range([source.get("smallest_image", largest), largest])
+    words = {"heldout": "share held out"}
+    told = "".join(f", {words.get(n, n)} {value}" for n, value in _stated(experiment).items())
     heldout = facts["heldout_rows"]
     fit = ", ".join(f"{name} {value}" for name, value in _fit_options(experiment).items())
     return [
         (
             "Images",
             f"{source['name']}, {count(source['images'], 'training image')} of {sizes} pixels,"
-            f" {source['dtype']}{_stated(source)}; SHA-256 of the pixels {source['fingerprint']}",
+            f" {source['dtype']}{told}; SHA-256 of the pixels {source['fingerprint']}",
         ),
         (
             "Patches",
@@ -47,11 +49,14 @@ def provenance(experiment: Experiment) -> list[tuple[str, str]]:
     ]
 
 
-def _stated(source: Mapping[str, Any]) -> str:
-    """What was stated of the images, as in: , white 4095."""
-    words = {"heldout": "share held out"}
-    stated = source.get("stated", {}).items()
-    return "".join(f", {words.get(name, name)} {_option(value)}" for name, value in stated)
+def _stated(experiment: Experiment) -> dict[str, str]:
+    """What was stated of the images, as the command line takes it."""
+    stated = {
+        n: _option(value) for n, value in experiment.facts["source"].get("stated", {}).items()
+    }
+    if "mask" in stated:
+        stated["mask"] = _seen_from_out(stated["mask"], experiment)
+    return {name.replace("_", "-"): value for name, value in stated.items()}
 
 
 def _option(value: Any) -> str:
@@ -155,7 +160,7 @@ def commands(experiment: Experiment) -> list[str]:
         before["sample"] = spec.sample
     if facts.get("test"):
         before["test"] = _seen_from_out(str(facts["test"]), experiment)
-    before |= {name: _option(value) for name, value in facts["source"].get("stated", {}).items()}
+    before |= _stated(experiment)
     order = [experiment.sizes]
     if facts["fit"]["init"] == "warm":
         starts = {k: node.attrs["started_from"] for k, node in experiment.nodes.items()}

@@ -46,6 +46,8 @@ def _paragraphs(measured: Measured) -> list[str]:
         f" {number(made.patches / max(1, made.distinct), 2)} times on average; and a covered pixel"
         f" is the mean of {number(made.overlap, 3)} patches."
     )
+    if "mask" in measured.experiment.facts.get("source", {}).get("stated", {}):
+        first += " The mask, by which patches were chosen to learn from, is left aside here."
     covered = (
         f", and {number(made.covered_mse)} over the covered ones"
         if made.covered_mse != made.image_mse

@@ -136,6 +136,20 @@ def test_rows_that_are_held_out_of_one_image_are_called_so(tmp_path: Path) -> No
     assert "All training images and test images of one," in words
 
 
+def test_the_command_has_what_was_stated_and_tells_of_no_folder(tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", noise(0, 1, 60, 80))
+    np.save(tmp_path / "set.npy", np.ones((1, 60, 80), np.uint8))
+    paths = {"dataset": str(tmp_path / "one.npy"), "mask": str(tmp_path / "set.npy")}
+    folder = learn(tmp_path / "out", (2,), mask_by="centre", keep="std>0.01", **paths, **PATCH)
+    words = read(folder)
+    assert str(tmp_path) not in words
+    for option in ("--mask ./set.npy", "--mask-by centre", "--keep 'std>0.01'"):
+        assert option in words, option
+    assert "uint8, mask ./set.npy, mask-by centre; SHA-256" in words
+    assert "keep std>0.01; " in words
+    assert "The mask, by which patches were chosen to learn from, is left aside here." in words
+
+
 def test_unequal_images_are_told_of_by_their_range(unequal: Path) -> None:
     words = read(unequal)
     experiment = open_experiment(unequal)
