@@ -24,6 +24,7 @@ from storage.errors import InputError, MemoryBudgetError, PatchDictError, one_li
 if TYPE_CHECKING:
     from pipeline.runtime.progress import Progress
 
+LONGEST_LINE = 900  # letters of an error
 INTERRUPTED = 130  # exit code, as shells have it
 LONGEST_TOLD = 500  # letters of a message of click's
 LEAST_MEMORY = 480 << 20  # bytes that the smallest sweep and its report take, as measured
@@ -271,7 +272,10 @@ def run(command: click.Group) -> NoReturn:
 
 
 def _fail(message: str) -> NoReturn:
-    click.echo(f"error: {one_line(' '.join(message.split()))}", err=True)
+    text = one_line(" ".join(message.split()))
+    if len(text) > LONGEST_LINE:  # names of files may be long; what to do stands at the end
+        text = f"{text[: LONGEST_LINE // 2]} … {text[-LONGEST_LINE // 2 :]}"
+    click.echo(f"error: {text}", err=True)
     sys.exit(2)
 
 

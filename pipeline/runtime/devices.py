@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 
-from storage.errors import DeviceError, InputError, MemoryBudgetError
+from storage.errors import DeviceError, InputError, MemoryBudgetError, shortened
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +69,8 @@ def resolve_device(name: str, dtype: np.dtype | None = None) -> Device:
     """
     kind, _, number = name.partition(":")
     if kind not in DEVICES or (number and not number.isdecimal()):
-        raise InputError(f"no device {name!r}: use {', '.join(DEVICES)}, or cuda:1 and so on")
+        known = ", ".join(DEVICES)
+        raise InputError(f"no device {shortened(name)}: use {known}, or cuda:1 and so on")
     if kind == "cpu" or (kind == "auto" and not gpu_possible()):
         return CPU
     import torch

@@ -69,6 +69,8 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         patch.setattr(downloads, "_fetch_from", lambda *_: "no network")
         patch.setattr(downloads, "BACKOFF_SECONDS", 0)
+        # compiled kernels are told from what a command writes by their folder
+        patch.setenv("TRITON_CACHE_DIR", str(folder.parent / "__pycache__"))
         yield folder
 
 
@@ -85,6 +87,17 @@ GOOD = {
     "patch": st.sampled_from(["1", "3", "3x2", "8", "9"]),
     "stride": st.sampled_from(["1", "2", "7", str((1 << 63) - 1)]),
     "threshold": st.sampled_from(["0", "0.5", "0.999999", "1e-320"]),
+    "keep": st.sampled_from(["all", "nonblank", "std>0.1", "range>0.999", "std>0"]),
+    "sample": st.sampled_from(["1", "50%", "1e6", "0.001%", str(1 << 61)]),
+    "layout": st.sampled_from(["NHW", "hwn", "NHWC", "HW", "NCHW"]),
+    "channels": st.sampled_from(["0", "0,1", "2", "999999999"]),
+    "white": st.sampled_from(["255", "16", "0.5", "1e308", "5e-324"]),
+    "nodata": st.sampled_from(["0", "255", "nan", "inf", "-9999"]),
+    "heldout": st.sampled_from(["0.5", "0.2", "1e-320", "0.999"]),
+    "test": st.sampled_from(DATASETS),
+    "mask": st.sampled_from(DATASETS),
+    "mask_by": st.sampled_from(["all", "centre"]),
+    "on_error": st.sampled_from(["skip", "refuse"]),
     "memory": st.sampled_from(["1GiB", "3GB", "1MiB", str((1 << 63) - 1)]),
     "scheduler": st.sampled_from(["", "threads", "processes:0", "processes:9999"]),
     "mode": st.sampled_from(["nested", "full", "minibatch"]),
@@ -123,6 +136,8 @@ def command_lines(draw: st.DrawFn) -> list[str]:
         words = [draw(st.sampled_from([*FOLDERS, "runs/patches", ".", *DATASETS]))]
     if draw(st.integers(0, 9)) == 0:
         words.insert(draw(st.integers(0, len(words))), draw(NO_PATH))
+    if command == "extract":
+        words += ["--dry-run"] * draw(st.booleans())
     return [command, *words, *["--json"] * draw(st.booleans())]
 
 
