@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 import storage.tiles
 from pipeline import extract
+from pipeline.extraction import tasks
 from storage import InputError, PatchSpec, open_patches
+from storage.patch_spec import ChunkPlan
 from storage.patch_store import PatchStore
 from tests.oracles import cut_by_loops
 from tests.programs import run_python
@@ -84,6 +86,38 @@ def test_a_large_mapped_image_takes_no_more_memory_than_a_tile(tmp_path: Path) -
     rows, grown = map(int, done.stdout.split())
     assert rows == 750 * 2500
     assert grown < 250  # MiB; the pixels alone are 114, with sums and patches 2.8 GiB
+
+
+def test_a_broken_off_store_of_a_large_image_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (1, 900, 1400)).astype(np.uint8)
+    whole = extract(image, patch=6, out=tmp_path / "whole").store
+    write, written = tasks.write_block, list[int]()
+
+    def broken_off(images: tasks.TiledImages, path: Path, plan: ChunkPlan) -> None:
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        write(images, path, plan)
+        written.append(plan.index)
+
+    monkeypatch.setattr(tasks, "write_block", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        extract(image, patch=6, out=tmp_path / "broken")
+    left = len(written)
+    assert 0 < left < whole.n_chunks
+
+    def noted(images: tasks.TiledImages, path: Path, plan: ChunkPlan) -> None:
+        written.append(plan.index)
+        write(images, path, plan)
+
+    monkeypatch.setattr(tasks, "write_block", noted)
+    again = extract(image, patch=6, out=tmp_path / "broken").store
+    assert set(written) == set(range(whole.n_chunks))
+    assert len(written) <= whole.n_chunks + 2  # other threads may still have been at work
+    for index in range(whole.n_chunks):
+        key = whole.chunk_key(index)
+        assert (again.path / key).read_bytes() == (whole.path / key).read_bytes()
 
 
 def test_a_damaged_chunk_of_a_tiled_store_is_mended(tmp_path: Path) -> None:
