@@ -1,8 +1,9 @@
 """An experiment as the report sees it: dictionaries, data, and the images they came from."""
 
 import logging
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,9 @@ class Experiment:
         """
         known = self.facts["source"] if split == "train" else self.store(split).source
         stated = ImageOptions.of_source(known)
+        if stated.mask is not None and not os.path.lexists(stated.mask):
+            moved = next(moved_places(Path(stated.mask), self.folder), stated.mask)
+            stated = replace(stated, mask=str(moved))
         if split in self._found:  # once: all pixels are read for it
             return open_images(self._found[split], split, self.data, stated)
         problems = list[PatchDictError]()
@@ -153,12 +157,10 @@ class Experiment:
 
     def _places(self, split: str) -> Iterator[str]:
         """Where the images may be: as given, as the sweep found them, moved with this folder."""
-        dataset = str(self.facts["dataset"])
         other = split == "test" and self.facts.get("test")
-        if other:
-            dataset = str(other)
-        elif dataset not in DATASETS and self.dataset and self.dataset not in DATASETS:
-            yield str(Path(self.dataset).expanduser())
+        dataset = str(other or self.facts["dataset"])
+        if dataset not in DATASETS and self.dataset and self.dataset not in DATASETS:
+            yield os.path.expanduser(self.dataset)
         yield dataset
         if dataset not in DATASETS:
             yield from map(str, moved_places(Path(dataset), self.folder))

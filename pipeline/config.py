@@ -44,7 +44,7 @@ from storage.images.datasets import DATASETS, splits_of
 from storage.images.options import ImageOptions
 from storage.patch_spec import PatchSpec, check_rule, check_sample
 
-STATED = fields(ImageOptions)
+STATED = [field for field in fields(ImageOptions) if field.name != "black"]
 MAX_ITER = {"nested": 300, "full": 100, "minibatch": 10}
 MIN_GAIN = {"nested": 1e-4, "full": 0.0, "minibatch": 0.0}
 # Caps on the memory where none is given. Torch built for CUDA loads libraries of 512 MiB (not
@@ -128,7 +128,7 @@ class PatchOptions(MemoryOptions):
     keep: Annotated[str, AfterValidator(check_rule)] = "nonblank"
     """Patches that are kept: nonblank (see threshold), all, or those whose standard deviation or
     range is above a share of the way from black to white, as in std>0.02 and range>0.1."""
-    sample: Annotated[str, AfterValidator(check_sample)] | None = None
+    sample: Annotated[str, BeforeValidator(check_sample)] | None = None
     """Number of patches, as in 1e6, or share of them, as in 5%, drawn at random; default: all."""
     scheduler: str = ""
     """Where patches are cut and passes run: empty (this process), processes:N, or an address."""
@@ -173,6 +173,8 @@ class PatchOptions(MemoryOptions):
             raise InputError(f"{self.dataset} has test images of its own: leave {given[0]} out")
         if len(given) > 1:
             raise InputError("heldout and test both say what is scored on: give one of them")
+        if self.test is not None and self.mask is not None:
+            raise InputError("mask is of the training images: hold some out in place of test")
         if self.threshold and self.keep != "nonblank":
             raise InputError(f"threshold is no part of keep={self.keep}: leave one of them out")
         return self

@@ -128,7 +128,12 @@ def check_rule(keep: str) -> str:
             f"keep {shortened(keep)} is no rule: use nonblank, all, or a share of the way from"
             " black to white as in std>0.02 or range>0.1"
         )
-    return f"{measure}>{value:g}"
+    return f"{measure}>{_short(value)}"
+
+
+def _short(value: float) -> str:
+    """The shortest text of exactly this number."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 def check_sample(sample: str | int | float) -> str:
@@ -140,7 +145,7 @@ def check_sample(sample: str | int | float) -> str:
     except ValueError:
         value = -1.0
     if share and 0 < value <= 100:
-        return f"{value:g}%"
+        return f"{_short(value)}%"
     if not share and value >= 1 and value == value // 1 and value < 1 << 62:
         return str(int(value))
     raise InputError(

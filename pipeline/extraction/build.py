@@ -56,8 +56,10 @@ class Extracted(NamedTuple):
 
 
 def _identity(source: dict[str, Any]) -> dict[str, Any]:
-    """A source without what is found in its pixels: older stores do not have it."""
-    return {name: value for name, value in source.items() if name != "range"}
+    """A source without what is found in its pixels, which older stores do not have, and without
+    what was stated: what of it matters is in the fingerprint.
+    """
+    return {name: value for name, value in source.items() if name not in ("range", "stated")}
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ class PatchBuild:
         """Fit the tasks into the cap, or raise MemoryBudgetError."""
         sent = 0 if self.reference else getattr(self.images.images, "nbytes", 0)
         in_each = max(sent, self.images.resident_bytes)
+        if self.tiled.mask:
+            in_each += self.tiled.mask.source.resident_bytes
         self.scheduler.plan(self.tiled.task_bytes, in_each)
         check_budget("extraction", self.scheduler.needed, self.memory)
 
@@ -265,6 +269,7 @@ class PatchBuild:
         """The images as tasks get them: themselves, or what brings them to another process."""
         tiled = replace(self.tiled, pixels=pixels)
         if not self.scheduler.remote:
+            _ = tiled.mask  # opened once, before threads ask for it
             return tiled
         if not self.reference and not isinstance(self.images.reader, ArrayReader | ListReader):
             raise InputError(

@@ -12,7 +12,9 @@ from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.build import Extracted, PatchBuild
 from pipeline.extraction.tasks import ImageReference
 from pipeline.runtime.progress import Progress, SilentProgress
+from storage.errors import InputError
 from storage.images.arrays import array_source
+from storage.images.options import ImageOptions
 from storage.images.source import ImageSource, open_images
 from storage.patch_spec import PatchSpec
 
@@ -59,14 +61,14 @@ def extract(
         has the store's name; nothing is left half-written.
     """
     spec = patch if isinstance(patch, PatchSpec) else None
+    _check_stated(images, spec, set(stated))
     if spec:
         patch, stride, threshold = (spec.rows, spec.cols), spec.stride, spec.threshold
     if isinstance(patch, (int, np.integer)):
         patch = str(patch)
     given: dict[str, Any] = {"patch": patch, "stride": stride, "threshold": threshold}
     given |= {"out": out, "data": data, "memory": memory} | stated
-    if isinstance(images, (str, Path)):
-        given["dataset"] = str(images)
+    given["dataset"] = str(images) if isinstance(images, (str, Path)) else "the array"
     running = scheduler if isinstance(scheduler, Scheduler) else None
     options = PatchOptions.checked(**given, scheduler=running.address if running else scheduler)
     source, reference = _opened(images, split, options)
@@ -77,6 +79,15 @@ def extract(
             source, reference, spec or options.spec, running, progress, options.memory
         )
         return work.done_under(options.out)
+
+
+def _check_stated(images: Any, spec: PatchSpec | None, stated: set[str]) -> None:
+    """Raise InputError for what would be ignored, because others state it."""
+    rules = {"keep", "sample"}
+    if isinstance(images, ImageSource) and (more := sorted(stated - rules)):
+        raise InputError(f"the ImageSource states what its images are: give it {more[0]}")
+    if spec and (more := sorted(stated & rules)):
+        raise InputError(f"the PatchSpec says which patches are kept: give it {more[0]}")
 
 
 def extract_split(
@@ -94,17 +105,36 @@ def open_split(
     return PatchBuild(*opened, options.spec, scheduler, progress, options.memory)
 
 
+def _as_training(dataset: str, stated: ImageOptions, options: PatchOptions) -> ImageOptions:
+    """What is stated of test images: the range of the training images holds for both.
+
+    Raises: InputError for images of another type, or with other channels.
+    """
+    train = open_images(options.dataset, "train", options.data, options.stated)
+    test = open_images(dataset, "test", options.data, stated)
+    kinds = [
+        f"{one.dtype.name}, {one.reader.channels or 'without'} channels" for one in (train, test)
+    ]
+    if kinds[0] != kinds[1]:
+        raise InputError(
+            f"the test images {dataset} are {kinds[1]} where the training images are {kinds[0]}:"
+            " convert them"
+        )
+    if stated.white is None and (train.dtype.kind == "i" or train.dtype.name == "uint16"):
+        levels = train.levels
+        black = levels.black if train.dtype.kind == "i" else None
+        return replace(stated, white=levels.white, black=black)
+    return stated
+
+
 def _opened(
     images: str | Path | np.ndarray | ImageSource, split: str, options: PatchOptions
 ) -> tuple[ImageSource, ImageReference | None]:
     """The images, and by what workers find them; None where they must be sent."""
     if isinstance(images, (str, Path)):
         dataset, stated = options.splits.get(split, (options.dataset, options.stated))
-        if split == "test" and stated.heldout is not None and stated.white is None:
-            # one range for both: that of the training images
-            train = open_images(options.dataset, "train", options.data, options.stated)
-            if train.dtype.name == "uint16":
-                stated = replace(stated, white=train.levels.white)
+        if split == "test" and stated.heldout is not None:
+            stated = _as_training(dataset, stated, options)
         where = dataset, split, options.data, stated
         source = open_images(*where)
         return source, ImageReference(*where, source.fingerprint)

@@ -32,6 +32,11 @@ class Mask:
         if options.heldout not in (None, 1) and not _fits(found, images):
             part = held_out(found.reader, options.heldout, images.split == "test")
             found = ImageSource(found.name, "train", part)
+        if options.on_error == "skip" and len(found) > 1:
+            raise InputError(
+                f"the mask {options.mask} has many images, and some of {images.where} may be"
+                " skipped: give one for all, or refuse unreadable images (on_error)"
+            )
         if not _fits(found, images):
             sizes = {tuple(size) for size in found.sizes[:9].tolist()}
             raise InputError(

@@ -66,8 +66,11 @@ class TiledImages:
         what is decoded for it.
         """
         largest_chunk = max(CHUNK_BYTES, self.spec.dim(self.source.channels) * 8)
-        work = max(SLICE_BYTES, self._tile_bytes)
-        return 3 * largest_chunk + work + 2 * self.source.piece_bytes
+        unused = self.source.channels_read - self.source.channels
+        whole = math.prod(self.grid.largest) * unused * self.source.dtype.itemsize
+        work = max(SLICE_BYTES, self._tile_bytes + whole) + 2 * self.source.piece_bytes
+        mask = 2 * self.mask.source.piece_bytes if self.mask else 0
+        return 3 * largest_chunk + work + mask
 
     @cached_property
     def _tile_bytes(self) -> int:
@@ -174,6 +177,8 @@ def cut_rows(
         part = cut[skip : skip + plan.rows - done]
         rows[done : done + len(part)] = part
         done, skip, place = done + len(part), 0, place + len(tiles)
+    if done != plan.rows:
+        raise IntegrityError(f"{source.where} changed while patches were cut from it: run it again")
     return rows
 
 

@@ -36,17 +36,39 @@ def array_source(
             state for no data, where no such value is given.
     """
     if isinstance(images, list | tuple) and all(np.ndim(image) > 1 for image in images):
-        return ImageSource(name, split, ListReader(images, name), options)
+        if options.layout is not None:
+            raise InputError(
+                "images in a list are (rows, columns[, channels]) each: leave out layout, or stack"
+                " them"
+            )
+        each = [_one_image(image, options) for image in images]
+        return ImageSource(name, split, ListReader(each, name), options)
     if (lazy := _lazy_reader(images, options, name)) is not None:
         return ImageSource(name, split, lazy, options)
     if options.layout is None and (layout := named_layout(getattr(images, "dims", ()))):
         options = replace(options, layout=layout)
     if options.nodata is None:
         _check_all_data(images)
+    return ImageSource(name, split, _filled(images, options), options)
+
+
+def _one_image(image: Any, options: ImageOptions) -> np.ndarray:
+    """An image of a list, its axes in the usual order where they have names."""
+    if options.nodata is None:
+        _check_all_data(image)
+    letters = named_layout(getattr(image, "dims", ()))
+    if letters and sorted(letters) in (["H", "W"], ["C", "H", "W"]):
+        image = image.transpose(*(image.dims[letters.index(a)] for a in "HWC" if a in letters))
+    return _filled(image, options)
+
+
+def _filled(images: Any, options: ImageOptions) -> np.ndarray:
+    """As an array of numpy; what is masked holds the no-data value."""
     values = getattr(images, "data", images) if hasattr(images, "dims") else images
+    values = np.asanyarray(values)
     if isinstance(values, np.ma.MaskedArray):
         values = values.filled(options.nodata) if np.ma.is_masked(values) else values.data
-    return ImageSource(name, split, np.asanyarray(values), options)
+    return values
 
 
 def _lazy_reader(images: Any, options: ImageOptions, name: str) -> ChunkedReader | None:
@@ -67,7 +89,17 @@ def _lazy_reader(images: Any, options: ImageOptions, name: str) -> ChunkedReader
         chunks = rows_together(shape, letters, np.dtype(images.dtype))
     chunks = [max(part) if isinstance(part, tuple) else int(part) for part in chunks]
     notes = {**getattr(images, "encoding", {}), **getattr(images, "attrs", {})}
-    fetch = without_nodata(where, notes, options, lambda place: np.asarray(images[place]))
+
+    def part(place: tuple[slice, ...]) -> np.ndarray:
+        read = images[place]
+        block = read.data if hasattr(read, "dims") else read
+        if hasattr(block, "compute"):  # numpy would drop what Dask has masked
+            block = block.compute()
+        if options.nodata is None:
+            _check_all_data(block)
+        return _filled(block, options)
+
+    fetch = without_nodata(where, notes, options, part)
     return ChunkedReader(where, shape, np.dtype(images.dtype), letters, chunks, fetch)
 
 

@@ -23,6 +23,8 @@ class ImageOptions:
         channels: numbers of the channels that are taken, from 0 on; None: all.
         heldout: share of the images, in (0, 1), that make the test split: some of many, the lower
             rows of a few; 1: all do, it is a test set; None: there is none.
+        black: level of black of signed pixels; None: the lowest pixel. Test images are told that of
+            the training images.
         mask: path of images of the same sizes, or of one for all: patches are kept where it is set,
             not 0; None: everywhere.
         mask_by: "all" pixels of a kept patch are set, or its "centre".
@@ -34,6 +36,7 @@ class ImageOptions:
     nodata: float | None = None
     channels: tuple[int, ...] | None = None
     heldout: float | None = None
+    black: float | None = None
     mask: str | None = None
     mask_by: Literal["all", "centre"] = "all"
     on_error: Literal["refuse", "skip"] = "refuse"

@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -56,6 +56,10 @@ class ImageSource:
         if isinstance(self.images, np.ndarray):
             what = str(getattr(self.images, "filename", None) or f"the array {self.name}")
             images = arranged(self.images, self.options.layout, what)
+            if images.dtype == bool:
+                white = self.options.white or 1.0
+                object.__setattr__(self, "options", replace(self.options, white=white))
+                images = images.view(np.uint8)
             object.__setattr__(self, "images", checked_images(images, what))
         if self.dtype.name not in PIXEL_DTYPES:
             raise InputError(
@@ -134,7 +138,12 @@ class ImageSource:
     @property
     def piece_bytes(self) -> int:
         """What is read and decoded at once, at least, in bytes."""
-        return math.prod(self.reader.piece) * self.channels * self.dtype.itemsize
+        return math.prod(self.reader.piece) * self.channels_read * self.dtype.itemsize
+
+    @property
+    def channels_read(self) -> int:
+        """Values of a pixel that are read, of which `channels` may be some."""
+        return max(1, getattr(self.reader, "channels_read", self.reader.channels))
 
     def read(self, which: slice | np.ndarray) -> np.ndarray:
         """A copy of some images of one size, in native byte order."""
@@ -160,7 +169,7 @@ class ImageSource:
         """All images in order, whole or, where they are large, by some rows."""
         piece = self.reader.piece[0]
         for index, (height, width) in enumerate(self.sizes.tolist()):
-            fit = _HASH_BLOCK // (width * self.channels * self.dtype.itemsize)
+            fit = _HASH_BLOCK // (width * self.channels_read * self.dtype.itemsize)
             step = max(1, fit // piece) * piece
             for top in range(0, height, step):
                 yield index, slice(top, min(top + step, height)), slice(0, width)
@@ -185,7 +194,7 @@ class ImageSource:
 
     def check_unchanged(self) -> None:
         """Raise IntegrityError where the pixels are others than those of `fingerprint`."""
-        if getattr(self.reader, "guarded", False):
+        if getattr(self.reader, "guarded", False) and self.options.mask is None:
             return
         now = self._examine()[0]
         if now != self.fingerprint:
@@ -227,12 +236,13 @@ class ImageSource:
                 del told
             del read, block  # before the next takes as much
         stated = options.stated()
-        stated = {name: stated[name] for name in ("white", "nodata") if name in stated}
+        stated = {name: stated[name] for name in ("black", "white", "nodata") if name in stated}
         if options.mask is not None:
             stated |= {"mask": open_images(options.mask).fingerprint, "by": options.mask_by}
         if stated:
             digest.update(json.dumps(stated, sort_keys=True).encode())
         lowest, highest = min(reach, default=0), max(reach, default=0)
+        lowest = lowest if options.black is None else options.black
         levels = PixelRange.found(self.dtype, lowest, highest, options.white, options.nodata)
         if levels.span <= 0:
             raise InputError(

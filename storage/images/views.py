@@ -17,6 +17,7 @@ class _View:
         self.where, self.dtype, self.channels = base.where, base.dtype, base.channels
         self.sizes, self.piece = base.sizes, base.piece
         self.resident_bytes = base.resident_bytes
+        self.channels_read: int = getattr(base, "channels_read", base.channels)
         self.guarded = getattr(base, "guarded", False)
         self.classes: tuple[str, ...] = getattr(base, "classes", ())
 

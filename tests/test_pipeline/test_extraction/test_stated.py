@@ -1,0 +1,139 @@
+"""What is stated of images: the same extraction under other words, and what cannot be meant."""
+
+from pathlib import Path
+from typing import Any
+
+import dask.array
+import numpy as np
+import pytest
+import xarray
+from PIL import Image
+
+from analysis.experiment import open_experiment
+from pipeline import SweepOptions, extract, sweep
+from pipeline.extraction import build
+from storage import ImageSource, InputError, IntegrityError, PatchSpec
+
+IMAGES = np.random.default_rng(0).integers(1, 255, (4, 16, 16)).astype(np.uint8)
+
+
+def save(folder: Path, name: str, images: np.ndarray) -> str:
+    np.save(folder / name, images)
+    return str(folder / name)
+
+
+def test_the_same_extraction_under_other_words_is_found(tmp_path: Path) -> None:
+    images, mask = save(tmp_path, "a.npy", IMAGES), save(tmp_path, "m.npy", IMAGES > 60)
+    same = save(tmp_path, "m2.npy", IMAGES > 60)
+    pairs: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({}, {"layout": "NHW"}),
+        ({}, {"on_error": "skip"}),
+        ({"heldout": 0.5}, {"heldout": 0.45}),
+        ({"mask": mask}, {"mask": same}),
+    ]
+    for first, second in pairs:
+        made = extract(images, patch=1, out=tmp_path / "runs", **first)
+        again = extract(images, patch=1, out=tmp_path / "runs", **second)
+        assert again.reused
+        assert again.store.path == made.store.path
+
+
+@pytest.mark.parametrize(
+    "test", [np.ones((2, 9, 9, 3), np.uint8), IMAGES.astype(np.uint16), IMAGES.astype(np.int8)]
+)
+def test_test_images_of_another_kind_are_refused(tmp_path: Path, test: np.ndarray) -> None:
+    given = {"dataset": save(tmp_path, "a.npy", IMAGES), "test": save(tmp_path, "t.npy", test)}
+    with pytest.raises(InputError, match=r"where the training images are uint8, without channels"):
+        sweep(SweepOptions.checked(**given, out=tmp_path / "runs", k="2", max_iter=1))
+
+
+def test_held_out_signed_images_have_the_black_of_the_others(tmp_path: Path) -> None:
+    scan = np.full((10, 9, 9), -1000, np.int16)
+    scan[:, 3:5] = 40
+    images = save(tmp_path, "a.npy", scan)
+    for darkest in range(10):  # whichever part it falls to
+        scan[darkest, 0, 0] = -1024
+        np.save(images, scan)
+        parts = [
+            extract(images, patch=3, out=tmp_path, heldout=0.3, split=split).store
+            for split in ("train", "test")
+        ]
+        assert parts[0].source["range"] == parts[1].source["range"]
+        scan[darkest, 0, 0] = -1000
+
+
+def test_a_mask_that_changes_half_way_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for number, image in enumerate(IMAGES):
+        Image.fromarray(image).save(tmp_path / "photos" / f"{number}.png")
+    mask = save(tmp_path, "m.npy", np.ones((4, 16, 16), np.uint8))
+    count = build.PatchBuild.count
+
+    def counted(self: build.PatchBuild) -> tuple[np.ndarray, np.ndarray]:
+        found = count(self)
+        np.save(mask, np.eye(16, dtype=np.uint8)[None].repeat(4, 0))
+        return found
+
+    monkeypatch.setattr(build.PatchBuild, "count", counted)
+    with pytest.raises(IntegrityError, match="changed while patches were cut"):
+        extract(tmp_path / "photos", patch=1, out=tmp_path / "runs", mask=mask)
+    assert not list((tmp_path / "runs" / "patches").glob("*.zarr"))
+
+
+def test_masked_pixels_in_lists_and_in_dask_are_no_pixels(tmp_path: Path) -> None:
+    masked = np.ma.masked_greater(IMAGES, 200)
+    lazy = dask.array.from_array(masked, chunks=(2, 16, 16), asarray=False)
+    for images in (masked, list(masked), lazy):
+        with pytest.raises(InputError, match="hold no data"):
+            extract(images, patch=1, out=tmp_path / "no")
+        left = extract(images, patch=1, out=tmp_path / "runs", nodata=0).store
+        assert left.n_rows == (IMAGES <= 200).sum()
+        assert left.array[:].max() <= 200
+
+
+def test_named_axes_of_images_in_a_list_tell_their_order(tmp_path: Path) -> None:
+    colour = np.random.default_rng(0).integers(1, 255, (16, 12, 3)).astype(np.uint8)
+    named = xarray.DataArray(colour.transpose(2, 0, 1), dims=("channel", "y", "x"))
+    store = extract([named], patch=4, out=tmp_path).store
+    assert store.path == extract([colour], patch=4, out=tmp_path).store.path
+    with pytest.raises(InputError, match="leave out layout"):
+        extract([colour], patch=4, out=tmp_path, layout="CHW")
+
+
+def test_what_would_be_ignored_is_refused(tmp_path: Path) -> None:
+    source = ImageSource("mine", "train", IMAGES)
+    with pytest.raises(InputError, match="the ImageSource states what its images are"):
+        extract(source, patch=3, out=tmp_path, white=100)
+    with pytest.raises(InputError, match="the PatchSpec says which patches are kept"):
+        extract(IMAGES, patch=PatchSpec(3, 3), out=tmp_path, sample="10")
+    with pytest.raises(InputError, match="hold some out in place of test"):
+        SweepOptions.checked(dataset="a.npy", test="b.npy", mask="c.npy")
+    assert extract(IMAGES, patch=3, out=tmp_path, sample=100).store.n_rows == 100
+    assert extract(IMAGES, patch=3, out=tmp_path, heldout=0.5, split="test").store.n_rows > 0
+
+
+def test_constant_floats_have_no_spread(tmp_path: Path) -> None:
+    for level in (0.1, 0.7, 1 / 3):
+        images = np.full((2, 9, 9), level)
+        images[0, 4, 4] += 1e-6
+        kept = extract(images, patch=3, out=tmp_path, keep="std>0").store.n_rows
+        assert kept == 9
+
+
+def test_a_moved_project_finds_its_mask_and_its_test_images(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    images, mask = save(here, "a.npy", IMAGES), save(here, "m.npy", IMAGES > 60)
+    other = save(here, "t.npy", IMAGES[:2])
+    for more in ({"mask": mask}, {"test": other}):
+        given = SweepOptions.checked(
+            dataset=images, out=here / "runs", k="2", max_iter=1, patch=3, **more
+        )
+        sweep(given)
+    here.rename(tmp_path / "there")
+    for folder in (tmp_path / "there" / "runs").glob("a-*"):
+        experiment = open_experiment(folder)
+        for split in experiment.splits:
+            assert len(experiment.images(split).read(slice(None))) in (2, 4)
