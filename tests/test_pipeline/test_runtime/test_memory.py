@@ -25,7 +25,7 @@ MIB = 1 << 20
 # Runs the command line, and tells what each step was projected to take.
 RUN = """
 import json, sys
-from pipeline.extraction import extract as extraction
+from pipeline.extraction import build as extraction
 from pipeline.kmeans import plan as fit
 from pipeline.runtime import memory
 projected, check = [], memory.check_budget
