@@ -112,7 +112,7 @@ def test_colour_images_are_taken(tmp_path: Path) -> None:
         (np.ones((8, 8), np.uint8), "has the shape"),
         (np.ones((0, 8, 8), np.uint8), "has the shape"),
         (np.ones((2, 8, 8), np.int64), "holds int64"),
-        (np.ones((2, 8, 8), bool), "holds bool"),
+        (np.ones((2, 8, 8), np.complex64), "holds complex64"),
         (np.full((2, 8, 8), None), "not a whole .npy"),  # would have to be unpickled
     ],
 )
@@ -122,6 +122,15 @@ def test_arrays_that_are_not_images_are_refused(
     np.save(tmp_path / "bad.npy", array, allow_pickle=True)
     with pytest.raises(InputError, match=message):
         open_images(str(tmp_path / "bad.npy"))
+
+
+def test_images_of_one_bit_are_black_and_white(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).random((3, 8, 9)) < 0.5
+    np.save(tmp_path / "bits.npy", pixels)
+    source = open_images(str(tmp_path / "bits.npy"))
+    assert source.resident_bytes == 0  # mapped still
+    np.testing.assert_array_equal(source.read(slice(None)), pixels.astype(np.uint8))
+    assert (source.levels.black, source.levels.white) == (0, 1)
 
 
 def test_unknown_names_and_splits_are_refused(tmp_path: Path, strokes_file: Path) -> None:
