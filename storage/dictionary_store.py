@@ -16,6 +16,7 @@ import numpy as np
 
 from storage.atomic import staged
 from storage.errors import DamageError, InputError, IntegrityError
+from storage.images.options import identity_of
 from storage.integrity import (
     METADATA,
     SEALING,
@@ -234,19 +235,15 @@ def group_attributes(folder: Path, root: dict[str, Any]) -> dict[str, Any]:
 
 def _check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
     for name in IDENTITY:
-        if _compared(found.get(name)) != _compared(expected.get(name)):
+        there, wanted = found.get(name), expected.get(name)
+        if name == "source" and there and wanted:
+            there, wanted = identity_of(there), identity_of(wanted)
+        if there != wanted:
             raise IntegrityError(
                 f"the dictionaries at {path} were fitted on another store or with other options"
                 f" ({name} {found.get(name)} where {expected.get(name)} is expected): move them"
                 " away, or choose another OUT"
             )
-
-
-def _compared(value: Any) -> Any:
-    """A source without what was stated, as older ones are: what matters is in its fingerprint."""
-    if not isinstance(value, dict):
-        return value
-    return {name: part for name, part in value.items() if name not in ("range", "stated")}
 
 
 def _remedy(group: str) -> str:

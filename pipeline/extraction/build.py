@@ -26,6 +26,7 @@ from storage.atomic import exclusive
 from storage.errors import DamageError, InputError, IntegrityError
 from storage.images.array_reader import ArrayReader, ListReader
 from storage.images.formats.raw import RawReader, unpack
+from storage.images.options import identity_of
 from storage.images.source import ImageSource
 from storage.layout import PIXELS, building_place, lock_place, patch_store_path
 from storage.patch_spec import ChunkPlan, PatchSpec, chunk_rows, plan_chunks
@@ -55,13 +56,6 @@ class Extracted(NamedTuple):
     repaired: int
 
 
-def _identity(source: dict[str, Any]) -> dict[str, Any]:
-    """A source without what is found in its pixels, which older stores do not have, and without
-    what was stated: what of it matters is in the fingerprint.
-    """
-    return {name: value for name, value in source.items() if name not in ("range", "stated")}
-
-
 @dataclass(frozen=True)
 class PatchBuild:
     """Counting and writing as tasks; checking in this process."""
@@ -76,7 +70,7 @@ class PatchBuild:
     def done_under(self, out: Path) -> Extracted:
         """Find the store whole, mend it, or build it."""
         self.check_size()
-        path = patch_store_path(out, store_name(self.source, self.spec, self.tiled.side))
+        path = self.place(out)
         if path.exists() and self.is_whole(path):
             if leftovers(path):
                 with suppress(OSError), self._sole_builder(path):
@@ -93,6 +87,10 @@ class PatchBuild:
                 return Extracted(open_patches(path), True, 0)
             self.write(path, offsets, order)
         return Extracted(open_patches(path), False, 0)
+
+    def place(self, out: Path) -> Path:
+        """Where the store lies, or will lie."""
+        return patch_store_path(out, store_name(self.source, self.spec, self.tiled.side))
 
     def check_size(self) -> None:
         """Raise InputError for patches that do not fit into any image."""
@@ -158,8 +156,8 @@ class PatchBuild:
                 f"{path} is no patch store, but has the name of one: move it away, or choose"
                 " another OUT"
             ) from error
-        found = _identity(store.source), store.spec, store.tile
-        if found != (_identity(self.source), self.spec, self.tiled.side):
+        found = identity_of(store.source), store.spec, store.tile
+        if found != (identity_of(self.source), self.spec, self.tiled.side):
             raise IntegrityError(
                 f"{path} holds patches of another source or spec (fingerprint"
                 f" {store.source['fingerprint'][:10]}…, {store.spec.label}) than its name says"

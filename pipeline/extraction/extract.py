@@ -105,8 +105,8 @@ def open_split(
     return PatchBuild(*opened, options.spec, scheduler, progress, options.memory)
 
 
-def _as_training(dataset: str, stated: ImageOptions, options: PatchOptions) -> ImageOptions:
-    """What is stated of test images: the range of the training images holds for both.
+def _open_test(dataset: str, stated: ImageOptions, options: PatchOptions) -> ImageSource:
+    """The test images beside training images, whose range holds for both.
 
     Raises: InputError for images of another type, or with other channels.
     """
@@ -123,8 +123,9 @@ def _as_training(dataset: str, stated: ImageOptions, options: PatchOptions) -> I
     if stated.white is None and (train.dtype.kind == "i" or train.dtype.name == "uint16"):
         levels = train.levels
         black = levels.black if train.dtype.kind == "i" else None
-        return replace(stated, white=levels.white, black=black)
-    return stated
+        stated = replace(stated, white=levels.white, black=black)
+        return open_images(dataset, "test", options.data, stated)
+    return test
 
 
 def _opened(
@@ -134,9 +135,10 @@ def _opened(
     if isinstance(images, (str, Path)):
         dataset, stated = options.splits.get(split, (options.dataset, options.stated))
         if split == "test" and stated.heldout is not None:
-            stated = _as_training(dataset, stated, options)
-        where = dataset, split, options.data, stated
-        source = open_images(*where)
+            source = _open_test(dataset, stated, options)
+        else:
+            source = open_images(dataset, split, options.data, stated)
+        where = dataset, split, options.data, source.options
         return source, ImageReference(*where, source.fingerprint)
     if isinstance(images, ImageSource):
         return images, None

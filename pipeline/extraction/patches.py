@@ -12,11 +12,17 @@ from storage.patch_spec import PatchSpec
 _SUM_DTYPES = (np.uint16, np.uint32, np.uint64)
 
 
-def keep_mask(images: np.ndarray, spec: PatchSpec, levels: PixelRange | None = None) -> np.ndarray:
+def keep_mask(
+    images: np.ndarray,
+    spec: PatchSpec,
+    levels: PixelRange | None = None,
+    allowed: np.ndarray | None = None,
+) -> np.ndarray:
     """Which windows are kept, by the definition in `storage.patch_spec`.
 
     images: (n, rows, columns[, channels]); integers are summed exactly, floats in float64.
     levels: black, white and no data of the images; None: the type's range, all of it data.
+    allowed: (n, windows down, windows across) bool, which alone may be kept; None: all.
     Returns: (n, windows down, windows across) bool; windows with a pixel of no data are not kept.
     """
     levels = levels or PixelRange.of_type(images.dtype)
@@ -31,6 +37,8 @@ def keep_mask(images: np.ndarray, spec: PatchSpec, levels: PixelRange | None = N
         kept = _above(measure, _from_black(images, levels, missing), spec, levels, images.dtype)
     if missing is not None:
         kept &= ~_windows(missing, spec, windows)
+    if allowed is not None:
+        kept &= allowed
     return kept
 
 
@@ -45,19 +53,16 @@ def _above(
     whole = values.dtype.kind != "f"
     windows = spec.grid(values.shape[1], values.shape[2])
 
-    def sums(of: np.ndarray, largest: int) -> np.ndarray:
-        """Of each window; largest: sum that there can be."""
-        if whole:
-            of = of.astype(next(t for t in _SUM_DTYPES if largest <= np.iinfo(t).max), copy=False)
-        return _windows(of.sum(axis=3, dtype=of.dtype) if of.ndim == 4 else of, spec, windows)
-
     most = int(np.iinfo(dtype).max) - int(levels.black) if whole else 0
-    total = sums(values, most * dim)
+    narrow = next(t for t in _SUM_DTYPES if most * dim <= np.iinfo(t).max) if whole else np.float64
+    total = _sums(values.astype(narrow, copy=False), spec, windows)
     if measure == "nonblank":
         return np.asarray(total > _level(spec, levels, dtype, dim))
     # d² times the variance is d·Σx² − (Σx)²; in integers exact, up to 2⁶⁴
     wide = np.uint64 if whole and dim**2 * most**2 < 1 << 64 else np.float64
-    squares = _windows_of_squares(values.astype(wide), spec, windows)
+    squares = values.astype(wide)
+    np.multiply(squares, squares, out=squares)
+    squares = _sums(squares, spec, windows)
     total = total.astype(wide)
     spread = squares * wide(dim) - total * total
     level = float((spec.rule[1] * Fraction(levels.span) * dim) ** 2)
@@ -66,12 +71,11 @@ def _above(
     return np.asarray(spread > level)
 
 
-def _windows_of_squares(
-    values: np.ndarray, spec: PatchSpec, windows: tuple[int, int]
-) -> np.ndarray:
-    """Sum of the squares of each window, of all channels; the values are overwritten."""
-    np.multiply(values, values, out=values)
-    return _windows(values.sum(axis=3) if values.ndim == 4 else values, spec, windows)
+def _sums(values: np.ndarray, spec: PatchSpec, windows: tuple[int, int]) -> np.ndarray:
+    """Sum of each window, of all channels, in the type of the values."""
+    if values.ndim == 4:
+        values = values.sum(axis=3, dtype=values.dtype)
+    return _windows(values, spec, windows)
 
 
 def _level(spec: PatchSpec, levels: PixelRange, dtype: np.dtype, times: int) -> float:
@@ -141,15 +145,13 @@ def count_patches(
     levels: PixelRange | None = None,
     allowed: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Number of kept patches of each image, (n,) int64; allowed: as for `cut_patches`.
+    """Number of kept patches of each image, (n,) int64; its arguments are `keep_mask`'s.
 
     Raises: InputError as `PixelRange.check`.
     """
     levels = levels or PixelRange.of_type(images.dtype)
     levels.check(images)
-    kept = keep_mask(images, spec, levels)
-    if allowed is not None:
-        kept &= allowed
+    kept = keep_mask(images, spec, levels, allowed)
     return np.count_nonzero(kept, axis=(1, 2)).astype(np.int64)
 
 
@@ -162,13 +164,10 @@ def cut_patches(
     """Rows of the kept patches, image by image, windows in reading order.
 
     images: (n, rows, columns[, channels]).
-    levels: as for `keep_mask`.
-    allowed: (n, windows down, windows across) bool, which alone may be kept; None: all.
+    levels, allowed: as for `keep_mask`.
     Returns: (m, d) of the images' dtype; d runs over rows, columns, channels.
     """
-    kept = keep_mask(images, spec, levels)
-    if allowed is not None:
-        kept &= allowed
+    kept = keep_mask(images, spec, levels, allowed)
     down, across = kept.shape[1:]
     channels = images.shape[3:]
     patches = np.empty((np.count_nonzero(kept), spec.rows, spec.cols, *channels), images.dtype)

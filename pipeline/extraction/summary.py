@@ -9,8 +9,6 @@ from pipeline.extraction.extract import extract_split, open_split
 from pipeline.extraction.tasks import cut_rows
 from pipeline.runtime.memory import resident
 from pipeline.runtime.progress import Progress, rounded
-from storage.layout import patch_store_path
-from storage.patch_store import store_name
 from storage.patch_writer import stored_bytes
 
 
@@ -38,7 +36,7 @@ def forecast(options: PatchOptions, progress: Progress, split: str) -> dict[str,
     with Scheduler(options.scheduler, options.memory) as scheduler:
         work = open_split(options, split, scheduler, progress)
         work.check_size()
-        path = patch_store_path(options.out, store_name(work.source, work.spec, work.tiled.side))
+        path = work.place(options.out)
         work.plan()
         offsets, order = work.count()
         plans = work.chunk_plans(offsets)

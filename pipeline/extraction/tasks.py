@@ -134,12 +134,6 @@ class TiledReference:
     side: int | None
     pixels: RawReader | None = None
 
-    def __hash__(self) -> int:  # pixels hold arrays
-        return hash((self.images, self.spec, self.side, self.pixels and self.pixels.path))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, TiledReference) and hash(self) == hash(other)
-
 
 Images = TiledImages | TiledReference
 

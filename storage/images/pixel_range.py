@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from storage.errors import InputError
+from storage.images.options import ImageOptions
 
 PIXEL_DTYPES = ("uint8", "uint16", "int8", "int16", "float32", "float64")
 _LEAST_BITS = 8  # of a range that is found: darker images of 16 bits are taken for dark ones
@@ -39,8 +40,7 @@ class PixelRange:
         """The range of an image source as stores describe it (`ImageSource.describe`)."""
         whole = cls.of_type(np.dtype(source["dtype"]))
         black, white = source.get("range", (whole.black, whole.white))
-        nodata = source.get("stated", {}).get("nodata")
-        return cls(black, white, None if nodata is None else float(nodata))
+        return cls(black, white, ImageOptions.of_source(source).nodata)
 
     @classmethod
     def found(

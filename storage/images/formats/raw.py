@@ -19,6 +19,12 @@ class RawReader:
         values = self.sizes.prod(axis=1) * max(1, self.channels)
         self._ends = np.cumsum(values * self.dtype.itemsize)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RawReader) and self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
     def read(self, index: int, rows: slice, cols: slice) -> np.ndarray:
         """The window of one image."""
         height, width = self.sizes[index].tolist()

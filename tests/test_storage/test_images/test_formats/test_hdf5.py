@@ -13,9 +13,6 @@ from hypothesis import strategies as st
 from scipy.io import netcdf_file
 
 from storage import ImageOptions, InputError, open_images
-from storage.images.formats.registry import open_path
-from storage.images.options import UNSTATED
-from storage.images.reader import ImageReader
 from tests.test_storage.test_images.test_formats.windows import (
     ALL,
     FAULTS,
@@ -23,18 +20,13 @@ from tests.test_storage.test_images.test_formats.windows import (
     WINDOWS,
     assert_windows,
     bend,
+    opened,
     read_or_refuse,
     whole,
 )
 
 STACK = np.random.default_rng(1).integers(0, 65536, (7, 20, 33), np.uint16)
 MAPS = np.random.default_rng(2).integers(-99, 99, (3, 2, 20, 33), np.int16)  # time, level, lat, lon
-
-
-def opened(path: Path | str, options: ImageOptions = UNSTATED) -> ImageReader:
-    found = open_path(str(path), options)
-    assert isinstance(found, ImageReader)
-    return found
 
 
 @pytest.mark.parametrize("how", [{}, {"chunks": True}, {"compression": "gzip"}], ids=str)

@@ -12,9 +12,6 @@ from PIL import Image
 
 from storage import InputError
 from storage.images.formats.folder import open_folder
-from storage.images.formats.registry import open_path
-from storage.images.options import UNSTATED
-from storage.images.reader import ImageReader
 from tests.programs import run_python
 from tests.test_storage.test_images.test_formats.windows import (
     ALL,
@@ -23,6 +20,7 @@ from tests.test_storage.test_images.test_formats.windows import (
     WINDOWS,
     assert_windows,
     bend,
+    opened,
     read_or_refuse,
     whole,
 )
@@ -30,12 +28,6 @@ from tests.test_storage.test_images.test_formats.windows import (
 RNG = np.random.default_rng(1)
 GREY = RNG.integers(0, 65536, (5, 37, 50), np.uint16)
 COLOUR = RNG.integers(0, 256, (3, 37, 50, 3), np.uint8)
-
-
-def opened(path: Path | str) -> ImageReader:
-    found = open_path(str(path), UNSTATED)
-    assert isinstance(found, ImageReader)
-    return found
 
 
 # by what they are: pixels (pages, rows, columns[, channels]), and how they are written

@@ -11,15 +11,13 @@ from hypothesis import strategies as st
 
 from storage import ImageOptions, InputError, open_images
 from storage.images.formats.pieces import ChunkedReader, PieceCache
-from storage.images.formats.registry import open_path
-from storage.images.options import UNSTATED
-from storage.images.reader import ImageReader
 from tests.damage import flip_bit
 from tests.test_storage.test_images.test_formats.windows import (
     ALL,
     QUICK,
     WINDOWS,
     assert_windows,
+    opened,
     read_or_refuse,
     whole,
 )
@@ -27,12 +25,6 @@ from tests.test_storage.test_images.test_formats.windows import (
 STACK = np.random.default_rng(1).integers(0, 65536, (7, 20, 33), np.uint16)
 COLOUR = np.random.default_rng(2).integers(0, 256, (5, 20, 33, 3), np.uint8)
 FIVE = np.random.default_rng(3).integers(0, 256, (2, 3, 4, 20, 33), np.uint8)  # t, c, z, y, x
-
-
-def opened(path: Path | str, options: ImageOptions = UNSTATED) -> ImageReader:
-    found = open_path(str(path), options)
-    assert isinstance(found, ImageReader)
-    return found
 
 
 @pytest.mark.parametrize("form", [2, 3])

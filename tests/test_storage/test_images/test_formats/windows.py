@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from storage import InputError
+from storage import ImageOptions, InputError
+from storage.images.formats.registry import open_path
+from storage.images.options import UNSTATED
 from storage.images.reader import ImageReader
 
 QUICK = settings(
@@ -20,6 +23,13 @@ QUICK = settings(
 PARTS = st.tuples(st.integers(0, 40), st.integers(0, 40)).map(lambda pair: slice(*sorted(pair)))
 WINDOWS = st.lists(st.tuples(st.integers(0, 99), PARTS, PARTS), min_size=1, max_size=6)
 ALL = slice(None)
+
+
+def opened(path: Path | str, options: ImageOptions = UNSTATED) -> ImageReader:
+    """What reads the images of a path, none of which is an array yet."""
+    found = open_path(str(path), options)
+    assert isinstance(found, ImageReader)
+    return found
 
 
 def assert_windows(
