@@ -18,29 +18,29 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
 from pipeline.option_values import (
     DIGITS,
     FORMER_NAMES,
-    SIZES,
     STUDY,
+    Address,
     Count,
+    Dataset,
+    DictionarySizes,
+    Folder,
     Natural,
+    Numbers,
+    PatchSize,
     Size,
-    absolute_path,
-    absolute_source,
-    check_address,
-    parse_k,
-    parse_numbers,
-    parse_patch,
+    Source,
     renamed,
+    wrong_option,
 )
-from storage.errors import InputError, shortened
+from storage.errors import InputError
 from storage.images.axes import check_layout
-from storage.images.datasets import DATASETS, splits_of
+from storage.images.datasets import splits_of
 from storage.images.options import ImageOptions
 from storage.patch_spec import PatchSpec, check_rule, check_sample
 
@@ -77,7 +77,7 @@ class Options(BaseModel):
         try:
             return cls(**fields)
         except ValidationError as error:
-            raise InputError(_one_line(error, list(cls.model_fields))) from None
+            raise InputError(wrong_option(error, list(cls.model_fields))) from None
 
 
 class MemoryOptions(Options):
@@ -91,14 +91,14 @@ class MemoryOptions(Options):
 class PatchOptions(MemoryOptions):
     """Which patches, and where they are kept."""
 
-    dataset: str = "digits"
+    dataset: Dataset = "digits"
     """digits, photos, mnist, fashion-mnist, or a path: an image, a folder or glob of them, IDX,
     .npy; zarr, HDF5, NetCDF, .npz, as PATH::NAME where they hold several arrays."""
-    data: Path = Path("data")
+    data: Folder = Path("data")
     """Folder of downloads; right files that are already there, whatever their names, are used."""
-    out: Path = Path("runs")
+    out: Folder = Path("runs")
     """Folder of everything that is made."""
-    patch: Annotated[tuple[Count, Count], BeforeValidator(parse_patch)] = (5, 5)
+    patch: PatchSize = (5, 5)
     """Size of a patch in pixels: 5, or rows x columns as in 5x7."""
     stride: Count = 1
     """Step between patches in pixels."""
@@ -112,14 +112,14 @@ class PatchOptions(MemoryOptions):
     pixels, signed ones as far as the pixels reach, else the type's largest, 1 for floats."""
     nodata: float | None = None
     """Value of pixels that hold no data, as -9999 or nan; patches with such pixels are left out."""
-    channels: Annotated[tuple[Natural, ...], BeforeValidator(parse_numbers)] | None = None
+    channels: Numbers | None = None
     """Channels that are taken, from 0 on, as in 0,2; default: all."""
     heldout: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of a file's images that dictionaries are scored on, not learned from: images drawn at
     random, or of a few images the lower rows; data sets with a name have test images."""
-    test: str | None = None
+    test: Dataset | None = None
     """Path of test images, in place of a share that is held out."""
-    mask: Annotated[str, AfterValidator(absolute_source)] | None = None
+    mask: Source | None = None
     """Path of images, or of one for all, that are not 0 where patches are kept."""
     mask_by: Literal["all", "centre"] = "all"
     """Whether all pixels of a patch must be set in the mask, or its centre."""
@@ -130,26 +130,8 @@ class PatchOptions(MemoryOptions):
     range is above a share of the way from black to white, as in std>0.02 and range>0.1."""
     sample: Annotated[str, BeforeValidator(check_sample)] | None = None
     """Number of patches, as in 1e6, or share of them, as in 5%, drawn at random; default: all."""
-    scheduler: str = ""
+    scheduler: Address = ""
     """Where patches are cut and passes run: empty (this process), processes:N, or an address."""
-
-    @field_validator("data", "out")
-    @classmethod
-    def _absolute(cls, path: Path) -> Path:
-        # Tasks on other workers have other working folders.
-        return Path(absolute_path(path))
-
-    @field_validator("dataset", "test")
-    @classmethod
-    def _absolute_dataset(cls, dataset: str | None) -> str | None:
-        if dataset is None or dataset in DATASETS:
-            return dataset
-        return absolute_source(dataset)
-
-    @field_validator("scheduler")
-    @classmethod
-    def _well_formed(cls, scheduler: str) -> str:
-        return check_address(scheduler)
 
     @property
     def stated(self) -> ImageOptions:
@@ -251,11 +233,7 @@ class FitOptions(Options):
 class SweepOptions(FitOptions, PatchOptions):
     """Everything of `make sweep`."""
 
-    k: Annotated[
-        tuple[Count, ...],
-        BeforeValidator(parse_k),
-        AfterValidator(lambda sizes: tuple(sorted(set(sizes)))),
-    ] = ()
+    k: DictionarySizes = ()
     """Dictionary sizes: 100,200,300 or 100:1000:100 or study; default: study, digits: 10 … 1000."""
     init: Literal["warm", "k-means++", "random"] = "warm"
     """First centroids: those of the next smaller K of the experiment and new ones where error is
@@ -282,16 +260,3 @@ class SweepOptions(FitOptions, PatchOptions):
     def sizes(self) -> tuple[int, ...]:
         """The K list, ascending."""
         return self.k or (DIGITS if self.dataset == "digits" else STUDY)
-
-
-def _one_line(error: ValidationError, valid: list[str]) -> str:
-    first = error.errors()[0]
-    if not first["loc"]:  # of options that do not go together
-        return first["msg"].removeprefix("Value error, ")
-    name = str(first["loc"][0])
-    if first["type"] == "extra_forbidden":
-        return f"no option {shortened(name)}: use one of {', '.join(valid)}"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"].startswith("byte_size"):
-        message = SIZES
-    return f"{name} {shortened(first['input'])} is not valid: {message[0].lower()}{message[1:]}"

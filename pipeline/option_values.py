@@ -1,4 +1,7 @@
-"""Values of options as people write them: sizes in bytes, lists of K, patches, addresses, paths."""
+"""Values of options as people write them: sizes in bytes, lists of K, patches, addresses, paths.
+
+A type stands below the function that reads it.
+"""
 
 import os
 import re
@@ -8,9 +11,17 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from storage.errors import InputError, shortened
+from storage.images.datasets import DATASETS
 
 STUDY = (*range(100, 1001, 100), *range(2000, 10001, 1000))
 DIGITS = (10, 20, 50, 100, 200, 500, 1000)
@@ -80,6 +91,13 @@ def parse_k(text: Any) -> Any:
     return tuple(numbers)
 
 
+DictionarySizes = Annotated[
+    tuple[Count, ...],
+    BeforeValidator(parse_k),
+    AfterValidator(lambda sizes: tuple(sorted(set(sizes)))),
+]
+
+
 def parse_patch(text: Any) -> Any:
     """Rows and columns of 5, "5" or "5x7"."""
     if isinstance(text, int):
@@ -92,6 +110,9 @@ def parse_patch(text: Any) -> Any:
     return int(sizes[0]), int(sizes[-1])
 
 
+PatchSize = Annotated[tuple[Count, Count], BeforeValidator(parse_patch)]
+
+
 def parse_numbers(text: Any) -> Any:
     """The numbers of "0,2", as a tuple; what is no text, as it is. Raises: ValueError."""
     if isinstance(text, int):
@@ -102,6 +123,9 @@ def parse_numbers(text: Any) -> Any:
     if not all(part.isdecimal() and len(part) < 10 for part in parts):
         raise ValueError("use numbers from 0 on, as in 0,2")
     return tuple(int(part) for part in parts)
+
+
+Numbers = Annotated[tuple[Natural, ...], BeforeValidator(parse_numbers)]
 
 
 def check_address(scheduler: str) -> str:
@@ -117,6 +141,9 @@ def check_address(scheduler: str) -> str:
     return scheduler
 
 
+Address = Annotated[str, AfterValidator(check_address)]
+
+
 def absolute_path(path: str | Path) -> str:
     """Absolute, with ~ for a home, relative ones from the folder of `paths_from`.
 
@@ -128,12 +155,22 @@ def absolute_path(path: str | Path) -> str:
     return os.path.abspath(os.path.join(_paths_from.get(), os.path.expanduser(path)))
 
 
+# Tasks on other workers have other working folders.
+Folder = Annotated[Path, AfterValidator(lambda path: Path(absolute_path(path)))]
+
+
 def absolute_source(text: str) -> str:
     """As `absolute_path` where images may lie: at a file, PATH::NAME or a glob; else the text."""
     path = absolute_path(text)
     before = re.split(r"::|[*?\[]", path, maxsplit=1)[0]
     within = before != path and "://" not in text and os.path.isdir(os.path.dirname(before))
     return path if within or os.path.exists(path) else text
+
+
+Source = Annotated[str, AfterValidator(absolute_source)]
+Dataset = Annotated[
+    str, AfterValidator(lambda name: name if name in DATASETS else absolute_source(name))
+]
 
 
 @contextmanager
@@ -154,3 +191,17 @@ def parse_size(name: str, size: str | int | None) -> int | None:
         return int(TypeAdapter(Size).validate_python(size))
     except ValidationError:
         raise InputError(f"{name}={size!r} is not a size: use one such as '1GiB'") from None
+
+
+def wrong_option(error: ValidationError, valid: list[str]) -> str:
+    """Line that says which option is wrong and what to do; valid: the options that there are."""
+    first = error.errors()[0]
+    if not first["loc"]:  # of options that do not go together
+        return first["msg"].removeprefix("Value error, ")
+    name = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        return f"no option {shortened(name)}: use one of {', '.join(valid)}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"].startswith("byte_size"):
+        message = SIZES
+    return f"{name} {shortened(first['input'])} is not valid: {message[0].lower()}{message[1:]}"
