@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.engines import AssignmentEngine
 from pipeline.rows.arrays import is_lazy
 from pipeline.rows.source import RowSource, read_ahead
-from pipeline.runtime.memory import scratch_folder
+from storage.mapped_files import scratch_folder
 
 
 class LabelsOfRows:

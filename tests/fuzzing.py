@@ -15,7 +15,8 @@ with atheris.instrument_imports(include=["storage", "pipeline.config", "numpy.li
     from pipeline.config import SweepOptions
     from pipeline.option_values import parse_k, parse_patch
     from storage import InputError, open_images
-    from storage.images.formats.idx import MAX_GZIP_RATIO, read_idx
+    from storage.images.formats.idx import read_idx
+    from storage.images.formats.packed import MAX_GZIP_RATIO
 
 FOLDER = Path(sys.argv[2]).parent
 FIELDS = sorted(SweepOptions.model_fields)

@@ -24,10 +24,9 @@ from pipeline.runtime.memory import (
     device_refusal,
     fits,
     in_words,
-    lies_in_memory,
-    scratch_folder,
 )
 from storage.errors import InputError
+from storage.mapped_files import lies_in_memory, scratch_folder
 
 GAPS = 4  # one byte for so many is lost between blocks of the heap
 

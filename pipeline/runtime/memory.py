@@ -1,15 +1,11 @@
 """The memory cap: a step's need is projected before it runs, and refused where it does not fit.
 
 The projection is the process as it stands (its imports) plus what the step allocates; the number
-of rows does not appear in it. Scratch files lie on a disk rather than in memory, where they can.
+of rows does not appear in it.
 """
 
 import ctypes
-import os
 import sys
-import tempfile
-from contextlib import suppress
-from pathlib import Path
 
 import psutil
 from pydantic import ByteSize
@@ -17,7 +13,6 @@ from pydantic import ByteSize
 from storage.errors import MemoryBudgetError
 
 SLACK_BYTES = 64 << 20  # allocator, thread stacks, code that loads on first use
-IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs")  # kinds of file systems
 _ROUND = 8 << 20
 _ARENA_MAX = -8  # a number of glibc's malloc.h
 _C = None if sys.platform == "win32" else ctypes.CDLL(None)  # the C library of this process
@@ -81,32 +76,6 @@ def device_refusal(step: str, needed: int, allowed: int, sharers: int = 1) -> Me
 def in_words(size: int) -> str:
     """A size in bytes for people: 1.5 GiB."""
     return ByteSize(size).human_readable(separator=" ")
-
-
-def scratch_folder(store: Path | None = None) -> Path:
-    """A folder for scratch files of work on rows.
-
-    Args:
-        store: the patch store that the rows come from, if any.
-
-    Returns:
-        The first of these that can be written and is no memory: the folder of the store, the
-        system's for temporary files (TMPDIR), the working folder. The system's where none is.
-    """
-    system = Path(tempfile.gettempdir())
-    folders = [system] if store is None else [store.parent, system]
-    with suppress(FileNotFoundError):  # it may have been deleted
-        folders.append(Path.cwd())
-    usable = (f for f in folders if os.access(f, os.W_OK) and not lies_in_memory(f))
-    return next(usable, system)
-
-
-def lies_in_memory(folder: Path) -> bool:
-    """Whether files in a folder, which need not be there yet, take memory."""
-    kinds = {Path(disk.mountpoint): disk.fstype for disk in psutil.disk_partitions(all=True)}
-    place = folder.resolve()
-    mounted = next((parent for parent in (place, *place.parents) if parent in kinds), None)
-    return mounted is not None and kinds[mounted] in IN_MEMORY
 
 
 def _apart(more: int, less: int) -> tuple[str, str]:

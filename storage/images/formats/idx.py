@@ -14,6 +14,7 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from storage.errors import InputError
+from storage.images.formats.packed import read_packed
 
 IDX_DTYPES: dict[int, np.dtype] = {
     0x08: np.dtype(">u1"),
@@ -24,16 +25,14 @@ IDX_DTYPES: dict[int, np.dtype] = {
     0x0E: np.dtype(">f8"),
 }
 MAX_DIMENSIONS = 4  # images, rows, columns, channels
-# Deflate cannot expand further (zlib's technical notes), so a longer claim is a lie.
-MAX_GZIP_RATIO = 1032
 GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_idx(path: Path) -> np.ndarray:
     """Read an IDX file, plain or gzipped.
 
-    A plain file is mapped into memory (its size does not count), a gzipped one is unpacked into
-    memory. Type, dimensions and length are checked before anything is allocated.
+    A plain file is mapped into memory (its size does not count), a gzipped one is unpacked as
+    `read_packed` does. Type, dimensions and length are checked before anything is allocated.
 
     Returns: the array, of the file's shape and dtype (big-endian where it has more than one byte).
     Raises: InputError when the file is missing, not IDX, truncated, or longer than its header says.
@@ -48,10 +47,6 @@ def read_idx(path: Path) -> np.ndarray:
         ) from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except MemoryError as error:
-        raise InputError(
-            f"{path} does not fit into memory: gunzip it first, a plain file is mapped"
-        ) from error
 
 
 def _map_plain(path: Path) -> np.ndarray:
@@ -70,25 +65,12 @@ def _read_gzipped(path: Path) -> np.ndarray:
     with gzip.open(path, "rb") as stream:
         file = cast(BinaryIO, stream)
         dtype, shape, _ = _read_header(path, file)
-        nbytes = math.prod(shape) * dtype.itemsize
-        if nbytes > path.stat().st_size * MAX_GZIP_RATIO:
-            raise InputError(
-                f"{path} claims {nbytes} bytes of data, more than a gzip file of"
-                f" {path.stat().st_size} bytes can hold: its header is wrong, fetch it again"
-            )
-        array = np.empty(shape, dtype)
-        view = array.reshape(-1).view(np.uint8).data
-        done = 0
-        while done < nbytes:
-            got = stream.readinto(view[done : done + (1 << 20)])
-            if not got:
-                raise InputError(
-                    f"{path} ends after {done} of {nbytes} bytes of data: fetch it again"
-                )
-            done += got
-        if stream.read(1):
-            raise InputError(f"{path} goes on after its {nbytes} bytes of data: fetch it again")
-    return array
+        try:
+            return read_packed(str(path), file, path.stat().st_size, dtype, shape)
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError(f"{path} is not a whole IDX file ({error}): fetch it again") from error
 
 
 def _read_header(path: Path, file: BinaryIO) -> tuple[np.dtype, tuple[int, ...], int]:

@@ -9,16 +9,15 @@ from typing import IO, Literal, cast
 import numpy as np
 
 from storage.errors import InputError, shortened
-from storage.images.formats.idx import MAX_GZIP_RATIO
 from storage.images.formats.npy import MAX_HEADER_BYTES
+from storage.images.formats.packed import read_packed
 from storage.images.formats.pieces import reason_of
 
 _LOCAL_HEADER = 30  # bytes before the name, as zip has them
-_STEP = 1 << 20  # bytes that are unpacked at once
 
 
 def read_npz(path: str, name: str | None) -> np.ndarray:
-    """An array of an archive: mapped where it is not compressed, else unpacked into memory.
+    """An array of an archive: mapped where it is not compressed, else unpacked.
 
     Args:
         path: of the archive.
@@ -32,10 +31,8 @@ def read_npz(path: str, name: str | None) -> np.ndarray:
             member = members[_chosen(path, name, list(members))]
             if member.compress_type == zipfile.ZIP_STORED and not member.flag_bits & 1:
                 return _mapped(path, file, member)
-            if member.file_size > member.compress_size * MAX_GZIP_RATIO:
-                raise ValueError(f"{member.filename} claims {member.file_size} bytes")
             with archive.open(member) as stream:
-                return _unpacked(stream, member.file_size)
+                return _unpacked(path, stream, member.compress_size)
     except InputError:
         raise
     except Exception as error:  # zip's own, zlib's, and those of numpy's headers
@@ -43,10 +40,12 @@ def read_npz(path: str, name: str | None) -> np.ndarray:
 
 
 def read_npy_gz(path: str) -> np.ndarray:
-    """The array of a gzipped .npy file, unpacked into memory. Raises: InputError."""
+    """The array of a gzipped .npy file, unpacked. Raises: InputError."""
     try:
         with gzip.open(path, "rb") as stream:
-            return _unpacked(cast(IO[bytes], stream), Path(path).stat().st_size * MAX_GZIP_RATIO)
+            return _unpacked(path, cast(IO[bytes], stream), Path(path).stat().st_size)
+    except InputError:
+        raise
     except Exception as error:  # gzip's, zlib's, and those of numpy's headers
         raise _damaged(path, error) from error
 
@@ -80,23 +79,10 @@ def _mapped(path: str, file: IO[bytes], member: zipfile.ZipInfo) -> np.ndarray:
     return np.memmap(path, dtype, "r", file.tell(), shape, order)
 
 
-def _unpacked(stream: IO[bytes], limit: int) -> np.ndarray:
-    """The array of a stream, which cannot hold more bytes than the limit."""
+def _unpacked(path: str, stream: IO[bytes], packed: int) -> np.ndarray:
+    """The array of a stream; packed: bytes of what it unpacks."""
     shape, order, dtype = _header(stream)
-    nbytes = math.prod(shape) * dtype.itemsize
-    if nbytes > limit:
-        raise ValueError(f"its header claims {nbytes} bytes, more than it can hold")
-    array = np.empty(shape, dtype, order)
-    view, done = array.reshape(-1, order="A").view(np.uint8).data, 0
-    while done < nbytes:
-        part = stream.read(min(_STEP, nbytes - done))
-        if not part:
-            raise ValueError(f"it ends after {done} of {nbytes} bytes")
-        view[done : done + len(part)] = part
-        done += len(part)
-    if stream.read(1):
-        raise ValueError(f"it goes on after its {nbytes} bytes")
-    return array
+    return read_packed(path, stream, packed, dtype, shape, order)
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype]:

@@ -15,8 +15,8 @@ from pipeline.engines.cpu.engine import PrunedEngine
 from pipeline.execution.scheduler import Scheduler
 from pipeline.kmeans.plan import FitPlan
 from pipeline.rows.source import ArraySource
-from pipeline.runtime.memory import lies_in_memory, scratch_folder
 from storage import PatchStore
+from storage.mapped_files import lies_in_memory, scratch_folder
 from tests.linked_stores import linked_store, striped_images
 from tests.notes import Notes
 

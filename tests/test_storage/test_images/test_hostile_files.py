@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from storage import InputError, open_images
 from storage.images.axes import arranged
-from storage.images.formats.idx import IDX_DTYPES, MAX_GZIP_RATIO
+from storage.images.formats.idx import IDX_DTYPES
+from storage.images.formats.packed import MAX_GZIP_RATIO
 from storage.images.pixel_range import PIXEL_DTYPES
 from tests.idx_files import CODES, idx_bytes
 from tests.npy_files import HEADER, npy_bytes, npy_parts
