@@ -92,8 +92,8 @@ class PatchOptions(MemoryOptions):
     """Which patches, and where they are kept."""
 
     dataset: Dataset = "digits"
-    """digits, photos, mnist, fashion-mnist, or a path: an image, a folder or glob of them, IDX,
-    .npy; zarr, HDF5, NetCDF, .npz, as PATH::NAME where they hold several arrays."""
+    """digits, photos, mnist, fashion-mnist, cifar10, or a path: an image, a folder or glob of them,
+    IDX, .npy; zarr, HDF5, NetCDF, .npz, as PATH::NAME where they hold several arrays."""
     data: Folder = Path("data")
     """Folder of downloads; right files that are already there, whatever their names, are used."""
     out: Folder = Path("runs")

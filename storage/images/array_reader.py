@@ -55,6 +55,44 @@ class ArrayReader:
         return f"image {index} of {self.where}"
 
 
+class StackReader(ArrayReader):
+    """Reads several arrays as one; they differ in their number of images alone."""
+
+    def __init__(self, arrays: Sequence[np.ndarray], name: str) -> None:
+        super().__init__(arrays[0], name)
+        self._parts = [ArrayReader(array, name) for array in arrays]
+        self._ends = np.cumsum([len(array) for array in arrays])
+        self.sizes = np.broadcast_to(self.sizes[0], (int(self._ends[-1]), 2))
+        self.resident_bytes = sum(part.resident_bytes for part in self._parts)
+
+    def read(self, index: int, rows: slice, cols: slice) -> np.ndarray:
+        """A copy of a part of one image, (rows, columns[, channels])."""
+        part, at = self._place(index)
+        return part.read(at, rows, cols)
+
+    def read_many(self, which: slice | np.ndarray) -> np.ndarray:
+        """A copy of some images."""
+        numbers = np.arange(len(self.sizes))[which]
+        found = np.empty((len(numbers), *self._images.shape[1:]), self.dtype)
+        for part, end in zip(self._parts, self._ends, strict=True):
+            first = end - len(part.sizes)
+            mine = (first <= numbers) & (numbers < end)
+            if mine.any():
+                found[mine] = part.read_many(numbers[mine] - first)
+        return found
+
+    def name(self, index: int) -> str:
+        """Names one image."""
+        part, at = self._place(index)
+        return part.name(at)
+
+    def _place(self, index: int) -> tuple[ArrayReader, int]:
+        """The part that holds an image, and its number in that."""
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        part = self._parts[number]
+        return part, index - int(self._ends[number]) + len(part.sizes)
+
+
 class ListReader:
     """Reads a list of images, each (rows, columns[, channels]), of any sizes; an `ImageReader`.
 

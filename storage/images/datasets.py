@@ -1,6 +1,7 @@
 """The named data sets: one row each. Their files are listed with where they are served and hashes.
 
-A new one needs a row here and, where its files are not IDX, a reader in `storage.images.source`.
+A new one needs a row here and, where its files are neither IDX nor CIFAR's, a reader in
+`storage.images.source`.
 """
 
 from collections.abc import Mapping
@@ -17,13 +18,13 @@ class RemoteFile:
 
     name: file name, the same on every mirror and on disk.
     digest: "algorithm:hex" of the file as it is served.
-    sites: URL prefixes, tried in order.
+    sites: URL prefixes, tried in order; none of what lies in an archive.
     unpacked_digest: "algorithm:hex" of the gunzipped file, accepted under the name without .gz.
     """
 
     name: str
     digest: str
-    sites: tuple[str, ...]
+    sites: tuple[str, ...] = ()
     unpacked_digest: str | None = None
 
 
@@ -34,12 +35,16 @@ class NamedSet:
     class_names: names of its classes, in the order of their numbers.
     images, labels: by split, the files of its images and of their classes; none where another
         package holds them.
+    batches: by split, files of images with their classes, as CIFAR has them.
+    archive: in which the batches lie.
     splits: that it has.
     """
 
     class_names: tuple[str, ...]
     images: Mapping[str, RemoteFile] = field(default_factory=dict)
     labels: Mapping[str, RemoteFile] = field(default_factory=dict)
+    batches: Mapping[str, tuple[RemoteFile, ...]] = field(default_factory=dict)
+    archive: RemoteFile | None = None
     splits: tuple[str, ...] = SPLITS
 
 
@@ -64,6 +69,19 @@ _CLOTHES_NAMES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
+_CIFAR_NAMES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+_CIFAR_BATCHES = (
+    ("data_batch_1", "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
+    ("data_batch_2", "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
+    ("data_batch_3", "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"),
+    ("data_batch_4", "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"),
+    ("data_batch_5", "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
+    ("test_batch", "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
+)
+_CIFAR_FILES = tuple(RemoteFile(f"{name}.bin", f"sha256:{own}") for name, own in _CIFAR_BATCHES)
 _FASHION_SITES = (
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
@@ -100,6 +118,15 @@ DATASETS: dict[str, NamedSet] = {
             "md5:bef4ecab320f06d8554ea6380940ec79",
             "md5:25c81989df183df01b3e8a0aad5dffbe",
             "md5:bb300cfdad3c16e7a12a480ee83cd310",
+        ),
+    ),
+    "cifar10": NamedSet(
+        _CIFAR_NAMES,
+        batches={"train": _CIFAR_FILES[:5], "test": _CIFAR_FILES[5:]},
+        archive=RemoteFile(
+            "cifar-10-binary.tar.gz",
+            "sha256:c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+            ("https://www.cs.toronto.edu/~kriz/",),
         ),
     ),
 }

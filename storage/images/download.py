@@ -6,10 +6,13 @@ import itertools
 import logging
 import os
 import re
+import shutil
 import sys
+import tarfile
 import time
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from storage.atomic import remove_orphans, staged
@@ -46,15 +49,9 @@ def find_or_fetch(file: RemoteFile, dataset: str, data_dir: Path, *, rounds: int
     Raises: InputError when no mirror gives the right file, or the disk does not take it.
     """
     target = data_dir / dataset / file.name
-    try:
-        for folder in (target.parent, data_dir):
-            for place in (folder / file.name, folder / file.name.removesuffix(".gz")):
-                if _is(place, file):
-                    return place
-        for place in _alike(data_dir, file.name):
-            with suppress(OSError):  # it may be another's
-                if _is(place, file):
-                    return place
+    with _naming(target.parent):
+        if (found := _find(file, target)) is not None:
+            return found
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_orphans(target)
         try:
@@ -63,20 +60,96 @@ def find_or_fetch(file: RemoteFile, dataset: str, data_dir: Path, *, rounds: int
             with suppress(OSError):  # not empty
                 target.parent.rmdir()
         return target
+
+
+def find_or_unpack(
+    files: Sequence[RemoteFile],
+    archive: RemoteFile,
+    dataset: str,
+    data_dir: Path,
+    *,
+    rounds: int = ROUNDS,
+) -> list[Path]:
+    """Paths of files of an archive (.tar.gz); those that are not there are unpacked beside it.
+
+    Args:
+        files: that are wanted; each is looked for as `find_or_fetch` does.
+        archive: in which they lie; looked for, or fetched, only where one of them is not there.
+        dataset: names the folder in `data_dir`.
+        data_dir: folder of downloads.
+        rounds: how often the mirrors are asked, one after another.
+
+    Raises: InputError as `find_or_fetch` does.
+    """
+    folder = data_dir / dataset
+    with _naming(folder):
+        places = [_find(file, folder / file.name) for file in files]
+        missing = [file for file, place in zip(files, places, strict=True) if place is None]
+        if missing:
+            packed = find_or_fetch(archive, dataset, data_dir, rounds=rounds)
+            folder.mkdir(parents=True, exist_ok=True)
+            _unpack(packed, missing, folder)
+        return [place or folder / file.name for file, place in zip(files, places, strict=True)]
+
+
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """What the system refuses is an InputError that names the file, or the folder."""
+    try:
+        yield
     except OSError as error:
         raise InputError(
-            f"cannot use {error.filename or target.parent}: {error.strerror or error}; make room"
-            " or choose another DATA"
+            f"cannot use {error.filename or folder}: {error.strerror or error}; make room or choose"
+            " another DATA"
         ) from error
+
+
+def _find(file: RemoteFile, target: Path) -> Path | None:
+    """Where the file is; target: its place in the folder of its data set, in that of downloads."""
+    data_dir = target.parent.parent
+    for folder in (target.parent, data_dir):
+        for place in (folder / file.name, folder / file.name.removesuffix(".gz")):
+            if _is(place, file):
+                return place
+    for place in _alike(data_dir, file.name):
+        with suppress(OSError):  # it may be another's
+            if _is(place, file):
+                return place
+    return None
+
+
+def _unpack(archive: Path, files: Sequence[RemoteFile], folder: Path) -> None:
+    """Unpack files of an archive, in whatever folders of it they lie; each whole or not at all."""
+    wanted = {file.name: file for file in files}
+    try:
+        with tarfile.open(archive, "r|gz") as members:
+            for member in members:
+                file = wanted.get(Path(member.name).name)
+                if file is None or (stream := members.extractfile(member)) is None:
+                    continue
+                target = folder / file.name
+                remove_orphans(target)
+                with staged(target) as staging:
+                    with staging.open("wb") as unpacked:
+                        shutil.copyfileobj(stream, unpacked)
+                    if not _has_digest(staging, file.digest):
+                        raise tarfile.ReadError(f"it holds another {file.name}")
+                    _set_aside(target)
+                del wanted[file.name]
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{archive} is damaged ({error}): delete it or fetch it again") from error
+    if wanted:
+        raise InputError(f"{archive} lacks {', '.join(wanted)}: delete it or fetch it again")
 
 
 def _alike(folder: Path, name: str) -> list[Path]:
     """Files that may be the one of this name under another, those that are called alike first."""
-    wanted, found = _letters(name), []
+    wanted, found = _letters(name), list[Path]()
+    idx = _IDX_NAME.search if _IDX_NAME.search(name) else lambda _: None
     for place, folders, names in os.walk(folder):
         if len(Path(place).relative_to(folder).parts) == DEEPEST:
             folders.clear()
-        found += [Path(place, other) for other in names if _IDX_NAME.search(other)]
+        found += [Path(place, other) for other in names if other == name or idx(other)]
     return sorted(found, key=lambda path: (_letters(path.name) != wanted, path))
 
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from storage.errors import InputError
 from storage.images.datasets import DATASETS, check_split
-from storage.images.download import ROUNDS, find_or_fetch
+from storage.images.download import ROUNDS, find_or_fetch, find_or_unpack
 from storage.images.embedded import read_digits
+from storage.images.formats.cifar import read_classes
 from storage.images.formats.idx import read_idx
 
 
@@ -32,8 +33,14 @@ def open_labels(
     if dataset == "digits":
         return read_digits(split)[1]
     named = DATASETS[dataset]
-    path = find_or_fetch(named.labels[split], dataset, Path(data_dir), rounds=rounds)
-    labels, names = read_idx(path), named.class_names
+    names = named.class_names
+    if named.archive is not None:
+        files = named.batches[split], named.archive
+        paths = find_or_unpack(*files, dataset, Path(data_dir), rounds=rounds)
+        labels, path = read_classes(paths), paths[0]
+    else:
+        path = find_or_fetch(named.labels[split], dataset, Path(data_dir), rounds=rounds)
+        labels = read_idx(path)
     if labels.ndim != 1 or labels.dtype.kind not in "ui":
         raise InputError(
             f"{path} holds {labels.dtype.name} of shape {labels.shape} where whole numbers of shape"

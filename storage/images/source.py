@@ -16,8 +16,9 @@ from storage.errors import InputError, IntegrityError, shortened
 from storage.images.array_reader import ArrayReader, checked_images
 from storage.images.axes import arranged
 from storage.images.datasets import DATASETS, SPLITS, check_split
-from storage.images.download import find_or_fetch
+from storage.images.download import find_or_fetch, find_or_unpack
 from storage.images.embedded import read_digits, read_photos
+from storage.images.formats.cifar import map_images
 from storage.images.formats.idx import read_idx
 from storage.images.formats.registry import open_path, stem_of
 from storage.images.options import UNSTATED, ImageOptions
@@ -263,9 +264,10 @@ def open_images(
     Args:
         dataset: "digits" (8×8, inside scikit-learn, its 17 grey levels stretched to 0–255; the
             last 297 images, by other writers, are its test split), "photos" (two of 427×640
-            colour pixels, also there), "mnist", "fashion-mnist", or a path: images, a folder or a
-            glob of them, IDX (plain or .gz), or an array in .npy, .npz, zarr (also a URL), HDF5 or
-            NetCDF (PATH::NAME) of shape (n, rows, columns[, channels]) or a stated layout.
+            colour pixels, also there), "mnist", "fashion-mnist", "cifar10", or a path: images, a
+            folder or a glob of them, IDX (plain or .gz), or an array in .npy, .npz, zarr (also a
+            URL), HDF5 or NetCDF (PATH::NAME) of shape (n, rows, columns[, channels]) or a stated
+            layout.
         split: "train" or "test"; a path has only "train".
         data_dir: where downloads are kept; right files found there are used.
         options: what is stated of the images.
@@ -279,7 +281,14 @@ def open_images(
     if dataset == "photos":
         return ImageSource(dataset, split, read_photos(), options)
     if dataset in DATASETS:
-        path = find_or_fetch(DATASETS[dataset].images[split], dataset, Path(data_dir))
+        named = DATASETS[dataset]
+        if named.archive is not None:
+            if options.layout is not None:
+                raise InputError(f"{dataset} tells the order of its axes itself: leave out layout")
+            files = named.batches[split], named.archive
+            paths = find_or_unpack(*files, dataset, Path(data_dir))
+            return ImageSource(dataset, split, map_images(paths, dataset), options)
+        path = find_or_fetch(named.images[split], dataset, Path(data_dir))
         return ImageSource(dataset, split, read_idx(path), options)
     images = open_path(dataset, options)
     return ImageSource(_fit_for_names(stem_of(dataset)) or "images", split, images, options)

@@ -147,7 +147,7 @@ def test_relative_paths_start_from_the_file(folder: Path) -> None:
         (f"k = [0x{'f' * 9000}]", ": k is a number beyond 64 bits: use a smaller one"),
         (
             'dataset = "c.npy"',
-            ": no data set 'c.npy': use digits, photos, mnist, fashion-mnist, or the",
+            ": no data set 'c.npy': use digits, photos, mnist, fashion-mnist, cifar10, or",
         ),
         ('dataset = "minst"', ": no data set 'minst': use digits"),
         ("run = 3", ": run is no list of tables: begin each with [[run]]"),

@@ -200,6 +200,10 @@ def test_every_data_set_has_two_mirrors_and_pinned_hashes() -> None:
             algorithm, _, digest = file.digest.partition(":")
             assert len(digest) == {"sha256": 64, "md5": 32}[algorithm]
             assert len({site.split("/")[2] for site in file.sites}) == 2
+    cifar = DATASETS["cifar10"]  # its page is its only one
+    assert cifar.archive is not None
+    for file in (cifar.archive, *cifar.batches["train"], *cifar.batches["test"]):
+        assert len(file.digest.removeprefix("sha256:")) == 64
 
 
 def test_canonical_mnist_files_are_recognised(mnist_dir: Path) -> None:
