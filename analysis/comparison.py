@@ -191,7 +191,7 @@ def _options(facts: Mapping[str, Any]) -> dict[str, str]:
     spec, fit = dict(facts["spec"]), facts["fit"]
     usual = SweepOptions(mode=fit["mode"]).in_use()
     found = {"patch": f"{spec.pop('rows')}×{spec.pop('cols')} patches"}
-    found |= {"patch keep": "", "patch sample": ""}  # are stored where they are given
+    found |= dict.fromkeys(("patch keep", "patch sample", "patch border"), "")  # stored where given
     found |= {
         f"patch {name}": _words(name, value) for name, value in spec.items() if name != "seed"
     }

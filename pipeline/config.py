@@ -102,6 +102,9 @@ class PatchOptions(MemoryOptions):
     """Size of a patch in pixels: 5, or rows x columns as in 5x7."""
     stride: Count = 1
     """Step between patches in pixels."""
+    border: Literal["valid", "reflect"] = "valid"
+    """valid: patches lie within the image; reflect: it is mirrored at its border, the edge not
+    repeated, so that every pixel, or every stride-th, is the centre of a patch."""
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Keep a patch whose mean is above this share of the way from black to white; 0: not blank."""
     layout: Annotated[str, AfterValidator(check_layout)] | None = None
@@ -165,7 +168,12 @@ class PatchOptions(MemoryOptions):
     def spec(self) -> PatchSpec:
         """The patch geometry."""
         return PatchSpec(
-            *self.patch, self.stride, self.threshold, keep=self.keep, sample=self.sample
+            *self.patch,
+            self.stride,
+            self.threshold,
+            keep=self.keep,
+            sample=self.sample,
+            border=self.border,
         )
 
 

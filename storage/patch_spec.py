@@ -1,6 +1,9 @@
 """Patch geometry and the plan of a store, in plain integers: no I/O, no array library.
 
 A patch is a window of rows × cols pixels (all channels), taken every `stride` pixels, rows first.
+Where the border is reflected, the image is first extended by its own mirror image, its edge not
+repeated: by size // 2 pixels before and size - 1 - size // 2 after, so that the patch's centre,
+pixel size // 2 of it, is every stride-th pixel of the image.
 It is kept when the sum of its d = rows · cols · channels pixel values, counted from black, is above
 threshold · d · (white − black), see `storage.images.pixel_range`; threshold 0 keeps what is not
 blank. Other rules go by its standard deviation or range, or keep all.
@@ -10,10 +13,10 @@ import json
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from dataclasses import fields as dataclass_fields
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 from storage.errors import InputError, shortened
 
@@ -33,6 +36,7 @@ class PatchSpec:
     keep: rule by which patches are kept: "nonblank", as above; "all"; "std>0.02" and "range>0.1",
         whose standard deviation, or range, is above that share of the way from black to white.
     sample: how many of the kept patches are drawn, "1000000" or a share, "5%"; None: all.
+    border: "valid": patches lie within the image; "reflect": it is extended as above.
     """
 
     rows: int
@@ -42,6 +46,7 @@ class PatchSpec:
     seed: int = 0
     keep: str = "nonblank"
     sample: str | None = None
+    border: Literal["valid", "reflect"] = "valid"
 
     def __post_init__(self) -> None:
         # One value, one name: 0 and 0.0, numpy's integers and Python's are the same spec.
@@ -57,6 +62,8 @@ class PatchSpec:
         object.__setattr__(self, "keep", check_rule(self.keep))
         if self.sample is not None:
             object.__setattr__(self, "sample", check_sample(self.sample))
+        if self.border not in ("valid", "reflect"):
+            raise InputError(f"no border {shortened(self.border)}: use valid or reflect")
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any] | str) -> "PatchSpec":
@@ -71,8 +78,8 @@ class PatchSpec:
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain fields, for JSON; keep and sample only where they are given, as of old."""
-        usual = {"keep": "nonblank", "sample": None}
+        """Plain fields, for JSON; the last three only where they are given, as of old."""
+        usual = {"keep": "nonblank", "sample": None, "border": "valid"}
         return {n: value for n, value in asdict(self).items() if usual.get(n, self) != value}
 
     @property
@@ -80,7 +87,8 @@ class PatchSpec:
         """Short text for file names and titles, as in 5x5-s1-t0."""
         rule = f"t{self.threshold:g}" if self.keep == "nonblank" else self.keep.replace(">", "")
         drawn = "" if self.sample is None else f"-n{self.sample.replace('%', 'pc')}"
-        return f"{self.rows}x{self.cols}-s{self.stride}-{rule}{drawn}"
+        border = "" if self.border == "valid" else f"-{self.border}"
+        return f"{self.rows}x{self.cols}-s{self.stride}-{rule}{drawn}{border}"
 
     @property
     def rule(self) -> tuple[str, Fraction]:
@@ -104,13 +112,33 @@ class PatchSpec:
         return self.rows * self.cols * channels
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Number of windows down and across an image of height × width pixels."""
+        """Number of windows down and across an image of height × width pixels.
+
+        Raises: InputError for images smaller than a patch, which have none.
+        """
         if self.rows > height or self.cols > width:
             raise InputError(
                 f"patch {self.rows}x{self.cols} is larger than the images ({height}x{width}):"
                 f" use at most {height}x{width}"
             )
+        height, width = self.extended(height, width)
         return (height - self.rows) // self.stride + 1, (width - self.cols) // self.stride + 1
+
+    @property
+    def before(self) -> tuple[int, int]:
+        """Pixels that an image is extended by above and at the left."""
+        return (0, 0) if self.border == "valid" else (self.rows // 2, self.cols // 2)
+
+    def extended(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of an image of height × width pixels with its border."""
+        if self.border == "valid":
+            return height, width
+        return height + self.rows - 1, width + self.cols - 1
+
+    @property
+    def within(self) -> "PatchSpec":
+        """How the same patches are cut from images that have been extended."""
+        return replace(self, border="valid")
 
 
 def check_rule(keep: str) -> str:

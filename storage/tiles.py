@@ -2,11 +2,12 @@
 
 A small image is one tile; larger ones are cut into squares of `side` × `side` windows, which
 overlap by the patch less its stride: memory follows the tile, never the image or their number.
-Tiles are numbered image by image, in reading order within each.
+Tiles are numbered image by image, in reading order within each. Where the border is reflected they
+are tiles of the extended image, of which what is read is mirrored as it is needed.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,7 +26,7 @@ class Tile:
 
     Attributes:
         image: its number in the source.
-        rows, cols: of pixels.
+        rows, cols: of pixels of the extended image.
     """
 
     image: int
@@ -34,8 +35,8 @@ class Tile:
 
 
 def working_bytes(size: tuple[int, int], spec: PatchSpec, channels: int, itemsize: int) -> int:
-    """Pixels, their sums, and all patches of so many rows and columns of an image, in bytes."""
-    patches = int(windows_of(np.array([size]), spec).prod()) * spec.dim(channels)
+    """Pixels, sums, and all patches of so many rows and columns of an extended image, in bytes."""
+    patches = int(windows_of(np.array([size]), spec.within).prod()) * spec.dim(channels)
     return math.prod(size) * channels * (itemsize + _SUMS) + patches * itemsize
 
 
@@ -61,7 +62,9 @@ def tile_side(sizes: np.ndarray, spec: PatchSpec, channels: int, itemsize: int) 
 
 def windows_of(sizes: np.ndarray, spec: PatchSpec) -> np.ndarray:
     """Windows down and across of images of these sizes, (n, 2) int64; 0 where none fits."""
-    return np.maximum((sizes - (spec.rows, spec.cols)) // spec.stride + 1, 0)
+    patch = np.array((spec.rows, spec.cols))
+    beyond = np.subtract(spec.extended(0, 0), patch)  # of the extended images
+    return np.where(sizes < patch, 0, (sizes + beyond) // spec.stride + 1)
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,12 @@ class TileGrid:
 
     @property
     def largest(self) -> tuple[int, int]:
-        """Rows and columns of pixels in a tile, at most."""
+        """Rows and columns of pixels in a tile, at most, of the extended images."""
         if self.side is not None:
             reach = (self.side - 1) * self.spec.stride
             return reach + self.spec.rows, reach + self.spec.cols
         rows, cols = self._distinct[np.argmax(self._distinct.prod(axis=1))].tolist()
-        return rows, cols
+        return self.spec.extended(rows, cols)
 
     @cached_property
     def too_small(self) -> int:
@@ -145,7 +148,7 @@ class TileGrid:
         """Where a tile lies."""
         image = int(self.images_of(np.array([tile]))[0])
         if self.side is None:
-            height, width = self.sizes[image].tolist()
+            height, width = self.spec.extended(*self.sizes[image].tolist())
             return Tile(image, slice(0, height), slice(0, width))
         if self._each:
             first, grid = image * self._each, self._grids[0]
@@ -177,3 +180,53 @@ class TileGrid:
             for start in range(first, end, most):
                 yield tiles[start : min(start + most, end)]
             first = end
+
+
+def extended(images: np.ndarray, spec: PatchSpec) -> np.ndarray:
+    """Images, (n, rows, columns[, channels]), with the border that they are cut with.
+
+    Raises: InputError for images smaller than a patch.
+    """
+    spec.grid(*images.shape[1:3])
+    if spec.border == "valid":
+        return images
+    down, across = (
+        _mirrored(slice(0, stop), before, length)
+        for stop, before, length in zip(
+            spec.extended(*images.shape[1:3]), spec.before, images.shape[1:3], strict=True
+        )
+    )
+    return images[:, down[:, np.newaxis], across]
+
+
+def read_extended(
+    read: Callable[[slice, slice], np.ndarray],
+    size: tuple[int, int],
+    rows: slice,
+    cols: slice,
+    spec: PatchSpec,
+) -> np.ndarray:
+    """A window of an extended image, (rows, columns[, channels]).
+
+    Args:
+        read: gives the pixels of a window of the image itself.
+        size: rows and columns of the image, no smaller than a patch.
+        rows: of the extended image.
+        cols: of the same.
+        spec: how patches are cut.
+    """
+    if spec.border == "valid":
+        return read(rows, cols)
+    places = [
+        _mirrored(part, before, length)
+        for part, before, length in zip((rows, cols), spec.before, size, strict=True)
+    ]
+    found = read(*(slice(int(along.min()), int(along.max()) + 1) for along in places))
+    down, across = (along - along.min() for along in places)
+    return found[down[:, np.newaxis], across]
+
+
+def _mirrored(part: slice, before: int, length: int) -> np.ndarray:
+    """The pixel of an axis that stands at each place of a part of the extended axis, int64."""
+    places = np.abs(np.arange(part.start, part.stop) - before)
+    return np.minimum(places, 2 * (length - 1) - places)

@@ -31,6 +31,12 @@ def equal(one: ClusterSums, other: ClusterSums) -> bool:
     )
 
 
+def reflected(images: np.ndarray, rows: int, cols: int) -> np.ndarray:
+    """Images as patches of that size with a reflected border are cut from; numpy's own."""
+    margins = [(size // 2, size - 1 - size // 2) for size in (rows, cols)]
+    return np.pad(images, [(0, 0), *margins, *[(0, 0)] * (images.ndim - 3)], "reflect")
+
+
 def cut_by_loops(images: np.ndarray, rows: int, cols: int, stride: int, level: float) -> np.ndarray:
     """Patches whose sum is above `level`, image by image, in reading order; the study's loops."""
     kept = []

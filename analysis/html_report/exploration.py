@@ -14,8 +14,8 @@ from analysis.measures.gallery import grid_shape
 from analysis.measures.patch_sample import evenly
 from analysis.measures.similarity_grid import similarity_grid
 from analysis.reconstruction.overlap import Rebuilder
-from storage import PatchStore
-from storage.images.middles import middle_size
+from storage import PatchSpec, PatchStore
+from storage.images.middles import first_within, middle_size
 
 EXPLORED_BYTES = 8 << 20  # of arrays on the page; as text they take a third more
 UNLABELLED = 10  # images shown of a split whose classes are unknown
@@ -39,6 +39,10 @@ class Chosen:
     images: Mapping[str, np.ndarray]
     whole: bool = True
 
+    def cut(self, spec: PatchSpec) -> PatchSpec:
+        """How patches are cut from them: those of the middle lie within it, whatever the border."""
+        return spec if self.whole else spec.within
+
 
 def explored_sizes(measured: Measured, chosen: Chosen) -> list[int]:
     """The K that are explored: all, or where EXPLORED_BYTES are too few for them as many as fit.
@@ -47,7 +51,7 @@ def explored_sizes(measured: Measured, chosen: Chosen) -> list[int]:
     """
     experiment, sizes = measured.experiment, measured.sizes
     splits, shape = len(chosen.images), next(iter(chosen.images.values())).shape
-    windows = int(np.prod(experiment.spec.grid(*shape[1:3])))
+    windows = int(np.prod(chosen.cut(experiment.spec).grid(*shape[1:3])))
     images = 4 * splits * (int(np.prod(shape)) + shape[0] * windows)
     facts = 4 + 4 + 1 + 4 * (NEAREST + 1)  # count, SSE share, kind, place and neighbours
     dim = int(np.prod(experiment.patch_shape))
@@ -74,14 +78,13 @@ def rebuilt_images(measured: Measured, chosen: Chosen, sizes: Sequence[int]) -> 
     originals = np.stack(list(chosen.images.values()))
     splits, shown, *shape = originals.shape
     stack = originals.reshape(-1, *shape)
-    grid = experiment.spec.grid(*shape[:2])
+    spec = chosen.cut(experiment.spec)
+    grid = spec.grid(*shape[:2])
     rebuilt = np.empty((len(sizes), *stack.shape), np.float32)
     atoms = np.full((len(sizes), len(stack), *grid), -1, np.int32)
     mse, distinct = np.empty((2, len(sizes), len(stack)))
     for at, k in enumerate(sizes):
-        rebuilder = Rebuilder(
-            experiment.centroids(k), experiment.spec, stack.dtype, experiment.pixels.levels
-        )
+        rebuilder = Rebuilder(experiment.centroids(k), spec, stack.dtype, experiment.pixels.levels)
         for image, one in enumerate(stack[:, np.newaxis]):  # alone, for its patches take their room
             found = rebuilder.rebuild(one)
             rebuilt[at, image] = found.images[0]
@@ -207,21 +210,30 @@ def choose_images(measured: Measured) -> Chosen:
         split: measured.middles(split, np.array(found[:shown]), CROPPED_VALUES)
         for split, found in indices.items()
     }
-    images = _common({split: found for split, (found, _) in read.items()})
+    images, whole = _common(read, experiment.spec)
     if names is None:
         names = tuple(str(place) for place in range(1, shown + 1))
     indices = {split: found[:shown] for split, found in indices.items()}
-    whole = all(
-        all_of_it and found.shape == images[split].shape
-        for split, (found, all_of_it) in read.items()
-    )
     return Chosen(names[:shown], indices, images, whole)
 
 
-def _common(images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Images of all splits, cut to the rows and columns that all have."""
+def _common(
+    read: Mapping[str, tuple[np.ndarray, bool]], spec: PatchSpec
+) -> tuple[dict[str, np.ndarray], bool]:
+    """Images of all splits, cut to the rows and columns that all have, and whether they are whole.
+
+    read: by split its images, or their middles, and whether they are whole.
+    """
+    images = {split: found for split, (found, _) in read.items()}
+    whole = all(all_of_it for _, all_of_it in read.values())
+    if whole and len({found.shape[1:3] for found in images.values()}) == 1:
+        return images, True
+    for split, (found, all_of_it) in read.items():
+        if all_of_it:
+            top, left = first_within(found.shape[1:3], spec)
+            images[split] = found[:, top:, left:]
     height, width = (min(found.shape[axis] for found in images.values()) for axis in (1, 2))
-    return {split: found[:, :height, :width] for split, found in images.items()}
+    return {split: found[:, :height, :width] for split, found in images.items()}, False
 
 
 def _typical(store: PatchStore, labels: np.ndarray, classes: Sequence[int]) -> list[int]:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -233,10 +233,11 @@ class Measured:
 
     @cached_property
     def _rebuilt(self) -> tuple[list[TypicalImage], Composition]:
-        spec, levels, found = self.experiment.spec, self.pixels.levels, []
+        cut, levels, found = self.experiment.spec, self.pixels.levels, []
         for split, source in self.sources.items():
             index = typical_image(self.stores[split])
             (image,), is_whole = self.middles(split, np.array([index]), MIDDLE_VALUES)
+            spec = cut if is_whole else cut.within
             images_at_once(image.shape, image.dtype, spec, self.sizes[-1], self.memory)
             versions: dict[int, tuple[np.ndarray, float]] = {}
             for k in sorted({*self.shown, self.told}):
@@ -290,9 +291,9 @@ class Measured:
             images, whole = self.middles(self.split, which, MIDDLE_VALUES)
             middle = None if whole else images.shape[1:3]
         chosen = None if labels is None else labels[which]
+        score = partial(reconstruction_scores, images, labels=chosen, memory=self.memory)
+        spec, nodes = self.experiment.spec.within if middle else None, self.experiment.tree.children
         found = {}
         for k in sorted({self.sizes[0], self.told, self.sizes[-1]}):
-            node = self.experiment.tree.children[group_name(k)]
-            scores = reconstruction_scores(images, node, labels=chosen, memory=self.memory)
-            found[k] = scores.assign_coords(image=which)
+            found[k] = score(nodes[group_name(k)], spec=spec).assign_coords(image=which)
         return found, middle

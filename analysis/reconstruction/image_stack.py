@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from analysis.reconstruction.parts import Part, parts_of
 from storage import ImageSource, InputError, MemoryBudgetError, PatchSpec
 from storage.images.pixel_range import PIXEL_DTYPES
 from storage.images.writer import IMAGE_AXES
+from storage.tiles import read_extended
 
 HELD_BYTES = 64 << 20  # of large images that are read whole, where parts would be read in pieces
 
@@ -190,7 +192,9 @@ class ImageStack:
                 yield index, None, self._window(image, index, slice(0, height), slice(0, width))
                 continue
             for part in parts_of((height, width), spec, side):
-                yield index, part, self._window(image, index, part.rows.read, part.cols.read)
+                read = partial(self._window, image, index)
+                place = part.rows.read, part.cols.read
+                yield index, part, read_extended(read, (height, width), *place, spec)
 
     def _window(self, image: np.ndarray | None, index: int, rows: slice, cols: slice) -> np.ndarray:
         """A window of an image, which may be held already."""

@@ -7,7 +7,7 @@ towards its cap.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from analysis.reconstruction.parts import Part, widest
 from pipeline import NearestCentroids, check_budget, cut_patches, fits, keep_mask
 from storage import InputError, PatchSpec
 from storage.images.pixel_range import PIXEL_DTYPES, PixelRange
+from storage.tiles import extended
 
 BLOCK_VALUES = 1 << 19  # windows or pixel values of images in work together: more gains nothing
 WHOLE_VALUES = 1 << 20  # of an image; larger ones, and those of several sizes, go by parts
@@ -28,7 +29,8 @@ class RebuiltBlock:
 
     Attributes:
         images: (n, height, width[, channels]) float64, levels; black where no kept patch lies.
-        kept: (n, windows down, windows across) bool; of a part those that begin in it.
+        kept: (n, windows down, windows across) bool; of a part those that begin in it, or have
+            their centres there where the border is reflected.
         patches: (m, d) of the images' dtype, the kept ones, image by image in reading order.
         labels: (m,) int64, the centroid of each.
         cover: (n, height, width) int32, how many kept patches lie on each pixel.
@@ -57,6 +59,12 @@ class RebuiltBlock:
         if self.missing is not None:
             errors[self.missing] = 0
         return errors
+
+    def cropped(self, rows: slice, cols: slice) -> "RebuiltBlock":
+        """Some of the pixels; the patches are all that there were."""
+        own = slice(None), rows, cols
+        missing = None if self.missing is None else self.missing[own]
+        return replace(self, images=self.images[own], cover=self.cover[own], missing=missing)
 
     def mean(self, errors: np.ndarray) -> np.ndarray:
         """Means of `squared_errors` over the pixels that hold data, (n,); NaN where none does."""
@@ -107,9 +115,18 @@ class Rebuilder:
         Raises:
             InputError: images smaller than a patch, and floats below black or above white.
         """
+        found = self._rebuild(extended(images, self.spec))
+        rows, cols = (
+            slice(before, before + length)
+            for before, length in zip(self.spec.before, images.shape[1:3], strict=True)
+        )
+        return found.cropped(rows, cols)
+
+    def _rebuild(self, images: np.ndarray) -> RebuiltBlock:
+        """The same of images that have been extended."""
         self._levels.check(images)
-        kept = keep_mask(images, self.spec, self._levels)
-        patches = cut_patches(images, self.spec, self._levels)
+        kept = keep_mask(images, self.spec.within, self._levels)
+        patches = cut_patches(images, self.spec.within, self._levels)
         labels = self._nearest.label(patches)
         chosen = np.full(kept.shape, self._none, np.intp)
         chosen[kept] = labels
@@ -124,21 +141,22 @@ class Rebuilder:
         return RebuiltBlock(rebuilt, kept, patches, labels, cover, missing)
 
     def rebuild_part(self, pixels: np.ndarray, part: Part) -> RebuiltBlock:
-        """Rebuild a part of an image; pixels: what is read for it, (rows, columns[, channels])."""
-        whole = self.rebuild(pixels[np.newaxis])
-        own = slice(None), part.rows.own, part.cols.own
+        """Rebuild a part of an image.
+
+        pixels: what is read of the extended image for it, (rows, columns[, channels]).
+        """
+        whole = self._rebuild(pixels[np.newaxis])
+        windows = slice(None), part.rows.windows, part.cols.windows
         mine = np.zeros_like(whole.kept)
-        mine[:, part.rows.windows, part.cols.windows] = True
+        mine[windows] = True
         chosen = mine[whole.kept]
-        return RebuiltBlock(
-            whole.images[own],
-            whole.kept[:, part.rows.windows, part.cols.windows],
-            whole.patches[chosen],
-            whole.labels[chosen],
-            whole.cover[own],
-            None if whole.missing is None else whole.missing[own],
-            part.rows.pixels,
-            part.cols.pixels,
+        return replace(
+            whole.cropped(part.rows.own, part.cols.own),
+            kept=whole.kept[windows],
+            patches=whole.patches[chosen],
+            labels=whole.labels[chosen],
+            rows=part.rows.pixels,
+            cols=part.cols.pixels,
         )
 
     def leave_black(self, images: np.ndarray) -> RebuiltBlock:
@@ -192,8 +210,9 @@ def images_at_once(
         MemoryBudgetError: even one does not fit.
     """
     read, images = chunk * math.prod(shape) * dtype.itemsize, block_images(shape, spec)
+    whole = (*spec.extended(*shape[:2]), *shape[2:])
     while True:
-        needed = read + _working_bytes(images, shape, dtype, spec, k)
+        needed = read + _working_bytes(images, whole, dtype, spec, k)
         if images == 1 or fits(needed, memory):
             break
         images = (images + 1) // 2
@@ -206,7 +225,7 @@ def part_side(shape: tuple[int, ...], dtype: np.dtype, spec: PatchSpec) -> int:
     channels = math.prod(shape[2:])
     side = 1 << (math.isqrt(BLOCK_VALUES // channels) or 1).bit_length() - 1
     while side > max(spec.rows, spec.cols):
-        windows = math.prod(spec.grid(*widest(side, (shape[0], shape[1]), spec)))
+        windows = math.prod(spec.within.grid(*widest(side, (shape[0], shape[1]), spec)))
         if windows * spec.dim(channels) * dtype.itemsize <= PART_BYTES:
             break
         side //= 2
@@ -234,9 +253,9 @@ def part_within(
 def _working_bytes(
     images: int, shape: tuple[int, ...], dtype: np.dtype, spec: PatchSpec, k: int
 ) -> int:
-    """What images in work take at most, beside what they are read from."""
+    """What images in work, (rows, columns[, channels]) each when extended, take at most."""
     height, width, *channels = shape
-    windows, dim = math.prod(spec.grid(height, width)), spec.dim(math.prod(channels))
+    windows, dim = math.prod(spec.within.grid(height, width)), spec.dim(math.prod(channels))
     # Sums to tell which are kept, or the rebuilt image and its errors; patches twice, as they are
     # put into the engine's order; of each window its mark, its label in three forms.
     one = math.prod(shape) * (dtype.itemsize + 4 * 8) + height * width * 16

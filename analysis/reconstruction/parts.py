@@ -16,24 +16,31 @@ class Reach:
 
     Attributes:
         start, stop: of the pixels that are rebuilt.
-        first, end: of those that are read, which all patches on them lie within.
-        windows: which of the patches of what is read begin in the pixels that are rebuilt.
+        first, end: of those of the extended image that are read, which all patches on them lie
+            within.
+        before: pixels that the image is extended by.
+        windows: which of the patches of what is read begin in the pixels that are rebuilt; of an
+            extended image, have their centres there.
     """
 
     start: int
     stop: int
     first: int
     end: int
+    before: int
     windows: slice
 
     @classmethod
-    def of(cls, start: int, stop: int, length: int, patch: int, stride: int) -> "Reach":
+    def of(cls, start: int, stop: int, length: int, axis: int, spec: PatchSpec) -> "Reach":
         """The reach of the pixels [start, stop) of an axis that at least one patch fits into."""
-        last = (length - patch) // stride  # window of the axis
-        first = min(max(0, -((patch - 1 - start) // stride)), start // stride, last)
-        final = min((stop - 1) // stride, last)
+        patch, before, stride = (spec.rows, spec.cols)[axis], spec.before[axis], spec.stride
+        begin, after = start + before, stop + before  # in the extended image
+        last = (spec.extended(length, length)[axis] - patch) // stride  # window of the axis
+        first = min(max(0, -((patch - 1 - begin) // stride)), begin // stride, last)
+        final = min((after - 1) // stride, last)
         own = slice(max(0, -(-start // stride) - first), max(0, -(-stop // stride) - first))
-        return cls(start, stop, first * stride, max(stop, final * stride + patch), own)
+        end = max(after, final * stride + patch)
+        return cls(start, stop, first * stride, end, before, own)
 
     @property
     def pixels(self) -> slice:
@@ -42,13 +49,14 @@ class Reach:
 
     @property
     def read(self) -> slice:
-        """Those that are read, of the axis."""
+        """Those that are read, of the extended axis."""
         return slice(self.first, self.end)
 
     @property
     def own(self) -> slice:
         """Those that are rebuilt, of what is read."""
-        return slice(self.start - self.first, self.stop - self.first)
+        skipped = self.first - self.before
+        return slice(self.start - skipped, self.stop - skipped)
 
 
 @dataclass(frozen=True)
@@ -73,8 +81,8 @@ def parts_of(size: tuple[int, int], spec: PatchSpec, side: int) -> Iterator[Part
     for top, left in _squares(0, 0, whole, side, size):
         down, across = min(top + side, size[0]), min(left + side, size[1])
         yield Part(
-            Reach.of(top, down, size[0], spec.rows, spec.stride),
-            Reach.of(left, across, size[1], spec.cols, spec.stride),
+            Reach.of(top, down, size[0], 0, spec),
+            Reach.of(left, across, size[1], 1, spec),
         )
 
 
@@ -94,6 +102,7 @@ def _squares(
 
 
 def widest(side: int, size: tuple[int, int], spec: PatchSpec) -> tuple[int, int]:
-    """Rows and columns of what is read for a square of an image, at most."""
+    """Rows and columns of the extended image that are read for a square of an image, at most."""
     beyond = 2 * (max(spec.rows, spec.cols) - 1) + spec.stride - 1
-    return min(size[0], side + beyond), min(size[1], side + beyond)
+    rows, cols = spec.extended(*size)
+    return min(rows, side + beyond), min(cols, side + beyond)

@@ -33,8 +33,9 @@ def reconstruct(
             3 axes are one image for colour patches, a stack for grey ones. A DataArray with axes
             of these names may have them in any order.
         dictionary: a node of the tree that `open_dictionaries` returns, or its Dataset.
-        spec: the patch geometry; needed only where the dictionary does not carry it, as a Dataset
-            taken out of its tree.
+        spec: the patch geometry; needed where the dictionary does not carry it, as a Dataset taken
+            out of its tree, and for a part of an image, whose border is not reflected: the
+            dictionary's own with another border.
         stride: step between patches in pixels, at least 1, also larger than the patch; None: the
             dictionary's own.
         white: the image's level of white, where it has another unit than the dictionary's images:
@@ -119,6 +120,6 @@ def _geometry(stored: Any, asked: PatchSpec | dict[str, Any] | str | None) -> Pa
         assert given is not None  # the case before
         return given
     own = PatchSpec.from_dict(stored)
-    if given is not None and given != own:
+    if given is not None and given.within != own.within:
         raise InputError(f"spec={given} contradicts the dictionary's own {own}: leave spec out")
-    return own
+    return given or own

@@ -54,7 +54,7 @@ def extract(
             address of a Dask cluster.
         memory: cap on the resident memory of the process tree, in bytes or as in "1GiB".
         progress: is told what is done.
-        **stated: layout (which xarray's names of axes tell), white, nodata: see `ImageOptions`.
+        **stated: more of what `PatchSpec` (keep, sample, border) and `ImageOptions` have.
 
     Returns: store (PatchStore), reused, repaired.
     Raises: InputError, MemoryBudgetError; IntegrityError where something else, whole or unfinished,
@@ -83,11 +83,11 @@ def extract(
 
 def _check_stated(images: Any, spec: PatchSpec | None, stated: set[str]) -> None:
     """Raise InputError for what would be ignored, because others state it."""
-    rules = {"keep", "sample"}
+    rules = {"keep", "sample", "border"}
     if isinstance(images, ImageSource) and (more := sorted(stated - rules)):
         raise InputError(f"the ImageSource states what its images are: give it {more[0]}")
     if spec and (more := sorted(stated & rules)):
-        raise InputError(f"the PatchSpec says which patches are kept: give it {more[0]}")
+        raise InputError(f"the PatchSpec says which patches are cut: give it {more[0]}")
 
 
 def extract_split(

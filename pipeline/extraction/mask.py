@@ -1,12 +1,15 @@
 """Masks: images that say where patches of others are kept."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from storage.errors import InputError
 from storage.images.source import ImageSource, open_images
 from storage.images.views import held_out
+from storage.patch_spec import PatchSpec
+from storage.tiles import Tile, read_extended
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,11 @@ class Mask:
             )
         return cls(found, options.mask_by)
 
-    def window(self, index: int, rows: slice, cols: slice) -> np.ndarray:
-        """Which pixels of a part of one image are set, (rows, columns) bool."""
-        place = 0 if len(self.source) == 1 else index
-        pixels = self.source.reader.read(place, rows, cols)
+    def window(self, tile: Tile, spec: PatchSpec) -> np.ndarray:
+        """Which pixels of a tile are set, (rows, columns) bool; extended as the image is."""
+        place = 0 if len(self.source) == 1 else tile.image
+        read = partial(self.source.reader.read, place)
+        pixels = read_extended(read, self.source.sizes[place], tile.rows, tile.cols, spec)
         return np.asarray((pixels != 0).any(axis=2) if pixels.ndim == 3 else pixels != 0)
 
 

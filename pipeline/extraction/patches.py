@@ -8,6 +8,7 @@ import numpy as np
 
 from storage.images.pixel_range import PixelRange
 from storage.patch_spec import PatchSpec
+from storage.tiles import extended
 
 _SUM_DTYPES = (np.uint16, np.uint32, np.uint64)
 
@@ -20,13 +21,15 @@ def keep_mask(
 ) -> np.ndarray:
     """Which windows are kept, by the definition in `storage.patch_spec`.
 
-    images: (n, rows, columns[, channels]); integers are summed exactly, floats in float64.
+    images: (n, rows, columns[, channels]); integers are summed exactly, floats in float64. They are
+        extended where the spec says so.
     levels: black, white and no data of the images; None: the type's range, all of it data.
     allowed: (n, windows down, windows across) bool, which alone may be kept; None: all.
     Returns: (n, windows down, windows across) bool; windows with a pixel of no data are not kept.
     """
     levels = levels or PixelRange.of_type(images.dtype)
     windows = spec.grid(images.shape[1], images.shape[2])
+    images, spec = extended(images, spec), spec.within
     missing = levels.nodata_pixels(images)
     measure = spec.rule[0]
     if measure == "all":
@@ -163,10 +166,11 @@ def cut_patches(
 ) -> np.ndarray:
     """Rows of the kept patches, image by image, windows in reading order.
 
-    images: (n, rows, columns[, channels]).
+    images: (n, rows, columns[, channels]), extended where the spec says so.
     levels, allowed: as for `keep_mask`.
     Returns: (m, d) of the images' dtype; d runs over rows, columns, channels.
     """
+    images, spec = extended(images, spec), spec.within
     kept = keep_mask(images, spec, levels, allowed)
     down, across = kept.shape[1:]
     channels = images.shape[3:]

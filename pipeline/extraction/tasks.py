@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from storage.images.reader import ImageReader
 from storage.images.source import ImageSource, open_images
 from storage.patch_spec import CHUNK_BYTES, ChunkPlan, PatchSpec
 from storage.patch_writer import read_index, write_chunk
-from storage.tiles import TileGrid, tile_side, working_bytes
+from storage.tiles import TileGrid, extended, read_extended, tile_side, working_bytes
 
 _DECODED = 4  # times a tile, from which on images are unpacked
 SLICE_BYTES = 8 << 20  # of images with their sums and patches, in work at once in one task
@@ -90,16 +90,17 @@ class TiledImages:
         if self.mask is None:
             return None
         places = (self.grid.locate(int(tile)) for tile in tiles)
-        parts = [self.mask.window(tile.image, tile.rows, tile.cols) for tile in places]
-        return allowed_windows(np.stack(parts), self.spec, self.mask.by)
+        parts = [self.mask.window(tile, self.spec) for tile in places]
+        return allowed_windows(np.stack(parts), self.spec.within, self.mask.by)
 
     def read(self, tiles: np.ndarray) -> np.ndarray:
-        """Pixels of tiles of one size, (n, rows, columns[, channels])."""
+        """Pixels of tiles of one size, extended, (n, rows, columns[, channels])."""
         if self.side is None:
-            return self.source.read(self.grid.images_of(tiles))
+            return extended(self.source.read(self.grid.images_of(tiles)), self.spec)
         tile = self.grid.locate(int(tiles[0]))
-        reader = self.pixels or self.source.reader
-        return reader.read(tile.image, tile.rows, tile.cols)[np.newaxis]
+        read = partial((self.pixels or self.source.reader).read, tile.image)
+        size = self.source.sizes[tile.image]
+        return read_extended(read, size, tile.rows, tile.cols, self.spec)[np.newaxis]
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def count_block(images: Images, start: int, stop: int) -> np.ndarray:
     """Number of kept patches of the tiles [start, stop), (m,) int64."""
     tiled = _opened(images)
     batches = tiled.grid.batches(np.arange(start, stop), tiled.tiles_at_once)
-    levels, spec = tiled.source.levels, tiled.spec
+    levels, spec = tiled.source.levels, tiled.spec.within
     return np.concatenate(
         [count_patches(tiled.read(b), spec, levels, tiled.allowed(b)) for b in batches]
     )
@@ -164,7 +165,7 @@ def cut_rows(
     most = tiled.tiles_at_once if spec.sample is None else 1
     # A chunk may draw on any number of tiles with few patches each.
     for tiles in tiled.grid.batches(order[plan.first : plan.stop], most):
-        cut = cut_patches(tiled.read(tiles), spec, source.levels, tiled.allowed(tiles))
+        cut = cut_patches(tiled.read(tiles), spec.within, source.levels, tiled.allowed(tiles))
         if spec.sample is not None:
             n = int(offsets[place + 1] - offsets[place])
             cut = cut[drawn_rows(int(tiles[0]), len(cut), n, spec.seed)]

@@ -1,9 +1,23 @@
 """The middle of images, where they are large or unequal."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from storage.images.source import ImageSource
 from storage.patch_spec import PatchSpec
+
+
+def first_within(size: Sequence[int], spec: PatchSpec) -> tuple[int, int]:
+    """Row and column of the first patch that lies within an image of this size.
+
+    Where none does, that of a patch at its corner.
+    """
+    patch = spec.rows, spec.cols
+    first = [-before % spec.stride for before in spec.before]
+    fits = [start + p <= n for start, p, n in zip(first, patch, size, strict=True)]
+    down, across = (start * fit for start, fit in zip(first, fits, strict=True))
+    return down, across
 
 
 def middle_size(
@@ -22,8 +36,10 @@ def middle_size(
     if shrink == 1 and bool((sizes == sizes[0]).all()):
         return (least[0], least[1]), True
     rows, cols = (
-        patch + max(0, int(length / shrink) - patch) // spec.stride * spec.stride
-        for length, patch in zip(least, (spec.rows, spec.cols), strict=True)
+        patch + max(0, int((length - first) / shrink) - patch) // spec.stride * spec.stride
+        for length, first, patch in zip(
+            least, first_within(least, spec), (spec.rows, spec.cols), strict=True
+        )
     )
     return (rows, cols), False
 
@@ -44,10 +60,15 @@ def read_middles(
     """
     sizes = source.sizes[which]
     (rows, cols), whole = middle_size(sizes, source.channels, most, spec)
+    if whole:
+        return source.read(which), True
     found = []
     for index, (height, width) in zip(which.tolist(), sizes.tolist(), strict=True):
         top, left = (
-            (length // 2 // spec.stride) * spec.stride for length in (height - rows, width - cols)
+            first + (length - first) // 2 // spec.stride * spec.stride
+            for length, first in zip(
+                (height - rows, width - cols), first_within((height, width), spec), strict=True
+            )
         )
         found.append(source.reader.read(index, slice(top, top + rows), slice(left, left + cols)))
-    return np.stack(found), whole
+    return np.stack(found), False

@@ -67,8 +67,8 @@ def experiment(folder: str = "/runs/one", name: str = "digits", **options: Any) 
             "digits, 5×5 patches, nested",
         ),
         (
-            [{"keep": "std>0.01", "sample": "5%"}, {}],
-            ["keep std>0.01, sample 5%", "as usual"],
+            [{"keep": "std>0.01", "sample": "5%"}, {"border": "reflect"}, {}],
+            ["keep std>0.01, sample 5%", "border reflect", "as usual"],
             "digits, 5×5 patches, nested, warm",
         ),
         (

@@ -41,6 +41,12 @@ def test_grid_counts_the_windows_inside(
             spec.grid(height, width)
     else:
         assert spec.grid(height, width) == (len(down), len(across))
+        # with a reflected border every stride-th pixel is the centre of a patch
+        centres = range(0, height, stride), range(0, width, stride)
+        around = PatchSpec(rows, cols, stride, border="reflect")
+        assert around.grid(height, width) == tuple(map(len, centres))
+        assert around.extended(height, width) == (height + rows - 1, width + cols - 1)
+        assert around.within == spec
 
 
 def test_rules_are_exact_in_decimals() -> None:
@@ -71,6 +77,11 @@ def test_specs_of_old_keep_their_fields_and_new_ones_their_way_back() -> None:
     spec = PatchSpec(3, 4, keep="range>0.1", sample="5%")
     assert PatchSpec.from_dict(spec.to_dict()) == spec
     assert spec.label == "3x4-s1-range0.1-n5pc"
+    spec = PatchSpec(3, 4, border="reflect")
+    assert PatchSpec.from_dict(spec.to_dict()) == spec
+    assert spec.label == "3x4-s1-t0-reflect"
+    with pytest.raises(InputError, match="no border 'wrap': use valid or reflect"):
+        PatchSpec(3, 4, border="wrap")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("field", [{"rows": 0}, {"stride": 0}, {"threshold": 1.0}])

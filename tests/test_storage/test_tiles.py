@@ -8,7 +8,13 @@ from storage import PatchSpec
 from storage.tiles import TILE_BYTES, TileGrid, tile_side, windows_of, working_bytes
 
 SIZES = st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1, max_size=5)
-SPECS = st.builds(PatchSpec, st.integers(1, 4), st.integers(1, 4), st.integers(1, 6))
+SPECS = st.builds(
+    PatchSpec,
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(1, 6),
+    border=st.sampled_from(["valid", "reflect"]),
+)
 
 
 @given(SIZES, SPECS, st.sampled_from([None, 1, 2, 4]), st.booleans())
@@ -18,13 +24,14 @@ def test_every_window_lies_in_one_tile(
     if equal:
         sizes = [sizes[0]] * len(sizes)
     grid = TileGrid(np.array(sizes, np.int64), spec, side)
-    found = [np.zeros((max(1, h), max(1, w)), int) for h, w in sizes]
+    whole = [spec.extended(*size) for size in sizes]
+    found = [np.zeros(size, int) for size in whole]
     for number in range(len(grid)):
         tile = grid.locate(number)
         assert tile.image == grid.images_of(np.array([number]))[0]
         rows, cols = tile.rows, tile.cols
-        assert rows.stop <= sizes[tile.image][0]
-        assert cols.stop <= sizes[tile.image][1]
+        assert rows.stop <= whole[tile.image][0]
+        assert cols.stop <= whole[tile.image][1]
         for top in range(rows.start, rows.stop - spec.rows + 1, spec.stride):
             for left in range(cols.start, cols.stop - spec.cols + 1, spec.stride):
                 found[tile.image][top, left] += 1

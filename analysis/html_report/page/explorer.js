@@ -1,5 +1,5 @@
 // Draws the explorer. cb_obj: a control that changed, or an event of the pointer on a picture.
-const {sizes, grid, rows, cols, stride, black, span} = data
+const {sizes, grid, rows, cols, stride, before, black, span} = data
 const [height, width, channels = 1] = data.shape
 const [splits, shown] = data.images
 const area = height * width * channels
@@ -78,7 +78,7 @@ const extent = {top: height, left: width, bottom: 0, right: 0}
 for (let down = 0; down < grid[0]; down++) {
   for (let across = 0; across < grid[1]; across++) {
     const atom = atoms[down * grid[1] + across]
-    const [top, left] = [down * stride, across * stride]
+    const [top, left] = [down * stride - before[0], across * stride - before[1]]
     if (atom < 0) continue
     let level = null
     if (pixel) {
@@ -89,10 +89,10 @@ for (let down = 0; down < grid[0]; down++) {
         level += centroids[((atom * rows + row) * cols + col) * channels + channel] / channels
       }
       level = black + level * span / 255
-      extent.top = Math.min(extent.top, top)
-      extent.left = Math.min(extent.left, left)
-      extent.bottom = Math.max(extent.bottom, top + rows)
-      extent.right = Math.max(extent.right, left + cols)
+      extent.top = Math.min(extent.top, Math.max(0, top))
+      extent.left = Math.min(extent.left, Math.max(0, left))
+      extent.bottom = Math.max(extent.bottom, Math.min(height, top + rows))
+      extent.right = Math.max(extent.right, Math.min(width, left + cols))
     }
     const entry = weights.get(atom) ?? {atom, times: 0, levels: 0}
     entry.times += 1

@@ -124,6 +124,7 @@ def _data(seen: xarray.Dataset, spec: PatchSpec, pixels: PixelScale) -> dict[str
         "rows": spec.rows,
         "cols": spec.cols,
         "stride": spec.stride,
+        "before": list(spec.before),
         "black": pixels.black,
         "span": pixels.span,
         "unit": pixels.unit,

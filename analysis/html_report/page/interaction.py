@@ -21,7 +21,8 @@ def interactive_parts(measured: Measured, chosen: Chosen) -> Embedded:
     first = elbow if elbow in sizes else sizes[-1]
     source = atlas_source(atlases(measured, sizes), experiment.pixels)
     seen = rebuilt_images(measured, chosen, sizes)
-    explored, draw = explorer(seen, source, experiment.spec, experiment.pixels, first)
+    spec = chosen.cut(experiment.spec)
+    explored, draw = explorer(seen, source, spec, experiment.pixels, first)
     board, draw_board = atlas_view(source, experiment.patch_shape, experiment.pixels, first)
     parts = explored | board
     if len(measured.sizes) > 1:

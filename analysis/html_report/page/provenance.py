@@ -36,7 +36,8 @@ def provenance(experiment: Experiment) -> list[tuple[str, str]]:
         ),
         (
             "Patches",
-            f"{spec.rows}×{spec.cols} pixels, stride {spec.stride}, {_rule(spec)};"
+            f"{spec.rows}×{spec.cols} pixels, stride {spec.stride},"
+            f"{' border reflected,' if spec.border == 'reflect' else ''} {_rule(spec)};"
             f" {facts['n_rows']:,} rows to learn from,"
             f" {f'{heldout:,} held out' if heldout else 'none held out'}",
         ),
@@ -156,6 +157,8 @@ def commands(experiment: Experiment) -> list[str]:
         before["threshold"] = repr(spec.threshold)
     else:
         before["keep"] = spec.keep
+    if spec.border != "valid":
+        before["border"] = spec.border
     if spec.sample is not None:
         before["sample"] = spec.sample
     if facts.get("test"):

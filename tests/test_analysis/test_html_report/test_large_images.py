@@ -14,8 +14,11 @@ from analysis.experiment import open_experiment
 from analysis.html_report import exploration
 from analysis.html_report import measured as measures
 from analysis.html_report import samples as report_samples
+from analysis.html_report.exploration import choose_images
 from analysis.html_report.measured import Measured
+from pipeline import cut_patches
 from storage import open_patches
+from tests.oracles import cut_by_loops, reflected
 from tests.test_analysis.test_html_report.small_runs import learn
 
 PATCH = {"patch": (4, 6), "stride": 3}
@@ -100,6 +103,42 @@ def test_a_middle_holds_patches_of_the_store_and_no_margin(tiled: Path) -> None:
     height, width = image.original.shape
     top, left = (60 - height) // 2 // 3 * 3, (80 - width) // 2 // 3 * 3
     np.testing.assert_array_equal(image.original, whole[top : top + height, left : left + width])
+
+
+@pytest.mark.parametrize("stride", [1, 3, 5])
+def test_the_middle_of_images_with_a_reflected_border_has_patches_of_the_store(
+    tmp_path: Path, stride: int
+) -> None:
+    np.save(tmp_path / "images.npy", np.stack([noise(seed, 40, 50) for seed in range(3)]))
+    given = {"dataset": str(tmp_path / "images.npy"), "patch": (4, 6), "border": "reflect"}
+    folder = learn(tmp_path / "out", (2, 5), stride=stride, **given)
+    measured = Measured(open_experiment(folder))
+    image, spec = measured.typical[-1].original, measured.experiment.spec
+    rows = {row.tobytes() for row in measured.stores["train"].array[:]}
+    cut = cut_patches(image[np.newaxis], spec.within)
+    assert measured.composition.windows == measured.composition.patches == len(cut) > 9
+    assert {row.tobytes() for row in cut} <= rows
+    assert measured.image_scores[5].attrs["stride"] == stride
+    words = read(folder)
+    assert f"4×6 pixels, stride {stride}, border reflected, threshold 0" in words
+    assert "--border reflect" in words
+
+
+def test_parts_of_one_image_have_borders_of_their_own(tmp_path: Path) -> None:
+    image = noise(0, 1, 40, 30)
+    np.save(tmp_path / "one.npy", image)
+    given = {"dataset": str(tmp_path / "one.npy"), "heldout": 0.3, "border": "reflect"}
+    folder = learn(tmp_path / "out", (2,), patch=(5, 4), stride=4, **given)
+    experiment = open_experiment(folder)
+    for split, part in (("train", image[:, :28]), ("test", image[:, 28:])):
+        expected = cut_by_loops(reflected(part, 5, 4), 5, 4, 4, 0)
+        found = experiment.store(split).array[:]
+        np.testing.assert_array_equal(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)])
+        seen = choose_images(Measured(experiment))
+        assert not seen.whole  # they are of two sizes
+        cut = cut_patches(seen.images[split], seen.cut(experiment.spec))
+        assert {row.tobytes() for row in cut} <= {row.tobytes() for row in expected}
+    read(folder)
 
 
 def test_the_middle_shrinks_with_the_memory_of_its_patches(

@@ -3,7 +3,9 @@
 import itertools
 import json
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import dask.array
 import numpy as np
@@ -26,10 +28,12 @@ from storage import ImageSource, PatchSpec, open_dictionaries
 from storage.images import writer as image_writer
 from storage.images.array_reader import ListReader
 from storage.images.pixel_range import PixelRange
+from storage.tiles import extended
 from tests.test_analysis.test_html_report.small_runs import learn
 from tests.test_analysis.test_reconstruction.test_reconstruct import as_tree, some_centroids
 
 SPEC = PatchSpec(3, 2, stride=2, threshold=0.11)
+BORDERS: list[Literal["valid", "reflect"]] = ["valid", "reflect"]
 
 
 @pytest.fixture
@@ -54,7 +58,8 @@ def cuts(draw: st.DrawFn) -> tuple[tuple[int, ...], PatchSpec, int]:
     """The shape of an image, how it is cut, and the side of its parts."""
     rows, cols = draw(st.integers(1, 6)), draw(st.integers(1, 6))
     size = draw(st.integers(rows, 30)), draw(st.integers(cols, 30))
-    spec = PatchSpec(rows, cols, draw(st.integers(1, 9)), draw(st.sampled_from([0.0, 0.45])))
+    threshold, border = draw(st.sampled_from([0.0, 0.45])), draw(st.sampled_from(BORDERS))
+    spec = PatchSpec(rows, cols, draw(st.integers(1, 9)), threshold, border=border)
     return (*size, *draw(st.sampled_from([(), (3,)]))), spec, draw(st.sampled_from([1, 2, 4, 8]))
 
 
@@ -73,7 +78,7 @@ def test_parts_are_those_of_the_whole_image_bit_for_bit(
     patches, labels = 0, np.zeros(len(rebuilder._columns[0, 0]), np.int64)
     limits = widest(side, (shape[0], shape[1]), spec)
     for part in parts_of((shape[0], shape[1]), spec, side):
-        read = image[part.rows.read, part.cols.read]
+        read = extended(image[np.newaxis], spec)[0, part.rows.read, part.cols.read]
         assert read.shape[0] <= limits[0]
         assert read.shape[1] <= limits[1]
         block = rebuilder.rebuild_part(read, part)
@@ -98,10 +103,14 @@ def test_parts_of_any_larger_square_come_together() -> None:
 
 
 @pytest.mark.parametrize("channels", [(), (3,)])
+@pytest.mark.parametrize("border", BORDERS)
 def test_a_large_image_is_rebuilt_as_if_it_were_whole(
-    channels: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    channels: tuple[int, ...],
+    border: Literal["valid", "reflect"],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    image, node = unequal(*channels)[0], as_tree(some_centroids(SPEC, *channels), SPEC)["k00002"]
+    spec = replace(SPEC, border=border)
+    image, node = unequal(*channels)[0], as_tree(some_centroids(spec, *channels), spec)["k00002"]
     node.root.attrs["source"] = {"dtype": "uint8", "image_shape": image.shape}
     expected, stack = reconstruct(image, node), np.stack([image, image[::-1]])
     dark = reconstruct(image // 16, node, white=15)

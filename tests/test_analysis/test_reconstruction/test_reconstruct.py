@@ -9,13 +9,14 @@ from analysis.html_report.samples import Composition
 from analysis.reconstruction.overlap import Rebuilder
 from pipeline import cut_patches
 from storage import InputError, PatchSpec
-from tests.oracles import rebuilt_by_loops
+from tests.oracles import rebuilt_by_loops, reflected
 
 SPECS = [
     PatchSpec(3, 3),
     PatchSpec(2, 4, stride=2),
     PatchSpec(3, 2, stride=3, threshold=0.2),
     PatchSpec(5, 5, stride=2, threshold=0.5),
+    PatchSpec(4, 3, stride=2, threshold=0.2, border="reflect"),
 ]
 
 
@@ -126,8 +127,13 @@ def test_a_stack_of_images_with_any_stride_agrees_with_loops(
     assert found.dtype == np.float64
     level = spec.threshold * 255 * spec.dim(*channels)
     for image, rebuilt in zip(images, found, strict=True):
-        expected, _ = rebuilt_by_loops(image, centroids, stride, level)
-        np.testing.assert_allclose(rebuilt, expected, rtol=1e-12)
+        whole, (top, left) = image, spec.before
+        if spec.border == "reflect":
+            whole = reflected(image[np.newaxis], spec.rows, spec.cols)[0]
+        expected, _ = rebuilt_by_loops(whole, centroids, stride, level)
+        np.testing.assert_allclose(
+            rebuilt, expected[top : top + len(image), left : left + image.shape[1]], rtol=1e-12
+        )
         np.testing.assert_array_equal(rebuilt, reconstruct(image, node, stride=stride))
 
 

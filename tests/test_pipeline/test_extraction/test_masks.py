@@ -11,6 +11,7 @@ import storage.tiles
 from pipeline import extract
 from pipeline.extraction.patches import allowed_windows
 from storage import InputError, PatchSpec
+from tests.oracles import reflected
 
 IMAGES = np.random.default_rng(0).integers(1, 255, (3, 14, 17)).astype(np.uint8)
 MASKS = np.random.default_rng(1).random((3, 14, 17)) < 0.8
@@ -32,25 +33,34 @@ def test_windows_are_allowed_one_by_one(spec: PatchSpec, by: str) -> None:
         assert found[image, row, col] == right
 
 
+@pytest.mark.parametrize("border", ["valid", "reflect"])
 @pytest.mark.parametrize("by", ["all", "centre"])
 @pytest.mark.parametrize("tiled", [False, True])
 @pytest.mark.parametrize("masks", [MASKS, MASKS[:1]])
 def test_a_store_holds_what_its_mask_allows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str, tiled: bool, masks: np.ndarray
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    border: str,
+    by: str,
+    tiled: bool,
+    masks: np.ndarray,
 ) -> None:
     if tiled:
         monkeypatch.setattr(storage.tiles, "WHOLE_BYTES", 2000)
         monkeypatch.setattr(storage.tiles, "TILE_BYTES", 2000)
     np.save(tmp_path / "images.npy", IMAGES)
     np.save(tmp_path / "mask.npy", masks.astype(np.uint8) * 255)
-    given = {"patch": 3, "stride": 2, "out": tmp_path / "runs"}
+    given = {"patch": 3, "stride": 2, "out": tmp_path / "runs", "border": border}
     store = extract(
         tmp_path / "images.npy", **given, mask=str(tmp_path / "mask.npy"), mask_by=by
     ).store
     assert (store.tile is not None) == tiled
-    allowed = np.broadcast_to(allowed_windows(masks, store.spec, by), (3, 6, 8))
+    images, windows = IMAGES, (3, 6, 8)
+    if border == "reflect":
+        images, masks, windows = reflected(IMAGES, 3, 3), reflected(masks, 3, 3), (3, 7, 9)
+    allowed = np.broadcast_to(allowed_windows(masks, store.spec.within, by), windows)
     expected = {
-        IMAGES[image, 2 * row : 2 * row + 3, 2 * col : 2 * col + 3].tobytes()
+        images[image, 2 * row : 2 * row + 3, 2 * col : 2 * col + 3].tobytes()
         for image, row, col in zip(*np.nonzero(allowed), strict=True)
     }
     assert {row.tobytes() for row in store.array[:]} == expected

@@ -3,10 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.lib.stride_tricks import sliding_window_view
 
 from pipeline.extraction.patches import count_patches, cut_patches, keep_mask
 from storage import InputError, PatchSpec
-from tests.oracles import cut_by_loops
+from tests.oracles import cut_by_loops, reflected
 
 LARGEST = {"uint8": 255, "uint16": 65535, "float32": 1}
 
@@ -45,6 +46,31 @@ def test_cutting_equals_nested_loops(case: tuple[np.ndarray, PatchSpec]) -> None
     counts = count_patches(images, spec)
     assert counts.sum() == len(expected)
     assert [len(cut_patches(image[None], spec)) for image in images] == counts.tolist()
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+@pytest.mark.parametrize("stride", [1, 2, 3, 7])
+@pytest.mark.parametrize("size", [(1, 1), (3, 3), (4, 4), (5, 2), (2, 6), (9, 11)])
+def test_a_reflected_border_is_that_of_numpy(
+    size: tuple[int, int], stride: int, channels: tuple[int, ...]
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 9, 11, *channels)).astype(np.uint8)
+    windows = sliding_window_view(reflected(images, *size), size, axis=(1, 2))
+    windows = windows[:, ::stride, ::stride]
+    assert windows.shape[1:3] == (-(-9 // stride), -(-11 // stride))
+    expected = np.moveaxis(windows, 3, -1) if channels else windows  # rows, columns, channels
+    spec = PatchSpec(*size, stride, keep="all", border="reflect")
+    found = cut_patches(images, spec)
+    np.testing.assert_array_equal(found, expected.reshape(found.shape))
+    assert count_patches(images, spec).sum() == len(found)
+    # their centres are the image's own pixels
+    centres = found.reshape(-1, *size, *channels)[:, size[0] // 2, size[1] // 2]
+    np.testing.assert_array_equal(centres, images[:, ::stride, ::stride].reshape(-1, *channels))
+
+
+def test_images_smaller_than_a_patch_are_refused_whatever_the_border() -> None:
+    with pytest.raises(InputError, match="patch 5x3 is larger than the images"):
+        cut_patches(np.ones((1, 4, 9), np.uint8), PatchSpec(5, 3, border="reflect"))
 
 
 def test_threshold_is_a_share_of_the_largest_sum() -> None:

@@ -106,7 +106,7 @@ def test_what_would_be_ignored_is_refused(tmp_path: Path) -> None:
     source = ImageSource("mine", "train", IMAGES)
     with pytest.raises(InputError, match="the ImageSource states what its images are"):
         extract(source, patch=3, out=tmp_path, white=100)
-    with pytest.raises(InputError, match="the PatchSpec says which patches are kept"):
+    with pytest.raises(InputError, match="the PatchSpec says which patches are cut"):
         extract(IMAGES, patch=PatchSpec(3, 3), out=tmp_path, sample="10")
     with pytest.raises(InputError, match="hold some out in place of test"):
         SweepOptions.checked(dataset="a.npy", test="b.npy", mask="c.npy")

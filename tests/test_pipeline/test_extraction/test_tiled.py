@@ -14,7 +14,7 @@ from pipeline.extraction import tasks
 from storage import InputError, PatchSpec, open_patches
 from storage.patch_spec import ChunkPlan
 from storage.patch_store import PatchStore
-from tests.oracles import cut_by_loops
+from tests.oracles import cut_by_loops, reflected
 from tests.programs import run_python
 
 
@@ -24,10 +24,10 @@ def sorted_rows(rows: np.ndarray) -> np.ndarray:
 
 def expected_rows(images: list[np.ndarray], spec: PatchSpec) -> np.ndarray:
     """Rows of all images, each cut whole, one by one; those that are too small have none."""
-    fits = [i for i in images if i.shape[0] >= spec.rows and i.shape[1] >= spec.cols]
-    return np.concatenate(
-        [cut_by_loops(i[np.newaxis], spec.rows, spec.cols, spec.stride, 0) for i in fits]
-    )
+    fits = [i[np.newaxis] for i in images if i.shape[0] >= spec.rows and i.shape[1] >= spec.cols]
+    if spec.border == "reflect":
+        fits = [reflected(i, spec.rows, spec.cols) for i in fits]
+    return np.concatenate([cut_by_loops(i, spec.rows, spec.cols, spec.stride, 0) for i in fits])
 
 
 def check(store: PatchStore, images: list[np.ndarray]) -> None:
@@ -47,7 +47,13 @@ def check(store: PatchStore, images: list[np.ndarray]) -> None:
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(3, 40), st.integers(3, 40)), min_size=1, max_size=4),
-    st.builds(PatchSpec, st.integers(1, 4), st.integers(1, 4), st.integers(1, 5)),
+    st.builds(
+        PatchSpec,
+        st.integers(1, 4),
+        st.integers(1, 4),
+        st.integers(1, 5),
+        border=st.sampled_from(["valid", "reflect"]),
+    ),
     st.sampled_from([1, 3]),
     st.sampled_from([400, 3000, 1 << 30]),
 )

@@ -45,13 +45,16 @@ class Reported:
 def reports(
     digits_folder: Path, digits_report: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Reported]:
-    """By KINDS: digits, held-out ones too; colour in float32, cut into rectangles, for one K."""
+    """By KINDS: digits, held-out ones too; colour in float32, cut into rectangles, for one K.
+
+    The border of the colour images is reflected.
+    """
     out = tmp_path_factory.mktemp("pages")
     rng = np.random.default_rng(0)
     colour = np.zeros((12, 9, 10, 3), np.float32)
     colour[:, 2:7, 3:8] = rng.random((12, 5, 5, 3))
     np.save(out / "colour.npy", colour)
-    cut = {"patch": (2, 3), "stride": 2, "threshold": 0.05}
+    cut = {"patch": (2, 3), "stride": 2, "threshold": 0.05, "border": "reflect"}
     colour_folder, found = learn(out, (5,), dataset=str(out / "colour.npy"), **cut), {}
     results = {digits_folder: digits_report, colour_folder: report(colour_folder)[0]}
     for kind, (folder, result) in zip(KINDS, results.items(), strict=True):

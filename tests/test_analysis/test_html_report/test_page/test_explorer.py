@@ -143,13 +143,14 @@ def test_arrow_keys_choose_split_and_image(page: Opened, digits: Reported) -> No
 
 
 def windows(image: np.ndarray, centroids: np.ndarray, spec: PatchSpec) -> dict[Pixel, int]:
-    """The centroid of each kept window, by its upper left pixel."""
+    """The centroid of each kept window, by its upper left pixel, which may lie outside."""
     kept = keep_mask(image[np.newaxis], spec)[0]
     labels = iter(
         assign(cut_patches(image[np.newaxis], spec), centroids.reshape(len(centroids), -1))
     )
+    above, beside = spec.before
     return {
-        (down * spec.stride, across * spec.stride): int(next(labels))
+        (down * spec.stride - above, across * spec.stride - beside): int(next(labels))
         for down in range(kept.shape[0])
         for across in range(kept.shape[1])
         if kept[down, across]
