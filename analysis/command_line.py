@@ -35,6 +35,14 @@ dataset_option = click.option(
     "--dataset", help="File of the images, if it is no longer where the sweep found it."
 )
 
+labels_option = click.option(
+    "--labels",
+    metavar="FILE.csv",
+    type=click.Path(path_type=Path),
+    help="Classes of the images, name,class (of arrays index,class, or the class of each image in"
+    " order); kept with the experiment.",
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="patchdict", message="%(version)s")
@@ -49,6 +57,7 @@ def group() -> None:
 )
 @dataset_option
 @data_option
+@labels_option
 @click.option(
     "--only-stale",
     is_flag=True,
@@ -61,6 +70,7 @@ def report(
     experiment: str | None,
     dataset: str | None,
     data: Path | None,
+    labels: Path | None,
     only_stale: bool,
     as_json: bool,
     **fields: str | None,
@@ -78,7 +88,7 @@ def report(
         result
         for folder, memory in caps.items()
         for result in write_reports(
-            folder, data=data, dataset=dataset, only_stale=only_stale, memory=memory
+            folder, data=data, dataset=dataset, labels=labels, only_stale=only_stale, memory=memory
         )
     ]
     lines = [
@@ -119,6 +129,7 @@ def _caps_of(
 )
 @dataset_option
 @data_option
+@labels_option
 @options_of(MemoryOptions)
 @json_option
 def reconstruct(

@@ -13,6 +13,7 @@ import xarray
 
 from analysis.measures.mse_curve import mse_curve
 from analysis.measures.pixel_scale import PixelScale
+from pipeline import SweepOptions
 from storage import (
     ImageOptions,
     ImageSource,
@@ -27,7 +28,9 @@ from storage import (
     open_labels,
     open_patches,
 )
+from storage.atomic import write_whole
 from storage.images.datasets import DATASETS
+from storage.images.labels import labels_file
 from storage.layout import ExperimentLayout, moved_places
 from storage.patch_store import store_name
 from storage.plain_attributes import parsed
@@ -134,6 +137,9 @@ class Experiment:
         if stated.mask is not None and not os.path.lexists(stated.mask):
             moved = next(moved_places(Path(stated.mask), self.folder), stated.mask)
             stated = replace(stated, mask=str(moved))
+        labels = ExperimentLayout(self.folder).labels
+        if labels.is_file() and not (split == "test" and self.facts.get("test")):
+            stated = replace(stated, labels=str(labels))
         if split in self._found:  # once: all pixels are read for it
             return open_images(self._found[split], split, self.data, stated)
         problems = list[PatchDictError]()
@@ -177,11 +183,24 @@ class Experiment:
 
     @cached_property
     def _folder_names(self) -> tuple[str, ...] | None:
-        """Names of the folders that hold images of a class each."""
+        """Names of the classes that were stated, or of folders that hold images of a class each."""
         try:
-            return self.images("train").classes or None
+            images = self.images("train")
         except PatchDictError:  # what needs the images says so
             return None
+        return images.classes or None
+
+    def state_labels(self, path: Path) -> None:
+        """Keep a CSV file of the images' classes, see `storage.images.labels.read_labels`.
+
+        Raises:
+            InputError: it does not fit the images, or they have classes of their own.
+        """
+        facts = {name: self.facts.get(name) for name in ("dataset", "test")}
+        given = SweepOptions.checked(**facts, labels=str(path))
+        options = replace(self.images("train").options, labels=given.labels)
+        labelled = open_images(self._found["train"], "train", self.data, options)
+        write_whole(ExperimentLayout(self.folder).labels, labels_file(labelled))
 
     def labels(self, split: str) -> np.ndarray | None:
         """Class of each image of a split, (images,) int64 in the order of `images(split)`.
@@ -228,15 +247,21 @@ class Experiment:
 
 
 def open_experiment(
-    folder: Path, data: Path | None = None, dataset: str | None = None
+    folder: Path,
+    data: Path | None = None,
+    dataset: str | None = None,
+    labels: Path | None = None,
 ) -> Experiment:
     """Open the experiment in a folder.
 
     data, dataset: where its downloads and its file of images are now, if they have moved without
-    it; a data set that has a name needs none.
+    it; a data set that has a name needs none. labels: classes of its images, which it keeps.
     """
     tree = open_dictionaries(ExperimentLayout(folder).dictionaries)
     usual = Path(tree.attrs["data"])
     if data is None and not usual.exists():
         data = next(moved_places(usual, folder), None)
-    return Experiment(folder, tree, data or usual, dataset)
+    experiment = Experiment(folder, tree, data or usual, dataset)
+    if labels is not None:
+        experiment.state_labels(labels)
+    return experiment

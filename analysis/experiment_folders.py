@@ -28,6 +28,15 @@ def experiment_folders(out: Path) -> list[Path]:
     return finished
 
 
+def only_experiment(out: Path) -> Path:
+    """The folder of the one experiment in `out`. Raises: InputError where there are several."""
+    found = experiment_folders(out)
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise InputError(f"{out} holds several experiments: give the folder of one of {names}")
+    return found[0]
+
+
 def _has_dictionaries(experiment: ExperimentLayout) -> bool:
     """Whether a dictionary is finished, or damaged."""
     try:

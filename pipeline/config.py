@@ -40,11 +40,11 @@ from pipeline.option_values import (
 )
 from storage.errors import InputError
 from storage.images.axes import check_layout
-from storage.images.datasets import splits_of
+from storage.images.datasets import class_names, splits_of
 from storage.images.options import ImageOptions
 from storage.patch_spec import PatchSpec, check_rule, check_sample
 
-STATED = [field for field in fields(ImageOptions) if field.name != "black"]
+STATED = [field for field in fields(ImageOptions) if field.name not in ("black", "labels")]
 MAX_ITER = {"nested": 300, "full": 100, "minibatch": 10}
 MIN_GAIN = {"nested": 1e-4, "full": 0.0, "minibatch": 0.0}
 # Caps on the memory where none is given. Torch built for CUDA loads libraries of 512 MiB (not
@@ -263,6 +263,18 @@ class SweepOptions(FitOptions, PatchOptions):
             return self
         memory = TORCH_MEMORY if device == "cpu" else GPU_MEMORY
         return self.model_copy(update={"memory": memory})
+
+    labels: Source | None = None
+    """CSV file of the images' classes for the report, with lines of name,class; of arrays
+    index,class, or the class of each image in order. It is kept with the experiment."""
+
+    @model_validator(mode="after")
+    def _labels_are_of_the_dataset(self) -> Self:
+        if self.labels is not None and class_names(self.dataset):
+            raise InputError(f"{self.dataset} has classes of its own: leave labels out")
+        if self.labels is not None and self.test is not None:
+            raise InputError("labels are of the training images: hold some out in place of test")
+        return self
 
     @property
     def sizes(self) -> tuple[int, ...]:

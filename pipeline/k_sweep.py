@@ -4,6 +4,7 @@ One that finds everything done loads no engine: neither torch, numba nor dask.
 """
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from pipeline.config import SweepOptions
@@ -14,8 +15,11 @@ from pipeline.extraction.extract import extract_split
 from pipeline.runtime.devices import resolve_device
 from pipeline.runtime.machine import place
 from pipeline.runtime.progress import Progress, SilentProgress
+from storage.atomic import write_whole
 from storage.dictionary_store import check_dictionaries, finished_dictionaries
 from storage.errors import BusyError
+from storage.images.labels import labels_file
+from storage.images.source import open_images
 from storage.layout import group_name
 
 SCORES = ("k", "mse", "sse", "heldout_mse", "passes", "rows_seen", "seconds", "live")
@@ -46,6 +50,10 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> dict[str, 
     """
     options = options.on(resolve_device(options.device).type)  # refused before any work is done
     progress = progress or SilentProgress()
+    labels = None
+    if options.labels is not None:
+        stated = replace(options.stated, labels=options.labels)
+        labels = labels_file(open_images(options.dataset, data_dir=options.data, options=stated))
     with Scheduler(options.scheduler, options.memory) as scheduler:
         found = {
             split: extract_split(options, split, scheduler, progress) for split in options.splits
@@ -54,6 +62,8 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> dict[str, 
         test = found["test"].store if "test" in found else None
         experiment = Experiment(options, train, test)
         learned = _complete(experiment, scheduler, progress)
+    if labels is not None:
+        write_whole(experiment.layout.labels, labels)
     return {
         "experiment": str(experiment.folder),
         "store": str(train.path),

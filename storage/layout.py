@@ -4,6 +4,7 @@ OUT/patches/NAME.zarr              a patch store, shared by all experiments
 OUT/patches/NAME.zarr.partial      one that is being built, or that a killed run left
 OUT/EXPERIMENT/dictionaries.zarr   the dictionaries, one group per K
 OUT/EXPERIMENT/kK-LOOP.unfinished.npz   the state of an unfinished fit
+OUT/EXPERIMENT/labels.csv               classes of its images, where they were stated
 OUT/EXPERIMENT/report.html, figures/    the report
 OUT/compare/                            curves of several experiments
 """
@@ -75,6 +76,11 @@ class ExperimentLayout:
     @property
     def dictionaries(self) -> Path:
         return self.folder / DICTIONARIES
+
+    @property
+    def labels(self) -> Path:
+        """Classes of the images that a sweep or a report was told."""
+        return self.folder / "labels.csv"
 
     @property
     def report(self) -> Path:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from analysis.experiment_folders import experiment_folders
+from analysis.experiment_folders import experiment_folders, only_experiment
 from analysis.html_report.freshness import digest_of, read_marks
 from pipeline import USUAL_MEMORY, MemoryOptions
 from storage import PatchDictError
@@ -24,6 +24,7 @@ def report(
     *,
     data: Path | None = None,
     dataset: str | None = None,
+    labels: Path | None = None,
     only_stale: bool = False,
     memory: int | str = USUAL_MEMORY,
 ) -> list[dict[str, Any]]:
@@ -36,6 +37,7 @@ def report(
         data: folder of downloads; None: the one that the sweep used.
         dataset: file of the images, where it is no longer the one that the sweep used; others than
             those of an experiment are passed over.
+        labels: CSV file of the images' classes, which their experiment keeps: `out` is its folder.
         only_stale: leave a report as it is that was made from exactly the present dictionaries.
         memory: cap on the resident memory of the process, as in "1GiB".
 
@@ -47,8 +49,13 @@ def report(
     """
     cap = MemoryOptions.checked(memory=memory).memory
     results, failures = [], []
-    for folder in experiment_folders(Path(out)):
+    folders = experiment_folders(Path(out)) if labels is None else [only_experiment(Path(out))]
+    for folder in folders:
         try:
+            if labels is not None:
+                from analysis.experiment import open_experiment  # loads what a page takes
+
+                open_experiment(folder, data, dataset, labels)
             results.append(
                 report_experiment(
                     folder, data=data, dataset=dataset, only_stale=only_stale, memory=cap

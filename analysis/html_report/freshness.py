@@ -20,11 +20,14 @@ _HEAD_BYTES = 4096  # the <meta> tags stand within
 def digest_of(folder: Path) -> str:
     """SHA-256 (hex) of what a report depends on.
 
-    The attributes of all dictionaries, which hold their scores and configuration, and the code of
-    `analysis`: a page that another version made is made again.
+    The attributes of all dictionaries, which hold their scores and configuration, the classes that
+    were stated, and the code of `analysis`: a page that another version made is made again.
     """
-    found = finished_dictionaries(ExperimentLayout(folder).dictionaries)
+    layout = ExperimentLayout(folder)
+    found = finished_dictionaries(layout.dictionaries)
     digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode())
+    if layout.labels.is_file():
+        digest.update(layout.labels.read_bytes())
     for path in sorted(Path(__file__).parents[1].rglob("*")):
         if path.suffix in CODE:
             digest.update(path.read_bytes())

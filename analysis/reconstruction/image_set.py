@@ -10,7 +10,7 @@ import numpy as np
 import xarray
 
 from analysis.experiment import Experiment, open_experiment
-from analysis.experiment_folders import experiment_folders
+from analysis.experiment_folders import only_experiment
 from analysis.reconstruction.overlap import RebuiltBlock
 from analysis.reconstruction.scores import by_class, overall, reconstruction_scores
 from analysis.text import SPLIT_NAMES, count, number
@@ -30,6 +30,7 @@ def rebuild_set(
     out: Path | None = None,
     data: Path | None = None,
     dataset: str | None = None,
+    labels: Path | None = None,
     memory: int = USUAL_MEMORY,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -46,6 +47,7 @@ def rebuild_set(
             None: they are not written.
         data: folder of downloads; None: the one that the sweep used.
         dataset: file of the images, where it is no longer the one that the sweep used.
+        labels: CSV file of the images' classes, which the experiment keeps.
         memory: cap in bytes on the resident memory of the process.
         progress: an observer, or None.
 
@@ -61,7 +63,7 @@ def rebuild_set(
     """
     if out is not None:
         check_target(out)
-    experiment = _only_experiment(folder, data, dataset)
+    experiment = open_experiment(only_experiment(folder), data, dataset, labels)
     if k not in experiment.nodes:
         sizes = ", ".join(map(str, experiment.sizes))
         raise InputError(f"{experiment.folder} has no dictionary of K = {k}: use {sizes}")
@@ -150,15 +152,6 @@ def _line(name: str, scores: dict[str, Any]) -> str:
 def _write(writer: ImageWriter, first: int, block: RebuiltBlock) -> None:
     """Hand on a block as float32."""
     writer.write(block.images.astype(np.float32), first, block.rows, block.cols)
-
-
-def _only_experiment(folder: Path, data: Path | None, dataset: str | None) -> Experiment:
-    """The one experiment in a folder."""
-    found = experiment_folders(folder)
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise InputError(f"{folder} holds several experiments: give the folder of one of {names}")
-    return open_experiment(found[0], data, dataset)
 
 
 def _finite(value: float) -> float | None:

@@ -28,6 +28,7 @@ class ImageOptions:
         mask: path of images of the same sizes, or of one for all: patches are kept where it is set,
             not 0; None: everywhere.
         mask_by: "all" pixels of a kept patch are set, or its "centre".
+        labels: path of a CSV file of the images' classes, see `read_labels`; not kept in stores.
         on_error: "refuse" a folder with an image that cannot be read, or "skip" such images.
     """
 
@@ -40,6 +41,7 @@ class ImageOptions:
     mask: str | None = None
     mask_by: Literal["all", "centre"] = "all"
     on_error: Literal["refuse", "skip"] = "refuse"
+    labels: str | None = None
 
     def __post_init__(self) -> None:
         if self.layout is not None:
@@ -61,8 +63,9 @@ class ImageOptions:
         return cls(**stated)
 
     def stated(self) -> dict[str, Any]:
-        """What is stated, for JSON, which has no NaN."""
+        """What is stated, for JSON, which has no NaN; without the labels."""
         found = {name: value for name, value in asdict(self).items() if value is not None}
+        found.pop("labels", None)
         for name, usual in (("on_error", "refuse"), ("mask_by", "all")):
             if found[name] == usual:
                 del found[name]

@@ -26,6 +26,7 @@ class ImageReader(Protocol):
 
     One with the attribute `guarded`, which is true, refuses itself to read from files that have
     changed since it was opened; of others all pixels are read once more after a store is built.
+    One with the attribute `in_files`, which is true, names each image by a file of its own.
     """
 
     where: str

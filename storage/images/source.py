@@ -21,10 +21,11 @@ from storage.images.embedded import read_digits, read_photos
 from storage.images.formats.cifar import map_images
 from storage.images.formats.idx import read_idx
 from storage.images.formats.registry import open_path, stem_of
+from storage.images.labels import read_labels
 from storage.images.options import UNSTATED, ImageOptions
 from storage.images.pixel_range import PIXEL_DTYPES, PixelRange
 from storage.images.reader import ImageReader, read_in_order
-from storage.images.views import SelectedChannels, held_out
+from storage.images.views import LabelledImages, SelectedChannels, held_out
 
 _HASH_BLOCK = 1 << 24  # bytes
 _NAME_LETTERS = 40  # with up to four bytes each, a store's name stays below 255
@@ -75,6 +76,8 @@ class ImageSource:
         options, reader = self.options, cast(ImageReader, self.images)
         if isinstance(self.images, np.ndarray):
             reader = ArrayReader(self.images, self.name)
+        if options.labels is not None:
+            reader = LabelledImages(reader, *read_labels(options.labels, reader))
         if options.channels is not None:
             reader = SelectedChannels(reader, options.channels)
         if options.heldout is not None:
@@ -265,9 +268,8 @@ def open_images(
         dataset: "digits" (8×8, inside scikit-learn, its 17 grey levels stretched to 0–255; the
             last 297 images, by other writers, are its test split), "photos" (two of 427×640
             colour pixels, also there), "mnist", "fashion-mnist", "cifar10", or a path: images, a
-            folder or a glob of them, IDX (plain or .gz), or an array in .npy, .npz, zarr (also a
-            URL), HDF5 or NetCDF (PATH::NAME) of shape (n, rows, columns[, channels]) or a stated
-            layout.
+            folder or glob of them, IDX (or .gz), or an array in .npy, .npz, zarr (or its URL), HDF5
+            or NetCDF (PATH::NAME) of shape (n, rows, columns[, channels]) or a stated layout.
         split: "train" or "test"; a path has only "train".
         data_dir: where downloads are kept; right files found there are used.
         options: what is stated of the images.
@@ -285,8 +287,7 @@ def open_images(
         if named.archive is not None:
             if options.layout is not None:
                 raise InputError(f"{dataset} tells the order of its axes itself: leave out layout")
-            files = named.batches[split], named.archive
-            paths = find_or_unpack(*files, dataset, Path(data_dir))
+            paths = find_or_unpack(named.batches[split], named.archive, dataset, Path(data_dir))
             return ImageSource(dataset, split, map_images(paths, dataset), options)
         path = find_or_fetch(named.images[split], dataset, Path(data_dir))
         return ImageSource(dataset, split, read_idx(path), options)

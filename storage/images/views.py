@@ -36,6 +36,19 @@ class _View:
         return self._base.name(index)
 
 
+class LabelledImages(_View):
+    """Images whose classes are stated."""
+
+    def __init__(self, base: ImageReader, classes: tuple[str, ...], labels: np.ndarray) -> None:
+        super().__init__(base)
+        self.classes, self._labels = classes, labels
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """Class of each image."""
+        return self._labels
+
+
 class SelectedChannels(_View):
     """Some channels of each image; of one alone there is no axis."""
 

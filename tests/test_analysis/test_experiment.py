@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from analysis import experiment as experiments
+from analysis import report
 from analysis.experiment import Experiment, open_experiment
+from analysis.reconstruction.image_set import rebuild_set
+from pipeline import SweepOptions
 from storage import InputError, open_labels
-from tests.test_analysis.test_html_report.small_runs import learn
+from storage.layout import ExperimentLayout
+from tests.test_analysis.test_html_report.small_runs import learn, small_images
 
 
 @pytest.fixture
@@ -59,3 +63,73 @@ def test_another_number_of_classes_than_images_is_refused(
     monkeypatch.setattr(experiments, "open_labels", lambda *_, **__: np.zeros(7, np.int64))
     with pytest.raises(InputError, match="7 classes for the 1500 train images"):
         digits.labels("train")
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    """Classes of the twelve images of `small_images`."""
+    path = tmp_path / "classes.csv"
+    path.write_text("kind\n" + "wide\nhigh\nwide\n" * 4)
+    return path
+
+
+def assert_stated(folder: Path) -> None:
+    """The experiment knows the classes of both its parts."""
+    experiment = open_experiment(folder)
+    assert experiment.class_names == ("high", "wide")
+    held = np.sort(np.random.default_rng(0).permutation(12)[:3])
+    every = np.arange(12) % 3 != 1
+    for split, expected in (("test", every[held]), ("train", np.delete(every, held))):
+        labels = experiment.labels(split)
+        assert labels is not None
+        assert labels.tolist() == expected.tolist()
+        assert experiment.why_unlabelled(split) is None
+
+
+def test_stated_classes_are_kept_with_the_experiment(tmp_path: Path, classes: Path) -> None:
+    options = {"dataset": small_images(tmp_path / "a.npy"), "heldout": 0.25}
+    folder = learn(tmp_path / "runs", (2,), **options)
+    assert open_experiment(folder).class_names is None
+    found = rebuild_set(folder, 2, labels=classes)["classes"]
+    assert [(one["label"], one["name"]) for one in found] == [(0, "high"), (1, "wide")]
+    assert_stated(folder)
+    told = learn(tmp_path / "told", (2,), labels=str(classes), **options)
+    assert told.name == folder.name  # dictionaries do not depend on it
+    classes.unlink()
+    assert_stated(told)
+    copy = ExperimentLayout(told).labels
+    copy.write_text("wide\n")
+    with pytest.raises(InputError, match=r"labels\.csv has 1 lines for the 12 images"):
+        rebuild_set(told, 2)
+
+
+def test_a_report_is_made_anew_for_other_classes(tmp_path: Path, classes: Path) -> None:
+    folder = learn(tmp_path / "runs", (2,), dataset=small_images(tmp_path / "a.npy"), heldout=0.25)
+    made = [
+        report(folder, only_stale=True, labels=labels)[0]
+        for labels in (None, classes, None, classes)
+    ]
+    assert [one["made"] for one in made] == [True, True, False, False]
+    drawn = [{Path(name).stem for name in one["figures"]} for one in made]
+    assert drawn[1] - drawn[0] == {"classes"}
+    assert drawn[3] == drawn[2] == drawn[1]
+
+
+def test_classes_that_say_nothing_are_refused(
+    digits_folder: Path, tmp_path: Path, classes: Path
+) -> None:
+    with pytest.raises(InputError, match="digits has classes of its own: leave labels out"):
+        rebuild_set(digits_folder, 4, labels=classes)
+    images = [small_images(tmp_path / name) for name in ("a.npy", "b.npy")]
+    with pytest.raises(InputError, match="labels are of the training images"):
+        SweepOptions.checked(dataset=images[0], test=images[1], labels=str(classes))
+    folder = learn(tmp_path / "runs", (2,), dataset=images[0], test=images[1])
+    with pytest.raises(InputError, match="labels are of the training images"):
+        report(folder, labels=classes)
+    learn(tmp_path / "runs", (2,), dataset=images[0])
+    with pytest.raises(InputError, match="holds several experiments: give the folder of one"):
+        report(tmp_path / "runs", labels=classes)
+    classes.write_text("wide\n")
+    with pytest.raises(InputError, match="has 1 lines for the 12 images"):
+        learn(tmp_path / "never", (2,), dataset=images[0], labels=str(classes))
+    assert not (tmp_path / "never").exists()

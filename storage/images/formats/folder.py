@@ -78,6 +78,7 @@ class FolderReader:
         self.resident_bytes = room + len(self._names) + sum(array.nbytes for array in lists)
 
     guarded = True  # by the stamps of the files
+    in_files = True
 
     def name(self, index: int) -> str:
         start = int(self._ends[index - 1]) if index else 0

@@ -4,17 +4,19 @@ import gzip
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 
-from storage import InputError, class_names, open_images, open_labels
+from storage import ImageOptions, ImageSource, InputError, class_names, open_images, open_labels
 from storage.images import download as downloads
 from storage.images.datasets import DATASETS, RemoteFile
 from tests import http_faults as http
 from tests.http_faults import FaultyServer
-from tests.idx_files import idx_bytes
+from tests.idx_files import idx_bytes, write_idx
 
 LABELS = np.array([3, 0, 9, 9, 1], np.uint8)
 
@@ -121,3 +123,125 @@ def test_canonical_mnist_files_are_recognised(
     assert len(labels) == images
     assert [*labels[:5], labels[-1]] == [*first, last]
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five images in two folders, two of them of one name."""
+    for name in ("a/1.png", "a/2.png", "a/10.png", "b/2.png", "b/x y,z.png"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 9), len(name), np.uint8)).save(path)
+    return tmp_path / "images"
+
+
+WHOLE = 'a/1.png,cat\na/2.png,dog\na/10.png,cat\nb/2.png,cow\n"b/x y,z.png",dog\n'
+
+
+def stated(images: Path | str, content: str | bytes, **options: Any) -> ImageSource:
+    """The images, with a CSV file of this content."""
+    path = Path(images).parent / "classes.csv"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return open_images(str(images), options=ImageOptions(labels=str(path), **options))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        WHOLE,
+        "\ufefffile,kind\r\n" + WHOLE.replace("\n", " \r\n\r\n"),
+        "\n".join(reversed(WHOLE.splitlines())) + "\na/1.png,cat",
+        WHOLE.replace("a/1.png", "1.png").replace("a/10", "./elsewhere/10"),
+        WHOLE.replace("a/2", "./a//2").replace("a/10", "c:\\\\my\\\\10"),
+    ],
+    ids=["plain", "heading", "any order", "names", "odd paths"],
+)
+def test_classes_of_images_in_files_go_by_their_names(folder: Path, content: str) -> None:
+    found = stated(folder, content)
+    assert found.classes == ("cat", "cow", "dog")
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, 2, 0, 1, 2]
+    assert found.fingerprint == open_images(str(folder)).fingerprint
+    assert found.describe() == open_images(str(folder)).describe()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (WHOLE.replace("a/10.png,cat\n", ""), r"has no class of a/10\.png \(1 of 5 images"),
+        (WHOLE + "a/3.png,cat\n", r"line 6: .*images has no image 'a/3\.png'"),
+        ("a/3.png,cat\n" + WHOLE, r"line 1: .*has no image 'a/3\.png'"),
+        (WHOLE + "1.png,dog\n", "line 6: image '1.png' is of class 'dog', and of 'cat' before"),
+        (WHOLE.replace("b/2", "2"), r"'2\.png' is no image's path, and 2 images of .* give their"),
+        (WHOLE.replace(",cow", ""), r"line 4: 'b/2\.png' is not name,class"),
+        (WHOLE.replace(",cow", ", "), r"line 4: 'b/2\.png,' is not name,class"),
+        ("", "is empty: give lines of name,class"),
+        ("\n \n,\n", "is empty"),
+        (WHOLE.encode("utf-16"), "is no text in UTF-8"),
+        (WHOLE.replace("dog", "h\xe4st").encode("latin-1"), "is no text in UTF-8"),
+        ('a,"' + "x" * 140_000, r"is not CSV \("),
+    ],
+)
+def test_classes_that_do_not_fit_are_refused(
+    folder: Path, content: str | bytes, message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        _ = stated(folder, content).labels
+    assert str(caught.value).isprintable()
+
+
+def test_images_that_are_left_out_may_have_classes(folder: Path) -> None:
+    (folder / "a" / "2.png").write_bytes(b"broken")
+    found = stated(folder, WHOLE, on_error="skip")
+    assert found.classes == ("cat", "cow", "dog")
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, 0, 1, 2]
+    with pytest.raises(InputError, match="no file of classes"):
+        _ = open_images(str(folder / "b"), options=ImageOptions(labels=str(folder))).labels
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "10\n9\n10\n10\n2\n",
+        "class\n10\n9\n10\n10\n2\n",
+        "0,10\n1,9\n2,10\n3,10\n4,2\n",
+        "index,class\n4,2\n3,10\n2,10\n1,9\n0,10\n3,10\n",
+    ],
+)
+@pytest.mark.parametrize("kind", ["npy", "gz"])
+def test_classes_of_arrays_go_by_their_order(tmp_path: Path, content: str, kind: str) -> None:
+    images = np.ones((5, 8, 9), np.uint8)
+    path = tmp_path / f"images.{kind}"
+    np.save(path, images) if kind == "npy" else write_idx(path, images)
+    found = stated(path, content)
+    assert found.classes == ("2", "9", "10")
+    assert found.labels is not None
+    assert found.labels.tolist() == [2, 1, 2, 2, 0]
+    parts = [
+        open_images(str(path), split, options=replace(found.options, heldout=0.4)).labels
+        for split in ("train", "test")
+    ]
+    order = np.random.default_rng(0).permutation(5)
+    for part, chosen in zip(parts, (order[2:], order[:2]), strict=True):
+        assert part is not None
+        assert part.tolist() == found.labels[np.sort(chosen)].tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a\nb\na\nb\n", "has 4 lines for the 5 images of .*npy: give each image a line"),
+        ("a\nb\na\nb\nb\nb\n", "has 6 lines for the 5 images"),
+        ("0,a\n1,a\n2,b\n4,b\n", "has no class of image 3 of .*npy"),
+        ("0,a\n1,a\n2,b\n3,b\n4,b\n5,b\n", "line 6: .*npy has no image '5'"),
+        ("0,a\n1,a\n2,b\n3,b\n4,b\n-1,b\n", "has no image '-1'"),
+        ("0,a\n1,a,c\n", "line 2: '1,a,c' is not index,class"),
+    ],
+)
+def test_classes_of_arrays_that_do_not_fit_are_refused(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    np.save(tmp_path / "images.npy", np.ones((5, 8, 9), np.uint8))
+    with pytest.raises(InputError, match=message):
+        _ = stated(tmp_path / "images.npy", content).labels
