@@ -56,10 +56,9 @@ def rebuild_set(
         psnr, covered_mse over all pixels, classes (label, name, images, mse, psnr each), unlabelled
         (why there are none, or null), path. What is infinite or unknown is null.
 
-    Raises:
-        InputError: something is not there, or `out` is there already.
-        IntegrityError: images or dictionaries are damaged, or not those of the experiment.
-        MemoryBudgetError: no part of an image fits under the cap.
+    Raises: InputError: something is not there, or `out` is there already; IntegrityError: images or
+        dictionaries are damaged, or not those of the experiment; MemoryBudgetError: no part of an
+        image fits under the cap.
     """
     if out is not None:
         check_target(out)
