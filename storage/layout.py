@@ -16,6 +16,7 @@ from pathlib import Path
 PATCHES, DICTIONARIES, STORE_SUFFIX = "patches", "dictionaries.zarr", ".zarr"
 COMPARISON = "compare"
 PIXELS = "pixels.raw"  # in a store that is being built: images that are unpacked meanwhile
+SUMS = "tiles.crc32"  # there too: checksums of the pixels that it is made of
 PARTIAL = ".partial"  # ends the name of what is being written
 _STATE_SUFFIX = ".unfinished.npz"
 
@@ -25,9 +26,9 @@ def patch_store_path(out: Path, name: str) -> Path:
     return out / PATCHES / f"{name}{STORE_SUFFIX}"
 
 
-def patch_stores(out: Path) -> list[Path]:
-    """Patch stores under `out`, whole or not, by name."""
-    return sorted((out / PATCHES).glob(f"*{STORE_SUFFIX}"))
+def patch_stores(out: Path, begins: str = "") -> list[Path]:
+    """Patch stores under `out`, whole or not, by name, which begins with this."""
+    return sorted((out / PATCHES).glob(f"{begins}*{STORE_SUFFIX}"))
 
 
 def unfinished_patch_stores(out: Path) -> list[Path]:

@@ -213,4 +213,9 @@ def store_name(source: dict[str, Any], spec: PatchSpec, tile: int | None = None)
     if tile is not None:
         made_of.append({"tile": tile})
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:10]
-    return f"{source['name']}-{source['split']}-{spec.label}-{digest}"
+    return store_name_begins(source["name"], source["split"], spec) + digest
+
+
+def store_name_begins(name: str, split: str, spec: PatchSpec) -> str:
+    """The same without the hash, which the pixels decide."""
+    return f"{name}-{split}-{spec.label}-"

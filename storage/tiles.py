@@ -144,17 +144,22 @@ class TileGrid:
             return tiles if self._each == 1 else tiles // self._each
         return np.searchsorted(self._ends, tiles, side="right")
 
+    def of_image(self, image: int) -> tuple[int, int, int]:
+        """The first tile of an image, and its tiles down and across."""
+        if self._uniform:
+            down, across = self._grids[0].tolist()
+            return image * self._each, down, across
+        down, across = self._grids[image].tolist()
+        return int(self._ends[image]) - down * across, down, across
+
     def locate(self, tile: int) -> Tile:
         """Where a tile lies."""
         image = int(self.images_of(np.array([tile]))[0])
         if self.side is None:
             height, width = self.spec.extended(*self.sizes[image].tolist())
             return Tile(image, slice(0, height), slice(0, width))
-        if self._each:
-            first, grid = image * self._each, self._grids[0]
-        else:
-            first, grid = int(self._ends[image] - self._grids[image].prod()), self._grids[image]
-        down, across = divmod(tile - first, int(grid[1]))
+        first, _, width = self.of_image(image)
+        down, across = divmod(tile - first, width)
         return Tile(image, self._pixels(down, image, 0), self._pixels(across, image, 1))
 
     def _pixels(self, place: int, image: int, axis: int) -> slice:
@@ -191,7 +196,7 @@ def extended(images: np.ndarray, spec: PatchSpec) -> np.ndarray:
     if spec.border == "valid":
         return images
     down, across = (
-        _mirrored(slice(0, stop), before, length)
+        mirrored(slice(0, stop), before, length)
         for stop, before, length in zip(
             spec.extended(*images.shape[1:3]), spec.before, images.shape[1:3], strict=True
         )
@@ -218,7 +223,7 @@ def read_extended(
     if spec.border == "valid":
         return read(rows, cols)
     places = [
-        _mirrored(part, before, length)
+        mirrored(part, before, length)
         for part, before, length in zip((rows, cols), spec.before, size, strict=True)
     ]
     found = read(*(slice(int(along.min()), int(along.max()) + 1) for along in places))
@@ -226,7 +231,7 @@ def read_extended(
     return found[down[:, np.newaxis], across]
 
 
-def _mirrored(part: slice, before: int, length: int) -> np.ndarray:
+def mirrored(part: slice, before: int, length: int) -> np.ndarray:
     """The pixel of an axis that stands at each place of a part of the extended axis, int64."""
     places = np.abs(np.arange(part.start, part.stop) - before)
     return np.minimum(places, 2 * (length - 1) - places)

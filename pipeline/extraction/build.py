@@ -18,7 +18,8 @@ import numpy as np
 
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction import tasks
-from pipeline.extraction.sample import drawn_counts
+from pipeline.extraction.first_reading import FirstReading
+from pipeline.extraction.sample import placed
 from pipeline.extraction.tasks import ImageReference
 from pipeline.runtime.memory import check_budget
 from pipeline.runtime.progress import Progress
@@ -28,9 +29,9 @@ from storage.images.array_reader import ArrayReader, ListReader
 from storage.images.formats.raw import RawReader, unpack
 from storage.images.options import identity_of
 from storage.images.source import ImageSource
-from storage.layout import PIXELS, building_place, lock_place, patch_store_path
+from storage.layout import PIXELS, SUMS, building_place, lock_place, patch_store_path, patch_stores
 from storage.patch_spec import ChunkPlan, PatchSpec, chunk_rows, plan_chunks
-from storage.patch_store import PatchStore, open_patches, store_name
+from storage.patch_store import PatchStore, open_patches, store_name, store_name_begins
 from storage.patch_writer import (
     TileLayout,
     create_staging,
@@ -70,6 +71,9 @@ class PatchBuild:
     def done_under(self, out: Path) -> Extracted:
         """Find the store whole, mend it, or build it."""
         self.check_size()
+        if not self.begun(out):  # one that is not to be found need not be looked for
+            self.plan()
+            _ = self.reading
         path = self.place(out)
         if path.exists() and self.is_whole(path):
             if leftovers(path):
@@ -92,6 +96,11 @@ class PatchBuild:
         """Where the store lies, or will lie."""
         return patch_store_path(out, store_name(self.source, self.spec, self.tiled.side))
 
+    def begun(self, out: Path) -> bool:
+        """Whether there is a store of such images and patches; which, only the pixels tell."""
+        begins = store_name_begins(self.images.name, self.images.split, self.spec)
+        return bool(patch_stores(out, begins))
+
     def check_size(self) -> None:
         """Raise InputError for patches that do not fit into any image."""
         try:
@@ -106,6 +115,11 @@ class PatchBuild:
     def tiled(self) -> tasks.TiledImages:
         """The images and their tiles."""
         return tasks.TiledImages.of(self.images, self.spec)
+
+    @cached_property
+    def reading(self) -> FirstReading:
+        """What is learned of the tiles where all pixels are read; planned before."""
+        return FirstReading.of(self.tiled, self.scheduler.at_once, self.progress)
 
     @cached_property
     def source(self) -> dict[str, Any]:
@@ -143,7 +157,7 @@ class PatchBuild:
             self.progress.note(f"{path}: writing {len(damaged)} damaged chunks again")
             plans = plan_chunks(cast(Sequence[int], offsets), store.chunk_rows)
             self._write_chunks(path, [plans[index] for index in damaged])
-            self.images.check_unchanged()
+            self.images.check_mask()
             seal_again(store, damaged)
         return Extracted(open_patches(path), True, len(damaged))
 
@@ -171,8 +185,7 @@ class PatchBuild:
         self.progress.start(f"Checking {self.images.split} patches", store.n_chunks, "chunks")
         damaged = []
         for index in range(store.n_chunks):
-            if store.fault(store.chunk_key(index)):
-                damaged.append(index)
+            damaged += [index] if store.fault(store.chunk_key(index)) else []
             self.progress.advance(1)
         self.progress.finish()
         store.check_index()
@@ -188,24 +201,19 @@ class PatchBuild:
             self.progress.note(
                 f"{grid.too_small:,} of {len(self.images):,} images are smaller than a patch"
             )
-        tiles, step = len(grid), self.tiled.tiles_at_once
-        step = max(step, tiles // _MOST_TASKS)
-        blocks = [(start, min(start + step, tiles)) for start in range(0, tiles, step)]
-        self.progress.start(f"Counting {split}", len(blocks), "blocks")
-        counts = np.concatenate(self._run(tasks.count_block, blocks))
+        sums, counts = self.reading.sums, self.reading.counts
+        if counts is None:
+            step = max(self.tiled.tiles_at_once, len(sums) // _MOST_TASKS)
+            blocks = [(first, sums[first : first + step]) for first in range(0, len(sums), step)]
+            self.progress.start(f"Counting {split}", len(blocks), "blocks")
+            counts = np.concatenate(self._run(tasks.count_block, blocks))
         if not counts.any():
             rule = f"threshold {spec.threshold}" if spec.keep == "nonblank" else f"keep={spec.keep}"
             lower = spec.threshold or spec.keep != "nonblank"
-            raise InputError(
-                f"{rule} keeps none of the {grid.windows} patches of"
-                f" {self.images.name} {split}: use "
-                + ("a lower one" if lower else "other images, for all patches are blank")
-            )
-        counts = drawn_counts(counts, spec.drawn(int(counts.sum())), spec.seed)
-        order = np.random.default_rng(spec.seed).permutation(tiles).astype(np.int64)
-        offsets = np.zeros(tiles + 1, np.int64)
-        np.cumsum(counts[order], out=offsets[1:])
-        return offsets, order
+            remedy = "a lower one" if lower else "other images, for all patches are blank"
+            windows = f"{grid.windows} patches of {self.images.name} {split}"
+            raise InputError(f"{rule} keeps none of the {windows}: use {remedy}")
+        return placed(counts, spec)
 
     def write(self, path: Path, offsets: np.ndarray, order: np.ndarray) -> None:
         """Write the chunks that are not there yet, and move the whole store to `path`."""
@@ -214,12 +222,12 @@ class PatchBuild:
         images = None if grid.one_each else grid.images_of(np.arange(len(grid)))
         layout = TileLayout(offsets, order, self.tiled.side, images)
         present = create_staging(staging, self.spec, self.source, layout)
-        plans = self.chunk_plans(offsets)
-        self._write_chunks(staging, [p for p in plans if p.index not in present], len(present))
+        plans = [p for p in self.chunk_plans(offsets) if p.index not in present]
         try:
-            self.images.check_unchanged()
+            self._write_chunks(staging, plans, len(present))
+            self.images.check_mask()
         except IntegrityError:
-            shutil.rmtree(staging)  # chunks of both
+            shutil.rmtree(staging)  # of images that are no more
             raise
         finish_staging(staging, path)
 
@@ -235,13 +243,15 @@ class PatchBuild:
             label = f"Unpacking {self.images.split} images"
             self.progress.note(f"{label}: {self.images.nbytes / 1e6:.0f} MB beside the store")
             pixels = unpack(self.images.reader, path / PIXELS)
+        self.reading.sums.astype("<u4").tofile(path / SUMS)
         label, total = f"Writing {self.images.split} patches", len(plans) + present
         self.progress.start(label, total, "chunks")
         self.progress.advance(present)
         try:
             self._run(tasks.write_block, [(path, plan) for plan in plans], pixels)
         finally:
-            (path / PIXELS).unlink(missing_ok=True)
+            for made in (PIXELS, SUMS):
+                (path / made).unlink(missing_ok=True)
 
     def _run(
         self,
@@ -265,7 +275,7 @@ class PatchBuild:
 
     def _sent(self, pixels: RawReader | None) -> Any:
         """The images as tasks get them: themselves, or what brings them to another process."""
-        tiled = replace(self.tiled, pixels=pixels)
+        tiled = replace(self.tiled, pixels=pixels, known=self.images.levels)
         if not self.scheduler.remote:
             _ = tiled.mask  # opened once, before threads ask for it
             return tiled
@@ -275,7 +285,8 @@ class PatchBuild:
                 " the scheduler"
             )
         if self.reference:
-            return tasks.TiledReference(self.reference, self.spec, tiled.side, pixels)
+            known = tiled.known
+            return tasks.TiledReference(self.reference, self.spec, tiled.side, pixels, known)
         return self.scheduler.client.scatter(tiled, broadcast=True)
 
     def _sole_builder(self, path: Path) -> AbstractContextManager[None]:

@@ -120,7 +120,7 @@ def _open_test(dataset: str, stated: ImageOptions, options: PatchOptions) -> Ima
             f"the test images {dataset} are {kinds[1]} where the training images are {kinds[0]}:"
             " convert them"
         )
-    if stated.white is None and (train.dtype.kind == "i" or train.dtype.name == "uint16"):
+    if stated.white is None and train.finds_range:
         levels = train.levels
         black = levels.black if train.dtype.kind == "i" else None
         stated = replace(stated, white=levels.white, black=black)
@@ -138,8 +138,7 @@ def _opened(
             source = _open_test(dataset, stated, options)
         else:
             source = open_images(dataset, split, options.data, stated)
-        where = dataset, split, options.data, source.options
-        return source, ImageReference(*where, source.fingerprint)
+        return source, ImageReference(dataset, split, options.data, source.options)
     if isinstance(images, ImageSource):
         return images, None
     return array_source(images, split, options.stated), None

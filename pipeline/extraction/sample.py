@@ -1,8 +1,25 @@
-"""A uniform random part of the kept patches: how many of each tile, and which of them."""
+"""Which rows a store has: all kept patches or a uniform random part of them, and their order."""
 
 import numpy as np
 
+from storage.patch_spec import PatchSpec
+
 _MOST_AT_ONCE = 5 * 10**8  # numpy draws hypergeometrically from less than 10⁹, a tile is less
+
+
+def placed(counts: np.ndarray, spec: PatchSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Where the rows of each tile go.
+
+    Args:
+        counts: (tiles,) int64, kept patches of each tile.
+        spec: how many of them are drawn, and the seed of draw and order.
+
+    Returns:
+        offsets (tiles + 1,) and order (tiles,), both int64, in the store's order.
+    """
+    counts = drawn_counts(counts, spec.drawn(int(counts.sum())), spec.seed)
+    order = np.random.default_rng(spec.seed).permutation(len(counts)).astype(np.int64)
+    return np.concatenate([[0], np.cumsum(counts[order])]), order
 
 
 def drawn_counts(counts: np.ndarray, n: int, seed: int) -> np.ndarray:

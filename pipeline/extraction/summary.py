@@ -36,12 +36,12 @@ def forecast(options: PatchOptions, progress: Progress, split: str) -> dict[str,
     with Scheduler(options.scheduler, options.memory) as scheduler:
         work = open_split(options, split, scheduler, progress)
         work.check_size()
-        path = work.place(options.out)
         work.plan()
         offsets, order = work.count()
+        path = work.place(options.out)
         plans = work.chunk_plans(offsets)
         started = time.perf_counter()
-        rows = cut_rows(work.tiled, plans[len(plans) // 2], order, offsets)
+        rows = cut_rows(work.tiled, plans[len(plans) // 2], order, offsets, work.reading.sums)
         stored = stored_bytes(rows)
         seconds = time.perf_counter() - started
         return {

@@ -1,6 +1,8 @@
 """What workers run: count the kept patches of some tiles, write one chunk of a store."""
 
 import math
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -13,11 +15,13 @@ from pipeline.extraction.sample import drawn_rows
 from storage.errors import IntegrityError
 from storage.images.formats.raw import RawReader
 from storage.images.options import ImageOptions
+from storage.images.pixel_range import PixelRange
 from storage.images.reader import ImageReader
 from storage.images.source import ImageSource, open_images
+from storage.layout import SUMS
 from storage.patch_spec import CHUNK_BYTES, ChunkPlan, PatchSpec
 from storage.patch_writer import read_index, write_chunk
-from storage.tiles import TileGrid, extended, read_extended, tile_side, working_bytes
+from storage.tiles import Tile, TileGrid, extended, read_extended, tile_side, working_bytes
 
 _DECODED = 4  # times a tile, from which on images are unpacked
 SLICE_BYTES = 8 << 20  # of images with their sums and patches, in work at once in one task
@@ -28,18 +32,25 @@ class TiledImages:
     """Images, how they are cut, and into which tiles.
 
     side: as for `TileGrid`. pixels: where the images have been unpacked to; None: as they are.
+    known: the range of the pixels, for those who have not read them all.
     """
 
     source: ImageSource
     spec: PatchSpec
     side: int | None
     pixels: ImageReader | None = None
+    known: PixelRange | None = None
 
     @classmethod
     def of(cls, source: ImageSource, spec: PatchSpec) -> "TiledImages":
         """Tiles that fit into memory whatever the images' size."""
         side = tile_side(source.sizes, spec, source.channels, source.dtype.itemsize)
         return cls(source, spec, side)
+
+    @property
+    def levels(self) -> PixelRange:
+        """What the values of the pixels mean."""
+        return self.known or self.source.levels
 
     @cached_property
     def grid(self) -> TileGrid:
@@ -89,41 +100,45 @@ class TiledImages:
         """Windows of tiles of one size that the mask allows; None for all."""
         if self.mask is None:
             return None
-        places = (self.grid.locate(int(tile)) for tile in tiles)
-        parts = [self.mask.window(tile, self.spec) for tile in places]
+        places = [self.grid.locate(int(tile)) for tile in tiles]
+        return self.allowed_within(places)
+
+    def allowed_within(self, places: Sequence[Tile]) -> np.ndarray | None:
+        """The same of those within parts of images, all of one size."""
+        if self.mask is None:
+            return None
+        parts = [self.mask.window(place, self.spec) for place in places]
         return allowed_windows(np.stack(parts), self.spec.within, self.mask.by)
 
-    def read(self, tiles: np.ndarray) -> np.ndarray:
-        """Pixels of tiles of one size, extended, (n, rows, columns[, channels])."""
+    def read(self, tiles: np.ndarray, sums: np.ndarray) -> np.ndarray:
+        """Pixels of tiles of one size, extended, (n, rows, columns[, channels]).
+
+        Raises: IntegrityError for others than those of these checksums, (n,).
+        """
         if self.side is None:
-            return extended(self.source.read(self.grid.images_of(tiles)), self.spec)
-        tile = self.grid.locate(int(tiles[0]))
-        read = partial((self.pixels or self.source.reader).read, tile.image)
-        size = self.source.sizes[tile.image]
-        return read_extended(read, size, tile.rows, tile.cols, self.spec)[np.newaxis]
+            pixels = extended(self.source.read(self.grid.images_of(tiles)), self.spec)
+        else:
+            tile = self.grid.locate(int(tiles[0]))
+            read = partial((self.pixels or self.source.reader).read, tile.image)
+            size = self.source.sizes[tile.image]
+            pixels = read_extended(read, size, tile.rows, tile.cols, self.spec)[np.newaxis]
+        pixels = np.ascontiguousarray(pixels)
+        if [zlib.crc32(tile.data) for tile in pixels] != sums.tolist():
+            raise IntegrityError(
+                f"{self.source.where} changed while patches were cut from it, or is not the same on"
+                " all workers: run it again"
+            )
+        return pixels
 
 
 @dataclass(frozen=True)
 class ImageReference:
-    """Images by what `open_images` is told: small enough to be sent to every worker.
-
-    fingerprint: of the images that are meant; a file may change, or be another elsewhere.
-    """
+    """Images by what `open_images` is told: small enough to be sent to every worker."""
 
     dataset: str
     split: str
     data_dir: Path
     options: ImageOptions
-    fingerprint: str
-
-    def open(self) -> ImageSource:
-        """The images; raises IntegrityError where they are others."""
-        found = open_images(self.dataset, self.split, self.data_dir, self.options)
-        if found.fingerprint != self.fingerprint:
-            raise IntegrityError(
-                f"{self.dataset} is not the same on all workers, or changed: run it again"
-            )
-        return found
 
 
 @dataclass(frozen=True)
@@ -134,38 +149,46 @@ class TiledReference:
     spec: PatchSpec
     side: int | None
     pixels: RawReader | None = None
+    known: PixelRange | None = None
 
 
 Images = TiledImages | TiledReference
 
 
-def count_block(images: Images, start: int, stop: int) -> np.ndarray:
-    """Number of kept patches of the tiles [start, stop), (m,) int64."""
+def count_block(images: Images, start: int, sums: np.ndarray) -> np.ndarray:
+    """Number of kept patches of the tiles from `start` on, as many as checksums, (m,) int64."""
     tiled = _opened(images)
-    batches = tiled.grid.batches(np.arange(start, stop), tiled.tiles_at_once)
-    levels, spec = tiled.source.levels, tiled.spec.within
+    batches = tiled.grid.batches(np.arange(start, start + len(sums)), tiled.tiles_at_once)
+    levels, spec = tiled.levels, tiled.spec.within
     return np.concatenate(
-        [count_patches(tiled.read(b), spec, levels, tiled.allowed(b)) for b in batches]
+        [
+            count_patches(tiled.read(b, sums[b - start]), spec, levels, tiled.allowed(b))
+            for b in batches
+        ]
     )
 
 
 def write_block(images: Images, path: Path, plan: ChunkPlan) -> None:
     """Write one chunk of the store that is built, or mended, at `path`."""
-    rows = cut_rows(_opened(images), plan, _order(path), _offsets(path))
+    rows = cut_rows(_opened(images), plan, _order(path), _offsets(path), _sums(path))
     write_chunk(path, plan.index, rows)
 
 
 def cut_rows(
-    tiled: TiledImages, plan: ChunkPlan, order: np.ndarray, offsets: np.ndarray
+    tiled: TiledImages, plan: ChunkPlan, order: np.ndarray, offsets: np.ndarray, sums: np.ndarray
 ) -> np.ndarray:
-    """The rows of one chunk, (plan.rows, dim); order, offsets: as the store has them."""
+    """The rows of one chunk, (plan.rows, dim).
+
+    order, offsets: as the store has them. sums: (tiles,), of `FirstReading`.
+    """
     spec, source = tiled.spec, tiled.source
     rows = np.empty((plan.rows, spec.dim(source.channels)), source.dtype)
     done, skip, place = 0, plan.skip, plan.first
     most = tiled.tiles_at_once if spec.sample is None else 1
     # A chunk may draw on any number of tiles with few patches each.
     for tiles in tiled.grid.batches(order[plan.first : plan.stop], most):
-        cut = cut_patches(tiled.read(tiles), spec.within, source.levels, tiled.allowed(tiles))
+        allowed, levels = tiled.allowed(tiles), tiled.levels
+        cut = cut_patches(tiled.read(tiles, sums[tiles]), spec.within, levels, allowed)
         if spec.sample is not None:
             n = int(offsets[place + 1] - offsets[place])
             cut = cut[drawn_rows(int(tiles[0]), len(cut), n, spec.seed)]
@@ -183,8 +206,10 @@ def _opened(images: Images) -> TiledImages:
 
 @lru_cache(maxsize=1)
 def _open(reference: TiledReference) -> TiledImages:
-    """The images of a reference, opened once in each worker; their fingerprint is in it."""
-    return TiledImages(reference.images.open(), reference.spec, reference.side, reference.pixels)
+    """The images of a reference, opened once in each worker."""
+    where = reference.images
+    source = open_images(where.dataset, where.split, where.data_dir, where.options)
+    return TiledImages(source, reference.spec, reference.side, reference.pixels, reference.known)
 
 
 @lru_cache(maxsize=2)
@@ -197,3 +222,9 @@ def _order(path: Path) -> np.ndarray:
 def _offsets(path: Path) -> np.ndarray:
     """The row at which each tile's patches start, read as the order is."""
     return read_index(path, "offsets")
+
+
+@lru_cache(maxsize=2)
+def _sums(path: Path) -> np.ndarray:
+    """The checksum of each tile's pixels, read as the order is."""
+    return np.fromfile(path / SUMS, "<u4")

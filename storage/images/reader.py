@@ -9,6 +9,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from storage.images.array_reader import ArrayReader
+
+BLOCK_BYTES = 1 << 24  # of pixels that are read in order
+
 
 @runtime_checkable
 class ImageReader(Protocol):
@@ -24,8 +28,6 @@ class ImageReader(Protocol):
         resident_bytes: what a process that has opened them holds, beside what it reads.
         piece: rows and columns that are read at once, whatever is asked for; (1, 1) for any.
 
-    One with the attribute `guarded`, which is true, refuses itself to read from files that have
-    changed since it was opened; of others all pixels are read once more after a store is built.
     One with the attribute `in_files`, which is true, names each image by a file of its own.
     """
 
@@ -55,7 +57,35 @@ def window_bounds(rows: slice, cols: slice, size: np.ndarray) -> tuple[int, int,
     return top, max(top, bottom), left, max(left, right)
 
 
-def read_in_order(
+def blocks_in_order(reader: ImageReader) -> Iterator[tuple[int, int, np.ndarray]]:
+    """All pixels once, in order: whole images of one size together, or rows of a large one.
+
+    Yields: number of the first image, its first row, and (n, rows, columns[, channels]).
+    """
+    image = int(reader.sizes.prod(axis=1).max()) * max(1, reader.channels) * reader.dtype.itemsize
+    if isinstance(reader, ArrayReader) and image <= BLOCK_BYTES:
+        step = BLOCK_BYTES // image
+        for start in range(0, len(reader.sizes), step):
+            yield start, 0, reader.read_many(slice(start, start + step))
+        return
+    decoded = _read_in_order(reader, _parts(reader))
+    for (index, rows, _), pixels in zip(_parts(reader), decoded, strict=True):
+        yield index, rows.start, pixels[np.newaxis]
+        del pixels  # before the next takes as much
+
+
+def _parts(reader: ImageReader) -> Iterator[tuple[int, slice, slice]]:
+    """All images in order, whole or, where they are large, by some rows."""
+    piece = reader.piece[0]
+    values = max(1, getattr(reader, "channels_read", reader.channels))
+    for index, (height, width) in enumerate(reader.sizes.tolist()):
+        fit = BLOCK_BYTES // (width * values * reader.dtype.itemsize)
+        step = max(1, fit // piece) * piece
+        for top in range(0, height, step):
+            yield index, slice(top, min(top + step, height)), slice(0, width)
+
+
+def _read_in_order(
     reader: ImageReader, parts: Iterator[tuple[int, slice, slice]]
 ) -> Iterator[np.ndarray]:
     """Parts in order, decoded by a thread of each core, two each in work or waiting."""

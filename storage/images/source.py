@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,10 +24,9 @@ from storage.images.formats.registry import open_path, stem_of
 from storage.images.labels import read_labels
 from storage.images.options import UNSTATED, ImageOptions
 from storage.images.pixel_range import PIXEL_DTYPES, PixelRange
-from storage.images.reader import ImageReader, read_in_order
+from storage.images.reader import ImageReader, blocks_in_order
 from storage.images.views import LabelledImages, SelectedChannels, held_out
 
-_HASH_BLOCK = 1 << 24  # bytes
 _NAME_LETTERS = 40  # with up to four bytes each, a store's name stays below 255
 
 
@@ -105,9 +104,8 @@ class ImageSource:
     @cached_property
     def image_shape(self) -> tuple[int, ...]:
         """(rows, columns), or (rows, columns, channels) for colour; the most of each."""
-        rows, cols = self.sizes.max(axis=0).tolist()
-        channels = self.reader.channels
-        return (rows, cols, channels) if channels else (rows, cols)
+        channels = [self.reader.channels] if self.reader.channels else []
+        return (*self.sizes.max(axis=0).tolist(), *channels)
 
     @property
     def channels(self) -> int:
@@ -159,25 +157,6 @@ class ImageSource:
         images = {place: self.reader.read(int(chosen[place]), rows, cols) for place in order}
         return np.stack([images[place] for place in range(len(chosen))])
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """All pixels once, in order: whole images of one size together, or rows of a large one."""
-        image = math.prod(self.image_shape) * self.dtype.itemsize
-        if isinstance(self.reader, ArrayReader) and image <= _HASH_BLOCK:
-            step = _HASH_BLOCK // image
-            for start in range(0, len(self), step):
-                yield self.read(slice(start, start + step))
-            return
-        yield from read_in_order(self.reader, self._parts())
-
-    def _parts(self) -> Iterator[tuple[int, slice, slice]]:
-        """All images in order, whole or, where they are large, by some rows."""
-        piece = self.reader.piece[0]
-        for index, (height, width) in enumerate(self.sizes.tolist()):
-            fit = _HASH_BLOCK // (width * self.channels_read * self.dtype.itemsize)
-            step = max(1, fit // piece) * piece
-            for top in range(0, height, step):
-                yield index, slice(top, min(top + step, height)), slice(0, width)
-
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of dtype, shape, pixels, and what is stated of these (white, nodata).
@@ -196,16 +175,32 @@ class ImageSource:
         """Fingerprint and range, for which all pixels are read once."""
         return self._examine()
 
-    def check_unchanged(self) -> None:
-        """Raise IntegrityError where the pixels are others than those of `fingerprint`."""
-        if getattr(self.reader, "guarded", False) and self.options.mask is None:
-            return
-        now = self._examine()[0]
-        if now != self.fingerprint:
-            raise IntegrityError(
-                f"{self.where} changed while patches were cut from it (SHA-256 {now[:10]}… where"
-                f" {self.fingerprint[:10]}… was): run it again"
-            )
+    @property
+    def finds_range(self) -> bool:
+        """Whether the pixels tell their range, where it is not stated."""
+        return self.dtype.kind == "i" or self.dtype.name == "uint16"
+
+    def levels_known(self) -> PixelRange | None:
+        """The range where it needs no look at the pixels; None where they decide."""
+        stated = self.options.white is not None and (
+            self.options.black is not None or self.dtype.kind != "i"
+        )
+        return self._range_of(()) if stated or not self.finds_range else None
+
+    def examine(self, seen: Callable[[int, int, np.ndarray], None]) -> None:
+        """Read all pixels for fingerprint and range, and show `seen` what `blocks_in_order` yields.
+
+        Raises: IntegrityError where they are others than those of `fingerprint`.
+        """
+        found = self._examine(seen)
+        if self.__dict__.setdefault("_examined", found)[0] != found[0]:
+            raise IntegrityError(f"{self.where} changed while it was read: run it again")
+
+    def check_mask(self) -> None:
+        """Raise IntegrityError where the mask is another than that of `fingerprint`."""
+        mask = self.options.mask
+        if mask is not None and open_images(mask).fingerprint != self._mask_fingerprint:
+            raise IntegrityError(f"{mask} changed while patches were cut by it: run it again")
 
     def describe(self) -> dict[str, Any]:
         """What a store records of its images: plain JSON."""
@@ -226,34 +221,46 @@ class ImageSource:
             found["stated"] = stated
         return found
 
-    def _examine(self) -> tuple[str, PixelRange]:
+    def _examine(
+        self, seen: Callable[[int, int, np.ndarray], None] = lambda *_: None
+    ) -> tuple[str, PixelRange]:
         options, reach = self.options, list[float]()
         digest = hashlib.sha256(f"{self.dtype.name}{(len(self), *self.image_shape)}".encode())
         if not self.uniform:
             digest.update(self.sizes.astype("<i8").tobytes())
-        for read in self.blocks():
+        for first, top, read in blocks_in_order(self.reader):
             block = np.ascontiguousarray(read)
             digest.update(block.data)
-            if block.dtype.kind == "i" or block.dtype.name == "uint16":
+            if self.finds_range:
                 told = block if options.nodata is None else block[block != options.nodata]
                 reach += [int(told.min()), int(told.max())] if told.size else []
                 del told
+            seen(first, top, block)
             del read, block  # before the next takes as much
         stated = options.stated()
         stated = {name: stated[name] for name in ("black", "white", "nodata") if name in stated}
         if options.mask is not None:
-            stated |= {"mask": open_images(options.mask).fingerprint, "by": options.mask_by}
+            stated |= {"mask": self._mask_fingerprint, "by": options.mask_by}
         if stated:
             digest.update(json.dumps(stated, sort_keys=True).encode())
-        lowest, highest = min(reach, default=0), max(reach, default=0)
+        return digest.hexdigest(), self._range_of(reach)
+
+    def _range_of(self, reach: Collection[float]) -> PixelRange:
+        """The range of pixels among which these are the lowest and the highest."""
+        options, lowest = self.options, min(reach, default=0)
         lowest = lowest if options.black is None else options.black
+        highest = max(reach, default=0)
         levels = PixelRange.found(self.dtype, lowest, highest, options.white, options.nodata)
         if levels.span <= 0:
             raise InputError(
                 f"white {levels.white:g} is not above black, {levels.black:g} in {self.name}: give"
                 " a larger one"
             )
-        return digest.hexdigest(), levels
+        return levels
+
+    @cached_property
+    def _mask_fingerprint(self) -> str:
+        return open_images(self.options.mask or "").fingerprint
 
 
 def open_images(

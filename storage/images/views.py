@@ -18,7 +18,6 @@ class _View:
         self.sizes, self.piece = base.sizes, base.piece
         self.resident_bytes = base.resident_bytes
         self.channels_read: int = getattr(base, "channels_read", base.channels)
-        self.guarded = getattr(base, "guarded", False)
         self.classes: tuple[str, ...] = getattr(base, "classes", ())
 
     @property

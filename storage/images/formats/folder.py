@@ -77,7 +77,6 @@ class FolderReader:
         lists = (self.sizes, self._stamps, self._ends)
         self.resident_bytes = room + len(self._names) + sum(array.nbytes for array in lists)
 
-    guarded = True  # by the stamps of the files
     in_files = True
 
     def name(self, index: int) -> str:

@@ -102,23 +102,3 @@ def test_large_images_are_unpacked_where_tiles_would_decode_them_again_and_again
     assert not list(store.path.rglob(build.PIXELS))
     clustered = extract(folder, patch=6, out=tmp_path / "more", scheduler="processes:1").store
     np.testing.assert_array_equal(clustered.array[:], store.array[:])
-
-
-def test_tiles_are_counted_in_their_order_so_that_neighbours_share_what_is_decoded(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(storage.tiles, "WHOLE_BYTES", 4000)
-    monkeypatch.setattr(storage.tiles, "TILE_BYTES", 4000)
-    monkeypatch.setattr(tasks, "SLICE_BYTES", 1)
-    starts, count = list[int](), tasks.count_block
-
-    def counted(images: tasks.TiledImages, start: int, stop: int) -> np.ndarray:
-        starts.append(start)
-        return count(images, start, stop)
-
-    monkeypatch.setattr(tasks, "count_block", counted)
-    extract(folder, patch=6, out=tmp_path / "runs")
-    assert len(starts) > 20
-    behind = np.abs(np.array(starts) - np.arange(len(starts)))
-    backwards = np.abs(np.array(starts) - np.arange(len(starts))[::-1])
-    assert min(behind.max(), backwards.max()) <= 2 * (os.cpu_count() or 1)  # threads overtake

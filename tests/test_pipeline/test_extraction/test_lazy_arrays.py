@@ -46,17 +46,27 @@ def test_lazy_arrays_give_the_rows_of_those_in_memory(tmp_path: Path, kind: str)
     assert store.path == extract(IMAGES, patch=SPEC, out=tmp_path / "runs").store.path
 
 
-def test_no_more_of_a_lazy_array_is_computed_at_once_than_a_chunk(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "keep", "readings"), [("u1", "std>0.1", 2), ("u2", "all", 2), ("u2", "std>0.1", 3)]
+)
+def test_lazy_arrays_are_computed_chunk_by_chunk_once_to_know_them_and_once_to_write(
+    tmp_path: Path, dtype: str, keep: str, readings: int
+) -> None:
+    """Once more where the rule goes by the range of the pixels, which they tell together."""
     shapes: list[tuple[int, ...]] = []
 
     def noted(block: np.ndarray) -> np.ndarray:
         shapes.append(block.shape)
         return block
 
-    lazy = dask.array.from_array(IMAGES, chunks=(2, 20, 24)).map_blocks(noted, dtype=np.uint8)
-    extract(lazy, patch=SPEC, out=tmp_path)
-    assert max(shapes) == (2, 20, 24)
-    assert len(shapes) <= 4 * 3 + 1  # four readings of three chunks, and one to infer the type
+    images = IMAGES.astype(dtype)
+    images[1] = 7
+    lazy = dask.array.from_array(images, chunks=(2, 20, 24)).map_blocks(noted, dtype=dtype)
+    found = extract(lazy, patch=(4, 4), stride=2, keep=keep, out=tmp_path).store
+    computed = [shape for shape in shapes if shape != (0, 0, 0)]  # which infers the type
+    assert computed == [(2, 20, 24)] * len(computed)
+    assert len(computed) <= 3 * readings
+    assert found.n_rows == (6 if keep == "all" else 5) * 9 * 11
 
 
 def test_lazy_arrays_are_refused_on_workers(tmp_path: Path) -> None:

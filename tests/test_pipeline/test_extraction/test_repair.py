@@ -22,6 +22,7 @@ from pipeline.runtime.progress import SilentProgress
 from pipeline.status import verify
 from storage import IntegrityError, PatchSpec, PatchStore
 from storage.integrity import read_checksums, write_seal
+from storage.patch_spec import ChunkPlan
 from storage.verification import verify_patches
 from tests.damage import DAMAGES, bits_of, chunk_file, files_of, flip_bit
 from tests.notes import Notes
@@ -183,18 +184,25 @@ def test_images_that_change_meanwhile_are_noticed(
     if mending:
         damaged = chunk_file(cut(out=tmp_path).store, 4)
         DAMAGES["missing"](damaged, np.random.default_rng(0))
-    real, flipped = tasks.write_chunk, threading.Lock()
+    real, flipped = tasks.write_block, threading.Lock()
 
-    def changes_the_last_pixel(path: Path, index: int, rows: np.ndarray) -> None:
-        if flipped.acquire(blocking=False):  # chunks are written by several threads
-            flip_bit(file, bits_of(file) - 1)
-        real(path, index, rows)
+    def flips() -> None:
+        for image in range(len(strokes)):
+            flip_bit(file, bits_of(file) - 1 - 8 * image * strokes[0].size)
 
-    monkeypatch.setattr(tasks, "write_chunk", changes_the_last_pixel)
+    def changes_a_pixel_of_each(images: tasks.TiledImages, path: Path, plan: ChunkPlan) -> None:
+        with flipped:  # chunks are written by several threads
+            if not changed:
+                flips()
+                changed.append(plan.index)
+        real(images, path, plan)
+
+    changed = list[int]()
+    monkeypatch.setattr(tasks, "write_block", changes_a_pixel_of_each)
     with pytest.raises(IntegrityError, match=r"images.npy changed while patches were cut"):
         cut(out=tmp_path)
     assert list(tmp_path.rglob("*.partial")) == []
-    flip_bit(file, bits_of(file) - 1)
+    flips()
     found = cut(out=tmp_path)
     assert found.reused == mending
     assert list(verify_patches(found.store.path)) == [None] * found.store.n_chunks

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import storage.images.reader
 import storage.tiles
 from pipeline import extract
 from pipeline.extraction import tasks
@@ -56,18 +57,23 @@ def check(store: PatchStore, images: list[np.ndarray]) -> None:
     ),
     st.sampled_from([1, 3]),
     st.sampled_from([400, 3000, 1 << 30]),
+    st.sampled_from([1, 100, 1 << 24]),
 )
 def test_tiles_of_any_size_give_the_rows_of_whole_images(
-    sizes: list[tuple[int, int]], spec: PatchSpec, channels: int, limit: int
+    sizes: list[tuple[int, int]], spec: PatchSpec, channels: int, limit: int, block: int
 ) -> None:
     rng = np.random.default_rng(len(sizes))
     shape = (channels,) if channels > 1 else ()
     images = [rng.integers(1, 255, (*size, *shape)).astype(np.uint8) for size in sizes]
+    for image in images:
+        image[: len(image) // 2, ::3] = image[len(image) // 3 :] = 0
+        image[0, 0] = 9  # some patches are blank, not all
     if not any(h >= spec.rows and w >= spec.cols for h, w in sizes):
         return
     with pytest.MonkeyPatch.context() as patched, TemporaryDirectory() as out:
         patched.setattr(storage.tiles, "WHOLE_BYTES", limit)
         patched.setattr(storage.tiles, "TILE_BYTES", limit)
+        patched.setattr(storage.images.reader, "BLOCK_BYTES", block)
         check(extract(images, patch=spec, out=out).store, images)
 
 
