@@ -1,7 +1,7 @@
 """What the values of pixels mean: black, white, and the value that stands for no data."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,27 +44,35 @@ class PixelRange:
 
     @classmethod
     def found(
-        cls, dtype: np.dtype, lowest: float, highest: float, white: float | None, nodata: Any
+        cls, dtype: np.dtype, reach: Collection[float], options: ImageOptions, name: str
     ) -> "PixelRange":
-        """The range of pixels that reach from `lowest` to `highest`.
+        """The range of pixels, as it is stated or as they tell.
 
         Unsigned 16 bits: cameras write 10, 12 or 14 of them, so white is the largest value of the
         fewest bits that hold all pixels. Signed integers: from the lowest to the highest pixel.
 
         Args:
             dtype: of the pixels.
-            lowest: of the pixels that hold data.
-            highest: of the same.
-            white: the level that is stated to be white; None: none is.
-            nodata: the value that is stated to hold no data, or None.
+            reach: values of pixels that hold data, the lowest and the highest among them.
+            options: what is stated of them.
+            name: of the images, in the error.
+
+        Raises: InputError where white is not above black.
         """
-        whole = cls.of_type(dtype)
+        whole, lowest, highest = cls.of_type(dtype), min(reach, default=0), max(reach, default=0)
+        lowest = lowest if options.black is None else options.black
         black, top = whole.black, whole.white
         if dtype.kind == "i":
             black, top = int(lowest), int(max(highest, lowest + 1))
         elif dtype.name == "uint16":
             top = (1 << max(_LEAST_BITS, int(highest).bit_length())) - 1
-        return cls(black, top if white is None else white, nodata)
+        found = cls(black, top if options.white is None else options.white, options.nodata)
+        if found.span <= 0:
+            raise InputError(
+                f"white {found.white:g} is not above black, {found.black:g} in {name}: give a"
+                " larger one"
+            )
+        return found
 
     @property
     def span(self) -> float:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -185,7 +185,9 @@ class ImageSource:
         stated = self.options.white is not None and (
             self.options.black is not None or self.dtype.kind != "i"
         )
-        return self._range_of(()) if stated or not self.finds_range else None
+        if self.finds_range and not stated:
+            return None
+        return PixelRange.found(self.dtype, (), self.options, self.name)
 
     def examine(self, seen: Callable[[int, int, np.ndarray], None]) -> None:
         """Read all pixels for fingerprint and range, and show `seen` what `blocks_in_order` yields.
@@ -243,20 +245,7 @@ class ImageSource:
             stated |= {"mask": self._mask_fingerprint, "by": options.mask_by}
         if stated:
             digest.update(json.dumps(stated, sort_keys=True).encode())
-        return digest.hexdigest(), self._range_of(reach)
-
-    def _range_of(self, reach: Collection[float]) -> PixelRange:
-        """The range of pixels among which these are the lowest and the highest."""
-        options, lowest = self.options, min(reach, default=0)
-        lowest = lowest if options.black is None else options.black
-        highest = max(reach, default=0)
-        levels = PixelRange.found(self.dtype, lowest, highest, options.white, options.nodata)
-        if levels.span <= 0:
-            raise InputError(
-                f"white {levels.white:g} is not above black, {levels.black:g} in {self.name}: give"
-                " a larger one"
-            )
-        return levels
+        return digest.hexdigest(), PixelRange.found(self.dtype, reach, options, self.name)
 
     @cached_property
     def _mask_fingerprint(self) -> str:
