@@ -195,13 +195,9 @@ def extended(images: np.ndarray, spec: PatchSpec) -> np.ndarray:
     spec.grid(*images.shape[1:3])
     if spec.border == "valid":
         return images
-    down, across = (
-        mirrored(slice(0, stop), before, length)
-        for stop, before, length in zip(
-            spec.extended(*images.shape[1:3]), spec.before, images.shape[1:3], strict=True
-        )
-    )
-    return images[:, down[:, np.newaxis], across]
+    sizes = spec.rows, spec.cols
+    margins = [(n, size - 1 - n) for n, size in zip(spec.before, sizes, strict=True)]
+    return np.pad(images, [(0, 0), *margins, *[(0, 0)] * (images.ndim - 3)], mode="reflect")
 
 
 def read_extended(
@@ -220,12 +216,10 @@ def read_extended(
         cols: of the same.
         spec: how patches are cut.
     """
-    if spec.border == "valid":
-        return read(rows, cols)
-    places = [
-        mirrored(part, before, length)
-        for part, before, length in zip((rows, cols), spec.before, size, strict=True)
-    ]
+    axes = list(zip((rows, cols), spec.before, size, strict=True))
+    if all(before <= part.start and part.stop <= before + n for part, before, n in axes):
+        return read(*(slice(part.start - start, part.stop - start) for part, start, _ in axes))
+    places = [mirrored(part, before, length) for part, before, length in axes]
     found = read(*(slice(int(along.min()), int(along.max()) + 1) for along in places))
     down, across = (along - along.min() for along in places)
     return found[down[:, np.newaxis], across]
