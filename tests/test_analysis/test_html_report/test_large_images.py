@@ -118,7 +118,8 @@ def test_the_middle_of_images_with_a_reflected_border_has_patches_of_the_store(
     cut = cut_patches(image[np.newaxis], spec.within)
     assert measured.composition.windows == measured.composition.patches == len(cut) > 9
     assert {row.tobytes() for row in cut} <= rows
-    assert measured.image_scores[5].attrs["stride"] == stride
+    assert measured.scored_middle == image.shape
+    assert measured.image_scores[5]["patches"].values.tolist() == [len(cut)] * 3
     words = read(folder)
     assert f"4×6 pixels, stride {stride}, border reflected, threshold 0" in words
     assert "--border reflect" in words
