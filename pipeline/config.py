@@ -123,7 +123,8 @@ class PatchOptions(MemoryOptions):
     test: Dataset | None = None
     """Path of test images, in place of a share that is held out."""
     mask: Source | None = None
-    """Path of images, or of one for all, that are not 0 where patches are kept."""
+    """Path of images, or of one for all, that are not 0 where patches are kept; where test names
+    images of its own, one for all of both."""
     mask_by: Literal["all", "centre"] = "all"
     """Whether all pixels of a patch must be set in the mask, or its centre."""
     on_error: Literal["refuse", "skip"] = "refuse"
@@ -158,8 +159,6 @@ class PatchOptions(MemoryOptions):
             raise InputError(f"{self.dataset} has test images of its own: leave {given[0]} out")
         if len(given) > 1:
             raise InputError("heldout and test both say what is scored on: give one of them")
-        if self.test is not None and self.mask is not None:
-            raise InputError("mask is of the training images: hold some out in place of test")
         if self.threshold and self.keep != "nonblank":
             raise InputError(f"threshold is no part of keep={self.keep}: leave one of them out")
         return self

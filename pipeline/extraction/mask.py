@@ -35,6 +35,11 @@ class Mask:
         if options.heldout not in (None, 1) and not _fits(found, images):
             part = held_out(found.reader, options.heldout, images.split == "test")
             found = ImageSource(found.name, "train", part)
+        if options.heldout == 1 and len(found) > 1:
+            raise InputError(
+                f"the mask {options.mask} has {len(found)} images, those of the training images:"
+                " give one for all, or hold some out (heldout) in place of test"
+            )
         if options.on_error == "skip" and len(found) > 1:
             raise InputError(
                 f"the mask {options.mask} has many images, and some of {images.where} may be"

@@ -7,11 +7,13 @@ import pytest
 from PIL import Image
 
 from analysis.experiment import open_experiment
+from analysis.html_report.page.provenance import commands
 from analysis.reconstruction.image_set import rebuild_set
 from pipeline import SweepOptions, sweep
 from pipeline.config import PatchOptions
 from storage import ImageOptions, ImageSource, InputError, open_patches
 from storage.images.views import held_out
+from tests.oracles import cut_by_loops
 
 IMAGES = np.random.default_rng(0).integers(1, 4000, (20, 12, 14)).astype(np.uint16)
 
@@ -54,6 +56,34 @@ def test_other_images_are_scored_on(tmp_path: Path) -> None:
     np.testing.assert_array_equal(experiment.images("test").read(slice(None)), IMAGES[:4])
     assert found["dictionaries"][0]["heldout_mse"] > 0
     assert open_patches(experiment.store("test").path).source["name"] == "other"
+
+
+def test_a_mask_for_all_holds_for_other_images_too(tmp_path: Path) -> None:
+    np.save(tmp_path / "other.npy", IMAGES[:4])
+    mask = np.zeros((1, 12, 14), np.uint8)
+    mask[0, 3:, :10] = 1
+    np.save(tmp_path / "mask.npy", mask)
+    given = {"test": str(tmp_path / "other.npy"), "mask": str(tmp_path / "mask.npy")}
+    found, folder = learned(tmp_path, IMAGES[4:], **given)
+    experiment = open_experiment(folder)
+    for split, images in (("train", IMAGES[4:]), ("test", IMAGES[:4])):
+        rows, expected = (
+            experiment.store(split).array[:],
+            cut_by_loops(images[:, 3:, :10], 3, 3, 1, 0),
+        )
+        np.testing.assert_array_equal(rows[np.lexsort(rows.T)], expected[np.lexsort(expected.T)])
+        np.testing.assert_array_equal(experiment.images(split).read(slice(None)), images)
+    assert found["dictionaries"][0]["heldout_mse"] > 0
+    (command,) = commands(experiment)
+    assert "--test ./other.npy" in command
+    assert "--mask ./mask.npy" in command
+    np.save(tmp_path / "mask.npy", mask.repeat(16, axis=0))
+    with pytest.raises(InputError, match="has 16 images, those of the training images: give one"):
+        learned(tmp_path, IMAGES[4:], **given)
+    np.save(tmp_path / "mask.npy", mask)
+    np.save(tmp_path / "other.npy", IMAGES[:4, 1:])
+    with pytest.raises(InputError, match=r"the sizes of .*other.npy are expected, or one for all"):
+        learned(tmp_path, IMAGES[4:], **given)
 
 
 @pytest.mark.parametrize(
