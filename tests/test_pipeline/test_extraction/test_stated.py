@@ -13,6 +13,7 @@ from analysis.experiment import open_experiment
 from pipeline import SweepOptions, extract, sweep
 from pipeline.extraction import build
 from storage import ImageSource, InputError, IntegrityError, PatchSpec
+from tests.oracles import reflected
 
 IMAGES = np.random.default_rng(0).integers(1, 255, (4, 16, 16)).astype(np.uint8)
 
@@ -135,3 +136,28 @@ def test_a_moved_project_finds_its_mask_and_its_test_images(tmp_path: Path) -> N
         experiment = open_experiment(folder)
         for split in experiment.splits:
             assert len(experiment.images(split).read(slice(None))) in (2, 4)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"nodata": 7},
+        {"keep": "std>0.22"},
+        {"threshold": 0.5, "white": 200},
+        {"channels": (2, 0), "keep": "range>0.74"},
+        {"layout": "HWCN", "stride": 2},
+    ],
+)
+def test_a_reflected_border_goes_with_what_is_stated(
+    tmp_path: Path, rules: dict[str, object]
+) -> None:
+    images = np.random.default_rng(0).integers(1, 201, (3, 9, 8, 4)).astype(np.uint8)
+    images[:, ::4, ::5] = 7
+    wide = reflected(images, 4, 3)
+    if "layout" in rules:
+        images, wide = (np.moveaxis(given, 0, -1) for given in (images, wide))
+    given = {"patch": (4, 3), "out": tmp_path, **rules}
+    expected = extract(wide, **given).store.array[:]
+    found = extract(images, border="reflect", **given).store.array[:]
+    assert 0 < len(found) < 3 * 9 * 8
+    np.testing.assert_array_equal(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)])
