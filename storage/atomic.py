@@ -56,13 +56,22 @@ def staged(path: Path, *, beside: Path | None = None) -> Iterator[Path]:
         path: the name it gets; see `replace_durably`.
         beside: gives the hidden name its folder and its beginning; None: `path`.
     """
-    beside = beside or path
-    staging = beside.with_name(f".{beside.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
-    try:
+    with scratch(beside or path) as staging:
         yield staging
         replace_durably(staging, path)
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A hidden name beside `path` for a file or folder, which is removed at the end.
+
+    What a killed run leaves of it `remove_orphans` removes.
+    """
+    place = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
+    try:
+        yield place
     finally:
-        remove(staging)
+        remove(place)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 PATCHES, DICTIONARIES, STORE_SUFFIX = "patches", "dictionaries.zarr", ".zarr"
 COMPARISON = "compare"
-PIXELS = "pixels.raw"  # in a store that is being built: images that are unpacked meanwhile
-SUMS = "tiles.crc32"  # there too: checksums of the pixels that it is made of
+PIXELS = "pixels.raw"  # images that are unpacked while a store of theirs is built
+SUMS = "tiles.crc32"  # in a store that is being built: checksums of the pixels that it is made of
 PARTIAL = ".partial"  # ends the name of what is being written
 _STATE_SUFFIX = ".unfinished.npz"
 

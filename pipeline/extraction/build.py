@@ -279,7 +279,9 @@ class PatchBuild:
         if not self.scheduler.remote:
             _ = tiled.mask  # opened once, before threads ask for it
             return tiled
-        if not self.reference and not isinstance(self.images.reader, ArrayReader | ListReader):
+        if not self.reference and not isinstance(
+            self.images.reader, ArrayReader | ListReader | RawReader
+        ):
             raise InputError(
                 "lazy arrays cannot be sent to workers: save them and give the path, or leave out"
                 " the scheduler"

@@ -1,6 +1,7 @@
 """Extraction: images into a patch store, unless it is there."""
 
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,20 @@ from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.build import Extracted, PatchBuild
 from pipeline.extraction.tasks import ImageReference
 from pipeline.runtime.progress import Progress, SilentProgress
+from storage.atomic import remove_orphans, scratch
 from storage.errors import InputError
-from storage.images.arrays import array_source
+from storage.images.arrays import array_source, one_image
+from storage.images.formats.raw import write_raw
 from storage.images.options import ImageOptions
 from storage.images.source import ImageSource, open_images
+from storage.layout import PIXELS, patch_store_path
 from storage.patch_spec import PatchSpec
 
 
 def extract(
-    images: str | Path | np.ndarray | ImageSource,
+    images: str | Path | np.ndarray | Iterable[Any] | ImageSource,
     *,
+    count: int | None = None,
     patch: int | str | tuple[int, int] | PatchSpec = 5,
     stride: int = 1,
     threshold: float = 0.0,
@@ -41,7 +46,9 @@ def extract(
     Args:
         images: name of a data set or path of a file, as for `open_images`; an array of numpy (also
             masked), xarray, Dask or zarr, (n, rows, columns[, channels]), or a list of images of
-            any sizes, integers of 8 or 16 bits or floats in 0…1; or an ImageSource.
+            any sizes, integers of 8 or 16 bits or floats in 0…1; an ImageSource; or, with `count`,
+            what yields images, as a generator does: a file under `out` holds them meanwhile.
+        count: number of images that are yielded.
         patch: size in pixels, as in 5, "5x7" or (5, 7); or all of the patch geometry, for which the
             next two are not read.
         stride: step between patches in pixels.
@@ -50,34 +57,31 @@ def extract(
         split: "train" or "test", of a data set; arrays and files are "train".
         out: folder of everything that is made; the store lies in its folder `patches`.
         data: folder of downloads.
-        scheduler: where the tasks run: "" or None (threads of this process), "processes:N", or the
-            address of a Dask cluster.
+        scheduler: where tasks run: "" or None (threads), "processes:N", or an address of Dask.
         memory: cap on the resident memory of the process tree, in bytes or as in "1GiB".
         progress: is told what is done.
         **stated: more of what `PatchSpec` (keep, sample, border) and `ImageOptions` have.
 
     Returns: store (PatchStore), reused, repaired.
-    Raises: InputError, MemoryBudgetError; IntegrityError where something else, whole or unfinished,
-        has the store's name; nothing is left half-written.
+    Raises: InputError, MemoryBudgetError; IntegrityError where something else has the store's name.
     """
     spec = patch if isinstance(patch, PatchSpec) else None
     _check_stated(images, spec, set(stated))
     if spec:
         patch, stride, threshold = (spec.rows, spec.cols), spec.stride, spec.threshold
-    if isinstance(patch, (int, np.integer)):
-        patch = str(patch)
-    given: dict[str, Any] = {"patch": patch, "stride": stride, "threshold": threshold}
+    size = str(patch) if isinstance(patch, (int, np.integer)) else patch
+    given: dict[str, Any] = {"patch": size, "stride": stride, "threshold": threshold}
     given |= {"out": out, "data": data, "memory": memory} | stated
     given["dataset"] = str(images) if isinstance(images, (str, Path)) else "the array"
     running = scheduler if isinstance(scheduler, Scheduler) else None
     options = PatchOptions.checked(**given, scheduler=running.address if running else scheduler)
-    source, reference = _opened(images, split, options)
     with ExitStack() as stack:
+        if count is not None or isinstance(images, Iterator):
+            images = stack.enter_context(_drained(images, count, split, options))
+        source, reference = _opened(images, split, options)
         running = running or stack.enter_context(Scheduler(options.scheduler, options.memory))
-        progress = progress or SilentProgress()
-        work = PatchBuild(
-            source, reference, spec or options.spec, running, progress, options.memory
-        )
+        told, spec = progress or SilentProgress(), spec or options.spec
+        work = PatchBuild(source, reference, spec, running, told, options.memory)
         return work.done_under(options.out)
 
 
@@ -128,8 +132,26 @@ def _open_test(dataset: str, stated: ImageOptions, options: PatchOptions) -> Ima
     return test
 
 
+@contextmanager
+def _drained(
+    images: Any, count: int | None, split: str, options: PatchOptions
+) -> Iterator[ImageSource]:
+    """Images that are yielded one by one, in a file that is there as long as the context."""
+    if isinstance(images, (str, Path, ImageSource)) or not isinstance(images, Iterable):
+        raise InputError("count is of images that are yielded one by one: leave it out")
+    if not isinstance(count, (int, np.integer)) or count < 1:
+        raise InputError("images that are yielded one by one have a number: give it as count=1000")
+    each = (one_image(image, options.stated) for image in images)
+    beside = patch_store_path(options.out, "images").with_name(PIXELS)
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    remove_orphans(beside)
+    with scratch(beside) as file:
+        reader = write_raw(each, int(count), file, "the images")
+        yield ImageSource("images", split, reader, options.stated)
+
+
 def _opened(
-    images: str | Path | np.ndarray | ImageSource, split: str, options: PatchOptions
+    images: Any, split: str, options: PatchOptions
 ) -> tuple[ImageSource, ImageReference | None]:
     """The images, and by what workers find them; None where they must be sent."""
     if isinstance(images, (str, Path)):

@@ -36,12 +36,7 @@ def array_source(
             state for no data, where no such value is given.
     """
     if isinstance(images, list | tuple) and all(np.ndim(image) > 1 for image in images):
-        if options.layout is not None:
-            raise InputError(
-                "images in a list are (rows, columns[, channels]) each: leave out layout, or stack"
-                " them"
-            )
-        each = [_one_image(image, options) for image in images]
+        each = [one_image(image, options) for image in images]
         return ImageSource(name, split, ListReader(each, name), options)
     if (lazy := _lazy_reader(images, options, name)) is not None:
         return ImageSource(name, split, lazy, options)
@@ -52,8 +47,16 @@ def array_source(
     return ImageSource(name, split, _filled(images, options), options)
 
 
-def _one_image(image: Any, options: ImageOptions) -> np.ndarray:
-    """An image of a list, its axes in the usual order where they have names."""
+def one_image(image: Any, options: ImageOptions) -> np.ndarray:
+    """An image of several that are given one by one, its axes in the usual order by their names.
+
+    Raises: InputError as `array_source` does, and for a layout, which is of images in one array.
+    """
+    if options.layout is not None:
+        raise InputError(
+            "images that are given one by one are (rows, columns[, channels]) each: leave out"
+            " layout, or stack them"
+        )
     if options.nodata is None:
         _check_all_data(image)
     letters = named_layout(getattr(image, "dims", ()))

@@ -1,23 +1,27 @@
-"""Images unpacked into one file of raw pixels, for windows that are read in any order."""
+"""Images written one after the other into a file of raw pixels, for windows in any order."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from storage.errors import InputError
 from storage.images.reader import ImageReader
 
 
 class RawReader:
-    """Reads what `unpack` wrote; an `ImageReader` that may be sent to other processes."""
+    """Reads what `write_raw` wrote; an `ImageReader` that may be sent to other processes."""
 
     piece = (1, 1)
-    resident_bytes = 0
+    guarded = True  # the file is nobody else's
 
-    def __init__(self, path: Path, base: ImageReader) -> None:
-        self.path, self.where = path, base.where
-        self.dtype, self.channels, self.sizes = base.dtype, base.channels, base.sizes
-        values = self.sizes.prod(axis=1) * max(1, self.channels)
-        self._ends = np.cumsum(values * self.dtype.itemsize)
+    def __init__(
+        self, path: Path, where: str, dtype: np.dtype, channels: int, sizes: np.ndarray
+    ) -> None:
+        self.path, self.where = path, where
+        self.dtype, self.channels, self.sizes = dtype, channels, sizes
+        self._ends = np.cumsum(sizes.prod(axis=1) * max(1, channels) * dtype.itemsize)
+        self.resident_bytes = sizes.nbytes + self._ends.nbytes
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RawReader) and self.path == other.path
@@ -38,10 +42,43 @@ class RawReader:
         return f"image {index} of {self.where}"
 
 
-def unpack(base: ImageReader, path: Path) -> RawReader:
-    """Write all pixels into a file, an image at a time, and open it."""
+def write_raw(images: Iterable[np.ndarray], count: int, path: Path, where: str) -> RawReader:
+    """Write images of any sizes into a file and open it. Memory: one image, and 24 bytes of each.
+
+    Args:
+        images: (rows, columns[, channels]) each, of one type and number of channels.
+        count: how many there are.
+        path: of the file.
+        where: names the images in an error.
+
+    Raises: InputError: others, or another number of them.
+    """
+    sizes, written, kind = np.empty((count, 2), np.int64), 0, None
     with path.open("wb") as file:
-        for index, (height, width) in enumerate(base.sizes.tolist()):
-            image = base.read(index, slice(0, height), slice(0, width))
-            file.write(np.ascontiguousarray(image).data)
-    return RawReader(path, base)
+        for image in images:
+            if written == count:
+                raise InputError(f"{where} are more than count={count}: state their number")
+            own = image.dtype.newbyteorder("="), image.ndim, image.shape[2:]
+            if image.ndim not in (2, 3) or image.size == 0 or own != (kind or own):
+                raise InputError(
+                    f"image {written} of {where} is {image.dtype} {image.shape} where pixels (rows,"
+                    " columns) or (rows, columns, channels) of one type are expected: convert it"
+                )
+            kind, sizes[written] = own, image.shape[:2]
+            file.write(np.ascontiguousarray(image, own[0]).data)
+            written += 1
+    if kind is None or written < count:
+        raise InputError(
+            f"{where} are {written}, fewer than count={count}: state how many there are"
+        )
+    dtype, _, channels = kind
+    return RawReader(path, where, dtype, channels[0] if channels else 0, sizes)
+
+
+def unpack(base: ImageReader, path: Path) -> RawReader:
+    """Write all pixels of a reader into a file, an image at a time, and open it."""
+    images = (
+        base.read(index, slice(0, height), slice(0, width))
+        for index, (height, width) in enumerate(base.sizes.tolist())
+    )
+    return write_raw(images, len(base.sizes), path, base.where)
