@@ -1,12 +1,15 @@
 """Images written one after the other into a file of raw pixels, for windows in any order."""
 
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from storage.errors import InputError
 from storage.images.reader import ImageReader
+from storage.mapped_files import let_go
 
 
 class RawReader:
@@ -34,8 +37,18 @@ class RawReader:
         height, width = self.sizes[index].tolist()
         shape = (height, width, self.channels) if self.channels else (height, width)
         start = int(self._ends[index - 1]) if index else 0
-        image = np.memmap(self.path, self.dtype, "r", start, shape)
-        return np.array(image[rows, cols])
+        image = self._pixels[start : int(self._ends[index])].view(self.dtype).reshape(shape)
+        copy = np.array(image[rows, cols])
+        let_go(self._pixels)
+        return copy
+
+    @cached_property
+    def _pixels(self) -> np.memmap:
+        """All of the file, mapped in each process by itself."""
+        return np.memmap(self.path, np.uint8, "r")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_pixels"}
 
     def name(self, index: int) -> str:
         """Names one image."""
