@@ -93,6 +93,8 @@ class FolderReader:
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
+        if not self._root:  # the folder of one file tells nothing
+            return ()
         found = {os.path.dirname(self.name(index)) for index in range(len(self.sizes))}
         return () if "" in found else tuple(sorted(found))
 

@@ -13,7 +13,13 @@ from PIL import Image
 
 from storage import InputError
 from storage.images.formats import folder
-from storage.images.formats.folder import FolderReader, natural_order, open_folder, open_glob
+from storage.images.formats.folder import (
+    FolderReader,
+    natural_order,
+    open_file,
+    open_folder,
+    open_glob,
+)
 from tests.test_storage.test_images.test_formats.windows import (
     ALL,
     QUICK,
@@ -59,8 +65,8 @@ def test_images_are_named_in_natural_order_with_their_classes(photos: Path) -> N
     assert reader.labels is not None
     assert reader.labels.tolist() == [0, 0, 0, 1, 2]
     Image.fromarray(IMAGES[0]).save(photos / "alone.png")
-    reader = open_folder(str(photos))
-    assert (reader.classes, reader.labels) == ((), None)
+    for reader in (open_folder(str(photos)), open_file(str(photos / "a" / "1.png"))):
+        assert (reader.classes, reader.labels) == ((), None)
 
 
 @given(st.lists(st.integers(0, 10**12), unique=True))
