@@ -87,6 +87,7 @@ GOOD = {
     "patch": st.sampled_from(["1", "3", "3x2", "8", "9"]),
     "stride": st.sampled_from(["1", "2", "7", str((1 << 63) - 1)]),
     "threshold": st.sampled_from(["0", "0.5", "0.999999", "1e-320"]),
+    "border": st.sampled_from(["valid", "reflect"]),
     "keep": st.sampled_from(["all", "nonblank", "std>0.1", "range>0.999", "std>0"]),
     "sample": st.sampled_from(["1", "50%", "1e6", "0.001%", str(1 << 61)]),
     "layout": st.sampled_from(["NHW", "hwn", "NHWC", "HW", "NCHW"]),

@@ -180,20 +180,24 @@ def test_images_of_several_sizes_are_scored_each_as_by_itself(
     assert overall(scores)["mse"] == pytest.approx(errors.mean())
 
 
+@pytest.mark.parametrize("border", BORDERS)
 def test_a_large_image_is_streamed_to_zarr_in_squares(
-    tmp_path: Path, by_parts: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, by_parts: None, border: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_writer, "CHUNK_BYTES", 4 * 16 * 16)
     image = np.random.default_rng(0).integers(0, 256, (1, 50, 71), np.uint8)
     np.save(tmp_path / "large.npy", image)
-    folder = learn(tmp_path, (3,), dataset=str(tmp_path / "large.npy"), patch=(3, 4))
+    given = {"dataset": str(tmp_path / "large.npy"), "patch": (3, 4), "border": border}
+    folder = learn(tmp_path, (3,), **given)
     out = tmp_path / "out.zarr"
     told = CliRunner().invoke(
         group, ["reconstruct", str(folder), "--k", "3", "--out", str(out), "--json"]
     )
     found = json.loads(told.stdout.splitlines()[-1])
     node = open_dictionaries(folder / "dictionaries.zarr")["k00003"]
-    expected = np.asarray(reconstruct(image[0], node))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(image_stack, "WHOLE_VALUES", 1 << 20)
+        expected = np.asarray(reconstruct(image[0], node))  # at once
     opened = xarray.open_zarr(out)["rebuilt"]
     np.testing.assert_array_equal(opened.values, expected[np.newaxis].astype(np.float32))
     array = zarr.open_array(out / "rebuilt", mode="r")
