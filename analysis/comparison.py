@@ -150,8 +150,8 @@ def labels_of(experiments: Sequence[Experiment]) -> tuple[list[str], str]:
     """What tells each experiment from the others, each label once, and what all have in common."""
     facts = [experiment.facts for experiment in experiments]
     told = [
-        {"dataset": images} | _options(one)
-        for images, one in zip(_images(facts), facts, strict=True)
+        {"dataset": images, "test": test} | _options(one)
+        for images, test, one in zip(_images(facts), _tests(facts), facts, strict=True)
     ]
     names = dict.fromkeys(name for one in told for name in one)
     differing = [name for name in names if len({one[name] for one in told if name in one}) > 1]
@@ -179,6 +179,14 @@ def _images(facts: Sequence[Mapping[str, Any]]) -> Sequence[str]:
             return candidate
     # a file that changed in its place
     return [f"{name} {digits[:6]}…" for name, digits in zip(names, prints, strict=True)]
+
+
+def _tests(facts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The test images that were named to each experiment, as short as tells them apart."""
+    paths = [str(one.get("test") or "") for one in facts]
+    ends = ([os.path.join("", *Path(path).parts[-n:]) for path in paths] for n in (1, 2))
+    names = next((end for end in ends if len(set(end)) == len(set(paths))), paths)
+    return [f"tested on {name}" if name else "" for name in names]
 
 
 def _pixels(source: Mapping[str, Any]) -> str:

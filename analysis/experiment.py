@@ -31,7 +31,7 @@ from storage import (
 from storage.atomic import write_whole
 from storage.images.datasets import DATASETS
 from storage.images.labels import labels_file
-from storage.layout import ExperimentLayout, moved_places
+from storage.layout import ExperimentLayout, moved_places, source_parts
 from storage.patch_store import store_name
 from storage.plain_attributes import parsed
 
@@ -134,9 +134,9 @@ class Experiment:
         """
         known = self.facts["source"] if split == "train" else self.store(split).source
         stated = ImageOptions.of_source(known)
-        if stated.mask is not None and not os.path.lexists(stated.mask):
-            moved = next(moved_places(Path(stated.mask), self.folder), stated.mask)
-            stated = replace(stated, mask=str(moved))
+        if stated.mask is not None and not os.path.lexists(source_parts(stated.mask)[0]):
+            moved = next(moved_places(stated.mask, self.folder), stated.mask)
+            stated = replace(stated, mask=moved)
         labels = ExperimentLayout(self.folder).labels
         if labels.is_file() and not (split == "test" and self.facts.get("test")):
             stated = replace(stated, labels=str(labels))
@@ -169,7 +169,7 @@ class Experiment:
             yield os.path.expanduser(self.dataset)
         yield dataset
         if dataset not in DATASETS:
-            yield from map(str, moved_places(Path(dataset), self.folder))
+            yield from moved_places(dataset, self.folder)
 
     @cached_property
     def _found(self) -> dict[str, str]:
@@ -260,7 +260,7 @@ def open_experiment(
     tree = open_dictionaries(ExperimentLayout(folder).dictionaries)
     usual = Path(tree.attrs["data"])
     if data is None and not usual.exists():
-        data = next(moved_places(usual, folder), None)
+        data = next(map(Path, moved_places(str(usual), folder)), None)
     experiment = Experiment(folder, tree, data or usual, dataset)
     if labels is not None:
         experiment.state_labels(labels)

@@ -40,7 +40,7 @@ from pipeline.option_values import (
 )
 from storage.errors import InputError
 from storage.images.axes import check_layout
-from storage.images.datasets import class_names, splits_of
+from storage.images.datasets import DATASETS, class_names, splits_of
 from storage.images.options import ImageOptions
 from storage.patch_spec import PatchSpec, check_rule, check_sample
 
@@ -159,6 +159,11 @@ class PatchOptions(MemoryOptions):
             raise InputError(f"{self.dataset} has test images of its own: leave {given[0]} out")
         if len(given) > 1:
             raise InputError("heldout and test both say what is scored on: give one of them")
+        if self.test in DATASETS:
+            raise InputError(
+                f"test {self.test} is a data set with a name: give the path of test images, a file"
+                f" or folder that is called so as ./{self.test}"
+            )
         if self.threshold and self.keep != "nonblank":
             raise InputError(f"threshold is no part of keep={self.keep}: leave one of them out")
         return self

@@ -22,12 +22,14 @@ from pipeline.option_values import FORMER_NAMES, absolute_path, paths_from
 from pipeline.runtime.progress import Progress
 from storage.errors import InputError, PatchDictError, one_line, shortened
 from storage.images.datasets import DATASETS
+from storage.layout import source_parts
 
 MOST_RUNS = 1000
 _MOST_BYTES = 1 << 20  # of a file that people wrote
 _TABLES = "run"
 _WRITTEN_AS_TEXT = ("k", "patch")  # options whose text says more than a number
-_PATTERN = "*?[:"  # of what is more than the path of one file
+# options that are paths of what must be there
+_FILES = {"dataset": "data set", "test": "test images", "mask": "mask", "labels": "file of classes"}
 _Run = TypeVar("_Run", bound=Options)
 
 
@@ -188,17 +190,13 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _checked(fields: dict[str, Any], folder: Path) -> SweepOptions:
-    """The options of a run, its images among what there is."""
+    """The options of a run, its files among what there is."""
     options = SweepOptions.checked(**fields)
-    dataset = options.dataset
-    if (
-        "dataset" not in fields
-        or dataset in DATASETS
-        or os.path.exists(dataset)  # made absolute, where it is there
-        or any(letter in dataset for letter in _PATTERN)
-    ):
-        return options
-    raise InputError(
-        f"no data set {shortened(dataset)}: use {', '.join(DATASETS)}, or the path of images as"
-        f" seen from {folder}"
-    )
+    for name, what in _FILES.items():
+        path = getattr(options, name)
+        if name not in fields or path is None or path in DATASETS or "://" in path:
+            continue
+        if not os.path.exists(source_parts(path)[0]):  # it would have been made absolute
+            sets = f"{', '.join(DATASETS)}, or " * (name == "dataset")
+            raise InputError(f"no {what} {shortened(path)}: use {sets}a path as seen from {folder}")
+    return options

@@ -22,6 +22,7 @@ from pydantic import (
 
 from storage.errors import InputError, shortened
 from storage.images.datasets import DATASETS
+from storage.layout import source_parts
 
 STUDY = (*range(100, 1001, 100), *range(2000, 10001, 1000))
 DIGITS = (10, 20, 50, 100, 200, 500, 1000)
@@ -162,9 +163,7 @@ Folder = Annotated[Path, AfterValidator(lambda path: Path(absolute_path(path)))]
 def absolute_source(text: str) -> str:
     """As `absolute_path` where images may lie: at a file, PATH::NAME or a glob; else the text."""
     path = absolute_path(text)
-    before = re.split(r"::|[*?\[]", path, maxsplit=1)[0]
-    within = before != path and "://" not in text and os.path.isdir(os.path.dirname(before))
-    return path if within or os.path.exists(path) else text
+    return path if os.path.exists(source_parts(path)[0]) else text
 
 
 Source = Annotated[str, AfterValidator(absolute_source)]

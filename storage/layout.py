@@ -9,6 +9,8 @@ OUT/EXPERIMENT/report.html, figures/    the report
 OUT/compare/                            curves of several experiments
 """
 
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,15 +130,33 @@ def find_experiments(out: Path) -> list[ExperimentLayout]:
     return [ExperimentLayout(path.parent) for path in sorted(out.glob(f"*/{DICTIONARIES}"))]
 
 
-def moved_places(path: Path, folder: Path) -> Iterator[Path]:
-    """Where what was at `path` lies now, if it was moved together with `folder`: the nearest first.
+def source_parts(text: str) -> tuple[str, str]:
+    """The path of images that a text names, and what follows: a pattern below that folder, ::NAME.
 
-    Files and folders above `folder` whose path ends as `path` does; whether one of them is the same
-    only its content can tell.
+    "a/b/*.png" are "a/b" and "/*.png", "a/b.nc::c" are "a/b.nc" and "::c"; a path alone, and what
+    is there under its whole text, has nothing that follows.
     """
-    parts = path.parts[1:]
-    for above in folder.resolve().parents:
-        for first in range(len(parts)):
+    found = re.search(r"::|[*?\[]", text)
+    if found is None or os.path.lexists(text):
+        return text, ""
+    path = text[: found.start()]
+    if found[0] != "::":
+        path = path.rpartition("/")[0]
+    return path, text[len(path) :]
+
+
+def moved_places(text: str, folder: Path) -> Iterator[str]:
+    """Where what a text names lies now, if it was moved together with `folder`: the nearest first.
+
+    Files and folders above `folder` whose path ends as its path does, with what follows that; see
+    `source_parts`. Whether one of them is the same only its content can tell.
+    """
+    path, rest = source_parts(text)
+    parts = Path(path).parts[1:]
+    for height, above in enumerate(folder.resolve().parents):
+        # a pattern may lie in OUT or beside it; higher up it might be searched for in all files
+        bare = rest.startswith("/") and height < 2
+        for first in range(len(parts) + bare):
             place = above.joinpath(*parts[first:])
-            if place.exists() and place != path:
-                yield place
+            if place.exists() and str(place) != path:
+                yield f"{place}{rest}"

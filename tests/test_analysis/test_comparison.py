@@ -106,6 +106,20 @@ def test_images_of_one_name_are_told_by_their_place() -> None:
     )
 
 
+def test_test_images_are_named_as_short_as_tells_them_apart() -> None:
+    experiments = [experiment() for _ in range(3)]
+    for place, one in zip(("/data/a/x.npy", "/data/a/y.npy"), experiments, strict=False):
+        one.facts["test"] = place
+    assert labels_of(experiments)[0] == ["tested on x.npy", "tested on y.npy", "as usual"]
+    for place, named in (
+        ("/data/b/x.npy", ("a/", "b/")),
+        ("/else/a/x.npy", ("/data/a/", "/else/a/")),
+    ):
+        experiments[1].facts["test"] = place
+        told = [f"tested on {where}x.npy" for where in named]
+        assert labels_of(experiments)[0] == [*told, "as usual"]
+
+
 def invoke(*words: str | Path) -> dict[str, Any]:
     done = CliRunner().invoke(combined(), [*map(str, words), "--json"], catch_exceptions=False)
     assert done.exit_code == 0, done.output

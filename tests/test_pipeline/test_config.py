@@ -93,6 +93,7 @@ def test_paths_are_absolute_and_names_are_not(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mnist").mkdir()  # a folder of that name changes nothing
     (tmp_path / "x.npy").touch()
+    (tmp_path / "x.h5").touch()
     assert SweepOptions.checked(out="runs").out == tmp_path / "runs"
     assert SweepOptions.checked().data == tmp_path / "data"
     assert SweepOptions.checked(dataset="mnist").dataset == "mnist"

@@ -119,6 +119,10 @@ def test_relative_paths_start_from_the_file(folder: Path) -> None:
     assert run.data == folder.parent / "here" / "data"  # a default is no path of the file
     (run,) = read_experiment_file(written(folder, 'dataset = "mnist"'))
     assert run.dataset == "mnist"
+    for name in ("test", "mask", "labels"):
+        text = f'dataset = "a.npy"\n{name} = "a.npy"'
+        (run,) = read_experiment_file(Path("..") / "there" / written(folder, text).name)
+        assert getattr(run, name) == str(folder / "a.npy")
 
 
 @pytest.mark.parametrize(
@@ -150,6 +154,16 @@ def test_relative_paths_start_from_the_file(folder: Path) -> None:
             ": no data set 'c.npy': use digits, photos, mnist, fashion-mnist, cifar10, or",
         ),
         ('dataset = "minst"', ": no data set 'minst': use digits"),
+        (
+            'dataset = "photos"\ntest = "minst"',
+            ": no test images 'minst': use a path as seen from /",
+        ),
+        ('mask = "m.npy"', ": no mask 'm.npy': use a path as seen from /"),
+        (
+            'dataset = "photos"\nlabels = "c.csv"',
+            ": no file of classes 'c.csv': use a path as seen from /",
+        ),
+        ('dataset = "no/*.png"', ": no data set 'no/*.png': use digits"),
         ("run = 3", ": run is no list of tables: begin each with [[run]]"),
         ("run = []", ": run is no list of tables"),
         ("[run]\nk = 3", ": run is no list of tables"),

@@ -91,6 +91,7 @@ def test_a_mask_for_all_holds_for_other_images_too(tmp_path: Path) -> None:
     [
         ({"dataset": "digits", "heldout": 0.1}, "digits has test images of its own"),
         ({"dataset": "mnist", "test": "a.npy"}, "mnist has test images of its own"),
+        ({"dataset": "a.npy", "test": "digits"}, r"test digits is a data set .* as \./digits"),
         ({"dataset": "a.npy", "heldout": 0.1, "test": "b.npy"}, "give one of them"),
         ({"dataset": "a.npy", "heldout": 1}, "heldout 1 is not valid"),
         ({"dataset": "a.npy", "threshold": 0.1, "keep": "all"}, "leave one of them out"),

@@ -1,11 +1,16 @@
+import os
 from pathlib import Path
+
+import pytest
 
 from storage.layout import (
     ExperimentLayout,
     find_experiments,
     group_folders,
+    moved_places,
     patch_store_path,
     patch_stores,
+    source_parts,
     state_size,
     unfinished_patch_stores,
 )
@@ -53,3 +58,32 @@ def test_groups_are_listed_by_size(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     make(tmp_path / "k00003")
     assert list(group_folders(tmp_path)) == [2, 10, 100_000]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("/a/b.npy", ("/a/b.npy", "")),
+        ("/a/b.nc::c/d", ("/a/b.nc", "::c/d")),
+        ("/a/b/*.png", ("/a/b", "/*.png")),
+        ("/a/b/c?/**/x[0-9].png", ("/a/b", "/c?/**/x[0-9].png")),
+        ("*.png", ("", "*.png")),
+        ("digits", ("digits", "")),
+    ],
+)
+def test_a_path_is_told_from_what_follows_it(text: str, parts: tuple[str, str]) -> None:
+    assert source_parts(text) == parts
+    assert "".join(parts) == text
+
+
+def test_what_moved_is_found_with_what_follows_its_path(tmp_path: Path) -> None:
+    make(tmp_path / "new" / "photos" / "1.png", tmp_path / "new" / "b[1].nc")
+    folder = tmp_path / "new" / "runs" / "x"
+    folder.mkdir(parents=True)
+    for text in ("photos/*.png", "photos/**/[0-9].png", "b[1].nc", "*.nc"):
+        assert f"{tmp_path}/new/{text}" in moved_places(f"/old/{text}", folder)
+    make(tmp_path / "new" / "b.nc")
+    assert [*moved_places("/old/b.nc::c/d", folder)] == [f"{tmp_path}/new/b.nc::c/d"]
+    searched = [*moved_places("/old/**/*.png", folder)]
+    assert searched == [f"{tmp_path}/new/runs/**/*.png", f"{tmp_path}/new/**/*.png"]
+    assert source_parts(os.fspath(tmp_path / "new" / "b[1].nc")) == (f"{tmp_path}/new/b[1].nc", "")

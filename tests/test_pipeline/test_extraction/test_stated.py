@@ -138,6 +138,28 @@ def test_a_moved_project_finds_its_mask_and_its_test_images(tmp_path: Path) -> N
             assert len(experiment.images(split).read(slice(None))) in (2, 4)
 
 
+def test_a_moved_project_finds_globs_and_arrays_that_have_names(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    for number, image in enumerate(IMAGES):
+        (here / "photos").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(here / "photos" / f"{number}.png")
+    np.savez(here / "several.npz", a=IMAGES, b=IMAGES[:2], c=IMAGES > 60)
+    arrays = {name: f"{here}/several.npz::{name}" for name in "abc"}
+    for more in (
+        {"dataset": f"{here}/photos/[0-9].png", "heldout": 0.5},
+        {"dataset": arrays["a"], "test": arrays["b"]},
+        {"dataset": arrays["a"], "mask": arrays["c"]},
+    ):
+        sweep(SweepOptions.checked(out=here / "runs", k="2", max_iter=1, patch=3, **more))
+    here.rename(tmp_path / "there")
+    folders = [path.parent for path in (tmp_path / "there" / "runs").glob("*/dictionaries.zarr")]
+    assert len(folders) == 3
+    for folder in folders:
+        experiment = open_experiment(folder)
+        for split in experiment.splits:
+            assert len(experiment.images(split).read(slice(None))) in (2, 4)
+
+
 @pytest.mark.parametrize(
     "rules",
     [
