@@ -31,6 +31,7 @@ from analysis.reconstruction.scores import by_class, overall
 from analysis.text import SPLIT_NAMES, count, listed, number, size_range
 
 MOST_IN_A_ROW = 8  # rebuilt images
+MOST_CLASSES = 40  # of a figure
 
 
 def _paragraphs(measured: Measured) -> list[str]:
@@ -192,8 +193,26 @@ def _classes(measured: Measured) -> list[ReportFigure]:
     )
     names = {"mse": with_unit("mse", measured.pixels.unit), "psnr": "psnr_db"}
     csv = long_table(scores[["images", "mse", "psnr"]].rename(names))
-    figure = classes_figure(scores, measured.pixels)
+    shown = extreme_classes(scores)
+    if shown.sizes["label"] < scores.sizes["label"]:
+        caption += (
+            f" Of the {scores.sizes['label']:,} classes it shows the {MOST_CLASSES // 2} that are"
+            f" rebuilt best and as many that are rebuilt worst at K = {int(scores['k'][-1]):,}; its"
+            " CSV file has all."
+        )
+    figure = classes_figure(shown, measured.pixels)
     return [finished("classes", "Errors by class.", caption, figure, csv)]
+
+
+def extreme_classes(scores: xarray.Dataset) -> xarray.Dataset:
+    """All classes, or of more than MOST_CLASSES half with the least and half with the largest MSE.
+
+    scores: as for `classes_figure`; the MSE is that of the last dictionary.
+    """
+    order, half = np.argsort(scores["mse"].isel(k=-1).values, kind="stable"), MOST_CLASSES // 2
+    if len(order) > MOST_CLASSES:
+        order = np.concatenate([order[:half], order[-half:]])
+    return scores.isel(label=np.sort(order))
 
 
 def classes_figure(scores: xarray.Dataset, pixels: PixelScale) -> Figure:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from analysis.html_report.figures.axes import name_ends, spread, written_out
 from analysis.html_report.figures.style import new_figure, to_png
 from analysis.html_report.sections.change import use_figure
-from analysis.html_report.sections.composition import classes_figure
+from analysis.html_report.sections.composition import classes_figure, extreme_classes
 from analysis.html_report.sections.coverage import within_figure
 from analysis.html_report.sections.dictionaries import convergence_figure
 from analysis.html_report.sections.elbow import mse_figure
@@ -127,6 +127,16 @@ def test_classes_have_their_names_where_they_are_known() -> None:
     by_class = xarray.Dataset({"mse": mse}, {"k": [4], "name": ("label", ["shoe", "bag"])})
     (axes,) = classes_figure(by_class, GREY_LEVELS).axes
     assert [text.get_text() for text in axes.get_yticklabels()] == ["shoe", "bag"]
+
+
+def test_of_many_classes_the_best_and_the_worst_are_drawn() -> None:
+    last = np.random.default_rng(0).permutation(100.0 + np.arange(90))
+    labels = {"k": [4, 8], "label": np.arange(90)}
+    scores = xarray.Dataset({"mse": (("k", "label"), [last[::-1], last])}, labels)
+    shown = extreme_classes(scores)
+    assert shown["label"].values.tolist() == sorted(shown["label"].values.tolist())
+    assert sorted(shown["mse"].sel(k=8).values) == [*range(100, 120), *range(170, 190)]
+    assert extreme_classes(shown).identical(shown)
 
 
 def test_classes_without_error_are_drawn_on_a_linear_axis() -> None:
