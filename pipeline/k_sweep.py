@@ -11,7 +11,7 @@ from pipeline.config import SweepOptions
 from pipeline.engines import EngineSpec
 from pipeline.execution.scheduler import Scheduler
 from pipeline.experiment import Experiment
-from pipeline.extraction.extract import extract_split
+from pipeline.extraction.extract import open_split
 from pipeline.runtime.devices import resolve_device
 from pipeline.runtime.machine import place
 from pipeline.runtime.progress import Progress, SilentProgress
@@ -55,9 +55,11 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> dict[str, 
         stated = replace(options.stated, labels=options.labels)
         labels = labels_file(open_images(options.dataset, data_dir=options.data, options=stated))
     with Scheduler(options.scheduler, options.memory) as scheduler:
-        found = {
-            split: extract_split(options, split, scheduler, progress) for split in options.splits
+        # test images that do not fit are refused before the work on the others
+        opened = {
+            split: open_split(options, split, scheduler, progress) for split in options.splits
         }
+        found = {split: opened.pop(split).done_under(options.out) for split in options.splits}
         train = found["train"].store
         test = found["test"].store if "test" in found else None
         experiment = Experiment(options, train, test)

@@ -94,17 +94,10 @@ def _check_stated(images: Any, spec: PatchSpec | None, stated: set[str]) -> None
         raise InputError(f"the PatchSpec says which patches are cut: give it {more[0]}")
 
 
-def extract_split(
-    options: PatchOptions, split: str, scheduler: Scheduler, progress: Progress
-) -> Extracted:
-    """As `extract`, of a split of the data set that these options name."""
-    return open_split(options, split, scheduler, progress).done_under(options.out)
-
-
 def open_split(
     options: PatchOptions, split: str, scheduler: Scheduler, progress: Progress
 ) -> PatchBuild:
-    """The build of the store of a split; nothing is done yet."""
+    """The build of the store of a split of the data set that these options name; not done yet."""
     opened = _opened(options.dataset, split, options)
     return PatchBuild(*opened, options.spec, scheduler, progress, options.memory)
 

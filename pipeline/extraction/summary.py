@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.config import PatchOptions
 from pipeline.execution.scheduler import Scheduler
-from pipeline.extraction.extract import extract_split, open_split
+from pipeline.extraction.extract import open_split
 from pipeline.extraction.tasks import cut_rows
 from pipeline.runtime.memory import resident
 from pipeline.runtime.progress import Progress, rounded
@@ -16,7 +16,8 @@ def extracted(options: PatchOptions, progress: Progress, split: str) -> dict[str
     """Cut the patches, and what became of it: plain JSON."""
     started = time.perf_counter()
     with Scheduler(options.scheduler, options.memory) as scheduler:
-        store, reused, repaired = extract_split(options, split, scheduler, progress)
+        work = open_split(options, split, scheduler, progress)
+        store, reused, repaired = work.done_under(options.out)
     return {
         "store": str(store.path),
         "rows": store.n_rows,

@@ -46,6 +46,7 @@ def test_test_images_of_another_kind_are_refused(tmp_path: Path, test: np.ndarra
     given = {"dataset": save(tmp_path, "a.npy", IMAGES), "test": save(tmp_path, "t.npy", test)}
     with pytest.raises(InputError, match=r"where the training images are uint8, without channels"):
         sweep(SweepOptions.checked(**given, out=tmp_path / "runs", k="2", max_iter=1))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_held_out_signed_images_have_the_black_of_the_others(tmp_path: Path) -> None:
