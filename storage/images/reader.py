@@ -1,17 +1,19 @@
 """What a lazy source of images must do: say its sizes, and read windows."""
 
+import itertools
 import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from storage.images.array_reader import ArrayReader
 
 BLOCK_BYTES = 1 << 24  # of pixels that are read in order
+_TOGETHER = 1 << 18  # bytes of small images that one thread reads, one after the other
 
 
 @runtime_checkable
@@ -68,33 +70,53 @@ def blocks_in_order(reader: ImageReader) -> Iterator[tuple[int, int, np.ndarray]
         for start in range(0, len(reader.sizes), step):
             yield start, 0, reader.read_many(slice(start, start + step))
         return
-    decoded = _read_in_order(reader, _parts(reader))
-    for (index, rows, _), pixels in zip(_parts(reader), decoded, strict=True):
-        yield index, rows.start, pixels[np.newaxis]
+    parts, ahead = itertools.tee(_parts(reader))
+    for part, pixels in zip(parts, _read_in_order(reader, ahead), strict=True):
+        yield part.first, part.rows.start, pixels
         del pixels  # before the next takes as much
 
 
-def _parts(reader: ImageReader) -> Iterator[tuple[int, slice, slice]]:
-    """All images in order, whole or, where they are large, by some rows."""
-    piece = reader.piece[0]
-    values = max(1, getattr(reader, "channels_read", reader.channels))
-    for index, (height, width) in enumerate(reader.sizes.tolist()):
-        fit = BLOCK_BYTES // (width * values * reader.dtype.itemsize)
+class _Part(NamedTuple):
+    """Images from the first to before the last, whole and of one size; or some rows of one."""
+
+    first: int
+    stop: int
+    rows: slice
+    cols: slice
+
+    def read(self, reader: ImageReader) -> np.ndarray:
+        """Their pixels, (n, rows, columns[, channels])."""
+        images = range(self.first, self.stop)
+        found = [reader.read(index, self.rows, self.cols) for index in images]
+        return np.stack(found) if len(found) > 1 else found[0][np.newaxis]
+
+
+def _parts(reader: ImageReader) -> Iterator[_Part]:
+    """All images in order: small ones together, others whole, large ones by some rows."""
+    piece, sizes = reader.piece[0], reader.sizes.tolist()
+    value = max(1, getattr(reader, "channels_read", reader.channels)) * reader.dtype.itemsize
+    first = 0
+    while first < len(sizes):
+        height, width = sizes[first]
+        fit = BLOCK_BYTES // (width * value)
         step = max(1, fit // piece) * piece
+        most = _TOGETHER // (height * width * value) if step >= height else 1
+        stop = first + 1
+        while stop < min(len(sizes), first + most) and sizes[stop] == sizes[first]:
+            stop += 1
         for top in range(0, height, step):
-            yield index, slice(top, min(top + step, height)), slice(0, width)
+            yield _Part(first, stop, slice(top, min(top + step, height)), slice(0, width))
+        first = stop
 
 
-def _read_in_order(
-    reader: ImageReader, parts: Iterator[tuple[int, slice, slice]]
-) -> Iterator[np.ndarray]:
+def _read_in_order(reader: ImageReader, parts: Iterator[_Part]) -> Iterator[np.ndarray]:
     """Parts in order, decoded by a thread of each core, two each in work or waiting."""
     threads = min(4, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
-        waiting = deque(pool.submit(reader.read, *part) for part in islice(parts, 2 * threads))
+        waiting = deque(pool.submit(part.read, reader) for part in islice(parts, 2 * threads))
         try:
             while waiting:
                 yield waiting.popleft().result()
-                waiting.extend(pool.submit(reader.read, *part) for part in islice(parts, 1))
+                waiting.extend(pool.submit(part.read, reader) for part in islice(parts, 1))
         finally:
             pool.shutdown(cancel_futures=True)

@@ -8,6 +8,8 @@ import pytest
 
 from storage import ImageOptions, ImageSource, InputError, open_images
 from storage.images import embedded
+from storage.images.array_reader import ListReader
+from storage.images.reader import blocks_in_order
 from tests.idx_files import write_idx
 from tests.npy_files import npy_bytes
 from tests.programs import run_python
@@ -197,3 +199,21 @@ def test_the_photographs_are_two_colour_images_with_test_rows_on_request() -> No
     np.testing.assert_array_equal(lower.read(slice(None)), photos.images[:, 384:])
     with pytest.raises(InputError, match="digits has test images of its own"):
         open_images("digits", "test", options=ImageOptions(heldout=0.1))
+
+
+@pytest.mark.parametrize("together", [1, 200, 1 << 20])
+@pytest.mark.parametrize("block", [16, 100, 1 << 20])
+def test_blocks_are_all_pixels_in_order(
+    monkeypatch: pytest.MonkeyPatch, together: int, block: int
+) -> None:
+    monkeypatch.setattr("storage.images.reader._TOGETHER", together)
+    monkeypatch.setattr("storage.images.reader.BLOCK_BYTES", block)
+    sizes = [(5, 7), (5, 7), (7, 5), (1, 1), *[(5, 7)] * 9, (12, 3)]
+    images = [np.full(size, number, np.uint8) for number, size in enumerate(sizes)]
+    found: list[list[np.ndarray]] = [[] for _ in images]
+    for first, top, pixels in blocks_in_order(ListReader(images, "any")):
+        for index, part in enumerate(pixels, first):
+            assert top == sum(map(len, found[index]))
+            found[index].append(part)
+    for image, parts in zip(images, found, strict=True):
+        np.testing.assert_array_equal(np.concatenate(parts), image)
