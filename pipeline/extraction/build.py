@@ -81,6 +81,8 @@ class PatchBuild:
                     remove_leftovers(path)
             return Extracted(open_patches(path), True, 0)
         self.plan()
+        if self.scheduler.remote:
+            _ = self.scheduler.client  # one that does not answer leaves nothing half-written
         if path.exists():
             with self._sole_builder(path):
                 return self.mend(path)
