@@ -133,12 +133,8 @@ def _begins_with(staging: Path, beginning: dict[str, bytes]) -> bool:
 
 def write_chunk(path: Path, index: int, rows: np.ndarray) -> None:
     """Write one whole chunk in one step; rows: (chunk_rows, dim), fewer for the last."""
-    array = zarr.open_array(
-        # Looking for empty chunks takes four times as long as writing them.
-        LocalStore(path / "patches"),
-        mode="r+",
-        config={"write_empty_chunks": True},
-    )
+    array = zarr.open_array(LocalStore(path / "patches"), mode="r+")  # leaves any config unread
+    array = array.with_config({"write_empty_chunks": True})  # an absent chunk is damage
     start = index * array.chunks[0]
     array[start : start + len(rows)] = rows
 

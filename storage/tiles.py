@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from storage.errors import InputError
 from storage.patch_spec import PatchSpec
 
 WHOLE_BYTES = 32 << 20  # of an image in work; where one takes more, all are cut into tiles
@@ -109,6 +110,16 @@ class TileGrid:
         """Images that no patch fits into."""
         small = int((windows_of(self._distinct, self.spec).min(axis=1) == 0).sum())
         return small * (len(self.sizes) if self._uniform else 1)
+
+    def check_fits(self) -> None:
+        """Raise InputError where no patch fits into any image."""
+        patch, largest = self.spec, self._distinct.max(axis=0).tolist()
+        patch.grid(*largest)
+        if self.too_small == len(self.sizes):  # of several shapes
+            raise InputError(
+                f"patch {patch.rows}x{patch.cols} is larger than each of the {len(self.sizes)}"
+                " images, down or across: use a smaller one"
+            )
 
     @cached_property
     def _uniform(self) -> bool:

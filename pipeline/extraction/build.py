@@ -106,7 +106,7 @@ class PatchBuild:
     def check_size(self) -> None:
         """Raise InputError for patches that do not fit into any image."""
         try:
-            self.spec.grid(*self.images.image_shape[:2])
+            self.tiled.grid.check_fits()
         except InputError as error:
             if self.images.options.heldout in (None, 1):
                 raise
@@ -211,8 +211,10 @@ class PatchBuild:
             counts = np.concatenate(self._run(tasks.count_block, blocks))
         if not counts.any():
             rule = f"threshold {spec.threshold}" if spec.keep == "nonblank" else f"keep={spec.keep}"
-            lower = spec.threshold or spec.keep != "nonblank"
-            remedy = "a lower one" if lower else "other images, for all patches are blank"
+            lower = spec.threshold or spec.keep not in ("nonblank", "all")
+            stated = [name for name in ("mask", "nodata") if name in self.images.options.stated()]
+            other = " or ".join(stated) or "images, for all patches are blank"
+            remedy = "a lower one" if lower else f"{'an' * bool(stated)}other {other}"
             windows = f"{grid.windows} patches of {self.images.name} {split}"
             raise InputError(f"{rule} keeps none of the {windows}: use {remedy}")
         return placed(counts, spec)

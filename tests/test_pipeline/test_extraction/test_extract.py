@@ -199,6 +199,19 @@ def test_blank_images_are_called_so(tmp_path: Path) -> None:
     cut = partial(extract, str(tmp_path / "blank.npy"), patch=PatchSpec(5, 5))
     with pytest.raises(InputError, match="use other images, for all patches are blank"):
         cut(out=tmp_path / "out")
+    with pytest.raises(InputError, match=r"keep=all keeps none of the 144 patches.*another nodata"):
+        cut(out=tmp_path / "out", patch=5, keep="all", nodata=0)
+    assert not (tmp_path / "out").exists()
+    store = cut(out=tmp_path / "out", patch=5, keep="all").store
+    np.testing.assert_array_equal(store.array[:], np.zeros((144, 25), np.uint8))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_patch_that_fits_into_no_image_is_refused(dtype: str, tmp_path: Path) -> None:
+    images = [np.ones((3, 20), dtype), np.ones((20, 3), dtype)]
+    with pytest.raises(InputError, match="5x5 is larger than each of the 2 images, down or across"):
+        extract(images, patch=5, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
