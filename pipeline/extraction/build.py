@@ -291,8 +291,7 @@ class PatchBuild:
                 " the scheduler"
             )
         if self.reference:
-            known = tiled.known
-            return tasks.TiledReference(self.reference, self.spec, tiled.side, pixels, known)
+            return tiled.referred_to(self.reference)
         return self.scheduler.client.scatter(tiled, broadcast=True)
 
     def _sole_builder(self, path: Path) -> AbstractContextManager[None]:

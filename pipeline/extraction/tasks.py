@@ -16,7 +16,6 @@ from storage.errors import IntegrityError
 from storage.images.formats.raw import RawReader
 from storage.images.options import ImageOptions
 from storage.images.pixel_range import PixelRange
-from storage.images.reader import ImageReader
 from storage.images.source import ImageSource, open_images
 from storage.layout import SUMS
 from storage.patch_spec import CHUNK_BYTES, ChunkPlan, PatchSpec
@@ -38,7 +37,7 @@ class TiledImages:
     source: ImageSource
     spec: PatchSpec
     side: int | None
-    pixels: ImageReader | None = None
+    pixels: RawReader | None = None
     known: PixelRange | None = None
 
     @classmethod
@@ -124,11 +123,15 @@ class TiledImages:
             pixels = read_extended(read, size, tile.rows, tile.cols, self.spec)[np.newaxis]
         pixels = np.ascontiguousarray(pixels)
         if [zlib.crc32(tile.data) for tile in pixels] != sums.tolist():
-            raise IntegrityError(
-                f"{self.source.where} changed while patches were cut from it, or is not the same on"
-                " all workers: run it again"
-            )
+            raise _changed(self.source)
         return pixels
+
+    def referred_to(self, images: "ImageReference") -> "TiledReference":
+        """The same for workers, who open the images themselves."""
+        sizes, fingerprint = _sizes_sum(self.source), self.source.fingerprint
+        return TiledReference(
+            images, self.spec, self.side, fingerprint, sizes, self.pixels, self.known
+        )
 
 
 @dataclass(frozen=True)
@@ -143,11 +146,16 @@ class ImageReference:
 
 @dataclass(frozen=True)
 class TiledReference:
-    """The same by what workers find the images: small enough to be sent with every task."""
+    """The same by what workers find the images: small enough to be sent with every task.
+
+    fingerprint: of the images, for those who had others of the same path open. sizes: checksum.
+    """
 
     images: ImageReference
     spec: PatchSpec
     side: int | None
+    fingerprint: str
+    sizes: int
     pixels: RawReader | None = None
     known: PixelRange | None = None
 
@@ -196,7 +204,7 @@ def cut_rows(
         rows[done : done + len(part)] = part
         done, skip, place = done + len(part), 0, place + len(tiles)
     if done != plan.rows:
-        raise IntegrityError(f"{source.where} changed while patches were cut from it: run it again")
+        raise _changed(source)
     return rows
 
 
@@ -206,10 +214,23 @@ def _opened(images: Images) -> TiledImages:
 
 @lru_cache(maxsize=1)
 def _open(reference: TiledReference) -> TiledImages:
-    """The images of a reference, opened once in each worker."""
+    """The images of a reference, opened once in each worker. Raises: IntegrityError for others."""
     where = reference.images
     source = open_images(where.dataset, where.split, where.data_dir, where.options)
+    if _sizes_sum(source) != reference.sizes:  # their tiles would have other numbers
+        raise _changed(source)
     return TiledImages(source, reference.spec, reference.side, reference.pixels, reference.known)
+
+
+def _sizes_sum(source: ImageSource) -> int:
+    return zlib.crc32(np.ascontiguousarray(source.sizes).data)
+
+
+def _changed(source: ImageSource) -> IntegrityError:
+    return IntegrityError(
+        f"{source.where} changed while patches were cut from it, or is not the same on all workers:"
+        " run it again"
+    )
 
 
 @lru_cache(maxsize=2)

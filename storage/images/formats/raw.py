@@ -1,5 +1,6 @@
 """Images written one after the other into a file of raw pixels, for windows in any order."""
 
+from array import array
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from storage.errors import InputError
+from storage.images.pixel_range import PIXEL_DTYPES
 from storage.images.reader import ImageReader
 from storage.mapped_files import let_go
 
@@ -66,18 +68,21 @@ def write_raw(images: Iterable[np.ndarray], count: int, path: Path, where: str) 
 
     Raises: InputError: others, or another number of them.
     """
-    sizes, written, kind = np.empty((count, 2), np.int64), 0, None
+    sizes, written, kind = array("q"), 0, None
     with path.open("wb") as file:
         for image in images:
             if written == count:
                 raise InputError(f"{where} are more than count={count}: state their number")
             own = image.dtype.newbyteorder("="), image.ndim, image.shape[2:]
-            if image.ndim not in (2, 3) or image.size == 0 or own != (kind or own):
+            right = image.ndim in (2, 3) and image.size and own[0].name in PIXEL_DTYPES
+            if not right or own != (kind or own):
                 raise InputError(
                     f"image {written} of {where} is {image.dtype} {image.shape} where pixels (rows,"
-                    " columns) or (rows, columns, channels) of one type are expected: convert it"
+                    " columns) or (rows, columns, channels) of one type, of"
+                    f" {', '.join(PIXEL_DTYPES)}, are expected: convert it"
                 )
-            kind, sizes[written] = own, image.shape[:2]
+            kind = own
+            sizes.extend(image.shape[:2])
             file.write(np.ascontiguousarray(image, own[0]).data)
             written += 1
     if kind is None or written < count:
@@ -85,7 +90,8 @@ def write_raw(images: Iterable[np.ndarray], count: int, path: Path, where: str) 
             f"{where} are {written}, fewer than count={count}: state how many there are"
         )
     dtype, _, channels = kind
-    return RawReader(path, where, dtype, channels[0] if channels else 0, sizes)
+    pairs = np.frombuffer(sizes, np.int64).reshape(-1, 2)
+    return RawReader(path, where, dtype, channels[0] if channels else 0, pairs)
 
 
 def unpack(base: ImageReader, path: Path) -> RawReader:

@@ -9,8 +9,10 @@ from PIL import Image
 
 import storage.tiles
 from pipeline import extract
+from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction import build, tasks
-from storage import InputError
+from pipeline.extraction.tasks import ImageReference, TiledImages
+from storage import ImageOptions, InputError, IntegrityError, PatchSpec, open_images
 from storage.patch_store import PatchStore
 from tests.test_pipeline.test_extraction.test_tiled import check
 
@@ -102,3 +104,20 @@ def test_large_images_are_unpacked_where_tiles_would_decode_them_again_and_again
     assert not list(store.path.rglob(build.PIXELS))
     clustered = extract(folder, patch=6, out=tmp_path / "more", scheduler="processes:1").store
     np.testing.assert_array_equal(clustered.array[:], store.array[:])
+
+
+def test_workers_that_have_images_open_take_up_those_of_another_day(
+    folder: Path, tmp_path: Path
+) -> None:
+    with Scheduler("processes:1") as scheduler:
+        for number in range(2):
+            Image.fromarray(np.full((20, 30), 7 + number, np.uint8)).save(
+                folder / "even" / f"-{number}.png"
+            )
+            store = extract(folder, patch=6, out=tmp_path / "runs", scheduler=scheduler).store
+            check(store, images_of(folder))
+    images = ImageReference(str(folder), "train", tmp_path, ImageOptions())
+    reference = TiledImages.of(open_images(str(folder)), PatchSpec(6, 6)).referred_to(images)
+    (folder / "even" / "-0.png").unlink()
+    with pytest.raises(IntegrityError, match="changed while patches were cut from it, or is not"):
+        tasks.count_block(reference, 0, np.zeros(1, np.uint32))

@@ -60,6 +60,8 @@ def broken(after: int) -> Iterator[np.ndarray]:
         (lambda: iter([RAGGED[0], COLOUR[0]]), 2, r"image 1 of the images is uint16 \(20, 24, 3\)"),
         (lambda: iter([RAGGED[0], RAGGED[1][:0]]), 2, r"image 1 of the images is uint8 \(0, 28\)"),
         (lambda: iter([1, 2]), 2, r"image 0 of the images is int64 \(\) where"),
+        (lambda: iter([[[1, 2]], broken(0)]), 2, "image 0 of the images is int64 .*, of uint8,"),
+        (lambda: iter(RAGGED), 10**18, "the images are 7, fewer than count=10"),
         (lambda: "digits", 2, "count is of images that are yielded one by one: leave it out"),
         (lambda: 5, 2, "count is of images"),
     ],
