@@ -81,14 +81,18 @@ def read_labels(path: str, reader: ImageReader) -> tuple[tuple[str, ...], np.nda
     """
     lines, own = _lines(path), [""] * len(reader.sizes)
     by_name = getattr(reader, "in_files", False)
-    if not by_name and all(len(cells) == 1 for _, cells in lines):
+    alone = all(len(cells) == 1 for _, cells in lines)
+    if alone and not by_name and not any(all(s in c[0] for _, c in lines) for s in ";\t"):
         lines = _numbered(path, lines, reader)
     number_of = _number_by_name(path, reader) if by_name else _number_by_index(len(own))
     left_out = set(getattr(reader, "unreadable", ()))
     for at, (line, cells) in enumerate(lines):
         if len(cells) != 2 or not cells[1]:
             kind = "name,class" if by_name else "index,class"
-            raise InputError(f"{path}, line {line}: {shortened(','.join(cells))} is not {kind}")
+            raise InputError(
+                f"{path}, line {line}: {shortened(','.join(cells))} is not {kind}:"
+                " write so, with a comma"
+            )
         text, name = cells
         if text in left_out:
             continue
@@ -128,7 +132,7 @@ def _lines(path: str) -> list[tuple[int, list[str]]]:
         if not os.path.isfile(path):  # a pipe would be waited for
             raise InputError(f"no file of classes {shortened(path)}: give a CSV file")
         with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file)
+            rows = csv.reader(file, skipinitialspace=True)
             cells = ((rows.line_num, [cell.strip() for cell in row]) for row in rows)
             found = [line for line in cells if any(line[1])]
     except UnicodeDecodeError:
@@ -171,7 +175,8 @@ def _number_by_name(path: str, reader: ImageReader) -> Callable[[str], int | Non
     by_file = {os.path.basename(name): number for name, number in paths.items()}
 
     def number_of(text: str) -> int | None:
-        if (number := paths.get(os.path.normpath(text))) is not None:
+        inside = os.path.normpath(text).removeprefix(os.path.join(reader.where, ""))
+        if (number := paths.get(inside)) is not None:
             return number
         file = os.path.basename(text.replace("\\", "/"))
         if files[file] > 1:

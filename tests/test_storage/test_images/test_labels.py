@@ -152,12 +152,13 @@ def stated(images: Path | str, content: str | bytes, **options: Any) -> ImageSou
         "\ufefffile,kind\r\n" + WHOLE.replace("\n", " \r\n\r\n"),
         "\n".join(reversed(WHOLE.splitlines())) + "\na/1.png,cat",
         WHOLE.replace("a/1.png", "1.png").replace("a/10", "./elsewhere/10"),
+        WHOLE.replace("a/", "HERE/a/").replace(",cow", ' ,  "cow"'),
         WHOLE.replace("a/2", "./a//2").replace("a/10", "c:\\\\my\\\\10"),
     ],
-    ids=["plain", "heading", "any order", "names", "odd paths"],
+    ids=["plain", "heading", "any order", "names", "whole paths", "odd paths"],
 )
 def test_classes_of_images_in_files_go_by_their_names(folder: Path, content: str) -> None:
-    found = stated(folder, content)
+    found = stated(folder, content.replace("HERE", str(folder)))
     assert found.classes == ("cat", "cow", "dog")
     assert found.labels is not None
     assert found.labels.tolist() == [0, 2, 0, 1, 2]
@@ -237,6 +238,8 @@ def test_classes_of_arrays_go_by_their_order(tmp_path: Path, content: str, kind:
         ("0,a\n1,a\n2,b\n3,b\n4,b\n5,b\n", "line 6: .*npy has no image '5'"),
         ("0,a\n1,a\n2,b\n3,b\n4,b\n-1,b\n", "has no image '-1'"),
         ("0,a\n1,a,c\n", "line 2: '1,a,c' is not index,class"),
+        ("0;a\n1;a\n2;b\n3;b\n4;b\n", "line 1: '0;a' is not index,class: write so, with a comma"),
+        ("index\tclass\n0\ta\n1\ta\n2\tb\n3\tb\n4\tb\n", "is not index,class"),
     ],
 )
 def test_classes_of_arrays_that_do_not_fit_are_refused(
