@@ -14,10 +14,10 @@ from zarr.codecs import BytesCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore, MemoryStore
 
-from storage.atomic import replace_durably, sync_tree
+from storage.atomic import remove, replace_durably, sync_tree
 from storage.errors import DamageError
 from storage.integrity import METADATA, SEALING, checksum_of, file_fault, read_checksums, write_seal
-from storage.layout import PARTIAL, building_place, retired_place
+from storage.layout import PARTIAL, PIXELS, SUMS, building_place, retired_place
 from storage.patch_spec import PatchSpec, blosc_layout, chunk_rows
 from storage.patch_store import KIND, SCHEMA, PatchStore
 from storage.strict_store import checked_compressors, open_strict
@@ -173,14 +173,15 @@ def finish_staging(staging: Path, path: Path) -> None:
 
 
 def leftovers(path: Path) -> list[Path]:
-    """What a killed run left beside a store that is whole: half of it, or a damaged one."""
-    return [left for left in (building_place(path), retired_place(path)) if left.exists()]
+    """What a killed run left beside a store that is whole, or in it as it mended it."""
+    places = building_place(path), retired_place(path), path / PIXELS, path / SUMS
+    return [left for left in places if left.exists()]
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed runs left beside a store; assumes that no other process builds it."""
+    """Remove what killed runs left of a store; assumes that no other process builds it."""
     for left in leftovers(path):
-        shutil.rmtree(left)
+        remove(left)
 
 
 def remove_half_written(folder: Path) -> None:
