@@ -132,16 +132,25 @@ class Experiment:
             InputError: they are gone.
             IntegrityError: they are others.
         """
+        labels = ExperimentLayout(self.folder).labels
+        stated = labels.is_file() and not (split == "test" and self.facts.get("test"))
+        return self._images(split, str(labels) if stated else None)
+
+    def _images(self, split: str, labels: str | None) -> ImageSource:
+        """The same, with a file of their classes, whatever the experiment's own says."""
         known = self.facts["source"] if split == "train" else self.store(split).source
         stated = ImageOptions.of_source(known)
         if stated.mask is not None and not os.path.lexists(source_parts(stated.mask)[0]):
             moved = next(moved_places(stated.mask, self.folder), stated.mask)
             stated = replace(stated, mask=moved)
-        labels = ExperimentLayout(self.folder).labels
-        if labels.is_file() and not (split == "test" and self.facts.get("test")):
-            stated = replace(stated, labels=str(labels))
-        if split in self._found:  # once: all pixels are read for it
-            return open_images(self._found[split], split, self.data, stated)
+        if split not in self._found:  # once: all pixels are read for it
+            source = self._find(split, known["fingerprint"], stated)
+            if labels is None:
+                return source
+        return open_images(self._found[split], split, self.data, replace(stated, labels=labels))
+
+    def _find(self, split: str, fingerprint: str, stated: ImageOptions) -> ImageSource:
+        """The images of this fingerprint, wherever they are now."""
         problems = list[PatchDictError]()
         for place in self._places(split):
             try:
@@ -149,13 +158,13 @@ class Experiment:
             except InputError as error:
                 problems.append(error)
                 continue
-            if source.fingerprint == known["fingerprint"]:
+            if source.fingerprint == fingerprint:
                 self._found[split] = place
                 return source
             problems.append(
                 IntegrityError(
                     f"the {split} images of {place} are not those that {self.folder} was made from"
-                    f" (SHA-256 {source.fingerprint[:10]}… where {known['fingerprint'][:10]}… is"
+                    f" (SHA-256 {source.fingerprint[:10]}… where {fingerprint[:10]}… is"
                     " expected): put the old file back, name it by --dataset, or sweep again"
                 )
             )
@@ -198,9 +207,8 @@ class Experiment:
         """
         facts = {name: self.facts.get(name) for name in ("dataset", "test")}
         given = SweepOptions.checked(**facts, labels=str(path))
-        options = replace(self.images("train").options, labels=given.labels)
-        labelled = open_images(self._found["train"], "train", self.data, options)
-        write_whole(ExperimentLayout(self.folder).labels, labels_file(labelled))
+        kept = labels_file(self._images("train", given.labels))
+        write_whole(ExperimentLayout(self.folder).labels, kept)
 
     def labels(self, split: str) -> np.ndarray | None:
         """Class of each image of a split, (images,) int64 in the order of `images(split)`.

@@ -176,9 +176,12 @@ def _number_by_name(path: str, reader: ImageReader) -> Callable[[str], int | Non
 
     def number_of(text: str) -> int | None:
         inside = os.path.normpath(text).removeprefix(os.path.join(reader.where, ""))
-        if (number := paths.get(inside)) is not None:
-            return number
-        file = os.path.basename(text.replace("\\", "/"))
+        parts = inside.replace("\\", "/").split("/")
+        ends = ("/".join(parts[first:]) for first in range(len(parts) - 1))  # with a folder
+        for place in (inside, *ends):
+            if (number := paths.get(place)) is not None:
+                return number
+        file = parts[-1]
         if files[file] > 1:
             raise InputError(
                 f"{path}: {shortened(text)} is no image's path, and {files[file]} images of"

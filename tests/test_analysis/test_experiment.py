@@ -101,6 +101,12 @@ def test_stated_classes_are_kept_with_the_experiment(tmp_path: Path, classes: Pa
     copy.write_text("wide\n")
     with pytest.raises(InputError, match=r"labels\.csv has 1 lines for the 12 images"):
         rebuild_set(told, 2)
+    moved = told.parent.parent.rename(tmp_path.with_name("moved")) / told.relative_to(tmp_path)
+    with pytest.raises(InputError, match=r"labels\.csv has 1 lines for the 12 images"):
+        rebuild_set(moved, 2)
+    other = moved.with_name("classes.csv")
+    other.write_text("wide\n" * 6 + "high\n" * 6)
+    assert len(rebuild_set(moved, 2, labels=other)["classes"]) == 2
 
 
 def test_a_report_is_made_anew_for_other_classes(tmp_path: Path, classes: Path) -> None:

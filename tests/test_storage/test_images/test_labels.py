@@ -153,9 +153,10 @@ def stated(images: Path | str, content: str | bytes, **options: Any) -> ImageSou
         "\n".join(reversed(WHOLE.splitlines())) + "\na/1.png,cat",
         WHOLE.replace("a/1.png", "1.png").replace("a/10", "./elsewhere/10"),
         WHOLE.replace("a/", "HERE/a/").replace(",cow", ' ,  "cow"'),
+        WHOLE.replace("a/", "/once/here/a/"),
         WHOLE.replace("a/2", "./a//2").replace("a/10", "c:\\\\my\\\\10"),
     ],
-    ids=["plain", "heading", "any order", "names", "whole paths", "odd paths"],
+    ids=["plain", "heading", "any order", "names", "whole paths", "moved", "odd paths"],
 )
 def test_classes_of_images_in_files_go_by_their_names(folder: Path, content: str) -> None:
     found = stated(folder, content.replace("HERE", str(folder)))
