@@ -69,12 +69,12 @@ class FirstReading:
         tile, down, across = self._tiled.grid.of_image(first)
         if not down * across:
             return
-        pixels, step = extended(pixels, self._tiled.spec), self._tiled.tiles_at_once
-        for place, image in enumerate(np.ascontiguousarray(pixels)):
-            self.sums[tile + place] = zlib.crc32(image.data)
+        step = self._tiled.tiles_at_once
         for start in range(0, len(pixels), step):
-            part = pixels[start : start + step]
-            self._count(np.arange(tile + start, tile + start + len(part)), part)
+            part = extended(pixels[start : start + step], self._tiled.spec)
+            tiles = np.arange(tile + start, tile + start + len(part))
+            self.sums[tiles] = [zlib.crc32(image.data) for image in np.ascontiguousarray(part)]
+            self._count(tiles, part)
 
     def _extended(self, image: int, top: int, pixels: np.ndarray) -> tuple[int, np.ndarray]:
         """The rows of the extended image that are known with these, and the first of them."""
@@ -84,12 +84,13 @@ class FirstReading:
         height, width = self._tiled.grid.sizes[image].tolist()
         rows, cols = spec.extended(height, width)
         above, bottom = spec.before[0], top + len(pixels)
-        pixels = pixels[:, mirrored(slice(0, cols), spec.before[1], width)]
         start = top + above if top > above else 0
         stop = rows if bottom == height else (bottom + above if bottom > above else 0)
         held = np.concatenate([self._mirror, pixels]) if top else pixels
-        self._mirror = held[-spec.rows - above :]
-        return start, held[mirrored(slice(start, stop), above, height) - bottom + len(held)]
+        self._mirror = held[-spec.rows - above :].copy()
+        down = mirrored(slice(start, stop), above, height) - bottom + len(held)
+        across = mirrored(slice(0, cols), spec.before[1], width)
+        return start, held[down[:, np.newaxis], across]
 
     def _see_rows(self, image: int, top: int, pixels: np.ndarray) -> None:
         """Some rows of one extended image; they come in order."""

@@ -1,5 +1,6 @@
 """Stores of images that are cut into tiles, and of unequal ones: the rows of whole images."""
 
+import tracemalloc
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,7 +13,10 @@ import storage.images.reader
 import storage.tiles
 from pipeline import extract
 from pipeline.extraction import tasks
-from storage import InputError, PatchSpec, open_patches
+from pipeline.extraction.first_reading import FirstReading
+from pipeline.extraction.tasks import TiledImages
+from pipeline.runtime.progress import SilentProgress
+from storage import ImageSource, InputError, PatchSpec, open_patches
 from storage.patch_spec import ChunkPlan
 from storage.patch_store import PatchStore
 from tests.oracles import cut_by_loops, reflected
@@ -150,3 +154,17 @@ def test_lists_of_several_kinds_are_refused(tmp_path: Path) -> None:
     for images in ([grey, grey.astype(np.uint16)], [grey, np.ones((6, 7, 3), np.uint8)], []):
         with pytest.raises(InputError, match=r"of several kinds|are none"):
             extract(images, patch=3, out=tmp_path)
+
+
+def test_a_reflected_border_of_many_small_images_is_made_for_some_at_a_time() -> None:
+    images = ImageSource("many", "train", np.ones((200_000, 8, 8), np.uint8))
+    tiled = TiledImages.of(images, PatchSpec(8, 8, 8, border="reflect"))
+    tracemalloc.start()
+    try:
+        reading = FirstReading.of(tiled, 1, SilentProgress())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert reading.counts is not None
+    assert int(reading.counts.sum()) == 200_000
+    assert peak < 40 << 20  # all at once take 45 MB alone
