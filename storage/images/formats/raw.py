@@ -18,7 +18,6 @@ class RawReader:
     """Reads what `write_raw` wrote; an `ImageReader` that may be sent to other processes."""
 
     piece = (1, 1)
-    guarded = True  # the file is nobody else's
 
     def __init__(
         self, path: Path, where: str, dtype: np.dtype, channels: int, sizes: np.ndarray
