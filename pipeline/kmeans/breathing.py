@@ -10,9 +10,9 @@ import numpy as np
 from pipeline.engines import AssignmentEngine, EngineSpec
 from pipeline.engines.cpu.assignment_cache import room_for
 from pipeline.engines.cpu.bounds import PendingRows
-from pipeline.engines.cpu.candidate_scan import scan_whole_lists
 from pipeline.engines.cpu.centroid_table import CentroidTable, make_table
 from pipeline.engines.cpu.neighbour_lists import nearest_lists
+from pipeline.engines.cpu.scan.candidate_scan import scan_whole_lists
 from pipeline.engines.cpu.threads import ThreadPool
 from pipeline.kmeans.seeding import add_by_distance
 

@@ -21,10 +21,11 @@ class CentroidTable(NamedTuple):
     centroids: (k, d) float32 or float64, as given. shift: (d,) of that type. scale: a power of
     two that brings the spread of the centroids below 1, of that type too.
     shifted: (k + 1, d) float32, (c − shift) · scale; the last is a filling. half: (k + 1,)
-    float32, ½|shifted|². columns: (d · width,) float32, shifted.T with rows of `width`, a
-    multiple of twice the lanes. slack: relative bound on the rounding of a score. rounding: bound
-    on that of `shifted`, as a distance. level: length of a level of stored distances, see
-    `level_of`.
+    float32, ½|shifted|². points: (k, m) float32, between which distances are at most those of the
+    centroids: these, or their heads with the lengths of the rests. columns: (m · width,) float32,
+    points.T with rows of `width`, a multiple of twice the lanes. slack: relative bound on the
+    rounding of a score. rounding: bound on that of `points`, as a distance. level: length of a
+    level of stored distances, see `level_of`.
     """
 
     centroids: np.ndarray
@@ -32,6 +33,7 @@ class CentroidTable(NamedTuple):
     scale: np.floating
     shifted: np.ndarray
     half: np.ndarray
+    points: np.ndarray
     columns: np.ndarray
     width: int
     slack: np.float32
@@ -40,13 +42,16 @@ class CentroidTable(NamedTuple):
 
 
 def make_table(
-    centroids: np.ndarray, integers: bool, before: CentroidTable | None = None
+    centroids: np.ndarray,
+    integers: bool,
+    before: CentroidTable | None = None,
+    basis: np.ndarray | None = None,
 ) -> CentroidTable:
     """Centroids, (k, d) float32 or float64, as the kernels read them.
 
     Those that equal one before them are out of the way: they cannot be nearest.
     before: of the last pass, whose shift and scale are kept where they still serve, so that
-    distances stay comparable.
+    distances stay comparable. basis: (h, d) float64, orthonormal, of heads; None: there are none.
     """
     k, dim = centroids.shape
     wide = centroids.astype(np.float64)
@@ -59,8 +64,9 @@ def make_table(
     again, _ = duplicates(centroids)
     half[:k][again] = FAR
     width = -(-k // (2 * WIDTH)) * (2 * WIDTH)
-    columns = np.zeros((dim, width), np.float32)
-    columns[:, :k] = shifted[:k].T
+    points = shifted[:k] if basis is None else head_points(exact, basis).astype(np.float32)
+    columns = np.zeros((points.shape[1], width), np.float32)
+    columns[:, :k] = points.T
     columns[:, :k][:, again] = AWAY
     longest = math.sqrt(float((exact * exact).sum(axis=1).max()))
     return CentroidTable(
@@ -69,14 +75,31 @@ def make_table(
         centroids.dtype.type(scale),
         shifted,
         half,
+        points,
         columns.reshape(-1),
         width,
         # Of a score, relative to (|x| + |x − c|)²: one rounding for each term of the product, one
         # each for the centroid, its norm, the row and the difference.
         slack=np.float32((dim + 4) * 2.0**-24),
-        rounding=np.float32(2.0**-22 * longest),  # each end by at most 2^-24 of its length
+        # Each end by at most 2^-24 of its length, the rest of a head by 2^-21.
+        rounding=np.float32((2.0**-22 if basis is None else 2.0**-20) * longest),
         level=level_of(dim),
     )
+
+
+def head_points(exact: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Coordinates and lengths of the rests, (k, h + 1) float64; nearer to one another than rows.
+
+    exact: (k, d) float64. basis: (h, d) float64, orthonormal.
+    """
+    coordinates = exact @ basis.T
+    rest = np.maximum(squared_lengths(exact) - squared_lengths(coordinates), 0)
+    return np.column_stack([coordinates, np.sqrt(rest)])
+
+
+def squared_lengths(points: np.ndarray) -> np.ndarray:
+    """Of points, (n, d): (n,)."""
+    return np.einsum("ij,ij->i", points, points)
 
 
 def _frame(
@@ -123,9 +146,9 @@ def certain(distance: np.float32, table: CentroidTable) -> np.float32:
 
 @inner
 def square_distances(anchor: np.ndarray, table: CentroidTable, out: np.ndarray) -> None:
-    """Squared distances of a point from all centroids, as float32 has them.
+    """Squared distances of a point from those of all centroids, as float32 has them.
 
-    anchor: (d,) float32, shifted and scaled. out: (width,) float32.
+    anchor: (m,) float32, see `CentroidTable`. out: (width,) float32.
     """
     dim, width, columns = len(anchor), table.width, table.columns
     for j in range(0, width, 2 * WIDTH):

@@ -18,9 +18,9 @@ import numpy as np
 
 from pipeline.engines.cpu.assignment_cache import AssignmentCache
 from pipeline.engines.cpu.bounds import BOUND_KERNELS
-from pipeline.engines.cpu.candidate_scan import scan_candidates
 from pipeline.engines.cpu.labeller import Effort, Labeller
 from pipeline.engines.cpu.neighbour_lists import LIST_KERNELS
+from pipeline.engines.cpu.scan.candidate_scan import scan_candidates
 from pipeline.engines.cpu.threads import ThreadPool
 from pipeline.engines.cpu.uint8_sums import add_rows, move_rows
 from pipeline.engines.ordered_sums import piece_rows, sum_piece

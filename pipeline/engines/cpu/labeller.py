@@ -1,8 +1,9 @@
 """Nearest centroids of the rows of a block, from what is known of them, and new bounds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +21,15 @@ from pipeline.engines.cpu.bounds import (
     measure_shifts,
     room_for_pending,
 )
-from pipeline.engines.cpu.candidate_scan import Candidates, scan_all, scan_candidates
 from pipeline.engines.cpu.centroid_table import CentroidTable, duplicates, make_table
 from pipeline.engines.cpu.coarse_quantizer import CoarseQuantizer
 from pipeline.engines.cpu.neighbour_lists import KeptLists
+from pipeline.engines.cpu.scan.candidate_scan import Candidates, scan_all, scan_candidates
+from pipeline.engines.cpu.scan.heads import HeadChoice, Heads, make_heads
 from pipeline.engines.cpu.threads import ThreadPool
 
 SMALL = 256  # up to so many centroids, rows without a guess meet all of them
+SMALL_BY_HEADS = 2048  # the same where heads are compared
 FEW_ROWS = 8  # so many rows for each centroid pay for the lists
 MARGIN = 4.0  # how far beyond the nearest to look, in shifts of the neighbours
 KEEP_REACH = 0.9  # of the largest radius of a cluster, from one pass to the next
@@ -52,11 +55,13 @@ class Effort:
 class _Dictionary:
     """The centroids at work.
 
-    expected, reach: (k,) float32, largest radius of each cluster, before and now. share: of the
-    rows that bounds did not settle, as of the pass before. listed: whether the lists are theirs.
+    heads: None where they are compared in full. expected, reach: (k,) float32, largest radius of
+    each cluster, before and now. share: of the rows that bounds did not settle, as of the pass
+    before. listed: whether the lists are theirs.
     """
 
     table: CentroidTable
+    heads: Heads | None
     expected: np.ndarray
     reach: np.ndarray
     share: float
@@ -117,6 +122,7 @@ class Labeller:
         self._lists = KeptLists(threads)
         self._rooms = [room_for_pending(0)] * 2
         self._dictionary: _Dictionary | None = None
+        self._heads = HeadChoice()
         self.effort = Effort()
 
     def begin(
@@ -154,17 +160,21 @@ class Labeller:
 
         labelled: whether that holds what the last pass found.
         """
-        loaded = self._loaded
         self.effort.rows += len(rows)
+        loaded = self._loaded
+        if self._heads.choose(rows, loaded.table.centroids, guessed=labelled):
+            made = self._make_table(loaded.table.centroids, loaded.table)
+            self._dictionary = loaded = replace(loaded, **made, listed=False)
         if not labelled:
-            if loaded.k <= SMALL or (not loaded.listed and len(rows) < FEW_ROWS * loaded.k):
+            small = SMALL if loaded.heads is None else SMALL_BY_HEADS
+            if loaded.k <= small or (not loaded.listed and len(rows) < FEW_ROWS * loaded.k):
                 everything = np.arange(len(rows), dtype=np.int32)
-                self._count(scan_all(rows, everything, loaded.table, known, self._threads))
+                self._count(self._scan_all(rows, everything, known))
                 self.effort.scanned += len(rows)
                 return
             if loaded.coarse is None:
-                loaded.coarse = CoarseQuantizer(loaded.table, self._threads)
-            self._count(loaded.coarse.guess(rows, known))
+                loaded.coarse = CoarseQuantizer(loaded.table, self._threads, self._heads.basis)
+            self._count(loaded.coarse.guess(rows, known, loaded.heads))
         self._prepare(loaded)
         block = _Block(rows, known, self._room(0, len(rows)), self._room(1, len(rows)))
         length = max(STRETCH_ROWS, int(ROWS_OF_CLUSTER * loaded.k / loaded.share))
@@ -176,7 +186,13 @@ class Labeller:
             np.maximum(loaded.reach, part.reach, out=loaded.reach)
         left = np.concatenate([part.left for part in scanned] or [np.empty(0, np.int32)])
         if len(left):
-            self._count(scan_all(rows, left, loaded.table, known, self._threads))
+            self._count(self._scan_all(rows, left, known))
+
+    def _scan_all(
+        self, rows: np.ndarray, numbers: np.ndarray, known: CachedAssignments
+    ) -> tuple[int, int]:
+        loaded = self._loaded
+        return scan_all(rows, numbers, loaded.table, known, self._threads, loaded.heads)
 
     def _scan_apart(self, block: _Block, length: int) -> Sequence[_Scanned]:
         """Stretches that have enough rows of every cluster go their own ways, in a core's cache."""
@@ -225,7 +241,7 @@ class Labeller:
         assert margin is not None  # prepared
         candidates = Candidates(loaded.table, self._lists.lists, True, margin, reach)
         products, decided, unscanned = scan_candidates(
-            block.rows, block.grouped, first, stop, candidates, block.known, left
+            block.rows, block.grouped, first, stop, candidates, loaded.heads, block.known, left
         )
         return _Scanned(stop - first, (products, decided), reach, left[:unscanned])
 
@@ -245,12 +261,21 @@ class Labeller:
 
     def _take(self, centroids: np.ndarray, before: _Dictionary | None, share: float) -> _Dictionary:
         k = len(centroids)
-        table = make_table(centroids, self._integers, before.table if before else None)
+        self._heads.begin(k)
+        made = self._make_table(centroids, before.table if before else None)
+        table = made["table"]
         expected = np.zeros(k, np.float32)
         if before is not None and before.k == k and before.table.scale == table.scale:
             # Not all rows may have been seen since; what was far is not forgotten at once.
             expected = np.maximum(before.reach, KEEP_REACH * before.expected)
-        return _Dictionary(table, expected, np.zeros(k, np.float32), share)
+        return _Dictionary(**made, expected=expected, reach=np.zeros(k, np.float32), share=share)
+
+    def _make_table(self, centroids: np.ndarray, before: CentroidTable | None) -> dict[str, Any]:
+        """Table and heads of centroids."""
+        basis = self._heads.basis
+        with self._heads.alone():
+            table = make_table(centroids, self._integers, before, basis)
+            return {"table": table, "heads": None if basis is None else make_heads(table, basis)}
 
     @property
     def _loaded(self) -> _Dictionary:

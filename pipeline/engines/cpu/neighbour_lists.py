@@ -83,7 +83,7 @@ def nearest_lists(
 ) -> NeighbourLists:
     """The `length` centroids nearest to each anchor.
 
-    anchors: (m, d) float32, shifted and scaled as the table is.
+    anchors: (m, d) float32, shifted and scaled as the table is; or their heads, where it has such.
     """
     length = -(-min(length, len(table.half) - 1) // 4) * 4
     index = np.empty((len(anchors), length), np.int32)
@@ -183,7 +183,7 @@ def _renew(
             worn = lists.unlisted_bound[anchor] < reached
             if wear.age[anchor] <= OLD * wear.spacing[anchor] and not worn:
                 continue
-        square_distances(table.shifted[anchor], table, squared)
+        square_distances(table.points[anchor], table, squared)
         count = list_near(squared, limit, table, index, bound)
         if count < min(SHORTEST, k):
             limit = np.float32(np.inf)
@@ -226,8 +226,8 @@ def _loosen(
         j = largest[i]
         if listed[j] != anchor and went[j] > rest and table.half[j] < FAR:
             square = zero
-            for d in range(table.shifted.shape[1]):
-                difference = table.shifted[j, d] - table.shifted[anchor, d]
+            for d in range(table.points.shape[1]):
+                difference = table.points[j, d] - table.points[anchor, d]
                 square += difference * difference
             least = min(least, certain(np.sqrt(square), table))
     lists.unlisted_bound[anchor] = least

@@ -102,8 +102,8 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(manager, lanes, ir.VectorType(_ELEMENTS[lanes.element], WIDTH))
 
 
-_FLOATS, _INTS, _MASK = Lanes("float32"), Lanes("int32"), Lanes("bool")
-_OF_SCALAR = {types.float32: _FLOATS, types.int32: _INTS}
+FLOATS, _INTS, _MASK = Lanes("float32"), Lanes("int32"), Lanes("bool")
+_OF_SCALAR = {types.float32: FLOATS, types.int32: _INTS}
 
 
 def _address(context: Any, builder: Any, signature: Any, arguments: Any, vector: Any) -> Any:
@@ -163,7 +163,7 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
         )
         return builder.call(function, arguments)
 
-    return _FLOATS(_FLOATS, _FLOATS, _FLOATS), generate
+    return FLOATS(FLOATS, FLOATS, FLOATS), generate
 
 
 @intrinsic
@@ -173,7 +173,7 @@ def sub(typing: Any, a: Any, b: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.fsub(*arguments)
 
-    return _FLOATS(_FLOATS, _FLOATS), generate
+    return FLOATS(FLOATS, FLOATS), generate
 
 
 @intrinsic
@@ -183,7 +183,7 @@ def less(typing: Any, a: Any, b: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.fcmp_ordered("<", *arguments)
 
-    return _MASK(_FLOATS, _FLOATS), generate
+    return _MASK(FLOATS, FLOATS), generate
 
 
 @intrinsic
@@ -208,6 +208,27 @@ def all_lanes(typing: Any, mask: Any) -> Any:
 
 
 @intrinsic
+def mask_bits(typing: Any, mask: Any) -> Any:
+    """The lanes in which the mask is true, as bits of an int32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits = builder.bitcast(arguments[0], ir.IntType(WIDTH))
+        return builder.zext(bits, ir.IntType(32))
+
+    return types.int32(_MASK), generate
+
+
+@intrinsic
+def first_bit(typing: Any, bits: Any) -> Any:
+    """Place of the lowest bit that is set in an int32; there is one."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int32(types.int32), generate
+
+
+@intrinsic
 def prefetch(typing: Any, array: Any, start: Any) -> Any:
     """Have the cache line of array[start] on its way; array is flat and contiguous."""
 
@@ -229,13 +250,18 @@ def horizontal_sum(typing: Any, value: Any) -> Any:
     """Sum over the lanes, by halves, so that its rounding is the same on every processor."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        vector, half = arguments[0], WIDTH // 2
-        while half:
-            mask = [lane + half if lane < half else lane for lane in range(WIDTH)]
-            places = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), mask)
-            undefined = ir.Constant(vector.type, ir.Undefined)
-            vector = builder.fadd(vector, builder.shuffle_vector(vector, undefined, places))
-            half //= 2
-        return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+        return sum_by_halves(builder, arguments[0])
 
-    return types.float32(_FLOATS), generate
+    return types.float32(FLOATS), generate
+
+
+def sum_by_halves(builder: Any, vector: Any) -> Any:
+    """Code for the sum over the lanes."""
+    half = WIDTH // 2
+    while half:
+        mask = [lane + half if lane < half else lane for lane in range(WIDTH)]
+        places = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), mask)
+        undefined = ir.Constant(vector.type, ir.Undefined)
+        vector = builder.fadd(vector, builder.shuffle_vector(vector, undefined, places))
+        half //= 2
+    return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))

@@ -29,16 +29,19 @@ class PrunedSpec(EngineSpec):
     def host_bytes(self, k: int, block_rows: int) -> int:
         from pipeline.engines.cpu.bounds import RINGS
         from pipeline.engines.cpu.neighbour_lists import LIST_ENTRIES
+        from pipeline.engines.cpu.scan.heads import LEAST_DIM, SIZES
         from pipeline.engines.cpu.threads import PIECES
         from pipeline.engines.ordered_sums import piece_rows
 
         dim = self.dim
         lists = min(LIST_ENTRIES + 4 * k, k * (k + 3)) * 8
         tables = 8 * k * (8 * dim + 2 * len(RINGS))
+        heads = (SIZES[-1] + 1) * 8 * k if dim >= LEAST_DIM else 0
         per_row = 64  # labels, bounds and place
         # sums, counters, and a piece of float rows
         per_thread = 8 * k * (dim + 2 + PIECES) + 2 * 8 * dim * piece_rows(dim) + 64 * k
-        return lists + tables + per_row * block_rows + thread_count() * per_thread
+        per_thread += 64 * (k + dim) if heads else 0  # a tile by heads
+        return lists + tables + heads + per_row * block_rows + thread_count() * per_thread
 
     def scratch_bytes(self, n_rows: int, k: int) -> int:
         from pipeline.engines.cpu.assignment_cache import scratch_bytes

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pipeline.engines.cpu import coarse_quantizer, labeller, neighbour_lists
 from pipeline.engines.cpu.assignment_cache import MAX_LEVEL, AssignmentCache, set_unknown
 from pipeline.engines.cpu.engine import PrunedEngine
+from pipeline.engines.cpu.scan import heads
 from pipeline.execution.executor import LocalExecutor
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import ArraySource
@@ -22,15 +23,25 @@ DTYPES = ["uint8", "int8", "uint16", "int16", "float32", "float64"]
 
 
 @pytest.fixture(params=["few centroids", "lists", "short lists"])
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def lists(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each way through the engine, on small data."""
     if request.param != "few centroids":
         monkeypatch.setattr(labeller, "SMALL", 0)
+        monkeypatch.setattr(labeller, "SMALL_BY_HEADS", 0)
         monkeypatch.setattr(labeller, "FEW_ROWS", 0)
     if request.param == "short lists":
         monkeypatch.setattr(neighbour_lists, "LIST_ENTRIES", 1)
         monkeypatch.setattr(coarse_quantizer, "LISTED", 4)
     return request.param
+
+
+@pytest.fixture(params=[False, True], ids=["in full", "by heads"])
+def path(request: pytest.FixtureRequest, lists: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same with heads of rows of 16 values and more, and without."""
+    monkeypatch.setattr(heads, "LEAST_DIM", 16 if request.param else 1 << 30)
+    monkeypatch.setattr(heads, "CHOICE_ROWS", 1)
+    monkeypatch.setattr(heads, "best_size", lambda rows, *_: 16 >> len(rows) % 2)
+    return lists
 
 
 def some_rows(rng: np.random.Generator, kind: str, n: int, dim: int, dtype: str) -> np.ndarray:
@@ -39,6 +50,8 @@ def some_rows(rng: np.random.Generator, kind: str, n: int, dim: int, dtype: str)
         rows = np.full((n, dim), 7.0)
     elif kind == "two levels":  # ties everywhere
         rows = rng.integers(0, 2, (n, dim)) * 100.0
+    elif kind == "far":  # from zero, where float32 products cancel
+        rows = rng.random((n, dim)) * 90 + (1e6 if dtype.startswith("float") else 30)
     elif kind == "clumps":
         rows = rng.random((3, dim))[rng.integers(0, 3, n)] * 90 + rng.random((n, dim))
     elif kind == "outliers":
@@ -72,7 +85,7 @@ def check(rows: np.ndarray, centroids: np.ndarray, labels: np.ndarray) -> None:
     k=st.integers(1, 120),
     dim=st.sampled_from([1, 2, 3, 16, 25, 49, 81, 147, 400]),
     dtype=st.sampled_from(DTYPES),
-    kind=st.sampled_from(["plain", "constant", "two levels", "clumps", "outliers"]),
+    kind=st.sampled_from(["plain", "constant", "two levels", "far", "clumps", "outliers"]),
     seed=st.integers(0, 1000),
 )
 def test_labels_are_those_of_float64_from_any_guess(

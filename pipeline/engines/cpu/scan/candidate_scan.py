@@ -3,18 +3,25 @@
 A label is always that of float64, ties to the lowest index, whatever list it was found in.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipeline.engines.cpu.assignment_cache import CachedAssignments
 from pipeline.engines.cpu.bounds import PendingRows
 from pipeline.engines.cpu.centroid_table import FAR, CentroidTable
-from pipeline.engines.cpu.float64_ties import decide, decide_among_all
 from pipeline.engines.cpu.neighbour_lists import NeighbourLists, whole_list
-from pipeline.engines.cpu.simd import WIDTH, inner, kernel, prefetch
-from pipeline.engines.cpu.threads import ThreadPool
-from pipeline.engines.cpu.tile_scores import (
+from pipeline.engines.cpu.scan.float64_ties import decide, decide_among_all
+from pipeline.engines.cpu.scan.head_scan import (
+    bound_by_heads,
+    find_by_heads,
+    load_heads,
+    new_head_tile,
+    shortlist_by_heads,
+)
+from pipeline.engines.cpu.scan.heads import Heads
+from pipeline.engines.cpu.scan.radius_order import FARTHEST, by_radius, new_order
+from pipeline.engines.cpu.scan.tile_scores import (
     Tile,
     bound_distances,
     find_lowest,
@@ -22,11 +29,10 @@ from pipeline.engines.cpu.tile_scores import (
     new_tile,
     shortlist,
 )
+from pipeline.engines.cpu.simd import WIDTH, inner, kernel, prefetch
+from pipeline.engines.cpu.threads import ThreadPool
 
-BUCKETS = 64
 MARGIN_SHARE = np.float32(0.1)  # of the radius, by which a scan is prolonged at most
-# Squared length, in spreads of the centroids, beyond which float32 may overflow: float64 is used.
-FARTHEST = np.float32(1e30)
 
 
 class Candidates(NamedTuple):
@@ -45,13 +51,6 @@ class Candidates(NamedTuple):
     reach: np.ndarray
 
 
-class _Order(NamedTuple):
-    """Room to sort the rows of an anchor. place: (n,) int32. ends: (BUCKETS + 1,) int32."""
-
-    place: np.ndarray
-    ends: np.ndarray
-
-
 @kernel
 def scan_candidates(
     rows: np.ndarray,
@@ -59,18 +58,21 @@ def scan_candidates(
     first: int,
     stop: int,
     candidates: Candidates,
+    heads: Heads | None,
     known: CachedAssignments,
     left: np.ndarray,
 ) -> tuple[int, int, int]:
     """Find the nearest centroid of pending[first : stop] and write it to `known`.
 
-    left: (n,) int32, rows left alone.
+    heads: of the centroids; whether there are any is known when this is compiled. left: (n,) int32,
+    rows left alone.
     Returns: products of a row and a candidate, rows decided in float64, rows left.
     """
     table, lists, reach = candidates.table, candidates.lists, candidates.reach
     k, dim = table.centroids.shape
     cells, tile = rows.reshape(-1), new_tile(dim, k)
-    order = _Order(np.empty(stop - first, np.int32), np.empty(BUCKETS + 1, np.int32))
+    of: Any = new_head_tile(heads)
+    order = new_order(stop - first)
     products, decided, unscanned = 0, 0, 0
     at = first
     while at < stop:
@@ -78,7 +80,7 @@ def scan_candidates(
         end = at + 1
         while end < stop and pending.anchor[end] == anchor:
             end += 1
-        farthest = _by_radius(pending.radius, at, end, candidates.exact, order)
+        farthest = by_radius(pending.radius, at, end, candidates.exact, order)
         reach[anchor] = max(reach[anchor], farthest)
         count = end - at
         if candidates.exact and not _within(farthest, anchor, candidates):
@@ -96,15 +98,14 @@ def scan_candidates(
             group_stop = WIDTH
         while group_start < count:
             _fill_tile(tile, pending, order.place, group_start, group_stop)
-            load_tile(rows, table, tile)
             size = group_stop - group_start
             for i in range(group_stop, group_stop + WIDTH):  # the next rows, meanwhile
                 ahead = order.place[i] if i < count else min(end + i - count, stop - 1)
                 cell = np.int64(pending.row[ahead]) * dim
                 prefetch(cells, cell)
                 prefetch(cells, cell + dim - 1)
-            depth, unclear = _scan_tile(rows, tile, size, anchor, candidates, known)
-            products, decided = products + size * depth, decided + unclear
+            done, unclear = _scan_tile(rows, tile, of, size, anchor, candidates, heads, known)
+            products, decided = products + done, decided + unclear
             group_start, group_stop = group_stop, group_stop + WIDTH
         at = end
     return products, decided, unscanned
@@ -114,13 +115,22 @@ def scan_candidates(
 def _scan_tile(
     rows: np.ndarray,
     tile: Tile,
+    of: Any,
     size: int,
     anchor: int,
     candidates: Candidates,
+    heads: Heads | None,
     known: CachedAssignments,
 ) -> tuple[int, int]:
-    """The first `size` lanes of a tile; how many candidates it met, and lanes that were unclear."""
+    """The first `size` lanes of a tile; how many candidates it met, and lanes that were unclear.
+
+    of: `HeadTile`, where there are heads.
+    """
     table, lists, dim = candidates.table, candidates.lists, rows.shape[1]
+    if heads is None:
+        load_tile(rows, table, tile)
+    else:
+        load_heads(rows, table, heads, tile, of)
     start, depth, after = lists.start[anchor], lists.length[anchor], lists.unlisted_bound[anchor]
     if candidates.exact:
         largest = np.float32(0)
@@ -128,13 +138,24 @@ def _scan_tile(
             largest = max(largest, tile.radius[lane])
         limit = _limit(largest, candidates.margin[anchor])
         depth, after = _depth(lists.bound, start, depth, limit, after)
-    find_lowest(tile, dim, table, lists.member, start, depth)
-    unclear, short = bound_distances(tile, table, after), 0
+    member, short = lists.member, 0
+    if heads is None:
+        find_lowest(tile, dim, table, member, start, depth)
+        products = size * depth
+    else:
+        margin, exact = candidates.margin[anchor], candidates.exact
+        products = find_by_heads(tile, of, size, table, heads, member, start, depth, margin, exact)
+    unclear = bound_distances(tile, table, after)
+    if heads is not None:
+        bound_by_heads(tile, of, table, heads)
     for lane in range(size, WIDTH):  # no rows of their own
         unclear -= 1 if tile.reached[lane] > -FAR else 0
         tile.reached[lane] = -FAR
     if unclear > 0:
-        short = shortlist(tile, dim, table, lists.member, start, depth)
+        if heads is None:
+            short = shortlist(tile, dim, table, member, start, depth)
+        else:
+            short = shortlist_by_heads(tile, of, table, heads, member, start, depth)
     for lane in range(size):
         row, label = tile.member[lane], tile.nearest[lane]
         if not tile.squares[lane] < FARTHEST:
@@ -145,7 +166,7 @@ def _scan_tile(
         known.label[row] = label
         known.upper[row] = tile.upper[lane]
         known.lower[row] = tile.lower[lane]
-    return depth, unclear
+    return products, unclear
 
 
 @inner(inline="always")
@@ -195,35 +216,6 @@ def _limit(radius: np.float32, margin: np.float32) -> np.float32:
 
 
 @inner
-def _by_radius(
-    radius: np.ndarray, first: int, stop: int, wanted: bool, order: _Order
-) -> np.float32:
-    """Positions [first, stop) by growing radius, roughly, into order.place; returns the largest.
-
-    wanted: otherwise as they come.
-    """
-    place, ends = order.place, order.ends
-    low = high = radius[first]
-    for i in range(first + 1, stop):
-        low, high = min(low, radius[i]), max(high, radius[i])
-    if not wanted or stop - first <= WIDTH or not high * high < FARTHEST:
-        for i in range(first, stop):
-            place[i - first] = i
-        return high
-    scale = np.float32(BUCKETS - 1) / max(high - low, np.float32(1e-30))
-    ends[:] = 0
-    for i in range(first, stop):
-        ends[np.int32((radius[i] - low) * scale) + 1] += 1
-    for b in range(BUCKETS):
-        ends[b + 1] += ends[b]
-    for i in range(first, stop):
-        bucket = np.int32((radius[i] - low) * scale)
-        place[ends[bucket]] = i
-        ends[bucket] += 1
-    return high
-
-
-@inner
 def _depth(
     bound: np.ndarray, start: int, listed: int, limit: np.float32, beyond: np.float32
 ) -> tuple[int, np.float32]:
@@ -249,16 +241,18 @@ def scan_whole_lists(
     lists: NeighbourLists,
     known: CachedAssignments,
     threads: ThreadPool,
+    heads: Heads | None = None,
 ) -> tuple[int, int]:
     """The best of the whole list of its anchor for each of the rows, grouped by anchor.
 
-    Anchors are no centroids. Returns: products, rows decided in float64.
+    Anchors are no centroids. heads: of the centroids, if they have any.
+    Returns: products, rows decided in float64.
     """
     zeros, nothing = np.zeros(len(lists.start), np.float32), np.empty(0, np.int32)
 
     def work(first: int, stop: int) -> tuple[int, int, int]:
         candidates = Candidates(table, lists, False, zeros, zeros.copy())
-        return scan_candidates(rows, pending, first, stop, candidates, known, nothing)
+        return scan_candidates(rows, pending, first, stop, candidates, heads, known, nothing)
 
     costs = threads.run(work, threads.stretches(len(pending.row)))
     return sum(cost[0] for cost in costs), sum(cost[1] for cost in costs)
@@ -270,9 +264,10 @@ def scan_all(
     table: CentroidTable,
     known: CachedAssignments,
     threads: ThreadPool,
+    heads: Heads | None = None,
 ) -> tuple[int, int]:
     """Rows of these numbers, (m,) int32, against every centroid. Returns: as above."""
     zeros = np.zeros(len(numbers), np.int32)
     pending = PendingRows(numbers, zeros, zeros.astype(np.float32))
     lists = whole_list(len(table.centroids))
-    return scan_whole_lists(rows, pending, table, lists, known, threads)
+    return scan_whole_lists(rows, pending, table, lists, known, threads, heads)
