@@ -16,7 +16,7 @@ from pipeline.rows.source import StoreSource, block_count, read_ahead
 from pipeline.runtime.machine import processor
 from storage import PatchSpec, PatchStore
 from storage.images.source import open_images
-from tests.benchmarks import converging, extracting, stepping, streaming
+from tests.benchmarks import converging, extracting, large_patches, stepping, streaming
 from tests.benchmarks.tables import show
 
 MNIST = Path(__file__).parents[2].parent / "shared" / "data" / "mnist"
@@ -51,7 +51,7 @@ def tinted(images: np.ndarray) -> np.ndarray:
 @click.option("--k", default="100,1000,10000", show_default=True)
 @click.option("--repeats", default=3, show_default=True, help="Measurements; medians are shown.")
 @click.option(
-    "--only", default="extract,pass,wide,store,converge", show_default=True, help="Tables."
+    "--only", default="extract,pass,wide,large,store,converge", show_default=True, help="Tables."
 )
 @click.option("--soonest-k", default=1000, show_default=True, help="K of the curves.")
 @click.option("--figure", type=click.Path(path_type=Path), help="Where the curves are drawn.")
@@ -81,6 +81,10 @@ def main(rows: int, k: str, repeats: int, only: str, soonest_k: int, figure: Pat
                 part = first_rows(wide, WIDER_ROWS)
                 title = f"{name}: full-batch pass on {len(part):,} rows in memory, ns per row"
                 show(title, stepping.measure(part, sizes, repeats, median, passes=12))
+        if "large" in only:
+            for name, part, size in large_patches.kinds(data):
+                title = f"{name}: full-batch pass on {len(part):,} rows in memory, ns per row"
+                show(title, stepping.measure(part, [size], repeats, median, passes=12))
         if "converge" in only:
             heldout, *_ = extract(
                 "mnist", patch=PatchSpec(5, 5), split="test", out=folder / "heldout", data=data

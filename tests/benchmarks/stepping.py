@@ -10,6 +10,7 @@ import faiss
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
+from superkmeans import SuperKMeans
 from threadpoolctl import threadpool_limits
 
 from pipeline.engines import EngineSpec
@@ -56,7 +57,10 @@ def lloyd(source: RowSource, k: int, passes: int) -> Passes:
     engine = PrunedEngine(source.dim, source.dtype)
     run = Passes([], [], centroids)
     with closing(LocalExecutor(source, engine, engine.cache_for(source))) as executor:
-        executor.run_pass(centroids[:1], SilentProgress())  # kernels are loaded
+        executor.run_pass(centroids[:1], SilentProgress())
+        warm = PrunedEngine(source.dim, source.dtype)  # kernels are loaded, with heads too
+        warm.load(centroids)
+        warm.assign(sample[: 16 * k])
         for number in range(passes):
             if number == EARLY:
                 run.centroids = centroids
@@ -92,10 +96,11 @@ def measure(
                 _torch(part, run.centroids),
                 _faiss(wide, run.centroids),
                 _scikit_learn(wide, run.centroids),
+                _superkmeans(wide, k),
             )
             for _ in range(repeats)
         ]
-        dense, flat, scikit = (
+        dense, flat, scikit, superkmeans = (
             middle(list(times)) / len(part) * 1e9 for times in zip(*runs, strict=True)
         )
         first, early, late = (
@@ -109,10 +114,13 @@ def measure(
                 "early pass": f"{early:.0f}",
                 "late pass": f"{late:.1f}",
                 "torch engine": f"{dense:.0f}",
+                "superkmeans step": f"{superkmeans:.0f}",
                 "faiss flat search (no sums)": f"{flat:.0f}",
                 "scikit-learn Lloyd step": f"{scikit:.0f}",
                 "early: times faiss": f"{flat / early:.1f}",
                 "times scikit-learn": f"{scikit / early:.1f}",
+                "times superkmeans": f"{superkmeans / early:.1f}",
+                "first: times faiss": f"{flat / first:.1f}",
                 "times torch": f"{dense / early:.1f}",
                 "candidates per row, early": f"{effort.products / n:.1f}",
                 "rows skipped, early / late": (
@@ -149,6 +157,27 @@ def _scikit_learn(rows: np.ndarray, centroids: np.ndarray) -> float:
         with threadpool_limits(thread_count()), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # one step is meant
             model.fit(rows)
+        return time.perf_counter() - started
+
+    return max(seconds(1 + EXTRA_STEPS) - seconds(1), 0.0) / EXTRA_STEPS
+
+
+def _superkmeans(rows: np.ndarray, k: int) -> float:
+    """The same of its flat mode on all rows, from centroids of its own."""
+
+    def seconds(steps: int) -> float:
+        model = SuperKMeans(
+            k,
+            rows.shape[1],
+            hierarchical=False,
+            iters=steps,
+            sampling_fraction=1.0,
+            max_points_per_cluster=10**9,
+            early_termination=False,
+            n_threads=thread_count(),
+        )
+        started = time.perf_counter()
+        model.train(rows)
         return time.perf_counter() - started
 
     return max(seconds(1 + EXTRA_STEPS) - seconds(1), 0.0) / EXTRA_STEPS
