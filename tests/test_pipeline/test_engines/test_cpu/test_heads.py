@@ -6,7 +6,8 @@ import pytest
 from pipeline.engines.cpu.centroid_table import head_points
 from pipeline.engines.cpu.engine import PrunedEngine
 from pipeline.engines.cpu.scan import heads
-from tests.test_pipeline.test_engines.test_cpu.test_engine import check
+from tests.oracles import equal
+from tests.test_pipeline.test_engines.test_cpu.test_engine import cached, check, fresh, lloyd
 
 
 def smooth(n: int, dim: int, dtype: str) -> np.ndarray:
@@ -18,7 +19,7 @@ def smooth(n: int, dim: int, dtype: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
-@pytest.mark.parametrize("dim", [64, 192, 300])
+@pytest.mark.parametrize("dim", [192, 300])
 def test_of_smooth_rows_few_candidates_are_looked_at_in_full(
     dtype: str, dim: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -32,6 +33,16 @@ def test_of_smooth_rows_few_candidates_are_looked_at_in_full(
         check(rows, centroids, engine.labeller.find(rows).label)
         products.append(engine.effort.products)
     assert products[0] < products[1] / 10
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_passes_with_a_cache_are_those_without(dtype: str) -> None:
+    rows = smooth(6000, 192, dtype)
+    with cached(rows, 2048) as executor:
+        for centroids, sums in lloyd(executor, rows[:400].astype(np.float32), 6):
+            assert equal(sums, fresh(rows, centroids))
+        assert executor.engine.labeller._heads.basis is not None
+        assert executor.engine.effort.scanned < executor.engine.effort.rows  # or nothing was kept
 
 
 def test_rows_without_directions_are_compared_in_full() -> None:
