@@ -36,9 +36,10 @@ def test_of_smooth_rows_few_candidates_are_looked_at_in_full(
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_passes_with_a_cache_are_those_without(dtype: str) -> None:
+def test_passes_with_a_cache_are_those_without(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "best_size", lambda *_: 16)
     rows = smooth(6000, 192, dtype)
-    with cached(rows, 2048) as executor:
+    with cached(rows) as executor:
         for centroids, sums in lloyd(executor, rows[:400].astype(np.float32), 6):
             assert equal(sums, fresh(rows, centroids))
         assert executor.engine.labeller._heads.basis is not None
