@@ -105,7 +105,9 @@ def test_a_middle_holds_patches_of_the_store_and_no_margin(tiled: Path) -> None:
     np.testing.assert_array_equal(image.original, whole[top : top + height, left : left + width])
 
 
-@pytest.mark.parametrize("stride", [1, 3, 5])
+@pytest.mark.parametrize(
+    "stride", [pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow), 5]
+)
 def test_the_middle_of_images_with_a_reflected_border_has_patches_of_the_store(
     tmp_path: Path, stride: int
 ) -> None:

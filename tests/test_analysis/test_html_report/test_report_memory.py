@@ -26,6 +26,7 @@ def large_images(path: Path, nbytes: int) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the kernel's figures from /proc")
 def test_a_report_stays_below_its_cap_on_images_that_do_not_fit(tmp_path: Path) -> None:
     dataset = large_images(tmp_path / "large.npy", IMAGE_BYTES)

@@ -129,6 +129,7 @@ print(sweep(options)['dictionaries'][0]['rows_seen'] and sweep(options)['rows'])
 """
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_runs_once(digits_swept: dict[str, Any], tmp_path: Path) -> None:
     script = tmp_path / "mine.py"
     code = SCRIPT.replace("STORE", repr(digits_swept["store"]))
