@@ -74,7 +74,8 @@ class FirstReading:
             part = extended(pixels[start : start + step], self._tiled.spec)
             tiles = np.arange(tile + start, tile + start + len(part))
             self.sums[tiles] = [zlib.crc32(image.data) for image in np.ascontiguousarray(part)]
-            self._count(tiles, part)
+            if self.counts is not None:
+                self._count(tiles, part, self._tiled.allowed(tiles))
 
     def _extended(self, image: int, top: int, pixels: np.ndarray) -> tuple[int, np.ndarray]:
         """The rows of the extended image that are known with these, and the first of them."""
@@ -102,8 +103,8 @@ class FirstReading:
         reach = (grid.side or grid.sizes[image, 0]) * spec.stride
         least = max(0, top - spec.rows - spec.stride) // reach
         tiles = range(first + least * across, first + min(down, bottom // reach + 1) * across)
-        for tile in tiles:
-            place = grid.locate(tile)
+        places = [(tile, grid.locate(tile)) for tile in tiles]
+        for tile, place in places:
             rows = slice(max(place.rows.start, top), min(place.rows.stop, bottom))
             if rows.start < rows.stop:
                 part = np.ascontiguousarray(pixels[rows.start - top : rows.stop - top, place.cols])
@@ -112,8 +113,7 @@ class FirstReading:
             return
         held = np.concatenate([self._carried, pixels]) if top and len(self._carried) else pixels
         above = bottom - len(held)
-        for tile in tiles:
-            place = grid.locate(tile)
+        for tile, place in places:
             # Windows that end in these rows, and begin in the tile.
             begin = max(place.rows.start, _next_window(top, spec.rows, spec.stride))
             end = min(place.rows.stop, bottom)
@@ -124,14 +124,8 @@ class FirstReading:
         keep = _next_window(bottom, spec.rows, spec.stride)
         self._carried = held[max(0, keep - above) :].copy()
 
-    def _count(
-        self, tiles: np.ndarray, pixels: np.ndarray, allowed: np.ndarray | None = None
-    ) -> None:
+    def _count(self, tiles: np.ndarray, pixels: np.ndarray, allowed: np.ndarray | None) -> None:
         """Count in another thread; some at a time, for they keep their pixels."""
-        if self._levels is None:
-            return
-        if allowed is None:
-            allowed = self._tiled.allowed(tiles)
         found = self._pool.submit(
             count_patches, pixels, self._tiled.spec.within, self._levels, allowed
         )

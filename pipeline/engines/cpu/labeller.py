@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -163,8 +162,8 @@ class Labeller:
         self.effort.rows += len(rows)
         loaded = self._loaded
         if self._heads.choose(rows, loaded.table.centroids, guessed=labelled):
-            made = self._make_table(loaded.table.centroids, loaded.table)
-            self._dictionary = loaded = replace(loaded, **made, listed=False)
+            table, heads = self._make_table(loaded.table.centroids, loaded.table)
+            self._dictionary = loaded = replace(loaded, table=table, heads=heads, listed=False)
         if not labelled:
             small = SMALL if loaded.heads is None else SMALL_BY_HEADS
             if loaded.k <= small or (not loaded.listed and len(rows) < FEW_ROWS * loaded.k):
@@ -262,20 +261,23 @@ class Labeller:
     def _take(self, centroids: np.ndarray, before: _Dictionary | None, share: float) -> _Dictionary:
         k = len(centroids)
         self._heads.begin(k)
-        made = self._make_table(centroids, before.table if before else None)
-        table = made["table"]
+        table, heads = self._make_table(centroids, before.table if before else None)
         expected = np.zeros(k, np.float32)
         if before is not None and before.k == k and before.table.scale == table.scale:
             # Not all rows may have been seen since; what was far is not forgotten at once.
             expected = np.maximum(before.reach, KEEP_REACH * before.expected)
-        return _Dictionary(**made, expected=expected, reach=np.zeros(k, np.float32), share=share)
+        return _Dictionary(table, heads, expected, np.zeros(k, np.float32), share)
 
-    def _make_table(self, centroids: np.ndarray, before: CentroidTable | None) -> dict[str, Any]:
+    def _make_table(
+        self, centroids: np.ndarray, before: CentroidTable | None
+    ) -> tuple[CentroidTable, Heads | None]:
         """Table and heads of centroids."""
         basis = self._heads.basis
+        if basis is None:
+            return make_table(centroids, self._integers, before), None
         with self._heads.alone():
             table = make_table(centroids, self._integers, before, basis)
-            return {"table": table, "heads": None if basis is None else make_heads(table, basis)}
+            return table, make_heads(table, basis)
 
     @property
     def _loaded(self) -> _Dictionary:

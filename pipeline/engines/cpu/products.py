@@ -10,9 +10,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np import arrayobj
 
-from pipeline.engines.cpu.simd import FLOATS, WIDTH, sum_by_halves
+from pipeline.engines.cpu.simd import FLOATS, WIDTH, element, fused, sum_by_halves
 
 _CHAINS = 4  # sums of a product that do not wait for each other
 
@@ -22,7 +21,7 @@ def dot(typing: Any, one: Any, at: Any, two: Any, there: Any, length: Any) -> An
     """Product of one[at : at + length] and two[there : there + length], float32, whole vectors."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        x, c = (_start(context, builder, signature, arguments, i) for i in (0, 2))
+        x, c = (element(context, builder, signature, arguments, i) for i in (0, 2))
         length, kind = arguments[4], arguments[4].type
         chains = [ir.Constant(kind, chain * WIDTH) for chain in range(_CHAINS)]
         many = ir.Constant(kind, _CHAINS * WIDTH)
@@ -52,7 +51,7 @@ def four_dots(typing: Any, one: Any, at: Any, two: Any, there: Any, length: Any)
     """Products of one[at : at + length] and four such stretches of `two`, one after another."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        x, c = (_start(context, builder, signature, arguments, i) for i in (0, 2))
+        x, c = (element(context, builder, signature, arguments, i) for i in (0, 2))
         length, kind = arguments[4], arguments[4].type
         totals = [_zeros(context, builder) for _ in range(4)]
         begins = [builder.mul(length, ir.Constant(kind, i)) for i in range(4)]
@@ -65,12 +64,6 @@ def four_dots(typing: Any, one: Any, at: Any, two: Any, there: Any, length: Any)
 
     four = types.UniTuple(types.float32, 4)
     return four(one, types.intp, two, types.intp, types.intp), generate
-
-
-def _start(context: Any, builder: Any, signature: Any, arguments: Any, i: int) -> Any:
-    """Address of the element of array i at the place that the next argument tells."""
-    array = arrayobj.make_array(signature.args[i])(context, builder, arguments[i])
-    return builder.gep(array.data, [arguments[i + 1]], inbounds=True)
 
 
 def _zeros(context: Any, builder: Any) -> Any:
@@ -88,6 +81,4 @@ def _add_product(
         builder.load(builder.bitcast(builder.gep(start, [place]), vector.as_pointer()), align=4)
         for start, place in ((x, at), (c, there))
     ]
-    kind = ir.FunctionType(vector, [vector] * 3)
-    add = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{WIDTH}f32")
-    builder.store(builder.call(add, [*found, builder.load(total)]), total)
+    builder.store(fused(builder, *found, builder.load(total)), total)

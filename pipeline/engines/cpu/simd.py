@@ -106,12 +106,24 @@ FLOATS, _INTS, _MASK = Lanes("float32"), Lanes("int32"), Lanes("bool")
 _OF_SCALAR = {types.float32: FLOATS, types.int32: _INTS}
 
 
+def element(context: Any, builder: Any, signature: Any, arguments: Any, i: int = 0) -> Any:
+    """Code for the address in array i, contiguous, of the element that the next argument tells."""
+    array = arrayobj.make_array(signature.args[i])(context, builder, arguments[i])
+    return builder.gep(array.data, [arguments[i + 1]], inbounds=True)
+
+
 def _address(context: Any, builder: Any, signature: Any, arguments: Any, vector: Any) -> Any:
-    """Of the element of a contiguous array at which a vector starts."""
-    array = arrayobj.make_array(signature.args[0])(context, builder, arguments[0])
-    return builder.bitcast(
-        builder.gep(array.data, [arguments[1]], inbounds=True), vector.as_pointer()
+    """Of the element at which a vector starts."""
+    start = element(context, builder, signature, arguments)
+    return builder.bitcast(start, vector.as_pointer())
+
+
+def fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """Code for a · b + c of vectors, rounded once."""
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(a.type, [a.type] * 3), f"llvm.fma.v{WIDTH}f32"
     )
+    return builder.call(function, [a, b, c])
 
 
 @intrinsic
@@ -157,11 +169,7 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """A · b + c, rounded once."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        vector = arguments[0].type
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{WIDTH}f32"
-        )
-        return builder.call(function, arguments)
+        return fused(builder, *arguments)
 
     return FLOATS(FLOATS, FLOATS, FLOATS), generate
 
