@@ -56,10 +56,11 @@ def _tree_peak(pid: int) -> int:
         tree = [parent, *parent.children(recursive=True)]
     except psutil.NoSuchProcess:
         return 0
-    return sum(_high_water(process.pid) for process in tree)
+    return sum(high_water(process.pid) for process in tree)
 
 
-def _high_water(pid: int) -> int:
+def high_water(pid: int) -> int:
+    """Its largest resident size so far, in bytes; 0 where it is gone."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:  # gone meanwhile

@@ -6,10 +6,10 @@ All scores are taken the same way, in float64 on the same rows, while the clocks
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, redirect_stdout
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
 import faiss
 import numpy as np
@@ -26,29 +26,43 @@ from pipeline.execution.scheduler import Scheduler
 from pipeline.kmeans.fitter import Fitter
 from pipeline.kmeans.history import mean_squared_error
 from pipeline.kmeans.plan import FitPlan
-from pipeline.rows.source import ArraySource
+from pipeline.rows.source import ArraySource, RowSource
 from pipeline.runtime.devices import thread_count
 from pipeline.runtime.progress import SilentProgress
+from tests.benchmarks.peers import flat_superkmeans
 
 ITERATIONS = 100
 FAISS_AT_ONCE = 10  # iterations between two looks at the score
+LARGE_FAISS = 30  # iterations on large patches, where each takes seconds; its default is 25
+SUPERKMEANS = 10, 25, 50, 100  # iterations of its runs
 BLOCK, PASSES, BLOCKS_AT_ONCE = 1 << 16, 5, 8  # of MiniBatchKMeans; blocks between two looks
 EVERYTHING = 1 << 30  # points per centroid: faiss would take a sample otherwise
+COLOURS = "#b2182b", "#2166ac", "#4d4d4d", "#e08214"
 
 
 @dataclass
 class Curve:
-    """seconds: from the start. mse: on all rows. centroids: (k, d), the last ones."""
+    """seconds: from the start. mse: on all rows. centroids: (k, d), the last ones.
+
+    runs: names of the points, where they are ends of runs of their own, not looks at one run.
+    """
 
     name: str
     seconds: list[float] = field(default_factory=list)
     mse: list[float] = field(default_factory=list)
     centroids: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    runs: list[str] = field(default_factory=list)
 
     def until(self, mse: float) -> float:
         """Seconds until the score is as low; inf for never."""
         reached = [s for s, m in zip(self.seconds, self.mse, strict=True) if m <= mse]
         return min(reached, default=np.inf)
+
+    def ends(self) -> list[tuple[str, float, float]]:
+        """Name, seconds and score of each run when it was over."""
+        names = self.runs or [self.name]
+        seconds, mse = self.seconds[-len(names) :], self.mse[-len(names) :]
+        return list(zip(names, seconds, mse, strict=True))
 
 
 class Clock:
@@ -68,10 +82,11 @@ class Clock:
         return self._before, result
 
 
-def score(rows: np.ndarray, centroids: np.ndarray) -> float:
+def score(rows: np.ndarray | RowSource, centroids: np.ndarray) -> float:
     """MSE on these rows, in squared pixel levels."""
+    source = ArraySource(rows) if isinstance(rows, np.ndarray) else rows
     centroids = np.ascontiguousarray(centroids, np.float32)
-    executor = LocalExecutor(ArraySource(rows), PrunedEngine(rows.shape[1], rows.dtype))
+    executor = LocalExecutor(source, PrunedEngine(source.dim, source.dtype))
     sums, _ = executor.run_pass(centroids, SilentProgress())
     return mean_squared_error(sums.sse(centroids), sums)
 
@@ -135,12 +150,12 @@ def scikit_learn(rows: np.ndarray, k: int) -> Curve:
     return curve
 
 
-def flat_faiss(rows: np.ndarray, k: int) -> Curve:
+def flat_faiss(rows: np.ndarray, k: int, iterations: int = ITERATIONS) -> Curve:
     """faiss.Kmeans on all rows, from its random rows."""
     faiss.omp_set_num_threads(thread_count())
     wide, centroids = rows.astype(np.float32), None
     curve, clock = Curve("faiss Kmeans"), Clock()
-    for _ in range(0, ITERATIONS, FAISS_AT_ONCE):
+    for _ in range(0, iterations, FAISS_AT_ONCE):
         model = faiss.Kmeans(
             wide.shape[1], k, niter=FAISS_AT_ONCE, seed=0, max_points_per_centroid=EVERYTHING
         )
@@ -169,48 +184,76 @@ def minibatch(rows: np.ndarray, k: int) -> Curve:
     return curve
 
 
-def measure(
-    rows: np.ndarray, heldout: np.ndarray, k: int, figure: Path | None
-) -> list[dict[str, str]]:
-    """A row for each way. rows, heldout: (n, d) uint8. figure: where the curves are drawn."""
-    ours(rows[: 1 << 17], 50)  # kernels are loaded
+def superkmeans(rows: np.ndarray, k: int) -> Curve:
+    """Its flat mode on all rows in float32: no looks at a run, so runs of more and more steps."""
+    wide = rows.astype(np.float32)
+    curve = Curve("superkmeans, separate runs")
+    for steps in SUPERKMEANS:
+        clock = Clock()
+        curve.centroids = flat_superkmeans(k, wide.shape[1], steps).train(wide)
+        curve.seconds.append(clock.read())
+        curve.mse.append(score(rows, curve.centroids))
+        curve.runs.append(f"superkmeans, flat, {steps} iterations")
+    return curve
+
+
+Way = Callable[[np.ndarray, int], Curve]
+WAYS: tuple[Way, ...] = (ours, scikit_learn, flat_faiss, minibatch)
+LARGE_WAYS = (ours, scikit_learn, partial(flat_faiss, iterations=LARGE_FAISS), superkmeans)
+
+
+def measure(rows: np.ndarray, k: int, ways: Sequence[Way] = WAYS) -> list[Curve]:
+    """A curve for each way, ours first. rows: (n, d) uint8."""
+    ours(rows[: 1 << 17], min(k, 50))  # kernels are loaded
     curves = []
-    for way in (ours, scikit_learn, flat_faiss, minibatch):
+    for way in ways:
         curves.append(way(rows, k))
         print(f"{curves[-1].name}: {curves[-1].seconds[-1]:.0f} s", file=sys.stderr, flush=True)
-    if figure is not None:
-        draw(curves, len(rows), k).savefig(figure, dpi=200)
+    return curves
+
+
+def compared(
+    title: str, curves: list[Curve], heldout: np.ndarray | None = None
+) -> list[dict[str, str]]:
+    """A row of a table for the end of each run; the first curve is ours.
+
+    heldout: (m, d) uint8, scored if given; of curves of one run each.
+    """
     table = []
     for curve in curves:
-        until = curves[0].until(curve.mse[-1])
-        table.append(
-            {
-                f"K = {k}, {len(rows):,} rows": curve.name,
-                "seconds": f"{curve.seconds[-1]:.1f}",
-                "MSE": f"{curve.mse[-1]:.2f}",
-                "held-out MSE": f"{score(heldout, curve.centroids):.2f}",
-                "patchdict as low after": f"{until:.1f} s",
-                "sooner by": f"{curve.seconds[-1] / until:.1f} ×",
-            }
-        )
+        for name, seconds, mse in curve.ends():
+            until = curves[0].until(mse)
+            row = {title: name, "seconds": f"{seconds:.1f}", "MSE": f"{mse:.2f}"}
+            if heldout is not None:
+                row["held-out MSE"] = f"{score(heldout, curve.centroids):.2f}"
+            row["patchdict as low after"] = f"{until:.1f} s"
+            row["sooner by"] = f"{seconds / until:.1f} ×"
+            if curve is curves[0] or until == np.inf:
+                nothing = "" if curve is curves[0] else "never"
+                row |= {"patchdict as low after": nothing, "sooner by": nothing}
+            table.append(row)
     return table
 
 
-def draw(curves: list[Curve], n: int, k: int) -> Figure:
-    """MSE against seconds, both from where it matters."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    best = min(min(curve.mse) for curve in curves)
-    for curve, colour in zip(curves, ("#b2182b", "#2166ac", "#4d4d4d", "#e08214"), strict=True):
-        axes.plot(curve.seconds, curve.mse, color=colour, linewidth=1.8)
-        axes.plot(curve.seconds[-1], curve.mse[-1], "o", color=colour, label=curve.name)
-    axes.set_xscale("log")
-    axes.set_ylim(best * 0.995, best * 1.12)
-    axes.set_xlabel("seconds, seeding included")
-    axes.set_ylabel("MSE on all rows (squared pixel levels)")
-    axes.set_title(f"K = {k:,} on {n:,} patches of MNIST, two threads", loc="left", fontsize=10)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+def draw(panels: dict[str, list[Curve]]) -> Figure:
+    """MSE against seconds, both from where it matters: a panel for each title."""
+    figure = Figure(figsize=(7 if len(panels) == 1 else 10, 4), layout="constrained")
+    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, curves) in zip(all_axes, panels.items(), strict=True):
+        best = min(min(curve.mse) for curve in curves)
+        for curve, colour in zip(curves, COLOURS, strict=True):
+            dashes, width = (":", 0.9) if curve.runs else ("-", 1.8)
+            axes.plot(curve.seconds, curve.mse, dashes, color=colour, linewidth=width)
+            _, seconds, mse = zip(*curve.ends(), strict=True)
+            axes.plot(seconds, mse, "o", color=colour, label=curve.name)
+        axes.set_xscale("log")
+        axes.set_ylim(best * 0.995, best * 1.12)
+        axes.set_xlabel("seconds, seeding included")
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    all_axes[0].set_ylabel("MSE on all rows (squared pixel levels)")
+    named = all_axes[0].get_legend_handles_labels()
+    figure.legend(*named, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure

@@ -10,7 +10,6 @@ import faiss
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from superkmeans import SuperKMeans
 from threadpoolctl import threadpool_limits
 
 from pipeline.engines import EngineSpec
@@ -22,8 +21,10 @@ from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import ArraySource, LargerBlocks, RowSource
 from pipeline.runtime.devices import CPU, thread_count
 from pipeline.runtime.progress import SilentProgress
+from tests.benchmarks.peers import flat_superkmeans, mlpack_steps, optional
 
 MAX_PRODUCTS = 1 << 31  # rows · K · d / 25 of one measurement of an engine that meets them all
+MLPACK_ROWS = 1 << 14  # its step costs each row about the same, and takes 100 times ours
 EXTRA_STEPS = 4
 EARLY = 4  # the pass that is compared: guesses from the pass before, centroids still moving
 LATE = 150  # a pass in which they barely move
@@ -106,6 +107,7 @@ def measure(
         first, early, late = (
             seconds / n * 1e9 for seconds in (run.seconds[0], run.early(), run.late())
         )
+        mlpack = _mlpack(part[:MLPACK_ROWS].astype(np.float64), run.centroids)
         effort, last = run.effort[EARLY], run.effort[-1]
         table.append(
             {
@@ -117,6 +119,7 @@ def measure(
                 "superkmeans step": f"{superkmeans:.0f}",
                 "faiss flat search (no sums)": f"{flat:.0f}",
                 "scikit-learn Lloyd step": f"{scikit:.0f}",
+                "mlpack step (Elkan)": "not installed" if mlpack is None else f"{mlpack:.0f}",
                 "early: times faiss": f"{flat / early:.1f}",
                 "times scikit-learn": f"{scikit / early:.1f}",
                 "times superkmeans": f"{superkmeans / early:.1f}",
@@ -166,18 +169,19 @@ def _superkmeans(rows: np.ndarray, k: int) -> float:
     """The same of its flat mode on all rows, from centroids of its own."""
 
     def seconds(steps: int) -> float:
-        model = SuperKMeans(
-            k,
-            rows.shape[1],
-            hierarchical=False,
-            iters=steps,
-            sampling_fraction=1.0,
-            max_points_per_cluster=10**9,
-            early_termination=False,
-            n_threads=thread_count(),
-        )
+        model = flat_superkmeans(k, rows.shape[1], steps)
         started = time.perf_counter()
         model.train(rows)
         return time.perf_counter() - started
 
     return max(seconds(1 + EXTRA_STEPS) - seconds(1), 0.0) / EXTRA_STEPS
+
+
+def _mlpack(rows: np.ndarray, centroids: np.ndarray) -> float | None:
+    """The same of mlpack's, nanoseconds per row; None where it is not installed."""
+    mlpack = optional("mlpack")
+    if mlpack is None:
+        return None
+    start = centroids.astype(np.float64)
+    few, many = (mlpack_steps(mlpack, rows, start.copy(), 1 + n) for n in (0, EXTRA_STEPS))
+    return max(many - few, 0.0) / EXTRA_STEPS / len(rows) * 1e9

@@ -1,0 +1,121 @@
+"""LanceStream, the streaming K-means of Lance, beside ours: each in a process of its own.
+
+`python -m tests.benchmarks.lance_stream ROWS.lance K CENTROIDS.npy` trains and prints JSON.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tests.process_trees import high_water, run_measured
+
+if TYPE_CHECKING:  # imported lazily: what the child loads counts as the peer's memory
+    from storage import PatchStore
+
+ROOT = Path(__file__).parents[2]
+MEMORY = "480MiB"  # the least that `fit` takes, as a report needs it
+SAMPLED, AT_ONCE, CORESET = 256, 64, 16  # rows per centroid, as its authors measure it
+COLUMN = "patch"
+
+
+def measure(
+    store: "PatchStore", data: Path, sizes: list[int], sse: Callable[[np.ndarray], float]
+) -> list[dict[str, str]]:
+    """Two rows for each K.
+
+    store: all patches of MNIST or a sample of them. sse: of centroids, (k, d), on all rows of it.
+    """
+    from storage import open_dictionaries
+
+    out = store.path.parents[1]
+    rows = out / "rows.lance"
+    write(store, rows)
+    table = []
+    for k in sizes:
+        sample = ["--sample", store.spec.sample] if store.spec.sample else []
+        asked = ["--k", str(k), "--memory", MEMORY, "--out", str(out), "--data", str(data)]
+        command = ["-m", "pipeline", "fit", "--dataset", "mnist", *asked, *sample, "--json"]
+        peak, told = child(command)
+        tree = open_dictionaries(told["path"].rpartition("/")[0])
+        ours = tree[Path(told["path"]).name].centroids.values.reshape(k, -1)
+        table.append(line(k, f"patchdict fit, MEMORY={MEMORY}", told, peak, sse(ours), "yes"))
+        centroids = out / "centroids.npy"
+        peak, told = child(["-m", __name__, str(rows), str(k), str(centroids)])
+        table.append(line(k, "LanceStream", told, told["peak"], sse(np.load(centroids)), "no"))
+    return table
+
+
+def line(k: int, way: str, told: dict, peak: int, sse: float, resumable: str) -> dict[str, str]:
+    """A row of the table."""
+    return {
+        "K": f"{k:,}",
+        "way": way,
+        "seconds": f"{told['seconds']:.1f}",
+        "peak resident MiB": f"{peak / 2**20:.0f}",
+        "SSE on all rows, float64": f"{sse:.6g}",
+        "resumable": resumable,
+    }
+
+
+def child(command: list[str]) -> tuple[int, dict]:
+    """Peak in bytes and the JSON object that the process printed last."""
+    ran = run_measured(command, cwd=ROOT)
+    if ran.code:
+        sys.exit(ran.err.strip().splitlines()[-1])
+    return ran.peak, json.loads(ran.out.strip().splitlines()[-1])
+
+
+def write(store: "PatchStore", path: Path) -> None:
+    """The rows as float32, which is what it clusters by distance."""
+    import lance
+    import pyarrow
+
+    kind = pyarrow.list_(pyarrow.float32(), store.dim)
+
+    def batches() -> Iterator["pyarrow.RecordBatch"]:
+        for number in range(store.n_chunks):
+            flat = pyarrow.array(store.read_chunk(number).astype(np.float32).ravel())
+            column = pyarrow.FixedSizeListArray.from_arrays(flat, type=kind)
+            yield pyarrow.RecordBatch.from_arrays([column], names=[COLUMN])
+
+    schema = pyarrow.schema([(COLUMN, kind)])
+    lance.write_dataset(batches(), str(path), schema=schema, mode="overwrite")
+
+
+def train(rows: str, k: int, centroids: str) -> None:
+    """Train, note seconds and peak as soon as that is over, and let the index be built:
+    its centroids are handed out with it alone.
+    """
+    import lance
+
+    noted: dict[str, float] = {}
+
+    def watch(event: "lance.progress.IndexProgress") -> None:
+        if event.stage == "train_ivf":
+            noted[event.event] = time.perf_counter()
+            noted["peak"] = high_water(os.getpid())
+
+    made = lance.dataset(rows).create_index(
+        COLUMN,
+        "IVF_FLAT",
+        name="index",
+        replace=True,
+        num_partitions=k,
+        sample_rate=SAMPLED,
+        streaming_sample_rate=AT_ONCE,
+        streaming_coreset_rate=CORESET,
+        progress_callback=watch,
+    )
+    found = made.get_ivf_model("index").centroids.to_numpy(zero_copy_only=False)
+    np.save(centroids, np.stack(found))
+    print(json.dumps({"seconds": noted["complete"] - noted["start"], "peak": noted["peak"]}))
+
+
+if __name__ == "__main__":
+    train(sys.argv[1], int(sys.argv[2]), sys.argv[3])
