@@ -241,7 +241,7 @@ def draw(panels: dict[str, list[Curve]]) -> Figure:
     all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, curves) in zip(all_axes, panels.items(), strict=True):
         best = min(min(curve.mse) for curve in curves)
-        for curve, colour in zip(curves, COLOURS, strict=True):
+        for curve, colour in zip(curves, COLOURS, strict=False):
             dashes, width = (":", 0.9) if curve.runs else ("-", 1.8)
             axes.plot(curve.seconds, curve.mse, dashes, color=colour, linewidth=width)
             _, seconds, mse = zip(*curve.ends(), strict=True)

@@ -72,9 +72,9 @@ def limited_breathing(bkmeans: ModuleType, limit: float) -> type[Any]:
             return self
 
         def _lloyd(self, *arguments: Any) -> None:
+            self._note()  # the first fit too
             if time.perf_counter() > self._end:
                 raise TimeoutError
-            self._note()  # the first fit too
             super()._lloyd(*arguments)
             self._note()
 

@@ -183,5 +183,8 @@ def _mlpack(rows: np.ndarray, centroids: np.ndarray) -> float | None:
     if mlpack is None:
         return None
     start = centroids.astype(np.float64)
-    few, many = (mlpack_steps(mlpack, rows, start.copy(), 1 + n) for n in (0, EXTRA_STEPS))
+    few, many = (
+        min(mlpack_steps(mlpack, rows, start.copy(), steps) for _ in range(2))
+        for steps in (1, 1 + EXTRA_STEPS)
+    )
     return max(many - few, 0.0) / EXTRA_STEPS / len(rows) * 1e9
