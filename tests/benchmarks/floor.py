@@ -66,7 +66,7 @@ def breathing(bkmeans: Any, rows: np.ndarray, k: int, limit: float) -> np.ndarra
 
 
 def local_search(flspp: Any, rows: np.ndarray, k: int) -> np.ndarray:
-    """Centroids of FLS++, its defaults; its own Lloyd stops as soon as a step gains less than 1e-4."""
+    """Centroids of FLS++, its defaults; its own Lloyd stops at a gain below 1e-4."""
     swapped = flspp.FLSpp(k, random_state=0).fit(rows.astype(np.float64)).cluster_centers_
     return best_of(rows, k, 1, init=swapped, mode="full", max_iter=300)
 
