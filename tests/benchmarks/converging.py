@@ -174,9 +174,10 @@ def minibatch(rows: np.ndarray, k: int) -> Curve:
     curve, clock = Curve("scikit-learn MiniBatchKMeans"), Clock()
     model = MiniBatchKMeans(k, random_state=0, n_init=1)
     with threadpool_limits(thread_count()):
-        for number, start in enumerate(list(range(0, len(wide), BLOCK)) * PASSES, 1):
+        starts = list(range(0, len(wide), BLOCK)) * PASSES
+        for number, start in enumerate(starts, 1):
             model.partial_fit(wide[start : start + BLOCK])
-            if number % BLOCKS_AT_ONCE == 0:
+            if number % BLOCKS_AT_ONCE == 0 or number == len(starts):
                 at, mse = clock.while_stopped(lambda: score(rows, model.cluster_centers_))
                 curve.seconds.append(at)
                 curve.mse.append(mse)
