@@ -33,7 +33,7 @@ from tests.benchmarks.tables import show
 MNIST = Path(__file__).parents[2].parent / "shared" / "data" / "mnist"
 ROWS, SIZES = 1 << 21, [100, 1000, 10000]  # of most tables
 WIDER_ROWS = 1 << 19  # of patches of more than 5×5
-LARGE_ROWS = 1 << 17  # of whole fits on large patches: the table takes ten minutes or so
+LARGE_ROWS = 100_000  # of whole fits on large patches: the table takes ten minutes or so
 
 
 def machine() -> str:

@@ -248,7 +248,7 @@ def draw(panels: dict[str, list[Curve]]) -> Figure:
             _, seconds, mse = zip(*curve.ends(), strict=True)
             axes.plot(seconds, mse, "o", color=colour, label=curve.name)
         axes.set_xscale("log")
-        axes.set_ylim(best * 0.995, best * 1.12)
+        axes.set_ylim(best * 0.995, max(best * 1.12, 1.01 * max(c.mse[-1] for c in curves)))
         axes.set_xlabel("seconds, seeding included")
         axes.set_title(title, loc="left", fontsize=10)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
