@@ -16,13 +16,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from dataclasses import fields as dataclass_fields
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from storage.errors import InputError, shortened
 
 CHUNK_BYTES = 8 << 20  # upper limit of a decoded chunk; 4 to 32 MB read fastest
 BLOSC_BLOCK_BYTES = 16384 * 25  # measured: a block of about 400 KB decodes twice as fast as auto
-MAX_SHUFFLED_BYTES = 100  # shuffling pays for patches up to about 10×10 bytes
+LARGE_BLOCK_BYTES = 1 << 20  # the same of shuffled patches above UNTRIED_BYTES
+UNTRIED_BYTES = 100  # a patch up to this size is shuffled: that won on all data that were measured
+TRIAL_PIECES, TRIAL_BYTES = 8, 2 << 20  # of rows; one chunk alone misled where images differ
+_MAX_TYPESIZE = 255  # Blosc takes a larger one for 1, without a word
 
 
 @dataclass(frozen=True)
@@ -203,14 +206,16 @@ def plan_chunks(offsets: Sequence[int], chunk_rows: int) -> list[ChunkPlan]:
     Each chunk is a pure function of its plan, so chunks can be written in any order, by any
     process, again after a crash, without two writers on one chunk.
     """
-    total = int(offsets[-1])
-    plans = []
-    for index, start in enumerate(range(0, total, chunk_rows)):
-        stop = min(start + chunk_rows, total)
-        first = bisect_right(offsets, start) - 1
-        last = bisect_left(offsets, stop)
-        plans.append(ChunkPlan(index, first, last, start - int(offsets[first]), stop - start))
-    return plans
+    starts = range(0, int(offsets[-1]), chunk_rows)
+    return [_plan(offsets, index, start, chunk_rows) for index, start in enumerate(starts)]
+
+
+def _plan(offsets: Sequence[int], index: int, start: int, n_rows: int) -> ChunkPlan:
+    """That of the rows from `start` on, as many as there are."""
+    stop = min(start + n_rows, int(offsets[-1]))
+    first = bisect_right(offsets, start) - 1
+    last = bisect_left(offsets, stop)
+    return ChunkPlan(index, first, last, start - int(offsets[first]), stop - start)
 
 
 def chunk_rows(dim: int, itemsize: int) -> int:
@@ -218,13 +223,66 @@ def chunk_rows(dim: int, itemsize: int) -> int:
     return 1 << max(0, int(math.log2(max(1, CHUNK_BYTES // (dim * itemsize)))))
 
 
-def blosc_layout(dim: int, itemsize: int) -> tuple[bool, int, int]:
-    """Shuffle or not, Blosc's typesize and block size in bytes.
+class Codec(NamedTuple):
+    """How Blosc lays out the bytes of a chunk before Zstandard packs them.
 
-    Shuffling over a whole patch puts equal pixels of all patches side by side (25× instead of
-    6.7× for MNIST 5×5); Blosc ignores a typesize above 255.
+    shuffled: whether equal places of every `typesize` bytes are put side by side, block by block.
+    typesize, blocksize: in bytes.
     """
-    patch = dim * itemsize
-    if patch > MAX_SHUFFLED_BYTES:
-        return False, itemsize, BLOSC_BLOCK_BYTES
-    return True, patch, patch * max(1, BLOSC_BLOCK_BYTES // patch)
+
+    shuffled: bool
+    typesize: int
+    blocksize: int
+
+
+def codecs(spec: PatchSpec, channels: int, itemsize: int) -> list[Codec]:
+    """Those that suit such patches; where there are two, the rows decide (`chosen_codec`).
+
+    Shuffling over a whole patch, or over as much of it as Blosc can, puts equal pixels of all
+    patches side by side (25× instead of 6.7× for MNIST 5×5). What large patches share with their
+    neighbours Zstandard finds by itself, the more of it the larger the block.
+    """
+    patch = spec.dim(channels) * itemsize
+    if patch <= UNTRIED_BYTES:
+        return [Codec(True, patch, _whole(BLOSC_BLOCK_BYTES, patch))]
+    typesize = _shuffled_bytes(spec, channels, itemsize)
+    return [
+        Codec(False, itemsize, _whole(CHUNK_BYTES, patch)),
+        Codec(True, typesize, _whole(LARGE_BLOCK_BYTES, patch)),
+    ]
+
+
+def _whole(size: int, patch: int) -> int:
+    """Bytes of a block of whole patches."""
+    return patch * max(1, size // patch)
+
+
+def _shuffled_bytes(spec: PatchSpec, channels: int, itemsize: int) -> int:
+    """The largest part of a patch that Blosc can shuffle over, of whole rows or else pixels."""
+    row, pixel = spec.cols * channels * itemsize, channels * itemsize
+    for unit, count in ((row, spec.rows), (pixel, spec.cols), (itemsize, channels)):
+        fitting = [n for n in range(1, _MAX_TYPESIZE // unit + 1) if count % n == 0]
+        if fitting:
+            return unit * fitting[-1]
+    return itemsize
+
+
+def chosen_codec(candidates: Sequence[Codec], sizes: Sequence[int]) -> Codec:
+    """The one that packs best.
+
+    sizes: bytes that each packs some rows into. Shuffling must save a tenth: of equally many
+    bytes, shuffled ones decode up to a third slower.
+    """
+    cost = [10 * n if codec.shuffled else 9 * n for codec, n in zip(candidates, sizes, strict=True)]
+    return candidates[cost.index(min(cost))]
+
+
+def trial_plans(offsets: Sequence[int], patch: int) -> list[ChunkPlan]:
+    """Rows to try codecs on, in pieces spread evenly over the store.
+
+    offsets: as for `plan_chunks`. patch: bytes of one.
+    """
+    size = max(1, TRIAL_BYTES // patch)
+    pieces = -(-int(offsets[-1]) // size)
+    n = min(pieces, TRIAL_PIECES)
+    return [_plan(offsets, i, i * pieces // n * size, size) for i in range(n)]

@@ -87,6 +87,14 @@ class PatchStore:
         """Bytes on disk of the whole group."""
         return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
 
+    @property
+    def codec(self) -> str:
+        """How chunks are packed, as in "zstd, shuffled by 25 bytes"; zarr's metadata state it."""
+        stated = cast(Any, self.array.compressors[0]).to_dict()["configuration"]
+        shuffled = stated["shuffle"] == "shuffle"
+        over = f"shuffled by {stated['typesize']} bytes" if shuffled else "not shuffled"
+        return f"{stated['cname']}, {over}"
+
     def read_chunk(self, index: int) -> np.ndarray:
         """Rows of one chunk, (chunk_rows, dim) or fewer for the last.
 

@@ -18,7 +18,7 @@ from storage.atomic import remove, replace_durably, sync_tree
 from storage.errors import DamageError
 from storage.integrity import METADATA, SEALING, checksum_of, file_fault, read_checksums, write_seal
 from storage.layout import PARTIAL, PIXELS, SUMS, building_place, retired_place
-from storage.patch_spec import PatchSpec, blosc_layout, chunk_rows
+from storage.patch_spec import Codec, PatchSpec, chunk_rows, codecs
 from storage.patch_store import KIND, SCHEMA, PatchStore
 from storage.strict_store import checked_compressors, open_strict
 
@@ -37,13 +37,34 @@ class TileLayout(NamedTuple):
     images: np.ndarray | None = None
 
 
-def create_staging(
+def take_up_staging(
     staging: Path, spec: PatchSpec, source: dict[str, Any], tiles: TileLayout
-) -> set[int]:
-    """Make the folder in which a store is built, or take up one that a killed run left.
+) -> set[int] | None:
+    """Indices of the chunks that a killed run left, whole, in the folder in which it built a store.
 
-    Returns: indices of the chunks that are already there, whole.
+    None where that is no beginning of this one: then it is there, empty.
     """
+    attributes = _attributes(spec, source, tiles)
+    channels, dtype = math.prod(source["image_shape"][2:]), np.dtype(source["dtype"])
+    for codec in codecs(spec, channels, dtype.itemsize):
+        if _begins_with(staging, _beginning(attributes, tiles, codec)):
+            return whole_chunks(staging)
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True, exist_ok=True)
+    return None
+
+
+def create_staging(
+    staging: Path, spec: PatchSpec, source: dict[str, Any], tiles: TileLayout, codec: Codec
+) -> None:
+    """Begin a store in this folder, in which there is none."""
+    for key, content in _beginning(_attributes(spec, source, tiles), tiles, codec).items():
+        (staging / key).parent.mkdir(parents=True, exist_ok=True)
+        (staging / key).write_bytes(content)
+
+
+def _attributes(spec: PatchSpec, source: dict[str, Any], tiles: TileLayout) -> dict[str, Any]:
+    """Those of a store that is begun."""
     attributes = {
         "kind": KIND,
         "schema": SCHEMA,
@@ -56,17 +77,10 @@ def create_staging(
     }
     if tiles.side is not None:
         attributes["tile"] = tiles.side
-    beginning = _beginning(attributes, tiles)
-    if _begins_with(staging, beginning):
-        return whole_chunks(staging)
-    shutil.rmtree(staging, ignore_errors=True)
-    for key, content in beginning.items():
-        (staging / key).parent.mkdir(parents=True, exist_ok=True)
-        (staging / key).write_bytes(content)
-    return set()
+    return attributes
 
 
-def _beginning(attributes: dict[str, Any], tiles: TileLayout) -> dict[str, bytes]:
+def _beginning(attributes: dict[str, Any], tiles: TileLayout, codec: Codec) -> dict[str, bytes]:
     """The files of a store that has no patches yet, by their paths within it."""
     files: dict[str, Buffer] = {}
     group = zarr.create_group(MemoryStore(files), zarr_format=3, attributes=attributes)
@@ -85,12 +99,13 @@ def _beginning(attributes: dict[str, Any], tiles: TileLayout) -> dict[str, bytes
         )
         array[:] = values
     dtype = np.dtype(attributes["source"]["dtype"])
-    _create_patches(group, attributes["n_rows"], attributes["dim"], dtype)
+    _create_patches(group, attributes["n_rows"], attributes["dim"], dtype, codec)
     return {key: content.to_bytes() for key, content in files.items()}
 
 
-def _create_patches(group: zarr.Group, n_rows: int, dim: int, dtype: np.dtype) -> zarr.Array:
-    shuffled, typesize, blocksize = blosc_layout(dim, dtype.itemsize)
+def _create_patches(
+    group: zarr.Group, n_rows: int, dim: int, dtype: np.dtype, codec: Codec
+) -> zarr.Array:
     return group.create_array(
         "patches",
         shape=(n_rows, dim),
@@ -99,17 +114,19 @@ def _create_patches(group: zarr.Group, n_rows: int, dim: int, dtype: np.dtype) -
         fill_value=0,
         serializer=BytesCodec(endian=None if dtype.itemsize == 1 else "little"),
         compressors=checked_compressors(
-            typesize, shuffle="shuffle" if shuffled else "noshuffle", blocksize=blocksize
+            codec.typesize,
+            shuffle="shuffle" if codec.shuffled else "noshuffle",
+            blocksize=codec.blocksize,
         ),
         dimension_names=("patch", "pixel"),
     )
 
 
-def stored_bytes(rows: np.ndarray) -> int:
+def stored_bytes(rows: np.ndarray, codec: Codec) -> int:
     """Bytes that some rows of a store take on disk, (n, dim)."""
     files: dict[str, Buffer] = {}
     group = zarr.create_group(MemoryStore(files), zarr_format=3)
-    _create_patches(group, len(rows), rows.shape[1], rows.dtype)[:] = rows
+    _create_patches(group, len(rows), rows.shape[1], rows.dtype, codec)[:] = rows
     return sum(len(content) for key, content in files.items() if "/c/" in key)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from storage.images.source import ImageSource, open_images
 from storage.layout import building_place, patch_store_path
-from storage.patch_spec import PatchSpec, chunk_rows
+from storage.patch_spec import PatchSpec, chunk_rows, codecs
 from storage.patch_store import PatchStore, open_patches, store_name
 from storage.patch_writer import TileLayout, create_staging, finish_staging, write_chunk
 
@@ -31,7 +31,7 @@ def linked_store(out: Path, rows: np.ndarray, n_rows: int, images: ImageSource) 
     many = len(images)
     offsets = np.linspace(0, n_rows, many + 1).astype(np.int64)
     order = np.arange(many)
-    create_staging(staging, spec, source, TileLayout(offsets, order))
+    create_staging(staging, spec, source, TileLayout(offsets, order), codecs(spec, 1, 1)[0])
     size, chunks = min(size, n_rows), -(-n_rows // size)
     real = min(len(rows) // size, chunks)
     for index in range(real):

@@ -18,6 +18,7 @@ import numpy as np
 
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction import tasks
+from pipeline.extraction.codec_trial import try_codecs
 from pipeline.extraction.first_reading import FirstReading
 from pipeline.extraction.sample import placed
 from pipeline.extraction.tasks import ImageReference
@@ -25,7 +26,6 @@ from pipeline.runtime.memory import check_budget
 from pipeline.runtime.progress import Progress
 from storage.atomic import exclusive
 from storage.errors import DamageError, InputError, IntegrityError
-from storage.images.array_reader import ArrayReader, ListReader
 from storage.images.formats.raw import RawReader, unpack
 from storage.images.options import identity_of
 from storage.images.source import ImageSource
@@ -40,6 +40,7 @@ from storage.patch_writer import (
     remove_half_written,
     remove_leftovers,
     seal_again,
+    take_up_staging,
 )
 
 _MOST_TASKS = 100_000  # of counting: each takes some 0.3 ms and 1 kB of the graph
@@ -158,7 +159,7 @@ class PatchBuild:
         if damaged:  # or another process mended it while this one waited
             self.progress.note(f"{path}: writing {len(damaged)} damaged chunks again")
             plans = plan_chunks(cast(Sequence[int], offsets), store.chunk_rows)
-            self._write_chunks(path, [plans[index] for index in damaged])
+            self._write_chunks(path, [plans[index] for index in damaged], self._unpacked(path))
             self.images.check_mask()
             seal_again(store, damaged)
         return Extracted(open_patches(path), True, len(damaged))
@@ -225,10 +226,16 @@ class PatchBuild:
         grid = self.tiled.grid
         images = None if grid.one_each else grid.images_of(np.arange(len(grid)))
         layout = TileLayout(offsets, order, self.tiled.side, images)
-        present = create_staging(staging, self.spec, self.source, layout)
+        begun = take_up_staging(staging, self.spec, self.source, layout)
+        present = begun or set()
         plans = [p for p in self.chunk_plans(offsets) if p.index not in present]
         try:
-            self._write_chunks(staging, plans, len(present))
+            pixels = self._unpacked(staging) if plans else None
+            if begun is None:  # one that was begun keeps its codec
+                tiled = replace(self.tiled, pixels=pixels)
+                codec = try_codecs(tiled, order, offsets, self.reading.sums)
+                create_staging(staging, self.spec, self.source, layout, codec)
+            self._write_chunks(staging, plans, pixels, len(present))
             self.images.check_mask()
         except IntegrityError:
             shutil.rmtree(staging)  # of images that are no more
@@ -240,13 +247,18 @@ class PatchBuild:
         size = chunk_rows(self.spec.dim(self.images.channels), self.images.dtype.itemsize)
         return plan_chunks(cast(Sequence[int], offsets), size)
 
-    def _write_chunks(self, path: Path, plans: Sequence[ChunkPlan], present: int = 0) -> None:
+    def _unpacked(self, path: Path) -> RawReader | None:
+        """The images as a file in this folder, where that saves decoding them again and again."""
+        if not self.tiled.better_unpacked:
+            return None
+        label = f"Unpacking {self.images.split} images"
+        self.progress.note(f"{label}: {self.images.nbytes / 1e6:.0f} MB beside the store")
+        return unpack(self.images.reader, path / PIXELS)
+
+    def _write_chunks(
+        self, path: Path, plans: Sequence[ChunkPlan], pixels: RawReader | None, present: int = 0
+    ) -> None:
         """Write chunks of the store in this folder; `present` others are there."""
-        pixels = None
-        if self.tiled.better_unpacked and plans:
-            label = f"Unpacking {self.images.split} images"
-            self.progress.note(f"{label}: {self.images.nbytes / 1e6:.0f} MB beside the store")
-            pixels = unpack(self.images.reader, path / PIXELS)
         self.reading.sums.astype("<u4").tofile(path / SUMS)
         label, total = f"Writing {self.images.split} patches", len(plans) + present
         self.progress.start(label, total, "chunks")
@@ -266,7 +278,8 @@ class PatchBuild:
         """Results of a task that gets the images, as they are or unpacked, and these arguments."""
         from dask.delayed import delayed  # slow to load; a store that is whole does without
 
-        images = self._sent(pixels)
+        tiled = replace(self.tiled, pixels=pixels, known=self.images.levels)
+        images = tiled.sent(self.reference, self.scheduler)
         # Dask takes tasks in the order of their names: neighbours share what is decoded.
         run = f"{task.__name__}-{uuid4().hex}"
         given = [
@@ -276,23 +289,6 @@ class PatchBuild:
         found = self.scheduler.compute(given, lambda: self.progress.advance(1))
         self.progress.finish()
         return found
-
-    def _sent(self, pixels: RawReader | None) -> Any:
-        """The images as tasks get them: themselves, or what brings them to another process."""
-        tiled = replace(self.tiled, pixels=pixels, known=self.images.levels)
-        if not self.scheduler.remote:
-            _ = tiled.mask  # opened once, before threads ask for it
-            return tiled
-        if not self.reference and not isinstance(
-            self.images.reader, ArrayReader | ListReader | RawReader
-        ):
-            raise InputError(
-                "lazy arrays cannot be sent to workers: save them and give the path, or leave out"
-                " the scheduler"
-            )
-        if self.reference:
-            return tiled.referred_to(self.reference)
-        return self.scheduler.client.scatter(tiled, broadcast=True)
 
     def _sole_builder(self, path: Path) -> AbstractContextManager[None]:
         """Holds the lock of one store; says so where it has to wait for another process."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline.config import PatchOptions
 from pipeline.execution.scheduler import Scheduler
+from pipeline.extraction.codec_trial import try_codecs
 from pipeline.extraction.extract import open_split
 from pipeline.extraction.tasks import cut_rows
 from pipeline.runtime.memory import resident
@@ -43,8 +44,9 @@ def forecast(options: PatchOptions, progress: Progress, split: str) -> dict[str,
         plans = work.chunk_plans(offsets)
         started = time.perf_counter()
         rows = cut_rows(work.tiled, plans[len(plans) // 2], order, offsets, work.reading.sums)
-        stored = stored_bytes(rows)
         seconds = time.perf_counter() - started
+        codec = try_codecs(work.tiled, order, offsets, work.reading.sums)
+        stored = stored_bytes(rows, codec)
         return {
             "store": str(path),
             "rows": int(offsets[-1]),

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.mask import Mask
 from pipeline.extraction.patches import allowed_windows, count_patches, cut_patches
 from pipeline.extraction.sample import drawn_rows
-from storage.errors import IntegrityError
+from storage.errors import InputError, IntegrityError
+from storage.images.array_reader import ArrayReader, ListReader
 from storage.images.formats.raw import RawReader
 from storage.images.options import ImageOptions
 from storage.images.pixel_range import PixelRange
@@ -125,6 +128,23 @@ class TiledImages:
         if [zlib.crc32(tile.data) for tile in pixels] != sums.tolist():
             raise _changed(self.source)
         return pixels
+
+    def sent(self, reference: "ImageReference | None", scheduler: Scheduler) -> Any:
+        """As tasks get them: these, or what brings them to another process.
+
+        Raises: InputError for images that cannot be brought there.
+        """
+        if not scheduler.remote:
+            _ = self.mask  # opened once, before threads ask for it
+            return self
+        if reference:
+            return self.referred_to(reference)
+        if not isinstance(self.source.reader, ArrayReader | ListReader | RawReader):
+            raise InputError(
+                "lazy arrays cannot be sent to workers: save them and give the path, or leave out"
+                " the scheduler"
+            )
+        return scheduler.client.scatter(self, broadcast=True)
 
     def referred_to(self, images: "ImageReference") -> "TiledReference":
         """The same for workers, who open the images themselves."""

@@ -1,12 +1,21 @@
 from fractions import Fraction
 from itertools import accumulate
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import InputError
-from storage.patch_spec import PatchSpec, blosc_layout, chunk_rows, plan_chunks
+from storage.patch_spec import (
+    Codec,
+    PatchSpec,
+    chosen_codec,
+    chunk_rows,
+    codecs,
+    plan_chunks,
+    trial_plans,
+)
 
 
 @given(counts=st.lists(st.integers(0, 7), min_size=1, max_size=30), size=st.integers(1, 12))
@@ -112,6 +121,45 @@ def test_chunks_follow_the_byte_budget() -> None:
         assert rows == 1 or rows * dim * 4 <= 8 << 20 < 2 * rows * dim * 4
 
 
-def test_large_patches_are_not_shuffled() -> None:
-    assert blosc_layout(25, 1) == (True, 25, 25 * 16384)
-    assert blosc_layout(256, 1)[:2] == (False, 1)  # Blosc would ignore such a typesize
+def test_codecs_of_small_patches_are_as_ever() -> None:
+    assert codecs(PatchSpec(5, 5), 1, 1) == [Codec(True, 25, 25 * 16384)]
+    assert codecs(PatchSpec(5, 5), 1, 4) == [Codec(True, 100, 100 * 4096)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "channels", "itemsize", "typesize"),
+    [
+        (PatchSpec(8, 8), 3, 1, 192),  # the whole patch
+        (PatchSpec(16, 16), 3, 1, 192),  # four of 16 rows
+        (PatchSpec(16, 16), 1, 1, 128),
+        (PatchSpec(17, 17), 3, 1, 51),  # one row, for 17 is prime
+        (PatchSpec(2, 100), 3, 1, 150),  # half a row, as a whole one does not fit
+        (PatchSpec(2, 2), 300, 2, 200),  # not one pixel fits
+        (PatchSpec(2, 2), 257, 2, 2),
+    ],
+)
+def test_large_patches_are_shuffled_by_what_blosc_can(
+    spec: PatchSpec, channels: int, itemsize: int, typesize: int
+) -> None:
+    patch = spec.dim(channels) * itemsize
+    plain, shuffled = codecs(spec, channels, itemsize)
+    assert (plain.shuffled, plain.typesize) == (False, itemsize)
+    assert (shuffled.shuffled, shuffled.typesize) == (True, typesize)
+    assert patch % typesize == 0  # equal places of all patches
+    assert {plain.blocksize % patch, shuffled.blocksize % patch} == {0}
+
+
+def test_shuffling_must_save_a_tenth() -> None:
+    plain, shuffled = candidates = codecs(PatchSpec(8, 8), 3, 1)
+    assert chosen_codec(candidates, [1000, 899]) == shuffled
+    assert chosen_codec(candidates, [1000, 900]) == plain
+
+
+@pytest.mark.parametrize("rows", [1, 7, 80_000, 10**9])
+def test_codecs_are_tried_on_pieces_from_all_over_the_store(rows: int) -> None:
+    plans = trial_plans([0, rows // 3, rows], 192)
+    starts = [(0, rows // 3)[plan.first] + plan.skip for plan in plans]
+    assert sum(plan.rows for plan in plans) * 192 <= 16 << 20
+    assert starts == sorted(set(starts))
+    if rows > 10**8:
+        np.testing.assert_allclose(np.diff(starts), rows / 8, rtol=0.01)
