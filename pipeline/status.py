@@ -13,7 +13,7 @@ from storage.verification import chunk_count, verify_store
 
 
 def take_inventory(out: Path) -> dict[str, Any]:
-    """Plain JSON: `stores` (store, rows, dim, bytes), `unfinished` and `damaged` paths,
+    """Plain JSON: `stores` (store, rows, dim, bytes, codec), `unfinished` and `damaged` paths,
     `experiments` (experiment, dictionaries: k, mse, heldout_mse; unfinished: k, passes, mse,
     seconds).
     """
@@ -30,6 +30,7 @@ def take_inventory(out: Path) -> dict[str, Any]:
                 "rows": store.n_rows,
                 "dim": store.dim,
                 "bytes": store.stored_bytes,
+                "codec": store.codec,
             }
         )
     experiments = []

@@ -22,8 +22,8 @@ from storage.errors import InputError, shortened
 
 CHUNK_BYTES = 8 << 20  # upper limit of a decoded chunk; 4 to 32 MB read fastest
 BLOSC_BLOCK_BYTES = 16384 * 25  # measured: a block of about 400 KB decodes twice as fast as auto
-LARGE_BLOCK_BYTES = 1 << 20  # the same of shuffled patches above UNTRIED_BYTES
 UNTRIED_BYTES = 100  # a patch up to this size is shuffled: that won on all data that were measured
+LARGE_BLOCK_BYTES = 1 << 20  # above it; 2 MiB pack some a fifth smaller, but took 60 MiB of memory
 TRIAL_PIECES, TRIAL_BYTES = 8, 2 << 20  # of rows; one chunk alone misled where images differ
 _MAX_TYPESIZE = 255  # Blosc takes a larger one for 1, without a word
 
@@ -247,7 +247,7 @@ def codecs(spec: PatchSpec, channels: int, itemsize: int) -> list[Codec]:
         return [Codec(True, patch, _whole(BLOSC_BLOCK_BYTES, patch))]
     typesize = _shuffled_bytes(spec, channels, itemsize)
     return [
-        Codec(False, itemsize, _whole(CHUNK_BYTES, patch)),
+        Codec(False, itemsize, _whole(LARGE_BLOCK_BYTES, patch)),
         Codec(True, typesize, _whole(LARGE_BLOCK_BYTES, patch)),
     ]
 

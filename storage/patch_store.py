@@ -41,7 +41,7 @@ class PatchStore:
     Attributes: path, n_rows, dim, dtype, chunk_rows (rows of all chunks but the last), n_chunks,
     spec (PatchSpec), tile, source (dict: name, split, images, image_shape, dtype, fingerprint;
     range where black and white are not the type's; stated where anything was), array (zarr.Array of
-    shape (n_rows, dim)), checksums (of all chunks by key), seal.
+    shape (n_rows, dim)), checksums (of all chunks by key), seal, codec (in words).
     """
 
     def __init__(self, path: Path, group: zarr.Group, attributes: dict[str, Any]) -> None:

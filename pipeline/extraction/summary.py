@@ -24,6 +24,7 @@ def extracted(options: PatchOptions, progress: Progress, split: str) -> dict[str
         "rows": store.n_rows,
         "dim": store.dim,
         "bytes": store.stored_bytes,
+        "codec": store.codec,
         "seconds": time.perf_counter() - started,
         "reused": reused,
         "repaired": repaired,

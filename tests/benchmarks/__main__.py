@@ -82,6 +82,9 @@ class Bench:
         table = extracting.measure(self.data, self.folder, self.repeats)[1]
         show("Extraction of all MNIST 5×5 patches", table)
 
+    def codec(self) -> None:
+        show("Codecs", extracting.measure_codecs(self.data, self.folder / "codecs"))
+
     def step(self, name: str, rows: np.ndarray, sizes: list[int], **options: int) -> None:
         title = f"{name} on {len(rows):,} rows in memory, ns per row"
         table = stepping.measure(rows, sizes, self.repeats, statistics.median, **options)
@@ -162,6 +165,7 @@ class Bench:
 
 TABLES = {
     "extract": Bench.extract,
+    "codec": Bench.codec,
     "pass": Bench.full_pass,
     "wide": Bench.wide,
     "large": Bench.large,

@@ -61,7 +61,8 @@ def test_json_has_the_promised_keys(runs: Path, monkeypatch: pytest.MonkeyPatch)
     assert all(promised <= set(entry) for entry in swept["dictionaries"])
     assert all(entry["reused"] for entry in swept["dictionaries"])
     extracted = json_of(["extract", "--json"])
-    assert {"store", "rows", "dim", "bytes", "seconds", "reused", "repaired"} <= set(extracted)
+    keys = {"store", "rows", "dim", "bytes", "codec", "seconds", "reused", "repaired"}
+    assert keys <= set(extracted)
     assert extracted["reused"] is True
     assert (extracted["rows"], extracted["dim"]) == (24_000, 25)
     test = json_of(["extract", "--split", "test", "--json"])
