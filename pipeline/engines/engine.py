@@ -80,8 +80,11 @@ class AssignmentEngine(Protocol):
     def load(self, centroids: np.ndarray) -> None:
         """Take the centroids that rows at hand are assigned to; (k, d) float32 or float64."""
 
-    def assign(self, rows: np.ndarray) -> np.ndarray:
-        """Labels of rows at hand; (n, d) -> (n,) int64."""
+    def assign(self, rows: np.ndarray, guess: np.ndarray | None = None) -> np.ndarray:
+        """Labels of rows at hand; (n, d) -> (n,) int64.
+
+        guess: (n,) integers below k, what they may well be: it decides the speed alone.
+        """
 
     def step(self, rows: np.ndarray, into: ClusterSums) -> None:
         """Assign rows at hand and add them to `into`, in place; (n, d)."""

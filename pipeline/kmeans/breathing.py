@@ -5,6 +5,8 @@ settle, and removing as many moves them to where they are of more use (Fritzke 2
 2006.15666). Both choices are made on a sample of the rows.
 """
 
+from functools import cached_property
+
 import numpy as np
 
 from pipeline.engines import AssignmentEngine, EngineSpec
@@ -14,6 +16,7 @@ from pipeline.engines.cpu.centroid_table import CentroidTable, make_table
 from pipeline.engines.cpu.neighbour_lists import nearest_lists
 from pipeline.engines.cpu.scan.candidate_scan import scan_whole_lists
 from pipeline.engines.cpu.threads import ThreadPool
+from pipeline.kmeans.d2_sampling import Field
 from pipeline.kmeans.seeding import add_by_distance
 
 LISTED = 32  # neighbours among which the second nearest centroid is looked for
@@ -27,6 +30,7 @@ class Breathing:
 
     def __init__(self, sample: np.ndarray, engine: AssignmentEngine | None = None) -> None:
         self._sample = sample
+        self._labels, self._k = np.empty(0, np.int64), 0  # of the sample, among so many centroids
         self._engine = engine or EngineSpec.for_samples(sample.shape[1], sample.dtype).make()
         self._threads = ThreadPool()
 
@@ -35,9 +39,7 @@ class Breathing:
 
         Fewer where every row of the sample is a centroid.
         """
-        self._engine.load(centroids)
-        labels = self._engine.assign(self._sample)
-        added = add_by_distance(self._sample, centroids, labels, many, rng)
+        added = add_by_distance(self._field, centroids, self._label(centroids), many, rng)
         return np.concatenate([centroids, self._sample[added].astype(centroids.dtype)])
 
     def exhale(self, centroids: np.ndarray, many: int) -> tuple[np.ndarray, np.ndarray]:
@@ -46,9 +48,7 @@ class Breathing:
         Fewer go where that would take the nearest from one that goes too: then call again.
         Returns: those that stay, and for each of `centroids` which of them takes its rows, (k,).
         """
-        k = len(centroids)
-        self._engine.load(centroids)
-        labels = self._engine.assign(self._sample)
+        k, labels = len(centroids), self._label(centroids)
         # A table of its own, so that costs do not depend on what the engine met before.
         table = make_table(centroids, integers=self._sample.dtype.kind in "ui")
         costs, nearest = removal_costs(self._sample, labels, table, self._threads)
@@ -60,14 +60,30 @@ class Breathing:
                 stays[j], many = False, many - 1
                 needed[nearest[j]] = True
                 successors[j] = nearest[j]
-        return centroids[stays], (np.cumsum(stays) - 1)[successors]
+        passed_on = (np.cumsum(stays) - 1)[successors]
+        self._labels, self._k = passed_on[labels], int(stays.sum())
+        return centroids[stays], passed_on
 
     def nearest_among(self, centroids: np.ndarray, others: np.ndarray) -> np.ndarray:
         """For each centroid, (k, d), the nearest of others, (m, d), or nearly: (k,) int64."""
         table = make_table(others, integers=False)
         anchors = ((centroids - table.shift) * table.scale).astype(np.float32)
         near = nearest_lists(anchors, table, 1, self._threads)
-        return near.member.reshape(len(centroids), -1)[:, 0].astype(np.int64)
+        nearest = near.member.reshape(len(centroids), -1)[:, 0].astype(np.int64)
+        if 0 < self._k == len(centroids):
+            self._labels, self._k = nearest[self._labels], len(others)
+        return nearest
+
+    def _label(self, centroids: np.ndarray) -> np.ndarray:
+        """Nearest centroids of the sample, (m,); those of the last time are a good guess."""
+        self._engine.load(centroids)
+        guess = self._labels if 0 < self._k <= len(centroids) else None
+        self._labels, self._k = self._engine.assign(self._sample, guess), len(centroids)
+        return self._labels
+
+    @cached_property
+    def _field(self) -> Field:
+        return Field.of(self._sample)
 
 
 def removal_costs(

@@ -10,26 +10,29 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.engines.cpu.products import square_below
 from pipeline.engines.cpu.simd import (
     WIDTH,
     broadcast,
     fma,
-    horizontal_sum,
     inner,
     kernel,
     load,
+    prefetch,
     store,
     sub,
 )
+from pipeline.rows.units import scale_of
 
 NOBODY = -1
-_STEP = 1 << 12  # points shifted at once
+_AHEAD = 4  # points whose numbers are fetched while others are at work
+FARTHEST = np.float32(np.inf)
 ROOM = 4  # places for each point, before gaps are closed up
 
 
 def state_bytes(m: int, dim: int, k: int) -> int:
     """What a state of m points and k centroids takes, in bytes, at most."""
-    padded = -(-dim // WIDTH) * WIDTH
+    padded = _padded(dim)
     return m * (4 * padded + 2 * 8 * ROOM) + k * (8 * padded + 64)
 
 
@@ -54,21 +57,51 @@ class D2State(NamedTuple):
     columns: np.ndarray
 
 
-def make_state(
-    rows: np.ndarray, capacity: int, shift: np.ndarray | float = 0.0, scale: float = 1.0
-) -> D2State:
-    """Points (rows - shift) · scale, without a centroid yet.
+class Field(NamedTuple):
+    """A sample as points, (rows - shift) · scale.
 
-    rows: (m, d). capacity: centroids at most. shift: (d,) float64, or one for all.
+    points: (m, padded) float32, filled up with zeros to whole vectors. shift: (d,) float64, the
+    mean, whole numbers for integers. scale: keeps squares in the range of float32.
     """
-    m, dim = rows.shape
-    padded, width = -(-dim // WIDTH) * WIDTH, -(-capacity // WIDTH) * WIDTH
-    filled = np.zeros((m, padded), np.float32)
-    for start in range(0, m, _STEP):  # or they would be in memory as float64 too
-        part = slice(start, start + _STEP)
-        filled[part, :dim] = (rows[part] - shift) * scale
+
+    points: np.ndarray
+    shift: np.ndarray
+    scale: float
+
+    @classmethod
+    def of(cls, rows: np.ndarray) -> "Field":
+        """That of rows, (m, d): float32 about their mean, exact for bytes up to d = 258."""
+        shift = rows.mean(axis=0, dtype=np.float64)
+        shift = np.rint(shift) if rows.dtype.kind in "ui" else shift
+        spread = max(float(np.abs(part - shift).max()) for part in (rows.max(0), rows.min(0)))
+        scale = scale_of(spread, rows.dtype)
+        points = np.zeros((len(rows), _padded(rows.shape[1])), np.float32)
+        fill_points(rows, shift, scale, points)
+        return cls(points, shift, scale)
+
+    def points_of(self, rows: np.ndarray) -> np.ndarray:
+        """Other rows as points, (k, d) float32."""
+        return ((rows - self.shift) * self.scale).astype(np.float32)
+
+
+def _padded(dim: int) -> int:
+    return -(-dim // WIDTH) * WIDTH
+
+
+@kernel
+def fill_points(rows: np.ndarray, shift: np.ndarray, scale: float, points: np.ndarray) -> None:
+    """Points of rows, (m, d), into the first d columns."""
+    for i in range(len(rows)):
+        for d in range(rows.shape[1]):
+            points[i, d] = np.float32((rows[i, d] - shift[d]) * scale)
+
+
+def make_state(points: np.ndarray, capacity: int) -> D2State:
+    """Points, (m, padded) float32, without a centroid yet; capacity: centroids at most."""
+    m, padded = points.shape
+    width = -(-capacity // WIDTH) * WIDTH
     return D2State(
-        filled,
+        points,
         np.zeros(width, np.int64),
         np.zeros(width, np.int64),
         np.empty(ROOM * m, np.int32),
@@ -92,10 +125,12 @@ def add_centroid(state: D2State, k: int, centroid: np.ndarray) -> None:
 @kernel
 def assign_points(state: D2State, label: np.ndarray) -> None:
     """Sort the points into the clusters of given centroids; label: (m,) nearest of each."""
-    m = len(label)
+    m, padded = len(label), state.points.shape[1]
     squares = np.empty(m, np.float32)
+    cells, centroids = state.points.reshape(-1), state.centroids.reshape(-1)
     for i in range(m):
-        squares[i] = _square(state.points[i], state.centroids[label[i]])
+        at, there = i * padded, label[i] * padded
+        squares[i] = square_below(cells, at, centroids, there, padded, FARTHEST)
         state.length[label[i]] += 1
     state.start[1:] = state.length.cumsum()[:-1]
     taken = np.zeros(len(state.start), np.int64)
@@ -181,27 +216,21 @@ def _near(
 
 
 @inner
-def _square(a: np.ndarray, b: np.ndarray) -> np.float32:
-    sums = broadcast(np.float32(0))
-    for d in range(0, len(a), WIDTH):
-        difference = sub(load(a, d), load(b, d))
-        sums = fma(difference, difference, sums)
-    return horizontal_sum(sums)
-
-
-@inner
 def _gain(state: D2State, x: int, count: int, near: np.ndarray, squares: np.ndarray) -> float:
     """By how much the potential falls if the point x becomes a centroid."""
-    gain = 0.0
-    here = state.points[x]
+    gain, padded, member = 0.0, state.points.shape[1], state.member
+    cells, here = state.points.reshape(-1), x * state.points.shape[1]
     for p in range(count):
         j = near[p]
         quarter = np.float32(0.25) * squares[j]
-        for at in range(state.start[j], state.start[j] + state.length[j]):
+        stop = state.start[j] + state.length[j]
+        for at in range(state.start[j], stop):
             square = state.square[at]
             if square <= quarter:
                 break
-            closer = _square(state.points[state.member[at]], here)
+            prefetch(cells, np.int64(member[min(at + _AHEAD, stop - 1)]) * padded)
+            point = np.int64(member[at]) * padded
+            closer = square_below(cells, point, cells, here, padded, square)
             if closer < square:
                 gain += square - closer
     return gain
@@ -214,7 +243,8 @@ def _take_over(
     """Give the new centroid k, which is point x, the points that are nearest to it."""
     if state.end[0] + len(state.points) > len(state.member):
         _close_up(state, k)
-    here, won = state.points[x], state.end[0]
+    padded, won = state.points.shape[1], state.end[0]
+    cells, here = state.points.reshape(-1), x * padded
     for p in range(count):
         j = near[p]
         quarter = np.float32(0.25) * squares[j]
@@ -224,7 +254,7 @@ def _take_over(
             point, square = state.member[at], state.square[at]
             closer = square
             if square > quarter:
-                closer = _square(state.points[point], here)
+                closer = square_below(cells, np.int64(point) * padded, cells, here, padded, square)
             elif kept == at:
                 kept = stop  # nothing went, and nothing more will
                 break
@@ -265,4 +295,4 @@ def _close_up(state: D2State, k: int) -> None:
     state.end[0] = end
 
 
-D2_KERNELS = (add_centroid, assign_points, draw_centroids)
+D2_KERNELS = (fill_points, add_centroid, assign_points, draw_centroids)

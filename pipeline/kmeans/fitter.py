@@ -18,7 +18,7 @@ from pipeline.kmeans.history import Fit
 from pipeline.kmeans.lloyd import Lloyd
 from pipeline.kmeans.loop import KMeansLoop, StoppingRules
 from pipeline.kmeans.minibatch import MiniBatch
-from pipeline.kmeans.nested import Nested, planned_rows, rounds_of, trial_sample_rows
+from pipeline.kmeans.nested import Nested, planned_rows, rounds_of
 from pipeline.kmeans.plan import FitPlan
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import LargerBlocks, RowSource, StoreSource
@@ -158,7 +158,7 @@ class Fitter:
         return Nested(self._executor, *common, k=k, breathing=breathing, rounds=rounds, warm=warm)
 
     def _breathing(self, k: int) -> Breathing:
-        rows = min(trial_sample_rows(k), self._source.n_rows)
+        rows = min(seeding.sample_rows(k, self._source.dim), self._source.n_rows)
         if len(self._sample) != rows:
             # Of its own generator, so that no other K has a part in it.
             rng = np.random.default_rng([self._options.seed, rows])

@@ -21,7 +21,6 @@ from pipeline.kmeans.loop import KMeansLoop, LoopState
 
 FIRST_ROWS, FIRST_PER_CENTROID = 1 << 17, 100  # of the shortest prefix
 MOVE_ROWS, MOVE_PER_CENTROID = 1 << 21, 300  # of that on which centroids are added, removed
-SAMPLE_ROWS, SAMPLE_PER_CENTROID = 1 << 17, 16  # by which that is decided
 ADDED = 2.0  # centroids for each √K, in the first round
 PART = 0.07  # of the centroids that are removed at once; utilities hold for few at a time
 INHALE_STEPS, PART_STEPS, LAST_STEPS = 2, 1, 3  # of Lloyd with those added, and after a removal
@@ -50,11 +49,6 @@ def most_centroids(k: int, options: FitOptions) -> int:
     """Centroids at a time, at most, while k are learned: those on trial are among them."""
     on_trial = options.mode == "nested" and rounds_of(k, options.breathing)
     return k + added(k) if on_trial else k
-
-
-def trial_sample_rows(k: int) -> int:
-    """Rows of the sample on which centroids are added and removed."""
-    return max(SAMPLE_ROWS, SAMPLE_PER_CENTROID * k)
 
 
 def planned_rows(n: int, k: int, rounds: int, *, warm: bool) -> int:

@@ -15,7 +15,7 @@ from pipeline.engines import EngineSpec
 from pipeline.execution.scheduler import WORKER_BYTES, Scheduler
 from pipeline.kmeans import seeding
 from pipeline.kmeans.d2_sampling import D2_KERNELS
-from pipeline.kmeans.nested import most_centroids, trial_sample_rows
+from pipeline.kmeans.nested import most_centroids
 from pipeline.rows.source import RowSource, StoreSource
 from pipeline.runtime.devices import device_budget
 from pipeline.runtime.kernel_cache import code_bytes
@@ -113,10 +113,9 @@ class FitPlan:
         """
         source, init, k = self.source, self.options.init, self.largest
         itemsize, dim = source.dtype.itemsize, source.dim
-        rows = min(seeding.sample_rows(k), source.n_rows)
+        rows = min(seeding.sample_rows(k, dim), source.n_rows)
         sampling = seeding.projected_bytes(k, dim, itemsize, rows, init)
         if self.most > k:
-            rows = min(trial_sample_rows(k), source.n_rows)
             trials = seeding.projected_bytes(self.most, dim, itemsize, rows, "k-means++")
             sampling = max(sampling, trials)
         samples = EngineSpec.for_samples(dim, source.dtype)

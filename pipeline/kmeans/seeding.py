@@ -6,6 +6,7 @@ import numpy as np
 
 from pipeline.engines import AssignmentEngine, EngineSpec
 from pipeline.kmeans.d2_sampling import (
+    Field,
     add_centroid,
     assign_points,
     draw_centroids,
@@ -14,13 +15,13 @@ from pipeline.kmeans.d2_sampling import (
 )
 from pipeline.kmeans.empty_clusters import new_rows
 from pipeline.rows.source import RowSource, centroid_type, read_ahead, take_rows
-from pipeline.rows.units import scale_of
 from pipeline.runtime.kernel_cache import compilation_told
 from pipeline.runtime.progress import Progress, SilentProgress
 from storage.errors import InputError
 
 INITS = ("k-means++", "random")
 MIN_SAMPLE_ROWS, SAMPLE_ROWS_PER_CENTROID = 1 << 16, 16
+SAMPLE_VALUES = 25 * MIN_SAMPLE_ROWS  # large patches: fewer rows, but for each centroid
 TRIALS = 4
 DRAWN_FROM = 50  # times as many numbers or fewer, and numpy's choice lists them all
 _DISTINCT_STEP = 1 << 14  # rows compared at once
@@ -49,7 +50,7 @@ def seed_centroids(
         return given
     if init == "random" and given is None:
         return distinct_rows(source, k, draw_sample(source, 2 * k, rng))[:k]
-    sample = draw_sample(source, sample_rows(k), rng)
+    sample = draw_sample(source, sample_rows(k, source.dim), rng)
     if len(np.unique(sample, axis=0)) < k:
         # Too few distinct rows by chance: all of them are candidates then.
         sample = distinct_rows(source, k, sample)
@@ -67,9 +68,9 @@ def check_start(centroids: np.ndarray, k: int, dim: int) -> np.ndarray:
     return centroids
 
 
-def sample_rows(k: int) -> int:
-    """Rows in the sample from which k centroids are drawn."""
-    return max(MIN_SAMPLE_ROWS, SAMPLE_ROWS_PER_CENTROID * k)
+def sample_rows(k: int, dim: int) -> int:
+    """Rows in the sample from which k centroids are drawn, and by which they are judged."""
+    return max(min(MIN_SAMPLE_ROWS, SAMPLE_VALUES // dim), SAMPLE_ROWS_PER_CENTROID * k)
 
 
 def projected_bytes(k: int, dim: int, itemsize: int, rows: int, init: str) -> int:
@@ -122,7 +123,9 @@ def kmeans_plus_plus(
         labels = engine.assign(sample)
     progress.advance(len(standing))
     with compilation_told(progress):
-        chosen = add_by_distance(sample, standing, labels, k - len(standing), rng, progress)
+        chosen = add_by_distance(
+            Field.of(sample), standing, labels, k - len(standing), rng, progress
+        )
     progress.finish()
     seeds = np.concatenate([standing, sample[chosen].astype(standing.dtype)])
     if len(seeds) < k:  # rows that differ by less than float32 tells
@@ -131,26 +134,21 @@ def kmeans_plus_plus(
 
 
 def add_by_distance(
-    sample: np.ndarray,
+    field: Field,
     centroids: np.ndarray,
     labels: np.ndarray,
     many: int,
     rng: np.random.Generator,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Rows to add to given centroids, one after the other, by greedy D² sampling.
+    """Points to add to given centroids, one after the other, by greedy D² sampling.
 
-    sample: (m, d). centroids: (k, d). labels: (m,), the nearest of them.
-    Distances are float32 about the mean of the sample: exact for bytes up to d = 258.
-    Returns: numbers of rows of the sample, (many,) int64, or fewer where all others are centroids.
+    field: m points. centroids: (k, d), as the rows are. labels: (m,), the nearest of them.
+    Returns: numbers of points, (many,) int64, or fewer where all others are centroids.
     """
-    dim, k, total = sample.shape[1], len(centroids), len(centroids) + many
-    shift = sample.mean(axis=0, dtype=np.float64)
-    shift = np.rint(shift) if sample.dtype.kind in "ui" else shift
-    spread = max(float(np.abs(part - shift).max()) for part in (sample.max(0), sample.min(0)))
-    scale = scale_of(spread, sample.dtype)
-    state = make_state(sample, total, shift, scale)
-    for j, centroid in enumerate(((centroids - shift) * scale).astype(np.float32)):
+    dim, k, total = centroids.shape[1], len(centroids), len(centroids) + many
+    state = make_state(field.points, total)
+    for j, centroid in enumerate(field.points_of(centroids)):
         add_centroid(state, j, centroid)
     assign_points(state, labels)
     chosen = np.empty(many, np.int64)

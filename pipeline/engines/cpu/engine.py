@@ -60,8 +60,8 @@ class PrunedEngine:
     def load(self, centroids: np.ndarray) -> None:
         self.labeller.begin(self._widened(centroids))
 
-    def assign(self, rows: np.ndarray) -> np.ndarray:
-        return self.labeller.find(rows).label.astype(np.int64)
+    def assign(self, rows: np.ndarray, guess: np.ndarray | None = None) -> np.ndarray:
+        return self.labeller.find(rows, guess).label.astype(np.int64)
 
     def step(self, rows: np.ndarray, into: ClusterSums) -> None:
         self._add(rows, self.labeller.find(rows).label, into)

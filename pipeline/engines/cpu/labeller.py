@@ -146,12 +146,12 @@ class Labeller:
         own, others = ((1.000001 * each * scale).astype(np.float32) for each in went)
         self._pass = _Pass(own, others, equals)
 
-    def find(self, rows: np.ndarray) -> CachedAssignments:
-        """Labels and bounds of rows of which nothing is known; (n, d)."""
+    def find(self, rows: np.ndarray, guess: np.ndarray | None = None) -> CachedAssignments:
+        """Labels and bounds of rows, (n, d), of which no more than a guess, (n,), is known."""
         known = room_for(len(rows), self._loaded.k)
-        known.label[:] = 0
+        known.label[:] = 0 if guess is None else guess
         set_unknown(known)
-        self.label(rows, known, labelled=False)
+        self.label(rows, known, labelled=guess is not None)
         return known
 
     def label(self, rows: np.ndarray, known: CachedAssignments, *, labelled: bool) -> None:

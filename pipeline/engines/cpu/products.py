@@ -4,6 +4,7 @@ They are no functions: numba would count the references to their arrays at each 
 threads share the counters.
 """
 
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -14,6 +15,7 @@ from numba.extending import intrinsic
 from pipeline.engines.cpu.simd import FLOATS, WIDTH, element, fused, sum_by_halves
 
 _CHAINS = 4  # sums of a product that do not wait for each other
+_LOOK = 4  # vectors of a square between looks at its limit
 
 
 @intrinsic
@@ -66,6 +68,34 @@ def four_dots(typing: Any, one: Any, at: Any, two: Any, there: Any, length: Any)
     return four(one, types.intp, two, types.intp, types.intp), generate
 
 
+@intrinsic
+def square_below(
+    typing: Any, one: Any, at: Any, two: Any, there: Any, length: Any, limit: Any
+) -> Any:
+    """Squared distance of one[at : at + length] and two[there : there + length], float32, whole
+    vectors; where it is beyond the limit, anything beyond it.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, c = (element(context, builder, signature, arguments, i) for i in (0, 2))
+        length, kind, limit = arguments[4], arguments[4].type, arguments[5]
+        total, number = _zeros(context, builder), partial(ir.Constant, kind)
+        with cgutils.for_range(builder, builder.udiv(length, number(WIDTH))) as loop:
+            place = builder.mul(loop.index, number(WIDTH))
+            difference = builder.fsub(*_vectors(context, builder, (x, place), (c, place)))
+            found = fused(builder, difference, difference, builder.load(total))
+            builder.store(found, total)
+            turn = builder.urem(loop.index, number(_LOOK))
+            with builder.if_then(builder.icmp_unsigned("==", turn, number(_LOOK - 1))):
+                sofar = sum_by_halves(builder, found)
+                with builder.if_then(builder.fcmp_ordered(">", sofar, limit)):
+                    loop.do_break()
+        return sum_by_halves(builder, builder.load(total))
+
+    floats = types.float32
+    return floats(one, types.intp, two, types.intp, types.intp, floats), generate
+
+
 def _zeros(context: Any, builder: Any) -> Any:
     """A vector that sums are added up in."""
     vector = context.get_value_type(FLOATS)
@@ -76,9 +106,14 @@ def _add_product(
     context: Any, builder: Any, x: Any, at: Any, c: Any, there: Any, total: Any
 ) -> None:
     """Add the product of the vectors at these places."""
-    vector = context.get_value_type(FLOATS)
-    found = [
-        builder.load(builder.bitcast(builder.gep(start, [place]), vector.as_pointer()), align=4)
-        for start, place in ((x, at), (c, there))
-    ]
+    found = _vectors(context, builder, (x, at), (c, there))
     builder.store(fused(builder, *found, builder.load(total)), total)
+
+
+def _vectors(context: Any, builder: Any, *places: tuple[Any, Any]) -> list[Any]:
+    """Those that start so far behind these addresses."""
+    pointer = context.get_value_type(FLOATS).as_pointer()
+    return [
+        builder.load(builder.bitcast(builder.gep(start, [place]), pointer), align=4)
+        for start, place in places
+    ]

@@ -93,7 +93,8 @@ class DeviceEngine:
             self._kernels.load(centroids)
             self._k = k
 
-    def assign(self, rows: np.ndarray) -> np.ndarray:
+    def assign(self, rows: np.ndarray, guess: np.ndarray | None = None) -> np.ndarray:
+        # meets all centroids: a guess would save nothing
         found = np.empty(len(rows), np.int64)
         with self._at_work():
             for start, stop, _, labels in self._staged(rows):

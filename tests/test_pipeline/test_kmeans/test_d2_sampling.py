@@ -7,18 +7,28 @@ from hypothesis import strategies as st
 
 from pipeline.engines.cpu.centroid_table import make_table
 from pipeline.engines.cpu.engine import PrunedEngine
+from pipeline.engines.cpu.simd import WIDTH
 from pipeline.engines.cpu.threads import ThreadPool
 from pipeline.kmeans.breathing import LISTED, Breathing, removal_costs
-from pipeline.kmeans.d2_sampling import add_centroid, assign_points, draw_centroids, make_state
+from pipeline.kmeans.d2_sampling import (
+    add_centroid,
+    assign_points,
+    draw_centroids,
+    make_state,
+)
 from tests.oracles import squared_distances
 
 RNG = np.random.default_rng
 
 
+def _whole_vectors(points: np.ndarray) -> np.ndarray:
+    return np.pad(points, ((0, 0), (0, -points.shape[1] % WIDTH)))
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     m=st.integers(1, 200),
-    dim=st.sampled_from([1, 2, 16, 17, 25]),
+    dim=st.sampled_from([1, 2, 16, 17, 25, 80, 200]),
     standing=st.integers(1, 20),
     many=st.integers(1, 60),
     levels=st.sampled_from([2, 5, 200]),
@@ -31,7 +41,7 @@ def test_the_potential_is_that_of_the_points_left(
     points = rng.integers(0, levels, (m, dim)).astype(np.float32)
     centroids = points[rng.integers(0, m, standing)] + rng.integers(0, 2, (standing, dim))
     centroids = centroids.astype(np.float32)
-    state = make_state(points, standing + many)
+    state = make_state(_whole_vectors(points), standing + many)
     for j, centroid in enumerate(centroids):
         add_centroid(state, j, centroid)
     assign_points(state, squared_distances(points, centroids).argmin(1))
@@ -53,14 +63,14 @@ def test_draws_are_by_squared_distance_and_the_best_is_kept() -> None:
     # squared distances 0, 1, 4, 25; the farthest first: 25, 29, 30, 30
     points = np.array([[0], [1], [2], [5]], np.float32)
     for draw, expected in (([0.0], 3), ([24.9 / 30], 3), ([25.1 / 30], 2), ([0.99], 1)):
-        state = make_state(points, 2)
+        state = make_state(_whole_vectors(points), 2)
         add_centroid(state, 0, points[0])
         assign_points(state, np.zeros(4, np.int64))
         chosen = np.empty(1, np.int64)
         assert draw_centroids(state, 1, 1, np.array([draw]), chosen) == 1
         assert chosen[0] == expected
     # of two draws the one that gains more: 5 saves 25, 1 saves 1 + 3 + 9 = 13
-    state = make_state(points, 2)
+    state = make_state(_whole_vectors(points), 2)
     add_centroid(state, 0, points[0])
     assign_points(state, np.zeros(4, np.int64))
     draw_centroids(state, 1, 1, np.array([[0.99, 0.0]]), chosen)
