@@ -1,4 +1,5 @@
 from .comparison import compare
+from .export.export_dictionary import export_dictionary
 from .html_report.build import report
 from .measures.coverage import coverage
 from .measures.elbow import ElbowInterval, elbow, elbow_interval, two_lines
@@ -20,6 +21,7 @@ __all__ = [
     "dimensions_of_slope",
     "elbow",
     "elbow_interval",
+    "export_dictionary",
     "gallery",
     "mse_curve",
     "reconstruct",

@@ -1,4 +1,4 @@
-"""The command line: `report`, `reconstruct` and `compare`.
+"""The command line: `report`, `reconstruct`, `compare` and `export`.
 
 Alone as `python -m analysis`, and beside pipeline's commands in `patchdict`.
 
@@ -24,6 +24,9 @@ from pipeline.command_line import (
 )
 from pipeline.command_line import group as pipeline_group
 from storage import InputError
+
+# as in analysis.export.formats, which loads what writes them
+FORMAT_NAMES = ("npz", "safetensors")
 
 data_option = click.option(
     "--data",
@@ -165,6 +168,38 @@ def compare(folders: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     from analysis.comparison import in_words
 
     result = compare_experiments(folders, out)
+    show(result, as_json, in_words(result))
+
+
+@group.command()
+@click.argument("experiment", type=click.Path(path_type=Path))
+@click.option("--k", type=int, required=True, help="Size of the dictionary.")
+@click.option(
+    "--format",
+    "format_name",
+    required=True,
+    type=click.Choice(FORMAT_NAMES),
+    help="npz and safetensors hold all that is known of the dictionary.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write this file; default: one in the experiment's folder exports.",
+)
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@json_option
+def export(
+    experiment: Path, k: int, format_name: str, out: Path | None, force: bool, as_json: bool
+) -> None:
+    """Hand a dictionary on: write it as a file that other tools open.
+
+    EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone.
+    """
+    from analysis.export.export_dictionary import export_of_experiment, in_words
+
+    result = export_of_experiment(experiment, k, format_name, out, force=force)
+    if result["warning"]:
+        click.echo(f"warning: {result['warning']}", err=True)
     show(result, as_json, in_words(result))
 
 

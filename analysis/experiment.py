@@ -23,6 +23,7 @@ from storage import (
     PatchSpec,
     PatchStore,
     class_names,
+    group_name,
     open_dictionaries,
     open_images,
     open_labels,
@@ -70,6 +71,13 @@ class Experiment:
         for node in found.values():
             node.attrs = {"started_from": None} | parsed(node.attrs)
         return dict(sorted(found.items()))
+
+    def dictionary(self, k: int) -> xarray.DataTree:
+        """The dictionary of k centroids, with its tree. Raises: InputError where there is none."""
+        if k not in self.nodes:
+            sizes = ", ".join(map(str, self.sizes))
+            raise InputError(f"{self.folder} has no dictionary of K = {k}: use {sizes}")
+        return self.tree.children[group_name(k)]
 
     def centroids(self, k: int) -> np.ndarray:
         """(k, *patch_shape) float32, pixel levels."""

@@ -13,6 +13,7 @@ from .images.labels import open_labels
 from .images.options import ImageOptions
 from .images.source import ImageSource, open_images
 from .images.writer import write_images
+from .interchange.dictionary_file import load_dictionary
 from .layout import group_name
 from .patch_spec import PatchSpec
 from .patch_store import PatchStore, open_patches
@@ -33,6 +34,7 @@ __all__ = [
     "class_names",
     "finished_dictionaries",
     "group_name",
+    "load_dictionary",
     "open_dictionaries",
     "open_images",
     "open_labels",

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from storage.errors import BusyError
+from storage.errors import BusyError, InputError
 from storage.layout import PARTIAL
 
 ORPHANED_SECONDS = 3600  # without a change, after which what is half-written is nobody's
@@ -78,6 +78,14 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     with staged(path) as staging:
         staging.write_bytes(content)
+
+
+def check_vacant(path: Path) -> None:
+    """Raise InputError where a new file or folder cannot be called `path`."""
+    if os.path.lexists(path):
+        raise InputError(f"{path} is there already: move it away, or choose another name")
+    if not path.parent.is_dir():
+        raise InputError(f"no folder {path.parent} to write {path.name} into: make it first")
 
 
 def remove_orphans(path: Path) -> None:

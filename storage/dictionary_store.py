@@ -8,6 +8,7 @@ and, as attributes, the scores and the configuration that made it. The root and 
 sealed (storage.integrity): their metadata and every chunk that is read are checked.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,16 +64,20 @@ class Dictionary:
         """The group as it is stored."""
         import xarray
 
-        axes = ("atom", "row", "col", "channel")[: self.centroids.ndim]
-        variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
-            "centroids": (axes, self.centroids),
-            "count": (("atom",), self.count),
-            "sse": (("atom",), self.sse),
-        }
+        arrays = {"centroids": self.centroids, "count": self.count, "sse": self.sse}
         for name in HISTORY:
             dtype = np.int64 if name in ("rows", "live", "redrawn") else np.float64
-            variables[name] = (("iteration",), np.asarray(self.history[name], dtype))
-        return xarray.Dataset(variables, attrs=self.attributes)
+            arrays[name] = np.asarray(self.history[name], dtype)
+        return xarray.Dataset(with_axes(arrays), attrs=self.attributes)
+
+
+def with_axes(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """The arrays of a dictionary, each with the names of its axes; other arrays are left out."""
+    flat = arrays["centroids"].ndim == 2  # of rows that nobody knows to be patches
+    names = ("atom", "feature") if flat else ("atom", "row", "col", "channel")
+    axes = {"centroids": names[: arrays["centroids"].ndim]}
+    axes |= dict.fromkeys(("count", "sse"), ("atom",)) | dict.fromkeys(HISTORY, ("iteration",))
+    return {name: (axes[name], array) for name, array in arrays.items() if name in axes}
 
 
 def open_dictionaries(path: str | Path) -> "xarray.DataTree":
@@ -98,13 +103,13 @@ def open_dictionaries(path: str | Path) -> "xarray.DataTree":
     tree = xarray.open_datatree(store, engine="zarr", consolidated=False)
     # zarr lists groups as the file system does; K ascending is what people expect
     children = {
-        group_name(k): xarray.DataTree(_handed_out(tree.children[group_name(k)].to_dataset()))
+        group_name(k): xarray.DataTree(handed_out(tree.children[group_name(k)].to_dataset()))
         for k in found
     }
-    return xarray.DataTree(_handed_out(tree.to_dataset()), children=children)
+    return xarray.DataTree(handed_out(tree.to_dataset()), children=children)
 
 
-def _handed_out(stored: "xarray.Dataset") -> "xarray.Dataset":
+def handed_out(stored: "xarray.Dataset") -> "xarray.Dataset":
     """A group with coordinates, units, and attributes that every format takes."""
     found = stored.drop_encoding().assign_coords(
         {axis: (axis, np.arange(size)) for axis, size in stored.sizes.items()}

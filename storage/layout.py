@@ -6,6 +6,7 @@ OUT/EXPERIMENT/dictionaries.zarr   the dictionaries, one group per K
 OUT/EXPERIMENT/kK-LOOP.unfinished.npz   the state of an unfinished fit
 OUT/EXPERIMENT/labels.csv               classes of its images, where they were stated
 OUT/EXPERIMENT/report.html, figures/    the report
+OUT/EXPERIMENT/exports/                 dictionaries in formats of other tools
 OUT/compare/                            curves of several experiments
 """
 
@@ -92,6 +93,10 @@ class ExperimentLayout:
     @property
     def figures(self) -> Path:
         return self.folder / "figures"
+
+    @property
+    def exports(self) -> Path:
+        return self.folder / "exports"
 
     @property
     def lock(self) -> Path:

@@ -22,6 +22,7 @@ _MEANINGS = {
     "row": ("pixels", "row within the patch"),
     "col": ("pixels", "column within the patch"),
     "channel": ("1", "number of the channel"),
+    "feature": ("1", "number of the column"),
 }
 
 

@@ -31,6 +31,7 @@ LAYERS = (
         "analysis.experiment_folders",
         "analysis.measures",
         "analysis.reconstruction",
+        "analysis.export",
     },
     {"analysis.html_report"},
     {"analysis.comparison"},
@@ -47,7 +48,12 @@ IMPORTS_ALL_THE_SAME: dict[tuple[str, str], str] = {
 # library -> who may import it, by the beginning of a file's path
 HEAVY = {
     "zarr": ("storage/",),
-    "xarray": ("storage/patch_store.py", "storage/dictionary_store.py", "analysis/"),
+    "xarray": (
+        "storage/patch_store.py",
+        "storage/dictionary_store.py",
+        "storage/interchange/dictionary_file.py",
+        "analysis/",
+    ),
     "PIL": ("storage/images/formats/raster.py",),
     "tifffile": ("storage/images/formats/tiff.py",),
     "h5py": ("storage/images/formats/hdf5.py",),

@@ -15,7 +15,7 @@ from analysis.reconstruction.overlap import RebuiltBlock
 from analysis.reconstruction.scores import by_class, overall, reconstruction_scores
 from analysis.text import SPLIT_NAMES, count, number
 from pipeline import USUAL_MEMORY, Progress
-from storage import InputError, group_name, write_images
+from storage import InputError, write_images
 from storage.images.writer import ImageWriter, check_target
 
 VARIABLE = "rebuilt"  # of the zarr store
@@ -63,9 +63,7 @@ def rebuild_set(
     if out is not None:
         check_target(out)
     experiment = open_experiment(only_experiment(folder), data, dataset, labels)
-    if k not in experiment.nodes:
-        sizes = ", ".join(map(str, experiment.sizes))
-        raise InputError(f"{experiment.folder} has no dictionary of K = {k}: use {sizes}")
+    experiment.dictionary(k)
     split = split or experiment.splits[-1]
     if split not in experiment.splits:
         raise InputError(f"{experiment.name} has no {split} images: use --split train")
@@ -87,7 +85,7 @@ def _scores(
     experiment: Experiment, k: int, split: str, stride: int | None, out: Path | None, **given: Any
 ) -> xarray.Dataset:
     """Scores of all images, which are written on the way; see `rebuild_set`."""
-    images, node = experiment.images(split), experiment.tree.children[group_name(k)]
+    images, node = experiment.images(split), experiment.dictionary(k)
     with ExitStack() as stack:
         write = None
         if out is not None:

@@ -38,6 +38,7 @@ class NamedSet:
     batches: by split, files of images with their classes, as CIFAR has them.
     archive: in which the batches lie.
     splits: that it has.
+    licence: of its images, as those who publish them state it; empty where they state none.
     """
 
     class_names: tuple[str, ...]
@@ -46,10 +47,12 @@ class NamedSet:
     batches: Mapping[str, tuple[RemoteFile, ...]] = field(default_factory=dict)
     archive: RemoteFile | None = None
     splits: tuple[str, ...] = SPLITS
+    licence: str = ""
 
 
 def _idx_set(
     class_names: tuple[str, ...],
+    licence: str,
     sites: tuple[str, ...],
     served: tuple[str, ...],
     unpacked: tuple[str | None, ...] = (None, None, None, None),
@@ -61,7 +64,7 @@ def _idx_set(
         for kind, digest, plain in zip(kinds, served, unpacked, strict=True)
     ]
     images, labels = (dict(zip(SPLITS, part, strict=True)) for part in (files[:2], files[2:]))
-    return NamedSet(class_names, images, labels)
+    return NamedSet(class_names, images, labels, licence=licence)
 
 
 _DIGIT_NAMES = tuple("0123456789")
@@ -92,10 +95,12 @@ _MNIST_SITES = (
 )
 
 DATASETS: dict[str, NamedSet] = {
-    "digits": NamedSet(_DIGIT_NAMES),  # inside scikit-learn
-    "photos": NamedSet((), splits=SPLITS[:1]),  # the same
+    # inside scikit-learn, from the UCI repository, which states the licence
+    "digits": NamedSet(_DIGIT_NAMES, licence="CC BY 4.0"),
+    "photos": NamedSet((), splits=SPLITS[:1], licence="CC BY 2.0"),  # scikit-learn states it
     "mnist": _idx_set(
         _DIGIT_NAMES,
+        "CC BY-SA 3.0",
         _MNIST_SITES,
         (
             "sha256:440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
@@ -112,6 +117,7 @@ DATASETS: dict[str, NamedSet] = {
     ),
     "fashion-mnist": _idx_set(
         _CLOTHES_NAMES,
+        "MIT",
         _FASHION_SITES,
         (
             "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -135,6 +141,11 @@ DATASETS: dict[str, NamedSet] = {
 def class_names(dataset: str) -> tuple[str, ...] | None:
     """Names of a data set's classes, in the order of their numbers; None where there are none."""
     return (DATASETS[dataset].class_names or None) if dataset in DATASETS else None
+
+
+def licence_of(dataset: str) -> str | None:
+    """Licence of a named set's images; None where it is not known, as of all files."""
+    return (DATASETS[dataset].licence or None) if dataset in DATASETS else None
 
 
 def splits_of(dataset: str) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from storage.atomic import remove_orphans, staged
+from storage.atomic import check_vacant, remove_orphans, staged
 from storage.errors import InputError
 from storage.layout import STORE_SUFFIX
 from storage.strict_store import checked_compressors
@@ -64,10 +63,7 @@ def check_target(path: Path) -> None:
     """Raise InputError where `write_images` would."""
     if path.suffix != STORE_SUFFIX:
         raise InputError(f"cannot write images to {path}: use a name that ends in {STORE_SUFFIX}")
-    if os.path.lexists(path):
-        raise InputError(f"{path} is there already: move it away, or choose another name")
-    if not path.parent.is_dir():
-        raise InputError(f"no folder {path.parent} to write {path.name} into: make it first")
+    check_vacant(path)
 
 
 class ImageWriter:

@@ -1,0 +1,1 @@
+"""A dictionary in the formats of other tools."""

@@ -1,0 +1,122 @@
+"""`export_dictionary`: one dictionary as a file that other tools open."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import xarray
+
+from analysis.experiment import open_experiment
+from analysis.experiment_folders import only_experiment
+from analysis.export.card import described
+from analysis.export.formats import FORMATS
+from analysis.text import number
+from storage import InputError, group_name
+from storage.atomic import check_vacant, remove_orphans, write_whole
+from storage.layout import ExperimentLayout
+from storage.plain_attributes import parsed
+
+
+def export_dictionary(
+    dictionary: xarray.DataTree | xarray.Dataset,
+    format: str,  # noqa: A002  # as the option is called
+    path: str | Path,
+    *,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Write a dictionary as a file that other tools open.
+
+    Args:
+        dictionary: a node of the tree that `open_dictionaries` returns, its Dataset, or what
+            `load_dictionary` returns.
+        format: "npz" or "safetensors", with a card, see `load_dictionary`.
+        path: of the file; any name but one that ends as files of another format do.
+        force: replace a file that is there.
+
+    Returns:
+        Plain JSON: path, format, bytes, k, card (what is known of the dictionary, which is in
+        the file where the format has room for it), opened_by (Python that opens the file),
+        warning (or null). Memory: the dictionary, and the file twice.
+
+    Raises:
+        InputError: no such format, a file that is there already, no folder for it, a library that
+            is not installed, or what is no dictionary.
+    """
+    path = Path(path)
+    check_format(format)
+    _check_target(path, format, force)
+    found = described(dictionary)
+    content = FORMATS[format].content(found)
+    try:
+        remove_orphans(path)
+        write_whole(path, content)
+    except OSError as error:
+        error.filename = str(path)  # not the name that it has while it is written
+        raise
+    card = parsed(found.attrs)
+    return {
+        "path": str(path),
+        "format": format,
+        "bytes": len(content),
+        "k": card["k"],
+        "card": card,
+        "opened_by": FORMATS[format].opened.replace("PATH", repr(str(path))),
+        "warning": FORMATS[format].warning or None,
+    }
+
+
+def export_of_experiment(
+    folder: Path, k: int, name: str, out: Path | None = None, *, force: bool = False
+) -> dict[str, Any]:
+    """`export_dictionary` for the dictionary of k centroids in an experiment's folder.
+
+    folder: of the experiment, or a sweep's OUT that holds only one. name: of the format. out: path
+    of the file; None: in the folder `exports` of the experiment.
+    Raises: InputError as there, and where there is no such dictionary; IntegrityError where it is
+        damaged.
+    """
+    check_format(name)
+    experiment = open_experiment(only_experiment(folder))
+    dictionary = experiment.dictionary(k)
+    if out is None:
+        exports = ExperimentLayout(experiment.folder).exports
+        exports.mkdir(exist_ok=True)
+        stem = f"{experiment.name}-{experiment.spec.label}-{group_name(k)}"
+        out = exports / f"{stem}{FORMATS[name].suffix}"
+    return export_dictionary(dictionary, name, out, force=force)
+
+
+def check_format(name: str) -> None:
+    """Raise InputError for a format that there is not."""
+    if name not in FORMATS:
+        raise InputError(f"no format {name!r}: use {', '.join(FORMATS)}")
+
+
+def in_words(result: dict[str, Any]) -> str:
+    """The result of `export_dictionary` for people."""
+    card = result["card"]
+    facts = [f"{result['k']:,} centroids"]
+    if "patch" in card:
+        facts[0] += f" of {card['patch'].replace('x', '×')}"
+    if "mse" in card:
+        facts.append(f"MSE {number(card['mse'])}")
+    if "licence" in card:
+        facts.append(f"{card['dataset']} ({card['licence']})")
+    facts.append(f"{result['bytes']:,} bytes")
+    return f"{result['path']}: {', '.join(facts)}\nopened by {result['opened_by']}"
+
+
+def _check_target(path: Path, name: str, force: bool) -> None:
+    """Raise InputError where no file of that format can be written to `path`."""
+    others = {found.suffix: other for other, found in FORMATS.items() if other != name}
+    if path.suffix in others:
+        raise InputError(
+            f"{path} has the ending of {others[path.suffix]}: give one that ends in"
+            f" {FORMATS[name].suffix}, or --format {others[path.suffix]}"
+        )
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give the name of a file")
+    if not os.path.lexists(path):
+        check_vacant(path)
+    elif not force:
+        raise InputError(f"{path} is there already: replace it (--force), or choose another name")

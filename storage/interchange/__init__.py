@@ -1,0 +1,1 @@
+"""What lies on disk, in forms that other tools take."""
