@@ -1,5 +1,6 @@
 from .comparison import compare
 from .export.export_dictionary import export_dictionary
+from .export.torch_dictionary import TorchDictionary
 from .html_report.build import report
 from .measures.coverage import coverage
 from .measures.elbow import ElbowInterval, elbow, elbow_interval, two_lines
@@ -13,6 +14,7 @@ from .reconstruction.scores import by_class, reconstruction_scores
 __all__ = [
     "ElbowInterval",
     "Gallery",
+    "TorchDictionary",
     "by_class",
     "centroid_kinds",
     "compare",

@@ -26,7 +26,7 @@ from pipeline.command_line import group as pipeline_group
 from storage import InputError
 
 # as in analysis.export.formats, which loads what writes them
-FORMAT_NAMES = ("npz", "safetensors")
+FORMAT_NAMES = ("npz", "safetensors", "sklearn", "faiss", "torch", "parquet")
 
 data_option = click.option(
     "--data",
@@ -179,7 +179,8 @@ def compare(folders: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     "format_name",
     required=True,
     type=click.Choice(FORMAT_NAMES),
-    help="npz and safetensors hold all that is known of the dictionary.",
+    help="npz and safetensors hold all that is known of the dictionary, parquet is a table of its"
+    " centroids, sklearn a fitted KMeans (a pickle), faiss an IndexFlatL2, torch a module.",
 )
 @click.option(
     "--out",

@@ -1,6 +1,7 @@
 from .config import USUAL_MEMORY, MemoryOptions, PatchOptions, SweepOptions
 from .engines.nearest import NearestCentroids, assign
 from .estimator import StreamingKMeans
+from .estimator_files import sklearn_kmeans
 from .experiment_file import read_experiment_file
 from .extraction.extract import extract
 from .extraction.patches import cut_patches, keep_mask
@@ -29,5 +30,6 @@ __all__ = [
     "keep_mask",
     "read_ahead",
     "read_experiment_file",
+    "sklearn_kmeans",
     "sweep",
 ]

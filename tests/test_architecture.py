@@ -21,7 +21,13 @@ LAYERS = (
     {"pipeline.engines"},
     {"pipeline.execution"},
     {"pipeline.kmeans", "pipeline.extraction"},
-    {"pipeline.experiment", "pipeline.dictionaries", "pipeline.experiment_file", "pipeline.labels"},
+    {
+        "pipeline.experiment",
+        "pipeline.dictionaries",
+        "pipeline.experiment_file",
+        "pipeline.labels",
+        "pipeline.estimator_files",
+    },
     {"pipeline.k_sweep", "pipeline.estimator", "pipeline.status"},
     {"pipeline.command_line"},
     {"pipeline"},
@@ -63,6 +69,7 @@ HEAVY = {
     "distributed": ("pipeline/execution/",),
     # a sweep on a CPU runs without torch
     "torch": (
+        "analysis/export/torch_dictionary.py",
         "pipeline/engines/device/",
         "pipeline/runtime/devices.py",
         "pipeline/runtime/machine.py",
@@ -71,6 +78,7 @@ HEAVY = {
     "numba": ("pipeline/engines/cpu/", "pipeline/runtime/kernel_cache.py"),
     "sklearn": (
         "pipeline/estimator.py",  # its protocol
+        "pipeline/estimator_files.py",
         "analysis/html_report/exploration.py",
     ),
     "scipy": ("analysis/", "storage/images/formats/hdf5.py"),

@@ -29,7 +29,9 @@ def export_dictionary(
     Args:
         dictionary: a node of the tree that `open_dictionaries` returns, its Dataset, or what
             `load_dictionary` returns.
-        format: "npz" or "safetensors", with a card, see `load_dictionary`.
+        format: "npz" or "safetensors" (see `load_dictionary`), "sklearn" (a KMeans, by joblib),
+            "faiss" (an IndexFlatL2), "torch" (see `TorchDictionary`), or "parquet" (a table of the
+            centroids).
         path: of the file; any name but one that ends as files of another format do.
         force: replace a file that is there.
 
@@ -103,7 +105,8 @@ def in_words(result: dict[str, Any]) -> str:
     if "licence" in card:
         facts.append(f"{card['dataset']} ({card['licence']})")
     facts.append(f"{result['bytes']:,} bytes")
-    return f"{result['path']}: {', '.join(facts)}\nopened by {result['opened_by']}"
+    opened = FORMATS[result["format"]].opened
+    return f"{result['path']}: {', '.join(facts)}\nopened by {opened}"
 
 
 def _check_target(path: Path, name: str, force: bool) -> None:

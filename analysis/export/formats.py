@@ -6,6 +6,8 @@ from typing import NamedTuple
 import xarray
 
 from analysis.export.card import arrays_of
+from analysis.export.centroid_table import parquet_file
+from analysis.export.models import faiss_file, sklearn_file
 from storage.interchange.dictionary_file import npz_file, safetensors_file
 from storage.plain_attributes import parsed
 
@@ -31,6 +33,12 @@ def _safetensors(dictionary: xarray.Dataset) -> bytes:
     return safetensors_file(arrays_of(dictionary), parsed(dictionary.attrs))
 
 
+def _torch(dictionary: xarray.Dataset) -> bytes:
+    from analysis.export.torch_dictionary import torch_file  # torch takes seconds to load
+
+    return torch_file(dictionary)
+
+
 FORMATS = {
     "npz": Format(".npz", _npz, "patchdict.load_dictionary(PATH), or numpy.load(PATH)"),
     "safetensors": Format(
@@ -38,4 +46,18 @@ FORMATS = {
         _safetensors,
         "patchdict.load_dictionary(PATH), or safetensors.numpy.load_file(PATH)",
     ),
+    "sklearn": Format(
+        ".joblib",
+        sklearn_file,
+        "joblib.load(PATH).predict(rows)",
+        "it is a pickle: whoever opens it runs what is in it, so open none that you do not trust;"
+        " npz and safetensors are safe",
+    ),
+    "faiss": Format(".faiss", faiss_file, "faiss.read_index(PATH).search(rows, 1)"),
+    "torch": Format(
+        ".pt",
+        _torch,
+        "patchdict.TorchDictionary.load(PATH), or torch.load(PATH, weights_only=True)",
+    ),
+    "parquet": Format(".parquet", parquet_file, "pandas.read_parquet(PATH)"),
 }

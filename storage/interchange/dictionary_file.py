@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 KIND, SCHEMA = "patchdict dictionary", 1
 _CARD, _CHECKSUM = "card", "checksum"
 _OWN = ("format", "schema", "estimator")  # of the card, and no attributes of a dictionary
-_NO_EXTRA = "install what reads and writes it: pip install 'patchdict[export]'"
 Arrays = dict[str, np.ndarray]
 
 
@@ -48,7 +47,7 @@ def safetensors_file(arrays: Mapping[str, np.ndarray], card: Mapping[str, Any]) 
     try:
         save: Callable[..., bytes] = import_module("safetensors.numpy").save
     except ImportError as error:
-        raise InputError(f"cannot write safetensors: {_NO_EXTRA}") from error
+        raise missing_extra("write safetensors") from error
     return save(*_prepared(arrays, card))
 
 
@@ -115,6 +114,11 @@ def load_dictionary(path: str | Path) -> "xarray.Dataset":
     return handed_out(dataset)
 
 
+def missing_extra(task: str) -> InputError:
+    """What to say where a library is missing; task: what cannot be done without it."""
+    return InputError(f"cannot {task}: install what does it: pip install 'patchdict[export]'")
+
+
 def _prepared(
     arrays: Mapping[str, np.ndarray], card: Mapping[str, Any]
 ) -> tuple[Arrays, dict[str, str]]:
@@ -158,7 +162,7 @@ def _read_safetensors(path: Path) -> tuple[Arrays, dict[str, str]]:
     try:
         library: Any = import_module("safetensors")
     except ImportError as error:
-        raise InputError(f"cannot open {path}: {_NO_EXTRA}") from error
+        raise missing_extra(f"open {path}") from error
     try:
         with library.safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118  # no mapping
