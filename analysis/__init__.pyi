@@ -1,4 +1,6 @@
 from .comparison import compare
+from .encoding.decode import decode
+from .encoding.encode import encode
 from .export.export_dictionary import export_dictionary
 from .export.torch_dictionary import TorchDictionary
 from .html_report.build import report
@@ -20,9 +22,11 @@ __all__ = [
     "compare",
     "coverage",
     "decibels_per_bit",
+    "decode",
     "dimensions_of_slope",
     "elbow",
     "elbow_interval",
+    "encode",
     "export_dictionary",
     "gallery",
     "mse_curve",

@@ -114,6 +114,12 @@ class Experiment:
         """The splits that were used: train, and test where there is one."""
         return ["train", "test"] if self.facts["test_store"] else ["train"]
 
+    def checked_split(self, split: str | None) -> str:
+        """This split, or the last one. Raises: InputError where it has no images."""
+        if split is not None and split not in self.splits:
+            raise InputError(f"{self.name} has no {split} images: use --split train")
+        return split or self.splits[-1]
+
     def store(self, split: str) -> PatchStore:
         """The patch store of a split, checked to be the one that was fitted or scored on.
 
@@ -187,6 +193,10 @@ class Experiment:
         yield dataset
         if dataset not in DATASETS:
             yield from moved_places(dataset, self.folder)
+
+    def place(self, split: str) -> str:
+        """Name, or path, of the images of a split that `images` has found."""
+        return self._found[split]
 
     @cached_property
     def _found(self) -> dict[str, str]:

@@ -2,6 +2,7 @@ from .config import USUAL_MEMORY, MemoryOptions, PatchOptions, SweepOptions
 from .engines.nearest import NearestCentroids, assign
 from .estimator import StreamingKMeans
 from .estimator_files import sklearn_kmeans
+from .execution.scheduler import Scheduler
 from .experiment_file import read_experiment_file
 from .extraction.extract import extract
 from .extraction.patches import cut_patches, keep_mask
@@ -17,6 +18,7 @@ __all__ = [
     "PatchOptions",
     "Progress",
     "RowSource",
+    "Scheduler",
     "SilentProgress",
     "StreamingKMeans",
     "SweepOptions",

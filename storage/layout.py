@@ -3,6 +3,7 @@
 OUT/patches/NAME.zarr              a patch store, shared by all experiments
 OUT/patches/NAME.zarr.partial      one that is being built, or that a killed run left
 OUT/EXPERIMENT/dictionaries.zarr   the dictionaries, one group per K
+OUT/EXPERIMENT/codes-kK-….zarr      codes of images, .partial while they are being made
 OUT/EXPERIMENT/kK-LOOP.unfinished.npz   the state of an unfinished fit
 OUT/EXPERIMENT/labels.csv               classes of its images, where they were stated
 OUT/EXPERIMENT/report.html, figures/    the report
@@ -45,7 +46,7 @@ def comparison_folder(out: Path) -> Path:
 
 
 def building_place(store: Path) -> Path:
-    """The folder in which a patch store is built; a killed run's is gone on with."""
+    """The folder in which a store is built; a killed run's is gone on with."""
     return store.with_name(store.name + PARTIAL)
 
 
@@ -55,7 +56,7 @@ def retired_place(store: Path) -> Path:
 
 
 def lock_place(store: Path) -> Path:
-    """The lock file of who builds a patch store."""
+    """The lock file of who builds a store."""
     return store.with_name(f".{store.name}.lock")
 
 
@@ -106,6 +107,10 @@ class ExperimentLayout:
     def patches(self, store_name: str) -> Path:
         """The patch store of this name, beside the experiment."""
         return patch_store_path(self.folder.parent, store_name)
+
+    def codes(self, k: int, images: str, split: str, stride: int) -> Path:
+        """Codes of these images by the dictionary of k centroids, at a stride."""
+        return self.folder / f"codes-{group_name(k)}-{images}-{split}-s{stride}{STORE_SUFFIX}"
 
     def fit_state(self, k: int, loop: str) -> Path:
         """File of the state that one loop of the fit of k centroids keeps."""

@@ -47,7 +47,7 @@ def take_up_staging(
     attributes = _attributes(spec, source, tiles)
     channels, dtype = math.prod(source["image_shape"][2:]), np.dtype(source["dtype"])
     for codec in codecs(spec, channels, dtype.itemsize):
-        if _begins_with(staging, _beginning(attributes, tiles, codec)):
+        if begins_with(staging, _beginning(attributes, tiles, codec)):
             return whole_chunks(staging)
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def stored_bytes(rows: np.ndarray, codec: Codec) -> int:
     return sum(len(content) for key, content in files.items() if "/c/" in key)
 
 
-def _begins_with(staging: Path, beginning: dict[str, bytes]) -> bool:
+def begins_with(staging: Path, beginning: dict[str, bytes]) -> bool:
     """Whether a folder holds the beginning of exactly this store, sealed or not."""
     try:
         for key, content in beginning.items():

@@ -9,6 +9,7 @@ LEVEL, SQUARED = "pixel levels", "squared pixel levels"
 _MEANINGS = {
     "centroids": (LEVEL, "centroids of the patches"),
     "patches": (LEVEL, "patches"),
+    "codes": ("1", "numbers of the centroids nearest to the patches"),
     "count": ("1", "rows nearest to the centroid"),
     "sse": (SQUARED, "sum of the squared distances of its rows to the centroid"),
     "rows": ("1", "rows of the pass"),
@@ -21,6 +22,9 @@ _MEANINGS = {
     "iteration": ("1", "number of the pass"),
     "row": ("pixels", "row within the patch"),
     "col": ("pixels", "column within the patch"),
+    "image": ("1", "number of the image"),
+    "origin_row": ("pixels", "row of the image in which the patch begins"),
+    "origin_col": ("pixels", "column of the image in which the patch begins"),
     "channel": ("1", "number of the channel"),
     "feature": ("1", "number of the column"),
 }

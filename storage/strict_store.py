@@ -72,9 +72,9 @@ def _is_chunk(key: str) -> bool:
     return "c" in key.split("/")
 
 
-def checked_compressors(typesize: int, **blosc: Any) -> list[Any]:
-    """Zstandard level 1 in Blosc, then a CRC32C.
+def checked_compressors(typesize: int, *, clevel: int = 1, **blosc: Any) -> list[Any]:
+    """Zstandard in Blosc, at level 1 where none is given, then a CRC32C.
 
     The checksum comes last: Blosc has none, and returns wrong data silently for most flipped bits.
     """
-    return [BloscCodec(cname="zstd", clevel=1, typesize=typesize, **blosc), Crc32cCodec()]
+    return [BloscCodec(cname="zstd", clevel=clevel, typesize=typesize, **blosc), Crc32cCodec()]

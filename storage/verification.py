@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import zarr
 
+from storage.codes.code_store import is_code_store, open_codes
 from storage.dictionary_store import HISTORY, group_attributes, root_attributes
 from storage.errors import IntegrityError, PatchDictError
 from storage.integrity import METADATA, describe, file_fault, foreign_files, stated_checksums
@@ -38,6 +39,8 @@ def is_dictionary_store(path: Path) -> bool:
 def chunk_count(path: Path) -> int:
     """Chunks that verifying a store meets; 0 where its metadata cannot be read."""
     try:
+        if is_code_store(path):
+            return len(open_codes(path).checksums)
         if not is_dictionary_store(path):
             return open_patches(path).n_chunks
         root = root_attributes(path)
@@ -48,7 +51,9 @@ def chunk_count(path: Path) -> int:
 
 
 def verify_store(path: Path) -> Iterator[Finding | None]:
-    """Findings in a patch store or a dictionary store, and None for each chunk that is good."""
+    """Findings in a store of patches, dictionaries or codes, and None for each good chunk."""
+    if is_code_store(path):
+        return verify_codes(path)
     return verify_dictionaries(path) if is_dictionary_store(path) else verify_patches(path)
 
 
@@ -112,6 +117,23 @@ def _verify_index(store: PatchStore) -> Iterator[Finding]:
             fits = ends and bool((np.diff(values) >= 0).all())
         if not fits:
             yield Finding(-1, f"{name} of {store.path} does not fit its {images} images")
+
+
+def verify_codes(path: Path) -> Iterator[Finding | None]:
+    """Read all of a code store: None for each good chunk, and what is wrong.
+
+    Checks metadata against its seal; of each chunk presence and checksum; and that nothing else
+    lies in the store.
+    """
+    try:
+        store = open_codes(path)
+    except IntegrityError as error:
+        yield Finding(-1, str(error))
+        return
+    for key, stated in store.checksums.items():
+        fault = file_fault(path / key, stated)
+        yield None if fault is None else Finding(-1, f"{describe(path, key)} {fault}")
+    yield from _verify_foreign(path, store.attributes["checksums"])
 
 
 def verify_dictionaries(path: Path) -> Iterator[Finding | None]:

@@ -39,6 +39,7 @@ LAYERS = (
         "analysis.reconstruction",
         "analysis.export",
     },
+    {"analysis.encoding"},
     {"analysis.html_report"},
     {"analysis.comparison"},
     {"analysis.command_line"},
@@ -65,7 +66,12 @@ HEAVY = {
     "h5py": ("storage/images/formats/hdf5.py",),
     "pooch": ("storage/images/download.py",),
     "requests": ("storage/images/download.py",),
-    "dask": ("storage/patch_store.py", "pipeline/extraction/", "pipeline/execution/"),
+    "dask": (
+        "storage/patch_store.py",
+        "pipeline/extraction/",
+        "pipeline/execution/",
+        "analysis/encoding/",
+    ),
     "distributed": ("pipeline/execution/",),
     # a sweep on a CPU runs without torch
     "torch": (

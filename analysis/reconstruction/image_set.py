@@ -15,7 +15,7 @@ from analysis.reconstruction.overlap import RebuiltBlock
 from analysis.reconstruction.scores import by_class, overall, reconstruction_scores
 from analysis.text import SPLIT_NAMES, count, number
 from pipeline import USUAL_MEMORY, Progress
-from storage import InputError, write_images
+from storage import write_images
 from storage.images.writer import ImageWriter, check_target
 
 VARIABLE = "rebuilt"  # of the zarr store
@@ -64,9 +64,7 @@ def rebuild_set(
         check_target(out)
     experiment = open_experiment(only_experiment(folder), data, dataset, labels)
     experiment.dictionary(k)
-    split = split or experiment.splits[-1]
-    if split not in experiment.splits:
-        raise InputError(f"{experiment.name} has no {split} images: use --split train")
+    split = experiment.checked_split(split)
     scores = _scores(experiment, k, split, stride, out, memory=memory, progress=progress)
     return {
         "images": scores.sizes["image"],
@@ -74,7 +72,7 @@ def rebuild_set(
         "split": split,
         "stride": scores.attrs["stride"],
         "peak": scores.attrs["peak"],
-        **{name: _finite(value) for name, value in overall(scores).items()},
+        **{name: finite(value) for name, value in overall(scores).items()},
         "classes": _classes(scores, experiment.class_names),
         "unlabelled": experiment.why_unlabelled(split),
         "path": None if out is None else str(out),
@@ -93,7 +91,7 @@ def _scores(
             facts = {"k": k, "dataset": images.name, "split": split, "stride": step}
             shape, sizes = (len(images), *images.image_shape), images.sizes
             store = write_images(out, shape, VARIABLE, facts, None if images.uniform else sizes)
-            write = partial(_write, stack.enter_context(store))
+            write = partial(write_block, stack.enter_context(store))
         return reconstruction_scores(
             images,
             node,
@@ -115,7 +113,7 @@ def _classes(scores: xarray.Dataset, names: tuple[str, ...] | None) -> list[dict
             "name": str(one["name"].item()),
             "images": int(one["images"]),
             "mse": float(one["mse"]),
-            "psnr": _finite(float(one["psnr"])),
+            "psnr": finite(float(one["psnr"])),
         }
         for label, one in ((label, found.sel(label=label)) for label in found["label"].values)
     ]
@@ -146,11 +144,11 @@ def _line(name: str, scores: dict[str, Any]) -> str:
     return f"{name:>12} {scores['images']:>8,} {number(scores['mse'], 5):>10} {psnr:>11}"
 
 
-def _write(writer: ImageWriter, first: int, block: RebuiltBlock) -> None:
+def write_block(writer: ImageWriter, first: int, block: RebuiltBlock) -> None:
     """Hand on a block as float32."""
     writer.write(block.images.astype(np.float32), first, block.rows, block.cols)
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     """The value, None in place of what JSON does not know."""
     return value if math.isfinite(value) else None

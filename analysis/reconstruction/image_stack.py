@@ -1,7 +1,7 @@
 """Images from wherever they lie, read in blocks, or part by part."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -173,7 +173,7 @@ class ImageStack:
         """
         step = max(1, size // self.chunk) * self.chunk
         for start in range(0, self.shape[0], step):
-            whole = self._read(start, start + step)
+            whole = self.read(start, start + step)
             for first in range(0, len(whole), size):
                 yield start + first, whole[first : first + size]
 
@@ -183,28 +183,29 @@ class ImageStack:
         None in place of the part, and the image, where no patch fits into it.
         """
         held: np.ndarray | None = None
+        read: Callable[[slice, slice], np.ndarray] | None
         for index, (height, width) in enumerate(self.sizes.tolist()):
             if self._read_together and index % self.chunk == 0:
-                held = image = None  # before the next takes as much
-                held = self._read(index, index + self.chunk)
-            image = None if held is None else held[index % self.chunk]
+                held = read = None  # before the next takes as much
+                held = self.read(index, index + self.chunk)
+            read = partial(self.window, index)
+            if held is not None:
+                read = partial(_cut, held[index % self.chunk])
             if height < spec.rows or width < spec.cols:
-                yield index, None, self._window(image, index, slice(0, height), slice(0, width))
+                yield index, None, read(slice(0, height), slice(0, width))
                 continue
             for part in parts_of((height, width), spec, side):
-                read = partial(self._window, image, index)
                 place = part.rows.read, part.cols.read
                 yield index, part, read_extended(read, (height, width), *place, spec)
 
-    def _window(self, image: np.ndarray | None, index: int, rows: slice, cols: slice) -> np.ndarray:
-        """A window of an image, which may be held already."""
-        if image is not None:
-            return image[rows, cols]
+    def window(self, index: int, rows: slice, cols: slice) -> np.ndarray:
+        """A window of an image, (rows, columns[, channels])."""
         if isinstance(self.images, ImageSource):
             return self.images.reader.read(index, rows, cols)
         return np.asarray(self.images[index, rows, cols]).astype(self.dtype, copy=False)
 
-    def _read(self, start: int, stop: int) -> np.ndarray:
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Some whole images, of one size."""
         if isinstance(self.images, ImageSource):
             return self.images.read(slice(start, stop))
         return np.asarray(self.images[start:stop]).astype(self.dtype, copy=False)
@@ -214,6 +215,11 @@ def in_order(images: xarray.DataArray) -> xarray.DataArray:
     """The array with its axes in the order of IMAGE_AXES, where they have these names."""
     named = [axis for axis in IMAGE_AXES if axis in images.dims]
     return images.transpose(*named) if len(named) == images.ndim else images
+
+
+def _cut(image: np.ndarray, rows: slice, cols: slice) -> np.ndarray:
+    """A window of an image that is in memory."""
+    return image[rows, cols]
 
 
 def _native_chunk(images: Any) -> int:

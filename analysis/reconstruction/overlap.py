@@ -1,4 +1,4 @@
-"""Blocks of images rebuilt from one dictionary: the arithmetic behind every reconstruction.
+"""Blocks of images rebuilt from one dictionary, and how large they may be under a cap.
 
 Each kept patch becomes its nearest centroid; a pixel is the mean over the kept patches that lie on
 it, and black where none does. Labels are found on the CPU, as everywhere in this folder: they are
@@ -12,15 +12,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from analysis.reconstruction.parts import Part, widest
-from pipeline import NearestCentroids, check_budget, cut_patches, fits, keep_mask
-from storage import InputError, PatchSpec
-from storage.images.pixel_range import PIXEL_DTYPES, PixelRange
+from analysis.reconstruction.patch_means import PLACED_WINDOWS, NearestPatches, OverlapMean
+from pipeline import NearestCentroids, check_budget, fits
+from storage import PatchSpec
+from storage.images.pixel_range import PixelRange
 from storage.tiles import extended
 
 BLOCK_VALUES = 1 << 19  # windows or pixel values of images in work together: more gains nothing
 WHOLE_VALUES = 1 << 20  # of an image; larger ones, and those of several sizes, go by parts
 PART_BYTES = 64 << 20  # of patches of a part, as long as it is larger than a patch
-PLACED_WINDOWS = 1 << 15  # whose centroids are added up at a time, in a core's cache
 
 
 @dataclass(frozen=True)
@@ -94,20 +94,10 @@ class Rebuilder:
         dtype: np.dtype,
         levels: PixelRange | None = None,
     ) -> None:
-        if np.dtype(dtype).name not in PIXEL_DTYPES:
-            raise InputError(
-                f"the image holds {np.dtype(dtype).name} where {', '.join(PIXEL_DTYPES)} are"
-                " expected: give it in the dtype of the data set"
-            )
         self.spec, self.channels = spec, centroids.shape[3:]
         self._levels = levels or PixelRange.of_type(dtype)
-        k = len(centroids)
-        self._nearest = NearestCentroids(centroids.reshape(k, -1), dtype, device="cpu")
-        # Last a centroid of zeros, for windows that are not kept; for each pixel of a patch all
-        # centroids side by side.
-        wide = np.concatenate([centroids, np.zeros_like(centroids[:1])]).astype(np.float64)
-        self._columns = np.ascontiguousarray(np.moveaxis(wide, 0, 2))
-        self._none = k
+        self._patches = NearestPatches(centroids, self.spec.within, dtype, self._levels)
+        self._mean = OverlapMean(centroids, spec, self._levels.black)
 
     def rebuild(self, images: np.ndarray) -> RebuiltBlock:
         """Rebuild images, (n, height, width[, channels]), with channels as the centroids have.
@@ -124,19 +114,10 @@ class Rebuilder:
 
     def _rebuild(self, images: np.ndarray) -> RebuiltBlock:
         """The same of images that have been extended."""
-        self._levels.check(images)
-        kept = keep_mask(images, self.spec.within, self._levels)
-        patches = cut_patches(images, self.spec.within, self._levels)
-        labels = self._nearest.label(patches)
-        chosen = np.full(kept.shape, self._none, np.intp)
+        kept, patches, labels = self._patches.find(images)
+        chosen = np.full(kept.shape, self._mean.none, np.intp)
         chosen[kept] = labels
-        rebuilt, cover = np.zeros(images.shape), np.zeros(images.shape[:3], np.int32)
-        step = max(1, PLACED_WINDOWS // math.prod(kept.shape[1:]))
-        for first in range(0, len(images), step):
-            part = slice(first, first + step)
-            self._place(chosen[part], kept[part], rebuilt[part], cover[part])
-        if self._levels.black:
-            rebuilt[cover == 0] = self._levels.black
+        rebuilt, cover = self._mean.place(chosen, images.shape[1:3])
         missing = self._levels.nodata_pixels(images)
         return RebuiltBlock(rebuilt, kept, patches, labels, cover, missing)
 
@@ -170,22 +151,6 @@ class Rebuilder:
             np.zeros(images.shape[:3], np.int32),
             self._levels.nodata_pixels(images),
         )
-
-    def _place(
-        self, chosen: np.ndarray, kept: np.ndarray, rebuilt: np.ndarray, cover: np.ndarray
-    ) -> None:
-        """Means of the chosen centroids into `rebuilt`, and their number into `cover`."""
-        stride, (down, across) = self.spec.stride, chosen.shape[1:]
-        values = np.empty((*chosen.shape, *self.channels))
-        for row in range(self.spec.rows):
-            rows = slice(row, row + (down - 1) * stride + 1, stride)
-            for col in range(self.spec.cols):
-                cols = slice(col, col + (across - 1) * stride + 1, stride)
-                # "clip" alone writes to `values` without a copy; no index is out of range
-                np.take(self._columns[row, col], chosen, axis=0, out=values, mode="clip")
-                rebuilt[:, rows, cols] += values
-                cover[:, rows, cols] += kept
-        rebuilt /= np.maximum(cover, 1).reshape(*cover.shape, *(1,) * len(self.channels))
 
 
 def block_images(shape: tuple[int, ...], spec: PatchSpec) -> int:

@@ -12,6 +12,8 @@ from analysis import (
     by_class,
     centroid_kinds,
     coverage,
+    decode,
+    encode,
     gallery,
     mse_curve,
     reconstruct,
@@ -40,6 +42,8 @@ def returned(swept: dict[str, Any]) -> Iterator[tuple[str, xarray.Dataset]]:
     yield "scores", scores
     yield "classes", by_class(scores, tuple("0123456789"))
     yield "rebuilt", reconstruct(stack, node).to_dataset(name="rebuilt")
+    yield "codes", encode(stack, node).to_dataset()
+    yield "decoded", decode(encode(stack, node), node).to_dataset()
     yield "gallery", gallery(node).to_xarray()
     yield "plain gallery", gallery(node["centroids"].values).to_xarray()
     yield "picture", gallery(node).image.to_dataset()

@@ -72,10 +72,11 @@ def test_parts_are_those_of_the_whole_image_bit_for_bit(
     image = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
     levels = PixelRange(0, 255, nodata)
     image[image < 20] = 0
-    rebuilder = Rebuilder(some_centroids(spec, *shape[2:]), spec, image.dtype, levels)
+    centroids = some_centroids(spec, *shape[2:])
+    rebuilder = Rebuilder(centroids, spec, image.dtype, levels)
     whole = rebuilder.rebuild(image[np.newaxis])
     images, cover = np.full(shape, np.nan), np.full(shape[:2], -1)
-    patches, labels = 0, np.zeros(len(rebuilder._columns[0, 0]), np.int64)
+    patches, labels = 0, np.zeros(len(centroids) + 1, np.int64)
     limits = widest(side, (shape[0], shape[1]), spec)
     for part in parts_of((shape[0], shape[1]), spec, side):
         read = extended(image[np.newaxis], spec)[0, part.rows.read, part.cols.read]

@@ -1,0 +1,1 @@
+"""Images as codes, one integer for each patch position, and back."""

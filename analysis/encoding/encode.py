@@ -1,0 +1,95 @@
+"""`encode`: images as a lazy array of codes."""
+
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import xarray
+
+from analysis.encoding.encoding import Encoding
+from analysis.reconstruction.image_stack import in_order
+from storage import ImageSource, PatchSpec
+from storage.plain_attributes import meaning, plain
+
+DIMS = ("image", "row", "col")
+
+
+def encode(
+    images: Any,
+    dictionary: xarray.DataTree | xarray.Dataset,
+    *,
+    spec: PatchSpec | dict[str, Any] | str | None = None,
+    stride: int | None = None,
+    white: float | None = None,
+) -> xarray.DataArray:
+    """Codes of an image, or of a stack of images: the numbers of their patches' nearest centroids.
+
+    Labels are exact: float64's, of equal distances the lowest number.
+
+    Args:
+        images: as for `reconstruct`; or an ImageSource, or an array of dask or zarr, which are read
+            chunk by chunk as codes are computed. All of one size.
+        dictionary: a node of the tree that `open_dictionaries` returns, or its Dataset.
+        spec: as for `reconstruct`.
+        stride: as for `reconstruct`.
+        white: as for `reconstruct`.
+
+    Returns:
+        (image, row, col), or (row, col) for one image: uint16 up to 65,534 centroids, else uint32,
+        backed by Dask, one task for each chunk of up to 524,288 codes. Where no patch is kept, as
+        where all is black, stands the type's largest number. Coordinates: number of the image, row
+        and column of the pixel at which the patch begins (below 0 in a reflected border).
+        Attributes: what `decode` needs beside the dictionary. Memory, as it is computed: the pixels
+        and patches of a chunk in each task, and the tables of the engine.
+
+    Raises:
+        InputError: images that do not fit the dictionary, in shape, type or range, or are smaller
+            than a patch or of several sizes; as for `reconstruct`. The range of what is lazy shows,
+            if at all, as it is computed.
+    """
+    axes = dictionary["centroids"].ndim
+    alone = not isinstance(images, ImageSource) and np.ndim(images) == axes - 1
+    named = isinstance(images, xarray.DataArray)
+    stack = in_order(images) if named else images
+    stack = (stack.expand_dims("image") if named else stack[np.newaxis]) if alone else stack
+    encoding = Encoding.of(stack, dictionary, spec=spec, stride=stride, white=white)
+    if isinstance(images, np.ndarray):
+        encoding.unit.brought(images)  # which only looks at them
+        encoding.unit.check_reach()
+    found = _lazy_codes(encoding)
+    return found[0].drop_vars("image") if alone else found
+
+
+def _lazy_codes(encoding: Encoding) -> xarray.DataArray:
+    """The codes of a stack, a task for each chunk."""
+    import dask.array  # slow to load
+
+    lengths = tuple(
+        tuple(min(size, length - start) for start in range(0, length, size))
+        for size, length in zip(encoding.chunks, encoding.shape, strict=True)
+    )
+    codes = dask.array.map_blocks(
+        _chunk,
+        encoding,
+        chunks=lengths,
+        dtype=encoding.dtype,
+        meta=np.empty((0, 0, 0), encoding.dtype),
+        name=f"codes-{uuid4().hex}",
+    )
+    down, across = encoding.origins
+    return xarray.DataArray(
+        codes,
+        {
+            "image": ("image", np.arange(encoding.shape[0]), meaning("image")),
+            "row": ("row", down, meaning("origin_row")),
+            "col": ("col", across, meaning("origin_col")),
+        },
+        DIMS,
+        name="codes",
+        attrs=plain(encoding.decoding) | meaning("codes"),
+    )
+
+
+def _chunk(encoding: Encoding, block_info: Any = None) -> np.ndarray:
+    """The codes of one chunk."""
+    return encoding.codes(encoding.place(block_info[None]["chunk-location"]))

@@ -1,0 +1,60 @@
+"""What workers run: one chunk of codes, made and written."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from analysis.encoding.encoding import Encoding, Place
+from analysis.experiment import open_experiment
+from storage import ImageOptions, IntegrityError, open_images
+from storage.codes.code_writer import write_codes
+
+
+@dataclass(frozen=True)
+class CodeTask:
+    """What workers are told: small enough to be sent with every chunk.
+
+    Attributes:
+        experiment: folder of the dictionary.
+        k: its size.
+        stride: in pixels.
+        most, chunk: see `Encoding`.
+        dataset, split, data, options: by which `open_images` finds the images.
+        kind: shape and type that they must have.
+    """
+
+    experiment: Path
+    k: int
+    stride: int
+    most: int
+    chunk: int
+    dataset: str
+    split: str
+    data: Path
+    options: ImageOptions
+    kind: tuple[tuple[int, ...], str]
+
+
+def write_chunk(work: Encoding | CodeTask, staging: Path, index: tuple[int, ...]) -> None:
+    """Make one chunk of the store that is built at `staging`, and write it."""
+    encoding = work if isinstance(work, Encoding) else _opened(work)
+    place: Place = encoding.place(index)
+    codes: np.ndarray = encoding.codes(place)
+    write_codes(staging, place, codes)
+
+
+@lru_cache(maxsize=1)
+def _opened(task: CodeTask) -> Encoding:
+    """Images and dictionary, opened once in each worker."""
+    images = open_images(task.dataset, task.split, task.data, task.options)
+    node = open_experiment(task.experiment, task.data).dictionary(task.k)
+    found = Encoding.of(images, node, stride=task.stride)
+    found = replace(found, most=task.most, chunk=task.chunk)
+    if (found.images.shape, found.images.dtype.name) != task.kind:
+        raise IntegrityError(
+            f"{images.where} changed while it was encoded, or is not the same on all workers: run"
+            " it again"
+        )
+    return found

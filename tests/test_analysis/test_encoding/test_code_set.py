@@ -1,0 +1,391 @@
+"""`encode` and `decode` on the command line: codes on disk, made once, resumed, checked."""
+
+import json
+import math
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray
+from click.testing import CliRunner
+
+from analysis import decode, encode
+from analysis.command_line import combined, group
+from analysis.encoding import code_set, decoding, encoding, tasks
+from pipeline import command_line
+from storage import DeviceError, InputError, open_dictionaries, open_images
+from storage.codes.code_writer import write_codes
+from storage.layout import building_place
+from tests.damage import DAMAGES, files_of, flip_bit
+from tests.test_analysis.test_html_report.small_runs import learn, small_images
+
+
+def run(*arguments: object) -> dict[str, Any]:
+    result = CliRunner().invoke(group, [*map(str, arguments), "--json"])
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return dict(json.loads(result.stdout.splitlines()[-1]))
+
+
+@pytest.fixture
+def folder(digits_folder: Path, tmp_path: Path) -> Path:
+    """An experiment of the digits, K = 4, 12 and 60, that a test may change."""
+    shutil.copytree(digits_folder.parent, tmp_path / "runs")
+    return tmp_path / "runs" / digits_folder.name
+
+
+@pytest.fixture
+def chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes of 64 images in a chunk: 5 chunks of the digits' test images."""
+    monkeypatch.setattr(encoding, "CHUNK_CODES", 64 * 16)
+
+
+@pytest.mark.parametrize("stride", [None, 5])
+def test_codes_lie_beside_the_dictionaries_and_are_those_of_encode(
+    folder: Path, stride: int | None
+) -> None:
+    given = [] if stride is None else ["--stride", stride]
+    found = run("encode", folder, "--k", 12, *given)
+    path = folder / f"codes-k00012-digits-test-s{stride or 1}.zarr"
+    assert found["codes"] == str(path)
+    side = 4 if stride is None else 1
+    assert (found["images"], found["rows"], found["cols"]) == (297, side, side)
+    assert (found["dtype"], found["no_code"], found["reused"]) == ("uint16", 65535, False)
+    opened = xarray.open_zarr(path)["codes"]
+    node = open_dictionaries(folder / "dictionaries.zarr").children["k00012"]
+    expected = encode(open_images("digits", "test"), node, stride=stride)
+    xarray.testing.assert_identical(opened.load(), expected.load())
+    assert found["bytes"] == sum(len(b) for n, b in files_of(path).items() if "codes/c/" in n)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("stride", [1, 2, 5])
+def test_decoded_images_are_the_reconstruction_s(folder: Path, split: str, stride: int) -> None:
+    asked = ["--k", 60, "--split", split, "--stride", stride]
+    codes = run("encode", folder, *asked)["codes"]
+    found = run("decode", codes, "--out", folder / "decoded.zarr")
+    expected = run("reconstruct", folder, *asked, "--out", folder / "rebuilt.zarr")
+    for name in ("images", "k", "split", "stride", "peak", "mse", "psnr"):
+        assert found[name] == expected[name], name
+    assert found["unscored"] is None
+    xarray.testing.assert_identical(
+        xarray.open_zarr(folder / "decoded.zarr").load(),
+        xarray.open_zarr(folder / "rebuilt.zarr").load(),
+    )
+    node = open_dictionaries(folder / "dictionaries.zarr").children["k00060"]
+    np.testing.assert_array_equal(
+        decode(codes, node).astype(np.float32), xarray.open_zarr(folder / "decoded.zarr")["rebuilt"]
+    )
+
+
+def test_bits_per_pixel_by_hand(tmp_path: Path) -> None:
+    """Two centroids, of patches of 2 × 2 pixels side by side: one bit for four pixels."""
+    images = np.zeros((2, 2, 4), np.uint8)
+    images[0, :, :2], images[0, :, 2:], images[1] = 10, 200, 10
+    np.save(tmp_path / "images.npy", images)
+    given = {"dataset": str(tmp_path / "images.npy"), "patch": 2, "stride": 2}
+    folder = learn(tmp_path / "runs", (2,), **given)
+    found = run("decode", run("encode", folder, "--k", 2)["codes"])
+    assert (found["positions"], found["coded"]) == (4, 4)
+    assert found["bits_per_pixel"]["fixed"] == 1 / 4
+    shares = np.array([1, 3]) / 4
+    assert found["bits_per_pixel"]["entropy"] == pytest.approx(-(shares @ np.log2(shares)) / 4)
+    assert found["bits_per_pixel"]["stored"] == 8 * found["bytes"] / 16
+    assert (found["mse"], found["psnr"]) == (0, None)
+    images[1] = 0  # two positions without a code: one symbol more
+    np.save(tmp_path / "other.npy", images)
+    codes = run("encode", folder, "--k", 2, "--dataset", tmp_path / "other.npy")["codes"]
+    assert Path(codes).name == "codes-k00002-other-train-s2.zarr"
+    found = run("decode", codes)
+    assert (found["positions"], found["coded"], found["unscored"]) == (4, 2, None)
+    assert found["bits_per_pixel"]["fixed"] == math.log2(3) / 4
+    assert found["bits_per_pixel"]["entropy"] == 1.5 / 4
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "options"),
+    [
+        ("uint8", (3,), {}),
+        ("uint16", (), {}),
+        ("float32", (), {"border": "reflect"}),
+        ("uint8", (), {"border": "reflect", "stride": 2, "nodata": 255}),
+        ("int16", (), {"keep": "all"}),
+    ],
+)
+def test_images_of_any_type_come_back_as_reconstruct_gives_them(
+    tmp_path: Path, dtype: str, channels: tuple[int, ...], options: dict[str, Any]
+) -> None:
+    rng = np.random.default_rng(0)
+    top = {"uint8": 255, "uint16": 4000, "float32": 1, "int16": 900}[dtype]
+    images = np.zeros((6, 9, 10, *channels))
+    images[:, 2:7, 3:8] = rng.random((6, 5, 5, *channels)) * top
+    images[3] = top
+    np.save(tmp_path / "images.npy", images.astype(dtype))
+    folder = learn(tmp_path, (3,), dataset=str(tmp_path / "images.npy"), patch=(3, 2), **options)
+    found = run("decode", run("encode", folder, "--k", 3)["codes"], "--out", tmp_path / "a.zarr")
+    expected = run("reconstruct", folder, "--k", 3, "--out", tmp_path / "b.zarr")
+    assert (found["mse"], found["psnr"]) == (expected["mse"], expected["psnr"])
+    xarray.testing.assert_identical(
+        xarray.open_zarr(tmp_path / "a.zarr").load(), xarray.open_zarr(tmp_path / "b.zarr").load()
+    )
+
+
+@pytest.mark.parametrize("border", ["valid", "reflect"])
+def test_large_images_go_square_by_square(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, border: str
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 50, 37, 3), np.uint8)
+    images[1, 10:40] = 0
+    np.save(tmp_path / "images.npy", images)
+    given = {"dataset": str(tmp_path / "images.npy"), "patch": (4, 3), "border": border}
+    folder = learn(tmp_path, (3,), **given)
+    expected = run("reconstruct", folder, "--k", 3, "--out", tmp_path / "b.zarr")
+    monkeypatch.setattr(encoding, "CHUNK_CODES", 1 << 8)
+    monkeypatch.setattr(decoding, "WHOLE_VALUES", 60)
+    monkeypatch.setattr(decoding, "SIDE", 16)
+    made = run("encode", folder, "--k", 3)
+    assert made["chunks"] == 2 * (3 if border == "valid" else 4) * 3
+    found = run("decode", made["codes"], "--out", tmp_path / "a.zarr")
+    assert (found["positions"], found["coded"] > 0) == (made["rows"] * made["cols"] * 2, True)
+    assert found["mse"] == pytest.approx(expected["mse"], rel=1e-12)
+    xarray.testing.assert_identical(
+        xarray.open_zarr(tmp_path / "a.zarr").load(), xarray.open_zarr(tmp_path / "b.zarr").load()
+    )
+
+
+@pytest.mark.usefixtures("chunks")
+def test_codes_that_are_there_are_reused_and_damaged_chunks_written_again(folder: Path) -> None:
+    made = run("encode", folder, "--k", 4)
+    path = Path(made["codes"])
+    before = files_of(path)
+    assert (made["chunks"], made["reused"]) == (5, False)
+    again = run("encode", folder, "--k", 4)
+    assert (again["chunks"], again["reused"]) == (0, True)
+    for name, damage in DAMAGES.items():
+        damage(path / "codes" / "c" / "3" / "0" / "0", np.random.default_rng(0))
+        mended = run("encode", folder, "--k", 4)
+        assert (mended["chunks"], mended["reused"]) == (1, False), name
+        assert files_of(path) == before, name
+    assert not building_place(path).exists()
+
+
+@pytest.mark.usefixtures("chunks")
+def test_a_run_that_was_broken_off_is_gone_on_with(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = files_of(Path(run("encode", folder, "--k", 4)["codes"]))
+    shutil.rmtree(folder / "codes-k00004-digits-test-s1.zarr")
+    write, left = write_codes, [2]
+
+    def broken(*given: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise DeviceError("broken off")
+        write(*given)
+
+    monkeypatch.setattr("dask.system.CPU_COUNT", 1)  # no other thread goes on for a while
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks, "write_codes", broken)
+        assert CliRunner().invoke(group, ["encode", str(folder), "--k", "4"]).exit_code
+    staging = building_place(folder / "codes-k00004-digits-test-s1.zarr")
+    assert len(list((staging / "codes" / "c").glob("*/*/*"))) == 2
+    damaged = next((staging / "codes" / "c").glob("*/*/*"))
+    flip_bit(damaged, 40)  # as a power cut may leave it
+    found = run("encode", folder, "--k", 4)
+    assert found["chunks"] == 4
+    assert files_of(Path(found["codes"])) == expected
+    assert not staging.exists()
+
+
+@pytest.mark.usefixtures("chunks")
+def test_worker_processes_write_the_same_bytes(folder: Path) -> None:
+    expected = files_of(Path(run("encode", folder, "--k", 60)["codes"]))
+    shutil.rmtree(folder / "codes-k00060-digits-test-s1.zarr")
+    found = run("encode", folder, "--k", 60, "--scheduler", "processes:2")
+    assert (found["chunks"], files_of(Path(found["codes"]))) == (5, expected)
+
+
+def test_memory_of_a_chunk_follows_the_cap(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = list[int]()
+
+    def fits(needed: int, cap: int) -> bool:
+        tried.append(needed)
+        return len(tried) > 3
+
+    monkeypatch.setattr(code_set, "fits", fits)
+    assert run("encode", folder, "--k", 4)["images"] == 297
+    assert tried == sorted(tried, reverse=True)
+    assert len(set(tried)) == 4
+
+
+def test_a_moved_experiment_takes_its_codes_along_and_originals_may_be_gone(
+    tmp_path: Path,
+) -> None:
+    images = tmp_path / "old" / "images.npy"
+    images.parent.mkdir()
+    folder = learn(images.parent / "runs", (3,), dataset=small_images(images))
+    before = run("decode", run("encode", folder, "--k", 3)["codes"])
+    (tmp_path / "old").rename(tmp_path / "new")
+    codes = tmp_path / "new" / "runs" / folder.name / "codes-k00003-images-train-s1.zarr"
+    assert run("decode", codes) == before
+    elsewhere = tmp_path / "codes-elsewhere.zarr"
+    codes.rename(elsewhere)
+    with pytest.raises(InputError, match="say where its experiment is"):
+        invoke("decode", elsewhere)
+    assert run("decode", elsewhere, "--experiment", codes.parent)["mse"] is None
+    asked = ["--experiment", codes.parent, "--dataset", tmp_path / "new" / "images.npy"]
+    assert run("decode", elsewhere, *asked) == before
+    (tmp_path / "new" / "images.npy").unlink()
+    found = run("decode", elsewhere, "--experiment", codes.parent)
+    assert (found["mse"], found["psnr"]) == (None, None)
+    assert "the originals are not at hand: " in found["unscored"]
+    assert "images.npy" in found["unscored"]
+    assert found["bits_per_pixel"] == before["bits_per_pixel"]
+
+
+def invoke(*arguments: object) -> str:
+    return CliRunner().invoke(group, [*map(str, arguments)], catch_exceptions=False).stdout
+
+
+def test_people_are_told_in_words(folder: Path) -> None:
+    told = invoke("encode", folder, "--k", 4)
+    assert "297 images, 4,752 positions at stride 1, K = 4: " in told
+    assert "are there already" in invoke("encode", folder, "--k", 4)
+    told = invoke("decode", folder / "codes-k00004-digits-test-s1.zarr")
+    assert "bits per pixel: " in told
+    assert " dB by the span from black to white, 255 levels" in told
+
+
+@pytest.mark.usefixtures("chunks")
+def test_verify_finds_damaged_codes(folder: Path) -> None:
+    path = Path(run("encode", folder, "--k", 4)["codes"])
+    verify = ["verify", str(folder), "--json"]
+    good = json.loads(CliRunner().invoke(combined(), verify).stdout.splitlines()[-1])
+    assert good["ok"]
+    flip_bit(path / "codes" / "c" / "2" / "0" / "0", 99)
+    (path / "stray").touch()
+    bad = json.loads(CliRunner().invoke(combined(), verify).stdout.splitlines()[-1])
+    assert [found["reason"] for found in bad["bad"]] == [
+        f"chunk 2 of {path}/codes fails its checksum",
+        f"{path / 'stray'} does not belong to the store: move it away",
+    ]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line that a command ends with, exit code 2."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["patchdict", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            command_line.run(group)
+    assert ended.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--k", "5"], "has no dictionary of K = 5: use 4, 12, 60"),
+        (["--k", "many"], "'many' is not a valid integer"),
+        ([], "Missing option '--k'"),
+        (["--k", "4", "--stride", "0"], "stride 0 is too small"),
+        (["--k", "4", "--split", "all"], "Invalid value for '--split'"),
+        (["--k", "4", "--out", "codes.npy"], "ends in .zarr"),
+        (["--k", "4", "--out", "absent/out.zarr"], "absent to write out.zarr into"),
+        (["--k", "4", "--out", "there.zarr"], "is there already, and holds no codes"),
+        (["--k", "4", "--memory", "10MiB"], "more than the cap of 10.0 MiB"),
+        (["--k", "4", "--memory", "much"], "use a size such as 1GiB"),
+        (["--k", "4", "--scheduler", "tomorrow"], "scheduler"),
+        (["--k", "4", "--dataset", "absent.npy"], "absent.npy"),
+        (["--k", "4", "--dataset", "colour.npy"], "do not fit the dictionary"),
+        (["--k", "4", "--dataset", "small.npy"], "patch 5x5 is larger than the images"),
+        (["--k", "4", "--dataset", "deep.npy"], "uint16 where the dictionary knows"),
+        (["--k", "4", "--dataset", "dark.npy"], "the pixels reach 15 where the dictionary knows"),
+        (["--k", "4", "--dataset", "unequal"], "have several sizes"),
+    ],
+)
+def test_bad_options_are_one_line_and_exit_code_two(
+    digits_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+) -> None:
+    from PIL import Image
+
+    images = np.random.default_rng(0).integers(1, 255, (3, 9, 9), np.uint8)
+    (tmp_path / "there.zarr").write_bytes(b"mine")
+    np.save(tmp_path / "colour.npy", np.stack([images] * 3, axis=3))
+    np.save(tmp_path / "small.npy", images[:, :4])
+    np.save(tmp_path / "deep.npy", images.astype(np.uint16) * 250)
+    np.save(tmp_path / "dark.npy", images // 16)
+    (tmp_path / "unequal").mkdir()
+    for name, image in (("a.png", images[0]), ("b.png", images[1, :7])):
+        Image.fromarray(image).save(tmp_path / "unequal" / name)
+    before = sorted([*tmp_path.rglob("*"), *digits_folder.rglob("*")])
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(capsys, "encode", digits_folder, *options)
+    left = {*tmp_path.rglob("*"), *digits_folder.rglob("*")}.difference(before)
+    assert {path.suffix for path in left} <= {".lock"}
+
+
+def test_a_target_that_holds_other_codes_is_left_as_it_is(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = folder.parent / "mine.zarr"
+    run("encode", folder, "--k", 4, "--out", target)
+    before = files_of(target)
+    for other in (["--k", 12], ["--k", 4, "--split", "train"], ["--k", 4, "--stride", 2]):
+        assert "holds other codes" in refused(capsys, "encode", folder, *other, "--out", target)
+    assert files_of(target) == before
+    assert run("encode", folder, "--k", 4, "--out", target)["reused"]
+
+
+@pytest.mark.parametrize("damage", sorted(DAMAGES))
+def test_damaged_codes_are_not_decoded(
+    folder: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    path = Path(run("encode", folder, "--k", 4)["codes"])
+    DAMAGES[damage](path / "codes" / "c" / "0" / "0" / "0", np.random.default_rng(0))
+    line = refused(capsys, "decode", path, "--out", folder / "images.zarr")
+    assert f"chunk 0 of {path}/codes " in line
+    assert "run the same encode again" in line
+    assert not (folder / "images.zarr").exists()
+
+
+def test_what_cannot_be_decoded_is_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(run("encode", folder, "--k", 4)["codes"])
+    assert "no codes at absent.zarr: run encode first" in refused(capsys, "decode", "absent.zarr")
+    dictionaries = folder / "dictionaries.zarr"
+    assert "is not a store of codes" in refused(capsys, "decode", dictionaries)
+    assert "ends in .zarr" in refused(capsys, "decode", path, "--out", "images.npy")
+    assert "is there already" in refused(capsys, "decode", path, "--out", dictionaries)
+    assert "more than the cap" in refused(capsys, "decode", path, "--memory", "10MiB")
+    assert "absent" in refused(capsys, "decode", path, "--dataset", "absent.npy")
+    flip_bit(path / "zarr.json", 800)
+    assert "delete it, and run the same encode again" in refused(capsys, "decode", path)
+    (path / "zarr.json").unlink()
+    assert "has lost its metadata" in refused(capsys, "decode", path)
+
+
+def test_codes_whose_dictionary_changed_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = small_images(tmp_path / "images.npy")
+    first, second = (learn(tmp_path, (3,), dataset=images, seed=seed) for seed in (0, 1))
+    path = Path(run("encode", first, "--k", 3)["codes"])
+    other = ["--experiment", second]
+    assert "or has changed since" in refused(capsys, "decode", path, *other)
+    path.rename(second / path.name)  # it is found where it was
+    assert run("decode", second / path.name)["k"] == 3
+    shutil.rmtree(first)
+    line = refused(capsys, "decode", second / path.name)
+    assert "is not the one of K = 3 that the codes are of, or has changed since" in line
+    assert "holds other codes, of another dictionary" in refused(capsys, "encode", second, "--k", 3)
