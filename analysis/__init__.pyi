@@ -1,5 +1,6 @@
 from .comparison import compare
 from .encoding.decode import decode
+from .encoding.distance_map import distance_map
 from .encoding.encode import encode
 from .export.export_dictionary import export_dictionary
 from .export.torch_dictionary import TorchDictionary
@@ -24,6 +25,7 @@ __all__ = [
     "decibels_per_bit",
     "decode",
     "dimensions_of_slope",
+    "distance_map",
     "elbow",
     "elbow_interval",
     "encode",

@@ -47,17 +47,25 @@ def encode(
             than a patch or of several sizes; as for `reconstruct`. The range of what is lazy shows,
             if at all, as it is computed.
     """
+    encoding, alone = opened(images, dictionary, spec=spec, stride=stride, white=white)
+    found = _lazy_codes(encoding)
+    return found[0].drop_vars("image") if alone else found
+
+
+def opened(
+    images: Any, dictionary: xarray.DataTree | xarray.Dataset, **given: Any
+) -> tuple[Encoding, bool]:
+    """What `encode` is told, checked; and whether that is one image alone."""
     axes = dictionary["centroids"].ndim
     alone = not isinstance(images, ImageSource) and np.ndim(images) == axes - 1
     named = isinstance(images, xarray.DataArray)
     stack = in_order(images) if named else images
     stack = (stack.expand_dims("image") if named else stack[np.newaxis]) if alone else stack
-    encoding = Encoding.of(stack, dictionary, spec=spec, stride=stride, white=white)
-    if isinstance(images, np.ndarray):
+    encoding = Encoding.of(stack, dictionary, **given)
+    if isinstance(images, np.ndarray) and given["white"] is None:
         encoding.unit.brought(images)  # which only looks at them
         encoding.unit.check_reach()
-    found = _lazy_codes(encoding)
-    return found[0].drop_vars("image") if alone else found
+    return encoding, alone
 
 
 def _lazy_codes(encoding: Encoding) -> xarray.DataArray:

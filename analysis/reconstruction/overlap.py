@@ -95,6 +95,7 @@ class Rebuilder:
         levels: PixelRange | None = None,
     ) -> None:
         self.spec, self.channels = spec, centroids.shape[3:]
+        self._centroids = centroids.reshape(len(centroids), -1)
         self._levels = levels or PixelRange.of_type(dtype)
         self._patches = NearestPatches(centroids, self.spec.within, dtype, self._levels)
         self._mean = OverlapMean(centroids, spec, self._levels.black)

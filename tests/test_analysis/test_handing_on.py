@@ -13,6 +13,7 @@ from analysis import (
     centroid_kinds,
     coverage,
     decode,
+    distance_map,
     encode,
     gallery,
     mse_curve,
@@ -43,6 +44,7 @@ def returned(swept: dict[str, Any]) -> Iterator[tuple[str, xarray.Dataset]]:
     yield "classes", by_class(scores, tuple("0123456789"))
     yield "rebuilt", reconstruct(stack, node).to_dataset(name="rebuilt")
     yield "codes", encode(stack, node).to_dataset()
+    yield "distances", distance_map(stack, node).to_dataset()
     yield "decoded", decode(encode(stack, node), node).to_dataset()
     yield "gallery", gallery(node).to_xarray()
     yield "plain gallery", gallery(node["centroids"].values).to_xarray()

@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +14,12 @@ from click.testing import CliRunner
 from analysis import decode, encode
 from analysis.command_line import combined, group
 from analysis.encoding import code_set, decoding, encoding, tasks
-from pipeline import command_line
 from storage import DeviceError, InputError, open_dictionaries, open_images
 from storage.codes.code_writer import write_codes
 from storage.layout import building_place
 from tests.damage import DAMAGES, files_of, flip_bit
+from tests.test_analysis.test_encoding.commands import invoke, run
 from tests.test_analysis.test_html_report.small_runs import learn, small_images
-
-
-def run(*arguments: object) -> dict[str, Any]:
-    result = CliRunner().invoke(group, [*map(str, arguments), "--json"])
-    assert result.exit_code == 0, result.output + repr(result.exception)
-    return dict(json.loads(result.stdout.splitlines()[-1]))
-
-
-@pytest.fixture
-def folder(digits_folder: Path, tmp_path: Path) -> Path:
-    """An experiment of the digits, K = 4, 12 and 60, that a test may change."""
-    shutil.copytree(digits_folder.parent, tmp_path / "runs")
-    return tmp_path / "runs" / digits_folder.name
-
-
-@pytest.fixture
-def chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Codes of 64 images in a chunk: 5 chunks of the digits' test images."""
-    monkeypatch.setattr(encoding, "CHUNK_CODES", 64 * 16)
 
 
 @pytest.mark.parametrize("stride", [None, 5])
@@ -245,10 +225,6 @@ def test_a_moved_experiment_takes_its_codes_along_and_originals_may_be_gone(
     assert found["bits_per_pixel"] == before["bits_per_pixel"]
 
 
-def invoke(*arguments: object) -> str:
-    return CliRunner().invoke(group, [*map(str, arguments)], catch_exceptions=False).stdout
-
-
 def test_people_are_told_in_words(folder: Path) -> None:
     told = invoke("encode", folder, "--k", 4)
     assert "297 images, 4,752 positions at stride 1, K = 4: " in told
@@ -271,121 +247,3 @@ def test_verify_finds_damaged_codes(folder: Path) -> None:
         f"chunk 2 of {path}/codes fails its checksum",
         f"{path / 'stray'} does not belong to the store: move it away",
     ]
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """The one line that a command ends with, exit code 2."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["patchdict", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            command_line.run(group)
-    assert ended.value.code == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    (line,) = printed.err.splitlines()
-    return line
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--k", "5"], "has no dictionary of K = 5: use 4, 12, 60"),
-        (["--k", "many"], "'many' is not a valid integer"),
-        ([], "Missing option '--k'"),
-        (["--k", "4", "--stride", "0"], "stride 0 is too small"),
-        (["--k", "4", "--split", "all"], "Invalid value for '--split'"),
-        (["--k", "4", "--out", "codes.npy"], "ends in .zarr"),
-        (["--k", "4", "--out", "absent/out.zarr"], "absent to write out.zarr into"),
-        (["--k", "4", "--out", "there.zarr"], "is there already, and holds no codes"),
-        (["--k", "4", "--memory", "10MiB"], "more than the cap of 10.0 MiB"),
-        (["--k", "4", "--memory", "much"], "use a size such as 1GiB"),
-        (["--k", "4", "--scheduler", "tomorrow"], "scheduler"),
-        (["--k", "4", "--dataset", "absent.npy"], "absent.npy"),
-        (["--k", "4", "--dataset", "colour.npy"], "do not fit the dictionary"),
-        (["--k", "4", "--dataset", "small.npy"], "patch 5x5 is larger than the images"),
-        (["--k", "4", "--dataset", "deep.npy"], "uint16 where the dictionary knows"),
-        (["--k", "4", "--dataset", "dark.npy"], "the pixels reach 15 where the dictionary knows"),
-        (["--k", "4", "--dataset", "unequal"], "have several sizes"),
-    ],
-)
-def test_bad_options_are_one_line_and_exit_code_two(
-    digits_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    options: list[str],
-    message: str,
-) -> None:
-    from PIL import Image
-
-    images = np.random.default_rng(0).integers(1, 255, (3, 9, 9), np.uint8)
-    (tmp_path / "there.zarr").write_bytes(b"mine")
-    np.save(tmp_path / "colour.npy", np.stack([images] * 3, axis=3))
-    np.save(tmp_path / "small.npy", images[:, :4])
-    np.save(tmp_path / "deep.npy", images.astype(np.uint16) * 250)
-    np.save(tmp_path / "dark.npy", images // 16)
-    (tmp_path / "unequal").mkdir()
-    for name, image in (("a.png", images[0]), ("b.png", images[1, :7])):
-        Image.fromarray(image).save(tmp_path / "unequal" / name)
-    before = sorted([*tmp_path.rglob("*"), *digits_folder.rglob("*")])
-    monkeypatch.chdir(tmp_path)
-    assert message in refused(capsys, "encode", digits_folder, *options)
-    left = {*tmp_path.rglob("*"), *digits_folder.rglob("*")}.difference(before)
-    assert {path.suffix for path in left} <= {".lock"}
-
-
-def test_a_target_that_holds_other_codes_is_left_as_it_is(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    target = folder.parent / "mine.zarr"
-    run("encode", folder, "--k", 4, "--out", target)
-    before = files_of(target)
-    for other in (["--k", 12], ["--k", 4, "--split", "train"], ["--k", 4, "--stride", 2]):
-        assert "holds other codes" in refused(capsys, "encode", folder, *other, "--out", target)
-    assert files_of(target) == before
-    assert run("encode", folder, "--k", 4, "--out", target)["reused"]
-
-
-@pytest.mark.parametrize("damage", sorted(DAMAGES))
-def test_damaged_codes_are_not_decoded(
-    folder: Path, capsys: pytest.CaptureFixture[str], damage: str
-) -> None:
-    path = Path(run("encode", folder, "--k", 4)["codes"])
-    DAMAGES[damage](path / "codes" / "c" / "0" / "0" / "0", np.random.default_rng(0))
-    line = refused(capsys, "decode", path, "--out", folder / "images.zarr")
-    assert f"chunk 0 of {path}/codes " in line
-    assert "run the same encode again" in line
-    assert not (folder / "images.zarr").exists()
-
-
-def test_what_cannot_be_decoded_is_one_line(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = Path(run("encode", folder, "--k", 4)["codes"])
-    assert "no codes at absent.zarr: run encode first" in refused(capsys, "decode", "absent.zarr")
-    dictionaries = folder / "dictionaries.zarr"
-    assert "is not a store of codes" in refused(capsys, "decode", dictionaries)
-    assert "ends in .zarr" in refused(capsys, "decode", path, "--out", "images.npy")
-    assert "is there already" in refused(capsys, "decode", path, "--out", dictionaries)
-    assert "more than the cap" in refused(capsys, "decode", path, "--memory", "10MiB")
-    assert "absent" in refused(capsys, "decode", path, "--dataset", "absent.npy")
-    flip_bit(path / "zarr.json", 800)
-    assert "delete it, and run the same encode again" in refused(capsys, "decode", path)
-    (path / "zarr.json").unlink()
-    assert "has lost its metadata" in refused(capsys, "decode", path)
-
-
-def test_codes_whose_dictionary_changed_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    images = small_images(tmp_path / "images.npy")
-    first, second = (learn(tmp_path, (3,), dataset=images, seed=seed) for seed in (0, 1))
-    path = Path(run("encode", first, "--k", 3)["codes"])
-    other = ["--experiment", second]
-    assert "or has changed since" in refused(capsys, "decode", path, *other)
-    path.rename(second / path.name)  # it is found where it was
-    assert run("decode", second / path.name)["k"] == 3
-    shutil.rmtree(first)
-    line = refused(capsys, "decode", second / path.name)
-    assert "is not the one of K = 3 that the codes are of, or has changed since" in line
-    assert "holds other codes, of another dictionary" in refused(capsys, "encode", second, "--k", 3)
