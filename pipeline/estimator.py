@@ -6,17 +6,13 @@ from typing import Any, Self
 
 import numpy as np
 import psutil
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    ClusterMixin,
-    TransformerMixin,
-)
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pipeline.config import FitOptions
 from pipeline.engines import ENGINES, AssignmentEngine, EngineSpec
+from pipeline.estimator_files import SavedModel
 from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
 from pipeline.kmeans.fitter import Fitter, generator
@@ -43,7 +39,7 @@ from storage.errors import InputError
 
 
 class StreamingKMeans(
-    LabelsOfRows, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
+    LabelsOfRows, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, SavedModel
 ):
     """K-means over a stream of rows, with exact sums.
 
@@ -51,6 +47,7 @@ class StreamingKMeans(
     tensor of torch: (n, d), or patches (n, rows, columns[, channels]), of floats or integers; those
     of more than 16 bits are taken as float64. Stores and dask, zarr and xarray arrays are read by
     blocks, so memory does not grow with n. Masked values, NaN and stated no-data are refused.
+    `save` and `load` keep it as an .npz file, `to_sklearn` makes a KMeans of scikit-learn.
 
     Args:
         n_clusters: K, number of centroids.
@@ -160,8 +157,7 @@ class StreamingKMeans(
                 progress.note(note)
             with closing(Fitter(plan, progress)) as fitter:
                 fit = fitter.fit(self.n_clusters, init)
-        self.cluster_centers_ = fit.centroids
-        self.counts_ = fit.sums.counts
+        self.cluster_centers_, self.counts_ = fit.centroids, fit.sums.counts
         self.inertia_ = fit.inertia
         self.n_iter_, self.stopped_ = fit.updates, fit.stopped
         self.history_ = vars(fit.history)

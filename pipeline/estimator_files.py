@@ -1,10 +1,173 @@
-"""A fitted estimator handed on: as scikit-learn's own."""
+"""A fitted estimator as a file, without pickle, and as scikit-learn's own."""
 
 import warnings
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from pipeline.rows.cluster_sums import ClusterSums
+from storage.atomic import check_folder, remove_orphans, write_whole
+from storage.dictionary_store import HISTORY
+from storage.errors import InputError, IntegrityError
+from storage.interchange.dictionary_file import Arrays, npz_file, read_dictionary_file
+
+_ESTIMATOR = "estimator"  # of the card: what is no array
+_FACTS = ("n_iter_", "inertia_", "stopped_")
+
+
+class SavedModel(BaseEstimator):
+    """Part of an estimator with `cluster_centers_`: how it is saved, loaded, and handed on."""
+
+    cluster_centers_: np.ndarray
+    counts_: np.ndarray
+    n_features_in_: int
+    history_: dict[str, list[Any]]
+    feature_names_in_: np.ndarray
+    _taken: ClusterSums
+    _row_type: np.dtype
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted estimator as an .npz file, without pickle, in place of what is there.
+
+        What `fit` and `partial_fit` learned is in it, so that both go on from `load` as from here;
+        not the observer `progress`, and no `labels_`. `load_dictionary` opens it, too.
+
+        Raises: NotFittedError; InputError where random_state is a generator, or no such folder.
+        """
+        check_is_fitted(self, "cluster_centers_")
+        path, parameters, facts = Path(path), self.get_params(deep=False), vars(self)
+        check_folder(path)
+        taken = self._taken
+        arrays = {
+            "centroids": self.cluster_centers_,
+            "count": self.counts_,
+            "sums": taken.sums,
+            "squares": taken.squares,
+            "origin": taken.origin,
+            **{name: np.array(values) for name, values in facts.get("history_", {}).items()},
+        }
+        parameters["progress"] = None
+        if not isinstance(parameters["init"], str):
+            arrays["init"] = np.asarray(parameters.pop("init"))
+        if not isinstance(parameters["random_state"], (int, np.integer, type(None))):
+            raise InputError(
+                "random_state is a generator, which only pickle could save: set an integer, as in"
+                " set_params(random_state=0)"
+            )
+        card = {
+            "k": len(self.cluster_centers_),
+            "mse": facts["inertia_"] / (max(taken.n_rows, 1) * self.cluster_centers_.shape[1]),
+            _ESTIMATOR: {
+                "parameters": {name: _plain(value) for name, value in parameters.items()},
+                "row_type": self._row_type.name,
+                "feature_names": _plain(facts.get("feature_names_in_")),
+                **{name: _plain(facts[name]) for name in _FACTS if name in facts},
+            },
+        }
+        remove_orphans(path)
+        write_whole(path, npz_file(arrays, card))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """The estimator in a file that `save` wrote, or that `export` wrote as npz or safetensors.
+
+        The latter predicts with the parameters' defaults; for `partial_fit` each of its centroids
+        is taken for the mean of its rows.
+
+        Raises: InputError: no such file, or another kind; IntegrityError: it is damaged, or of
+            another version.
+        """
+        arrays, card = read_dictionary_file(Path(path))
+        try:
+            return cls._restored(arrays, card)
+        except KeyError as error:
+            raise InputError(
+                f"{path} holds no {error} of an estimator: give a file that save wrote, or export"
+                " of a sweep's dictionary"
+            ) from error
+
+    @classmethod
+    def _restored(cls, arrays: Arrays, card: dict[str, Any]) -> Self:
+        """The estimator of a file's content."""
+        told = card.get(_ESTIMATOR) or _told_by_card(card)
+        parameters = told["parameters"] | ({"init": arrays["init"]} if "init" in arrays else {})
+        if unknown := sorted(set(parameters) - set(cls().get_params())):
+            raise IntegrityError(
+                f"this version of patchdict knows no parameter {unknown[0]!r}: use that which wrote"
+                " the file"
+            )
+        model = cls(**parameters)
+        centroids = arrays["centroids"].reshape(card["k"], -1)
+        model.cluster_centers_, model.counts_ = centroids, arrays["count"]
+        model.n_features_in_, model._row_type = centroids.shape[1], np.dtype(told["row_type"])
+        if "sums" in arrays:
+            sums, squares, origin = (arrays[name] for name in ("sums", "squares", "origin"))
+            model._taken = ClusterSums(sums, model.counts_, squares, origin)
+        else:
+            model._taken = _sums_of_means(centroids, model.counts_, arrays["sse"], model._row_type)
+        for name in _FACTS:
+            if name in told:
+                setattr(model, name, told[name])
+        if history := {name: arrays[name].tolist() for name in HISTORY if name in arrays}:
+            model.history_ = history
+        if told.get("feature_names"):
+            model.feature_names_in_ = np.array(told["feature_names"], object)
+        return model
+
+    def to_sklearn(self) -> KMeans:
+        """The same as a fitted KMeans of scikit-learn, see `sklearn_kmeans`."""
+        check_is_fitted(self, "cluster_centers_")
+        found = vars(self)
+        model = sklearn_kmeans(
+            self.cluster_centers_,
+            self._row_type,
+            inertia=found["inertia_"],
+            n_iter=found["n_iter_"],
+        )
+        if "_labels" in found:
+            model.labels_ = np.array(found["_labels"])
+        if "feature_names_in_" in found:
+            model.feature_names_in_ = found["feature_names_in_"]
+        return model
+
+
+def _told_by_card(card: dict[str, Any]) -> dict[str, Any]:
+    """What `save` tells of an estimator, of a dictionary that was learned by a sweep."""
+    return {
+        "parameters": {"n_clusters": card["k"]},
+        "row_type": card.get("source", {}).get("dtype", "float64"),
+        "inertia_": card["sse"],
+        "n_iter_": card["passes"],
+        "stopped_": card["stopped"],
+    }
+
+
+def _sums_of_means(
+    centroids: np.ndarray, counts: np.ndarray, sse: np.ndarray, rows: np.dtype
+) -> ClusterSums:
+    """Sums of rows of which each centroid is the mean, with these counts and errors."""
+    taken = ClusterSums.zeros(centroids, rows)
+    wide = centroids.astype(np.float64) - taken.origin  # 0 for float rows
+    sums = counts[:, np.newaxis] * wide
+    if taken.sums.dtype == np.int64:
+        sums = np.rint(sums)
+    # those that leave these errors
+    squares = sse + ((2 * sums - counts[:, np.newaxis] * wide) * wide).sum(axis=1)
+    if taken.squares.dtype == np.int64:
+        squares = np.rint(squares)
+    return ClusterSums(
+        sums.astype(taken.sums.dtype), counts, squares.astype(taken.squares.dtype), taken.origin
+    )
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: of numpy's numbers and arrays Python's."""
+    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
 def sklearn_kmeans(

@@ -84,6 +84,11 @@ def check_vacant(path: Path) -> None:
     """Raise InputError where a new file or folder cannot be called `path`."""
     if os.path.lexists(path):
         raise InputError(f"{path} is there already: move it away, or choose another name")
+    check_folder(path)
+
+
+def check_folder(path: Path) -> None:
+    """Raise InputError where there is no folder for a file or folder called `path`."""
     if not path.parent.is_dir():
         raise InputError(f"no folder {path.parent} to write {path.name} into: make it first")
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import dask.array
     import xarray
 
+    from storage.interchange.torch_rows import PatchRows
+
 KIND, SCHEMA = "patches", 2
 REMEDY = "run the same extract or sweep again, it writes anew what is damaged"
 
@@ -177,6 +179,27 @@ class PatchStore:
             name="patches",
             attrs=plain({"spec": self.spec.to_dict(), "source": self.source}) | meaning("patches"),
         )
+
+    def to_torch(
+        self, batch_size: int | None = None, *, shuffle: bool = True, seed: int = 0
+    ) -> "PatchRows":
+        """The rows as an iterable data set of torch, read chunk by chunk.
+
+        For `torch.utils.data.DataLoader`, whose workers share the chunks: each row comes once an
+        epoch. The order follows from seed, epoch (`set_epoch`; each one begun adds 1) and number
+        of workers: chunks are drawn in any order, and rows within a chunk.
+
+        Args:
+            batch_size: rows of a tensor, (batch_size, dim), fewer in the last of each worker, for
+                DataLoader(…, batch_size=None), which is fast; None: one row, (dim,), at a time.
+            shuffle: whether it is another order in every epoch; else the store's.
+            seed: of the order, 0 or more.
+
+        Raises: InputError for a batch without rows, or a negative seed.
+        """
+        from storage.interchange.torch_rows import PatchRows  # heavy; only this view needs it
+
+        return PatchRows(self, batch_size, shuffle, seed)
 
 
 def open_patches(path: str | Path) -> PatchStore:

@@ -94,7 +94,7 @@ def load_dictionary(path: str | Path) -> "xarray.Dataset":
         A Dataset as a node of `open_dictionaries`, in memory: centroids (atom, row, col[, channel])
         in pixel levels, count, sse, and the history of the fit over `iteration`; what its images
         and patches are is in the attributes, so that `reconstruct` takes it. Of an estimator's file
-        centroids are (atom, feature), and there is neither sse nor history.
+        centroids are (atom, feature), and there is no sse.
 
     Raises:
         InputError: no such file, another kind of file, or safetensors is not installed.
