@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LONGEST_LINE = 900  # letters of an error
 INTERRUPTED = 130  # exit code, as shells have it
 LONGEST_TOLD = 500  # letters of a message of click's
-LEAST_MEMORY = 480 << 20  # bytes that the smallest sweep and its report take, as measured
+LEAST_MEMORY = 400 << 20  # bytes that a sweep takes at least, of up to 10,000 small patches
 
 
 def options_of(model: type[Options], **extra_help: str) -> Callable[[Any], Any]:
@@ -75,13 +75,13 @@ def read_runs(experiment: str | None, fields: Mapping[str, str | None]) -> list[
 
 
 def check_least(memory: int) -> None:
-    """Refuse at once a cap under which a sweep could not end with a report.
+    """Refuse at once a cap under which a sweep could not end.
 
     memory: in bytes. Raises: MemoryBudgetError.
     """
     if memory < LEAST_MEMORY:
         raise MemoryBudgetError(
-            f"a sweep and its report need {LEAST_MEMORY >> 20} MiB of memory, more than the cap of"
+            f"a sweep or a report needs {LEAST_MEMORY >> 20} MiB of memory, more than the cap of"
             f" {ByteSize(memory).human_readable(separator=' ')}: raise it"
             f" (MEMORY={LEAST_MEMORY >> 20}MiB or more)"
         )

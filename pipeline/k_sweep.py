@@ -12,6 +12,7 @@ from pipeline.engines import EngineSpec
 from pipeline.execution.scheduler import Scheduler
 from pipeline.experiment import Experiment
 from pipeline.extraction.extract import open_split
+from pipeline.kmeans.compilation import compile_apart
 from pipeline.runtime.devices import resolve_device
 from pipeline.runtime.machine import place
 from pipeline.runtime.progress import Progress, SilentProgress
@@ -88,6 +89,7 @@ def _complete(experiment: Experiment, scheduler: Scheduler, progress: Progress) 
     stored = finished_dictionaries(path)
     missing = [k for k in options.sizes if k not in stored]
     if missing:
+        compile_apart(options, train.dtype, options.memory, progress)
         from pipeline.dictionaries import learn_dictionaries  # loads numba, which takes a second
 
         learn_dictionaries(experiment, missing, engine, scheduler, progress)

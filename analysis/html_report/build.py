@@ -89,7 +89,6 @@ def report_experiment(
     from analysis.experiment import open_experiment
     from analysis.html_report.figures.style import styled
     from analysis.html_report.measured import Measured
-    from analysis.html_report.page.document import render
     from analysis.html_report.sections import SECTIONS
     from pipeline import check_budget
 
@@ -106,6 +105,8 @@ def report_experiment(
     with styled():
         figures = {section.name: section.figures(measured) for section in SECTIONS}
     drawn_figures = [figure for several in figures.values() for figure in several]
+    from analysis.html_report.page.document import render  # 60 MiB that figures do without
+
     text = render(measured, answers, figures, digest)
     ExperimentLayout(folder).figures.mkdir(exist_ok=True)
     for figure in drawn_figures:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from pipeline.rows.source import RowSource
 
 # One is worked on, one waits, one is filled from the last; two fit into no gap of the heap.
-SPARE_BLOCKS = 5
+GAP_BLOCKS = 2
+SPARE_BLOCKS = 3 + GAP_BLOCKS
 
 
 class AssignmentCache(Protocol):
@@ -173,9 +174,13 @@ class EngineSpec(ABC):
         """What it writes of so many rows into its scratch file, bytes."""
         return 0
 
-    def code_bytes(self) -> int:
-        """What its compiled code will take of this process, bytes, at most."""
-        return 0
+    def numba_kernels(self) -> tuple[Any, ...]:
+        """Those of numba's that it calls, see `code_bytes`."""
+        return ()
+
+    def with_less(self) -> "EngineSpec | None":
+        """The same in less host memory, slower; None: it needs what it takes."""
+        return None
 
     def device_plan(self, k: int, device_memory: int | None = None) -> "DevicePlan | None":
         """What it does with the memory of a device for k centroids; None: it needs none.

@@ -5,6 +5,7 @@ import numpy as np
 from pipeline.engines import EngineSpec
 from pipeline.rows.source import ArraySource, read_ahead, row_dtype
 from pipeline.runtime.devices import resolve_device
+from pipeline.runtime.kernel_cache import code_bytes
 from storage.errors import InputError
 
 
@@ -57,7 +58,7 @@ class NearestCentroids:
         """What k centroids and labelling so many rows at once take beside the rows, at most."""
         dtype = row_dtype(np.dtype(dtype))
         spec = EngineSpec.resolve("auto", resolve_device(device, dtype), dim, dtype)
-        return spec.host_bytes(k, rows) + spec.code_bytes()
+        return spec.host_bytes(k, rows) + code_bytes(spec.numba_kernels())
 
 
 def assign(

@@ -32,8 +32,12 @@ ROOM = 4  # places for each point, before gaps are closed up
 
 def state_bytes(m: int, dim: int, k: int) -> int:
     """What a state of m points and k centroids takes, in bytes, at most."""
-    padded = _padded(dim)
-    return m * (4 * padded + 2 * 8 * ROOM) + k * (8 * padded + 64)
+    return points_bytes(m, dim) + m * 2 * 8 * ROOM + k * (8 * _padded(dim) + 64)
+
+
+def points_bytes(m: int, dim: int) -> int:
+    """What the points of m rows take, in bytes."""
+    return m * 4 * _padded(dim)
 
 
 class D2State(NamedTuple):

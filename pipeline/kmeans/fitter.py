@@ -23,6 +23,7 @@ from pipeline.kmeans.plan import FitPlan
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import LargerBlocks, RowSource, StoreSource
 from pipeline.rows.units import InUnit, unit_of
+from pipeline.runtime.memory import give_back
 from pipeline.runtime.progress import Progress
 
 MENDING_STEPS = 10  # of Lloyd on all rows, where a larger dictionary came out worse
@@ -107,6 +108,7 @@ class Fitter:
         if not loop.resume():
             how, engine = self._options.init, self._own_engine
             loop.start(seeding.seed_centroids(source, k, how, rng, init, progress, engine))
+            give_back()
         progress.start(f"K={k}", rows, "rows")
         fit = loop.finish()
         progress.finish()

@@ -5,13 +5,15 @@ with the caps, and refused where it does not fit. The number of rows is not in i
 scratch file of an engine lies in memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pipeline.runtime.memory
 from pipeline.config import FitOptions
 from pipeline.engines import EngineSpec
+from pipeline.engines.engine import GAP_BLOCKS
 from pipeline.execution.scheduler import WORKER_BYTES, Scheduler
 from pipeline.kmeans import seeding
 from pipeline.kmeans.d2_sampling import D2_KERNELS
@@ -24,11 +26,13 @@ from pipeline.runtime.memory import (
     device_refusal,
     fits,
     in_words,
+    keep_no_gaps,
 )
 from storage.errors import InputError
 from storage.mapped_files import lies_in_memory, scratch_folder
 
 GAPS = 4  # one byte for so many is lost between blocks of the heap
+FEW_GAPS = 8  # the same where large arrays lie apart
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class FitPlan:
         source, options, engine, scheduler, scratch: as for `make`.
         largest: the most centroids that are asked for.
         blocks: of the source that are taken at once.
+        tight: whether large arrays are mapped apart, see `keep_no_gaps`.
         projected: bytes that the process tree takes at most; None: no cap was given.
         device_share: cap on what each process takes of the device's memory, bytes; None: see
             `EngineSpec.make`.
@@ -52,6 +57,7 @@ class FitPlan:
     largest: int
     blocks: int
     scratch: Path
+    tight: bool = False
     projected: int | None = None
     device_share: int | None = None
     notes: tuple[str, ...] = ()
@@ -109,54 +115,86 @@ class FitPlan:
     def allocated(self) -> int:
         """What the fits allocate in this process at most, in bytes.
 
-        What seeding leaves is too scattered for the passes, so both count.
+        What seeding needs is given back before passes begin; the sample of moves stays.
         """
         source, init, k = self.source, self.options.init, self.largest
         itemsize, dim = source.dtype.itemsize, source.dim
         rows = min(seeding.sample_rows(k, dim), source.n_rows)
-        sampling = seeding.projected_bytes(k, dim, itemsize, rows, init)
-        if self.most > k:
-            trials = seeding.projected_bytes(self.most, dim, itemsize, rows, "k-means++")
-            sampling = max(sampling, trials)
+        drawing = partial(seeding.projected_bytes, dim=dim, itemsize=itemsize, rows=rows)
+        seeds, blocks = drawing(k, init=init, of=source.n_rows), self._blocks_bytes(self.blocks)
+        phases = [seeds, blocks]
+        if self.most > k:  # moves have a sample, and its field from the first of them on
+            moves = drawing(self.most, init="k-means++", of=source.n_rows)
+            kept = seeding.field_bytes(rows, dim, itemsize)
+            phases = [rows * dim * itemsize + seeds, kept + blocks, moves]
+        needed = self._engine_bytes(self.blocks, rows) + max(phases)
         samples = EngineSpec.for_samples(dim, source.dtype)
         if self.engine != samples:
-            sampling += samples.host_bytes(self.most, rows)
-        passes = self._pass_bytes(self.blocks, sample_rows=rows)
+            needed += samples.host_bytes(self.most, rows)
         spreading = D2_KERNELS if init != "random" or self.most > k else ()
-        code = samples.code_bytes() + code_bytes(spreading)
-        kept = 0
+        code = code_bytes([*samples.numba_kernels(), *spreading])
+        scratch = 0
         if not self.scheduler.remote and lies_in_memory(self.scratch):
-            kept = self.engine.scratch_bytes(source.n_rows, self.most)
-        return sampling + sampling // GAPS + passes + code + kept
+            scratch = self.engine.scratch_bytes(source.n_rows, self.most)
+        return needed + needed // self._gaps + code + scratch
 
-    def _pass_bytes(self, blocks: int, *, sample_rows: int = 0) -> int:
-        """Bytes of passes, at most; sample_rows: which the engine labels between them."""
-        source, engine = self.source, self.engine
-        block_rows = min(source.block_rows * blocks, source.n_rows)
-        in_work = engine.blocks_held * block_rows * source.dim * source.dtype.itemsize
-        centroids = 8 * 8 * self.most * source.dim
-        needed = in_work + engine.host_bytes(self.most, max(block_rows, sample_rows)) + centroids
-        return needed + needed // GAPS
+    @property
+    def _gaps(self) -> int:
+        return FEW_GAPS if self.tight else GAPS
+
+    def _block_rows(self, blocks: int) -> int:
+        return min(self.source.block_rows * blocks, self.source.n_rows)
+
+    def _blocks_bytes(self, blocks: int) -> int:
+        """Rows that are read and in work at a time, bytes at most."""
+        held = self.engine.blocks_held - (GAP_BLOCKS if self.tight else 0)
+        return held * self._block_rows(blocks) * self.source.dim * self.source.dtype.itemsize
+
+    def _engine_bytes(self, blocks: int, sample_rows: int = 0) -> int:
+        """What the engine and the centroids take, bytes at most.
+
+        sample_rows: which it labels between passes.
+        """
+        centroids = 8 * 8 * self.most * self.source.dim
+        return (
+            self.engine.host_bytes(self.most, max(self._block_rows(blocks), sample_rows))
+            + centroids
+        )
 
     def _worker_bytes(self) -> int:
         """What a worker takes; with drivers of a device as this process has them."""
         imports = WORKER_BYTES
         if self.engine.device.type != "cpu":
             imports = max(imports, pipeline.runtime.memory.resident())
-        return imports + self._pass_bytes(1) + self.engine.code_bytes()
+        needed = self._blocks_bytes(1) + self._engine_bytes(1)
+        return imports + needed + needed // GAPS + code_bytes(self.engine.numba_kernels())
 
     def _within(self, cap: int) -> "FitPlan":
-        """With as many blocks at once as there is room for, up to the engine's choice."""
+        """With as many blocks at once as there is room for, up to the engine's choice.
+
+        Where not even one has room: with memory that is kept without gaps and engines that do with
+        less of it, both slower.
+        """
         workers = self.scheduler.local_workers
         beside = workers * self._worker_bytes() if workers else 0
-        for blocks in range(self.blocks, 0, -1):
-            plan = replace(self, blocks=blocks)
+        for plan in self._ever_smaller():
             needed = beside + plan.allocated()
             if fits(needed, cap):
                 break
+        if plan.tight:
+            keep_no_gaps()
         projected = check_budget(f"fitting K = {self.largest}", needed, cap)
         note = f"memory: {in_words(projected)} at most, {in_words(cap)} allowed"
         return replace(plan, projected=projected, notes=(*self.notes, note))
+
+    def _ever_smaller(self) -> "Iterator[FitPlan]":
+        """This plan, then others that take less and less."""
+        for blocks in range(self.blocks, 0, -1):
+            yield replace(self, blocks=blocks)
+        engine: EngineSpec | None = self.engine
+        while engine is not None:
+            yield replace(self, blocks=1, engine=engine, tight=True)
+            engine = engine.with_less()
 
     def _on_device(self, device_memory: int | None, heldout_rows: int) -> "FitPlan":
         """With the share that each process has of the device's memory."""

@@ -11,6 +11,7 @@ from pipeline.kmeans.d2_sampling import (
     assign_points,
     draw_centroids,
     make_state,
+    points_bytes,
     state_bytes,
 )
 from pipeline.kmeans.empty_clusters import new_rows
@@ -73,19 +74,25 @@ def sample_rows(k: int, dim: int) -> int:
     return max(min(MIN_SAMPLE_ROWS, SAMPLE_VALUES // dim), SAMPLE_ROWS_PER_CENTROID * k)
 
 
-def projected_bytes(k: int, dim: int, itemsize: int, rows: int, init: str) -> int:
-    """Memory in bytes, at most, of drawing k centroids from a sample of so many rows.
+def projected_bytes(k: int, dim: int, itemsize: int, rows: int, init: str, of: int) -> int:
+    """Memory in bytes, at most, of drawing k centroids from a sample of so many rows of a source's.
 
     The sample as read; then their numbers as they are drawn, or the sample as it is sorted, or its
     field and labels.
     """
     if init == "random":
         rows = 2 * k
-    sample, numbers = rows * dim * itemsize, 8 * DRAWN_FROM * rows
+    sample = rows * dim * itemsize
+    numbers = 8 * of if of <= DRAWN_FROM * rows else 32 * rows  # a hash table, 24 as measured
     if init == "random":
         return sample + max(numbers, 2 * sample)
     field = state_bytes(rows, dim, k) + 64 * rows
     return sample + max(numbers, 2 * sample, field)
+
+
+def field_bytes(rows: int, dim: int, itemsize: int) -> int:
+    """Bytes of a sample of so many rows, and of the field that it becomes."""
+    return rows * dim * itemsize + points_bytes(rows, dim)
 
 
 def trials(k: int) -> int:

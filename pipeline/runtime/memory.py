@@ -14,7 +14,8 @@ from storage.errors import MemoryBudgetError
 
 SLACK_BYTES = 64 << 20  # allocator, thread stacks, code that loads on first use
 _ROUND = 8 << 20
-_ARENA_MAX = -8  # a number of glibc's malloc.h
+_ARENA_MAX, _MMAP_THRESHOLD = -8, -3  # numbers of glibc's malloc.h
+_LARGE = 1 << 20  # bytes of arrays that lie apart where memory is short
 _C = None if sys.platform == "win32" else ctypes.CDLL(None)  # the C library of this process
 
 
@@ -86,12 +87,28 @@ def _apart(more: int, less: int) -> tuple[str, str]:
     return f"{more:,} bytes", f"{less:,} bytes"
 
 
+def keep_no_gaps() -> None:
+    """From now on large arrays are mapped apart and go back to the system as they are freed.
+
+    They leave no gaps in the heap that the next one does not fit in; each must be filled with
+    zeros by the system, which takes some time. By itself glibc stops doing so after the first.
+    """
+    if _C is not None and hasattr(_C, "mallopt"):
+        _C.mallopt(_MMAP_THRESHOLD, _LARGE)
+
+
+def give_back() -> None:
+    """Return what is freed to the system, so that the next step need not count it."""
+    if _C is not None and hasattr(_C, "malloc_trim"):
+        _C.malloc_trim(0)
+
+
 def _spare_the_heap() -> None:
     """Return what is freed to the system, and let threads to come share one arena; glibc alone.
 
     By itself it gives each thread an arena, which keeps what its largest blocks took: 70 to 250 MiB
     that nobody uses, more in one run than in the next.
     """
+    give_back()
     if _C is not None and hasattr(_C, "malloc_trim"):
-        _C.malloc_trim(0)
         _C.mallopt(_ARENA_MAX, 1)

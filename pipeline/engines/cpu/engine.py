@@ -19,7 +19,7 @@ import numpy as np
 from pipeline.engines.cpu.assignment_cache import AssignmentCache
 from pipeline.engines.cpu.bounds import BOUND_KERNELS
 from pipeline.engines.cpu.labeller import Effort, Labeller
-from pipeline.engines.cpu.neighbour_lists import LIST_KERNELS
+from pipeline.engines.cpu.neighbour_lists import LIST_ENTRIES, LIST_KERNELS
 from pipeline.engines.cpu.scan.candidate_scan import scan_candidates
 from pipeline.engines.cpu.threads import ThreadPool
 from pipeline.engines.cpu.uint8_sums import add_rows, move_rows
@@ -35,17 +35,22 @@ PRUNED_KERNELS = (scan_candidates, add_rows, move_rows, *BOUND_KERNELS, *LIST_KE
 class PrunedEngine:
     """Assigns rows to their nearest centroid, ties to the lowest index; on the CPU.
 
-    dim, dtype: of the rows. threads: that do the work. labeller: finds the labels.
+    dim, dtype: of the rows. list_entries: see `KeptLists`. threads: that do the work. labeller:
+    finds the labels.
     Memory: `PrunedSpec.host_bytes`.
     """
 
-    def __init__(self, dim: int, dtype: np.dtype) -> None:
-        self._dim, self._dtype = dim, dtype
+    def __init__(self, dim: int, dtype: np.dtype, list_entries: int = LIST_ENTRIES) -> None:
+        self._dim, self._dtype, self._list_entries = dim, dtype, list_entries
         self.threads = ThreadPool()
         self.labeller = self._new_labeller()
 
     def _new_labeller(self) -> Labeller:
-        return Labeller(integers=self._dtype.kind in "ui", threads=self.threads)
+        return Labeller(
+            integers=self._dtype.kind in "ui",
+            threads=self.threads,
+            list_entries=self._list_entries,
+        )
 
     @property
     def effort(self) -> Effort:

@@ -22,7 +22,7 @@ from pipeline.engines.cpu.bounds import (
 )
 from pipeline.engines.cpu.centroid_table import CentroidTable, duplicates, make_table
 from pipeline.engines.cpu.coarse_quantizer import CoarseQuantizer
-from pipeline.engines.cpu.neighbour_lists import KeptLists
+from pipeline.engines.cpu.neighbour_lists import LIST_ENTRIES, KeptLists
 from pipeline.engines.cpu.scan.candidate_scan import Candidates, scan_all, scan_candidates
 from pipeline.engines.cpu.scan.heads import HeadChoice, Heads, make_heads
 from pipeline.engines.cpu.threads import ThreadPool
@@ -114,11 +114,14 @@ class Labeller:
     """Labels are those of float64, ties to the lowest index, whatever was known before.
 
     integers: whether rows are. effort: since the last `begin`. threads: that do the work.
+    list_entries: see `KeptLists`; they decide the speed alone.
     """
 
-    def __init__(self, *, integers: bool, threads: ThreadPool) -> None:
+    def __init__(
+        self, *, integers: bool, threads: ThreadPool, list_entries: int = LIST_ENTRIES
+    ) -> None:
         self._integers, self._threads = integers, threads
-        self._lists = KeptLists(threads)
+        self._lists = KeptLists(threads, list_entries)
         self._rooms = [room_for_pending(0)] * 2
         self._dictionary: _Dictionary | None = None
         self._heads = HeadChoice()

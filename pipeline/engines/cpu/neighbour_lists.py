@@ -19,7 +19,7 @@ from pipeline.engines.cpu.centroid_table import (
 from pipeline.engines.cpu.simd import inner, kernel
 from pipeline.engines.cpu.threads import ThreadPool
 
-LIST_ENTRIES = 8 << 20  # of 8 bytes, in all lists together
+LIST_ENTRIES = 8 << 20  # of 8 bytes, in all lists together, unless memory is short
 SHORTEST = 16  # entries that a list has at least, where there are so many centroids
 LARGEST_SHIFTS = 64  # centroids that went farthest, which are looked at one by one
 WORN = 0.1  # share of its reach that a list may lose
@@ -94,10 +94,10 @@ def nearest_lists(
 
 
 class KeptLists:
-    """The lists of one dictionary, kept from one pass to the next."""
+    """The lists of one dictionary, kept from one pass to the next; so many entries in all."""
 
-    def __init__(self, threads: ThreadPool) -> None:
-        self._threads = threads
+    def __init__(self, threads: ThreadPool, entries: int = LIST_ENTRIES) -> None:
+        self._threads, self._entries = threads, entries
         self._table: CentroidTable | None = None
         self._make_room(0, 0)
 
@@ -108,7 +108,7 @@ class KeptLists:
         """
         before, self._table = self._table, table
         k = len(table.centroids)
-        longest = -(-max(SHORTEST, min(k, LIST_ENTRIES // k)) // 4) * 4
+        longest = -(-max(SHORTEST, min(k, self._entries // k)) // 4) * 4
         went = np.full(k, np.inf, np.float32)  # which makes every list anew
         if before is not None and _comparable(before, table):
             wide = table.centroids.astype(np.float64) - before.centroids

@@ -1,16 +1,25 @@
 """What is known of the pruned engine before it computes; loads nothing that does."""
 
+from dataclasses import dataclass, field, replace
+from typing import Any
+
 from pipeline.engines.engine import AssignmentEngine, EngineSpec
 from pipeline.rows.source import RowSource
 from pipeline.runtime.devices import thread_count
-from pipeline.runtime.kernel_cache import code_bytes
 
 BLOCK_BYTES = 24 << 20  # of rows that are labelled together, at most
+LEAST_LISTS = 8  # of the usual lists, 1 / 8 at least
 BLOCK_OF_CLUSTER = 1024  # rows for each centroid among them, where they fit
 
 
+@dataclass(frozen=True)
 class PrunedSpec(EngineSpec):
-    """The exact engine for CPUs; see `pipeline.engines.cpu.engine`."""
+    """The exact engine for CPUs; see `pipeline.engines.cpu.engine`.
+
+    lists: this share of the usual lists of neighbours is kept, 1 / lists.
+    """
+
+    lists: int = field(default=1, compare=False)  # the speed is another, no result
 
     @property
     def exactness(self) -> str:
@@ -24,17 +33,16 @@ class PrunedSpec(EngineSpec):
     def make(self, *, largest: int = 1, device_memory: int | None = None) -> AssignmentEngine:
         from pipeline.engines.cpu.engine import PrunedEngine  # numba takes a second to load
 
-        return PrunedEngine(self.dim, self.dtype)
+        return PrunedEngine(self.dim, self.dtype, self._list_entries())
 
     def host_bytes(self, k: int, block_rows: int) -> int:
         from pipeline.engines.cpu.bounds import RINGS
-        from pipeline.engines.cpu.neighbour_lists import LIST_ENTRIES
         from pipeline.engines.cpu.scan.heads import LEAST_DIM, SIZES
         from pipeline.engines.cpu.threads import PIECES
         from pipeline.engines.ordered_sums import piece_rows
 
         dim = self.dim
-        lists = min(LIST_ENTRIES + 4 * k, k * (k + 3)) * 8
+        lists = min(self._list_entries() + 4 * k, k * (k + 3)) * 8
         tables = 8 * k * (8 * dim + 2 * len(RINGS))
         heads = (SIZES[-1] + 1) * 8 * k if dim >= LEAST_DIM else 0
         per_row = 64  # labels, bounds and place
@@ -43,15 +51,23 @@ class PrunedSpec(EngineSpec):
         per_thread += 64 * (k + dim) if heads else 0  # a tile by heads
         return lists + tables + heads + per_row * block_rows + thread_count() * per_thread
 
+    def with_less(self) -> "EngineSpec | None":
+        return replace(self, lists=2 * self.lists) if self.lists < LEAST_LISTS else None
+
+    def _list_entries(self) -> int:
+        from pipeline.engines.cpu.neighbour_lists import LIST_ENTRIES
+
+        return LIST_ENTRIES // self.lists
+
     def scratch_bytes(self, n_rows: int, k: int) -> int:
         from pipeline.engines.cpu.assignment_cache import scratch_bytes
 
         return scratch_bytes(n_rows, k)
 
-    def code_bytes(self) -> int:
+    def numba_kernels(self) -> tuple[Any, ...]:
         from pipeline.engines.cpu.engine import PRUNED_KERNELS
 
-        return code_bytes(PRUNED_KERNELS)
+        return PRUNED_KERNELS
 
     def blocks_at_once(self, k: int, source: RowSource) -> int:
         """So many that clusters have rows to share, for those of late passes are few."""

@@ -10,6 +10,7 @@ import pytest
 import pipeline.runtime.memory
 from pipeline.config import FitOptions
 from pipeline.engines import EngineSpec
+from pipeline.engines.cpu.engine import PrunedEngine
 from pipeline.execution.scheduler import Scheduler
 from pipeline.kmeans.plan import FitPlan
 from pipeline.rows.source import ArraySource
@@ -73,6 +74,47 @@ def test_the_number_of_rows_is_not_in_the_projection() -> None:
             assert allocated(small, 10_000, engine, options) > one
         without = allocated(small, 10_000, engine, full)
         assert without < allocated(small, 10_000, engine, nested)
+
+
+def test_400_mib_will_do_for_10_000_centroids_and_less_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = ArraySource(np.broadcast_to(np.zeros((1, 25), np.uint8), (20_074_704, 25)))
+    engine = EngineSpec.resolve("auto", CPU, 25, rows.dtype)
+    imports, limit = 128 * MIB, 400 * MIB  # of a process that fits and does nothing else
+    monkeypatch.setattr(pipeline.runtime.memory, "resident", lambda: imports)
+    monkeypatch.setattr("pipeline.kmeans.plan.code_bytes", lambda kernels: 64 * MIB)  # compiled
+    monkeypatch.setattr("pipeline.kmeans.plan.keep_no_gaps", lambda: None)
+
+    def made(memory: int) -> FitPlan:
+        return FitPlan.make(
+            rows, [100, 10_000], FitOptions(), engine, Scheduler(), scratch=tmp_path, memory=memory
+        )
+
+    tight, usual = made(limit), made(1 << 30)
+    assert tight.projected is not None
+    assert tight.projected <= limit
+    assert (tight.tight, usual.tight) == (True, False)
+    assert tight.engine.host_bytes(10_000, 1) < usual.engine.host_bytes(10_000, 1)
+    assert tight.engine == usual.engine  # no result is another
+    assert usual.blocks > tight.blocks == 1
+    with pytest.raises(MemoryBudgetError):
+        made(tight.allocated() + imports + SLACK_BYTES - 1)
+    with pytest.raises(MemoryBudgetError):
+        made(320 * MIB)
+
+
+def test_shorter_lists_of_neighbours_give_the_same_labels() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 256, (20_000, 25)).astype(np.uint8)
+    spec = EngineSpec.resolve("pruned", CPU, 25, rows.dtype)
+    found = []
+    for engine in (spec.make(), PrunedEngine(25, rows.dtype, list_entries=16 * 500)):
+        engine.load(rows[:500].astype(np.float32))
+        guess = engine.assign(rows)
+        engine.load(rows[500:1000].astype(np.float32))
+        found.append(engine.assign(rows, guess))
+    assert np.array_equal(*found)
 
 
 def fit_of(store: PatchStore, out: Path, k: int, mode: str, *options: str) -> list[str]:
