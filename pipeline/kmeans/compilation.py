@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.config import FitOptions
 from pipeline.runtime.kernel_cache import kernel_folder
-from pipeline.runtime.memory import give_back, resident
+from pipeline.runtime.memory import give_back, in_words, resident
 from pipeline.runtime.progress import Progress, SilentProgress
 
 COMPILING_BYTES = 320 << 20  # of a process that compiles one part, as measured: 310 MiB
@@ -41,8 +41,9 @@ def compile_apart(options: FitOptions, dtype: np.dtype, memory: int, progress: P
         return
     root = Path(__file__).parents[__name__.count(".")]
     call = f"import sys; sys.path.insert(0, {str(root)!r}); from {__name__} import call_kernels"
+    most = in_words(resident() + COMPILING_BYTES)
     progress.note(
-        "compiling kernels, unless they are there: a minute, which only a first run takes"
+        f"compiling kernels that are missing, which only a first run does: {most} at most"
     )
     for part in PARTS:
         asked = (part, options.mode, options.init, dtype.name)

@@ -152,9 +152,9 @@ def long_store(out: Path, dim: int, n_rows: int) -> PatchStore:
 
 @LINUX
 def test_the_smallest_cap_that_is_named_will_do(tmp_path: Path) -> None:
-    rows = np.random.default_rng(0).integers(0, 256, (4096, 25)).astype(np.uint8)
-    images = striped_images(tmp_path / "stripes.npy", 25)
-    store = linked_store(tmp_path, rows, 1 << 17, images)
+    rows = np.random.default_rng(0).integers(0, 256, (4096, 256)).astype(np.uint8)
+    images = striped_images(tmp_path / "stripes.npy", 256)
+    store = linked_store(tmp_path, rows, 1 << 16, images)
     fit = fit_of(store, tmp_path, 3000, "full", "--max-iter", "1", "--init", "random")
     cap, refusals = 400, 0
     while (
@@ -211,16 +211,17 @@ def test_the_peak_of_all_processes_is_within_the_projection(tmp_path: Path, k: i
 
 @LINUX
 @pytest.mark.slow
-def test_kernels_that_are_yet_to_be_compiled_count(
+def test_kernels_are_compiled_under_the_cap_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))
     fit = fit_of(long_store(tmp_path, 25, 1 << 20), tmp_path, 100, "full", "--max-iter", "1")
-    first, projected = measured(fit)
-    assert first <= projected <= 1.6 * first
-    again, projected = measured([*fit, "--seed", "1"])
-    assert again <= projected < first + 64 * MIB
-    assert again < first - 64 * MIB
+    cap = 400 * MIB  # they are compiled by others, before this process takes much
+    first, projected = measured(fit, cap)
+    assert first <= cap
+    assert projected <= cap
+    again, projected = measured([*fit, "--seed", "1"], cap)
+    assert again <= projected <= 1.6 * again
 
 
 @LINUX
