@@ -32,12 +32,8 @@ ROOM = 4  # places for each point, before gaps are closed up
 
 def state_bytes(m: int, dim: int, k: int) -> int:
     """What a state of m points and k centroids takes, in bytes, at most."""
-    return points_bytes(m, dim) + m * 2 * 8 * ROOM + k * (8 * _padded(dim) + 64)
-
-
-def points_bytes(m: int, dim: int) -> int:
-    """What the points of m rows take, in bytes."""
-    return m * 4 * _padded(dim)
+    padded = padded_dim(dim)
+    return m * (4 * padded + 2 * 8 * ROOM) + k * (8 * padded + 64)
 
 
 class D2State(NamedTuple):
@@ -79,7 +75,7 @@ class Field(NamedTuple):
         shift = np.rint(shift) if rows.dtype.kind in "ui" else shift
         spread = max(float(np.abs(part - shift).max()) for part in (rows.max(0), rows.min(0)))
         scale = scale_of(spread, rows.dtype)
-        points = np.zeros((len(rows), _padded(rows.shape[1])), np.float32)
+        points = np.zeros((len(rows), padded_dim(rows.shape[1])), np.float32)
         fill_points(rows, shift, scale, points)
         return cls(points, shift, scale)
 
@@ -88,7 +84,8 @@ class Field(NamedTuple):
         return ((rows - self.shift) * self.scale).astype(np.float32)
 
 
-def _padded(dim: int) -> int:
+def padded_dim(dim: int) -> int:
+    """Values of a point: those of a row, in whole vectors."""
     return -(-dim // WIDTH) * WIDTH
 
 

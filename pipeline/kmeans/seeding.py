@@ -11,7 +11,7 @@ from pipeline.kmeans.d2_sampling import (
     assign_points,
     draw_centroids,
     make_state,
-    points_bytes,
+    padded_dim,
     state_bytes,
 )
 from pipeline.kmeans.empty_clusters import new_rows
@@ -92,7 +92,7 @@ def projected_bytes(k: int, dim: int, itemsize: int, rows: int, init: str, of: i
 
 def field_bytes(rows: int, dim: int, itemsize: int) -> int:
     """Bytes of a sample of so many rows, and of the field that it becomes."""
-    return rows * dim * itemsize + points_bytes(rows, dim)
+    return rows * (dim * itemsize + 4 * padded_dim(dim))
 
 
 def trials(k: int) -> int:
