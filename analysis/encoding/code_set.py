@@ -237,6 +237,8 @@ class _CodeBuild:
             self.experiment.data.resolve(),
             replace(self.images.options, labels=None),
             (encoding.images.shape, encoding.images.dtype.name),
+            self.images.fingerprint,
+            encoding.decoding["dictionary"],
         )
 
 

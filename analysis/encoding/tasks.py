@@ -23,6 +23,8 @@ class CodeTask:
         most, chunk: see `Encoding`.
         dataset, split, data, options: by which `open_images` finds the images.
         kind: shape and type that they must have.
+        fingerprint: of the images, for those who had others of the same path open.
+        dictionary: sum of the centroids that they must have.
     """
 
     experiment: Path
@@ -35,6 +37,8 @@ class CodeTask:
     data: Path
     options: ImageOptions
     kind: tuple[tuple[int, ...], str]
+    fingerprint: str
+    dictionary: str
 
 
 def write_chunk(work: Encoding | CodeTask, staging: Path, index: tuple[int, ...]) -> None:
@@ -52,9 +56,10 @@ def _opened(task: CodeTask) -> Encoding:
     node = open_experiment(task.experiment, task.data).dictionary(task.k)
     found = Encoding.of(images, node, stride=task.stride)
     found = replace(found, most=task.most, chunk=task.chunk)
-    if (found.images.shape, found.images.dtype.name) != task.kind:
+    kind = found.images.shape, found.images.dtype.name
+    if (kind, found.decoding["dictionary"]) != (task.kind, task.dictionary):
         raise IntegrityError(
-            f"{images.where} changed while it was encoded, or is not the same on all workers: run"
-            " it again"
+            f"{images.where}, or the dictionary in {task.experiment}, changed while images were"
+            " encoded, or is not the same on all workers: run it again"
         )
     return found

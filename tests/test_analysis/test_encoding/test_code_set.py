@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ from click.testing import CliRunner
 from analysis import decode, encode
 from analysis.command_line import combined, group
 from analysis.encoding import code_set, decoding, encoding, tasks
-from storage import DeviceError, InputError, open_dictionaries, open_images
+from storage import (
+    DeviceError,
+    ImageOptions,
+    InputError,
+    IntegrityError,
+    open_dictionaries,
+    open_images,
+)
 from storage.codes.code_writer import write_codes
 from storage.layout import building_place
 from tests.damage import DAMAGES, files_of, flip_bit
@@ -185,6 +193,21 @@ def test_worker_processes_write_the_same_bytes(folder: Path) -> None:
     shutil.rmtree(folder / "codes-k00060-digits-test-s1.zarr")
     found = run("encode", folder, "--k", 60, "--scheduler", "processes:2")
     assert (found["chunks"], files_of(Path(found["codes"]))) == (5, expected)
+
+
+def test_a_worker_that_finds_another_dictionary_or_other_images_says_so(
+    folder: Path, tmp_path: Path
+) -> None:
+    task = tasks.CodeTask(
+        folder, 4, 1, 64, 1024, "digits", "test", tmp_path, ImageOptions(), ((), ""), "", ""
+    )
+    node = open_dictionaries(folder / "dictionaries.zarr").children["k00004"]
+    own = encode(open_images("digits", "test"), node).attrs["dictionary"]
+    kind = (297, 8, 8), "uint8"
+    for wrong in (replace(task, kind=kind), replace(task, dictionary=own)):
+        with pytest.raises(IntegrityError, match="is not the same on all workers"):
+            tasks.write_chunk(wrong, tmp_path / "staging", (0, 0, 0))
+    assert not (tmp_path / "staging").exists()
 
 
 def test_memory_of_a_chunk_follows_the_cap(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
