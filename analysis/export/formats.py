@@ -50,8 +50,8 @@ FORMATS = {
         ".joblib",
         sklearn_file,
         "joblib.load(PATH).predict(rows)",
-        "it is a pickle: whoever opens it runs what is in it, so open none that you do not trust;"
-        " npz and safetensors are safe",
+        "this file is a pickle: whoever opens it runs what is in it, so open none that you do not"
+        " trust; npz and safetensors are safe",
     ),
     "faiss": Format(".faiss", faiss_file, "faiss.read_index(PATH).search(rows, 1)"),
     "torch": Format(

@@ -1,9 +1,9 @@
 """A dictionary as one file to hand on, npz or safetensors: its arrays and a card, plain JSON.
 
 The arrays are called as in the dictionary store; the card says what they are and how they were
-made. An npz is as numpy's savez writes it, without pickle, with two texts more: `card` and
-`checksum`. In safetensors these are its metadata. The checksum is the CRC32C of the card and of all
-arrays, so that damage is noticed in both.
+made. An npz is as numpy's savez writes it, without pickle, with a text more, `card`; in safetensors
+the card is its metadata. The card holds a checksum, the CRC32C of all else in it and of all arrays,
+so that damage is noticed in both. The same dictionary gives the same bytes.
 """
 
 import io
@@ -32,10 +32,14 @@ Arrays = dict[str, np.ndarray]
 
 def npz_file(arrays: Mapping[str, np.ndarray], card: Mapping[str, Any]) -> bytes:
     """Arrays and card, plain JSON, as the content of an .npz file."""
-    found, texts = _prepared(arrays, card)
-    members: dict[str, Any] = found | {name: np.array(text) for name, text in texts.items()}
+    found, text = _prepared(arrays, card)
+    members = found | {_CARD: np.array(text)}
     file = io.BytesIO()
-    np.savez(file, **members)
+    # as np.savez does, but without the time
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in members.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
     return file.getvalue()
 
 
@@ -48,7 +52,8 @@ def safetensors_file(arrays: Mapping[str, np.ndarray], card: Mapping[str, Any]) 
         save: Callable[..., bytes] = import_module("safetensors.numpy").save
     except ImportError as error:
         raise missing_extra("write safetensors") from error
-    return save(*_prepared(arrays, card))
+    found, text = _prepared(arrays, card)
+    return save(found, {_CARD: text})
 
 
 def read_dictionary_file(path: Path) -> tuple[Arrays, dict[str, Any]]:
@@ -63,15 +68,16 @@ def read_dictionary_file(path: Path) -> tuple[Arrays, dict[str, Any]]:
     with path.open("rb") as file:
         start = file.read(9)
     if start[:2] == b"PK":
-        arrays, texts = _read_npz(path)
+        arrays, text = _read_npz(path)
     elif start[8:] == b"{":  # behind the length of the header
-        arrays, texts = _read_safetensors(path)
+        arrays, text = _read_safetensors(path)
     else:
         raise _foreign(path)
     try:
-        card = json.loads(texts[_CARD])
+        card = json.loads(text)
         if card["format"] != KIND:
             raise _foreign(path)
+        stated = card.pop(_CHECKSUM, None)
     except (KeyError, TypeError, ValueError):
         raise _foreign(path) from None
     if card.get("schema") != SCHEMA:
@@ -79,7 +85,7 @@ def read_dictionary_file(path: Path) -> tuple[Arrays, dict[str, Any]]:
             f"{path} has schema version {card.get('schema')} where {SCHEMA} is expected: read it"
             " with the version of patchdict that wrote it"
         )
-    if _checksum(texts[_CARD], arrays) != texts.get(_CHECKSUM):
+    if _checksum(card, arrays) != stated:
         raise IntegrityError(f"{path} is damaged, its checksum does not fit: fetch it again")
     return arrays, card
 
@@ -119,29 +125,27 @@ def missing_extra(task: str) -> InputError:
     return InputError(f"cannot {task}: install what does it: pip install 'patchdict[export]'")
 
 
-def _prepared(
-    arrays: Mapping[str, np.ndarray], card: Mapping[str, Any]
-) -> tuple[Arrays, dict[str, str]]:
-    """Arrays and texts as both formats hold them."""
+def _prepared(arrays: Mapping[str, np.ndarray], card: Mapping[str, Any]) -> tuple[Arrays, str]:
+    """Arrays and card as both formats hold them."""
     found = {
         name: np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        for name, array in arrays.items()
+        for name, array in sorted(arrays.items())  # zarr lists them in any order
     }
-    text = json.dumps({"format": KIND, "schema": SCHEMA, **card})
-    return found, {_CARD: text, _CHECKSUM: _checksum(text, found)}
+    whole = {"format": KIND, "schema": SCHEMA, **card}
+    return found, json.dumps(whole | {_CHECKSUM: _checksum(whole, found)})
 
 
-def _checksum(card: str, arrays: Arrays) -> str:
+def _checksum(card: Mapping[str, Any], arrays: Arrays) -> str:
     """Eight hexadecimal digits."""
-    checksum = google_crc32c.Checksum(card.encode())
+    checksum = google_crc32c.Checksum(json.dumps(card).encode())
     for name, array in sorted(arrays.items()):
         checksum.update(f"{name} {array.dtype.str} {array.shape}".encode())
         checksum.update(array.tobytes())
     return checksum.hexdigest().decode()
 
 
-def _read_npz(path: Path) -> tuple[Arrays, dict[str, str]]:
-    """Arrays and texts of a file; each array is checked to be as long as the file has bytes."""
+def _read_npz(path: Path) -> tuple[Arrays, str]:
+    """Arrays and card of a file; each array is checked to be as long as the file has bytes."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
@@ -153,11 +157,10 @@ def _read_npz(path: Path) -> tuple[Arrays, dict[str, str]]:
         found = {name: np.array(read_npz(str(path), name)) for name in names}
     except InputError as error:
         raise IntegrityError(str(error)) from error
-    texts = {name: str(found.pop(name)) for name in (_CARD, _CHECKSUM) if name in found}
-    return found, texts
+    return found, str(found.pop(_CARD))
 
 
-def _read_safetensors(path: Path) -> tuple[Arrays, dict[str, str]]:
+def _read_safetensors(path: Path) -> tuple[Arrays, str]:
     """The same of the other format."""
     try:
         library: Any = import_module("safetensors")
@@ -165,7 +168,8 @@ def _read_safetensors(path: Path) -> tuple[Arrays, dict[str, str]]:
         raise missing_extra(f"open {path}") from error
     try:
         with library.safe_open(path, framework="np") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118  # no mapping
+            text = (file.metadata() or {}).get(_CARD, "")
+            return {name: file.get_tensor(name) for name in file.keys()}, text  # noqa: SIM118  # no mapping
     except (library.SafetensorError, ValueError, TypeError) as error:
         raise IntegrityError(
             f"{path} is not a whole .safetensors file ({error}): fetch it again"

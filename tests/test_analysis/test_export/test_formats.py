@@ -116,7 +116,9 @@ def test_codes_of_colour_more_bits_and_floats(
 
 def test_sklearn_has_a_fitted_model_and_a_warning(node: xarray.DataTree, tmp_path: Path) -> None:
     result = export_dictionary(node, "sklearn", tmp_path / "a.joblib")
-    assert result["warning"].startswith("it is a pickle: whoever opens it runs what is in it")
+    assert result["warning"].startswith(
+        "this file is a pickle: whoever opens it runs what is in it"
+    )
     model = joblib.load(tmp_path / "a.joblib")
     assert type(model) is KMeans
     assert model.get_params() == KMeans(60).get_params()

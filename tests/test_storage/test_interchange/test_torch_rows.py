@@ -14,6 +14,9 @@ from pipeline import extract
 from storage import InputError, IntegrityError, PatchSpec, PatchStore, open_patches, patch_spec
 from storage.interchange.torch_rows import PatchRows
 
+# newer Pythons say so wherever a process with threads forks, as loaders do
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> PatchStore:
