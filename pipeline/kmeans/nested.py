@@ -2,8 +2,9 @@
 
 Any prefix of a patch store is a sample of the whole. As long as a step gains more than sampling
 errors cost, more rows would only make it slower; then the prefix is doubled (Newling & Fleuret
-2016, arXiv 1602.02934, who compare the noise of each centroid with its move). The last steps run on
-all rows. On the way, centroids are added and removed where that helps (see `breathing`).
+2016, arXiv 1602.02934, who compare the noise of each centroid with its move). Steps have momentum.
+The last ones run on all rows. On the way, centroids are added and removed where that helps (see
+`breathing`).
 """
 
 import math
@@ -20,13 +21,18 @@ from pipeline.kmeans.history import Stopped, mean_squared_error, stopped_by
 from pipeline.kmeans.loop import KMeansLoop, LoopState
 
 FIRST_ROWS, FIRST_PER_CENTROID = 1 << 17, 100  # of the shortest prefix
-MOVE_ROWS, MOVE_PER_CENTROID = 1 << 21, 300  # of that on which centroids are added, removed
+MOVE_ROWS, MOVE_PER_CENTROID = 1 << 20, 300  # of that on which centroids are added, removed
 ADDED = 2.0  # centroids for each √K, in the first round
 PART = 0.07  # of the centroids that are removed at once; utilities hold for few at a time
 INHALE_STEPS, PART_STEPS, LAST_STEPS = 2, 1, 3  # of Lloyd with those added, and after a removal
 # Steps go farther than to the means, which takes six for ten (Lee, Baek & Sung 1997, Modified
 # K-means algorithm for vector quantizer design, IEEE Signal Processing Letters 4; 1.8 there).
 FARTHER = 1.7
+# On top of that, a step goes on in the direction of the one before: Nesterov's weights up to this
+# one, from zero again after a step that made it worse (O'Donoghue & Candès 2015, Adaptive restart
+# for accelerated gradient schemes). Without, 33 passes end 0.6 % higher at K = 5000.
+MOMENTUM = 0.85
+SAMPLED = 0.25  # of what sampling costs: a prefix is left where a step gains less
 USUAL_STEPS = 4  # on a prefix
 ENOUGH = 4e-4  # gain of a pass below which rounds begin
 
@@ -67,7 +73,7 @@ def rounds_of(k: int, wanted: int | None) -> int:
     """How many rounds of moves: as many as wanted, or as are worth their time; none for K = 1."""
     if k == 1:
         return 0
-    return min(max(round(700 / k**0.5), 6), 30) if wanted is None else wanted
+    return min(max(round(700 / k**0.5), 6), 15) if wanted is None else wanted
 
 
 def many_of(k: int, place: int, rounds: int) -> int:
@@ -87,16 +93,18 @@ def round_steps(k: int, many: int) -> int:
 
 @dataclass
 class NestedState(LoopState):
-    """place: of the prefix, see `prefixes`. last: number of updates at which it is left. length:
-    of a step, in steps to the means. successors: for the next pass, see `Executor.relabel`. moved:
-    whether the rounds of moves are over on this prefix, or not its business.
+    """place: of the prefix, see `prefixes`. last: number of updates at which it is left. velocity:
+    the last step of all centroids, (k, d), if the next goes on in its direction; steps: since they
+    had none. successors: for the next pass, see `Executor.relabel`. moved: whether the rounds of
+    moves are over on this prefix, or not its business.
     Of a round: round: its number. best, lowest: centroids before it, and their MSE. surplus: of
     centroids on trial. part: how many removals follow the next one. step: since the last change.
     """
 
     place: int = -1
     last: int = 0
-    length: float = FARTHER
+    velocity: np.ndarray | None = None
+    steps: int = 0
     successors: np.ndarray | None = None
     moved: bool = False
     round: int = 0
@@ -151,11 +159,7 @@ class Nested(KMeansLoop[NestedState]):
         state.place += 1
         state.last = state.updates + self.rules.max_iter
         state.moved = state.place != self._moving or self._breathing is None
-        self._come_to_rest()
-
-    def _come_to_rest(self) -> None:
-        state = self.state
-        state.before, state.length, state.stage = np.inf, FARTHER, "settle"
+        state.before, state.stage = np.inf, "settle"
 
     def _settle(self) -> None:
         """Until a step gains less than wanted, relative to the MSE; the last to the means."""
@@ -167,17 +171,29 @@ class Nested(KMeansLoop[NestedState]):
         if not (state.moved and rows == self._sizes[-1]):
             # What sampling adds to the MSE: a mean of m rows is off by the variance of its cluster
             # over m; summed over clusters, weighted by their rows, that is k / rows of the MSE.
-            min_gain = max(self._k / rows, min_gain)
-        moved, means, variance = self._step(state.length)
+            min_gain = max(SAMPLED * self._k / rows, min_gain)
+        moved, means, variance = self._step(FARTHER)
         mse, before, state.before = state.history.mse[-1], state.before, state.history.mse[-1]
-        state.centroids, reason = moved, None
-        if mse > before and state.length > 1:
-            state.length = 1.0  # too far
+        if mse > before and state.velocity is not None:  # too far
+            state.centroids, state.velocity, state.steps, reason = means, None, 0, None
         else:
             reason = stopped_by(state.history, before, variance, rules.tol, min_gain)
+            self._move_on(moved)
         if reason or state.updates == state.last:
             state.centroids = means
             self._leave(reason or "max_iter")
+
+    def _move_on(self, moved: np.ndarray) -> None:
+        """Take a step, with momentum; it ends where an empty centroid got a new place."""
+        state = self.state
+        if state.history.redrawn[-1]:
+            state.centroids, state.velocity, state.steps = moved, None, 0
+            return
+        if state.velocity is not None:
+            weight = min(MOMENTUM, (state.steps - 1) / (state.steps + 2))
+            moved = moved + moved.dtype.type(weight) * state.velocity
+        state.velocity, state.centroids = moved - state.centroids, moved
+        state.steps += 1
 
     def _leave(self, stopped: Stopped) -> None:
         """The steps on a prefix are over, or those before the moves."""
@@ -204,7 +220,8 @@ class Nested(KMeansLoop[NestedState]):
             state.surplus = len(state.centroids) - self._k
             if state.surplus == 0:
                 state.best, state.moved = None, True
-                self._come_to_rest()
+                state.before, state.stage = np.inf, "settle"
+                state.velocity, state.steps = None, 0
                 return
         state.centroids, *_ = self._step(FARTHER)
         state.step += 1

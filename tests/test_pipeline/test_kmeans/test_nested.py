@@ -181,6 +181,20 @@ def test_max_iter_bounds_the_steps_on_each_prefix(digits_rows: np.ndarray, most:
     assert (max(history.live) > 60) == (most > 8)  # a round has its five steps, or is not begun
 
 
+def test_momentum_ends_lower_and_stops_where_it_went_too_far(
+    digits_rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = fit(digits_rows, 300, rounds=0, min_gain=1e-4)
+    mse = found.history.mse[:-1]
+    rises = [later > earlier for earlier, later in pairwise(mse)]
+    assert not any(one and two for one, two in pairwise(rises))  # means, after a rise
+    assert found.mse == min(found.history.mse)
+    monkeypatch.setattr(nested, "MOMENTUM", 0.0)
+    plain = fit(digits_rows, 300, rounds=0, min_gain=1e-4)
+    assert found.mse < 0.999 * plain.mse
+    assert len(mse) < 1.3 * len(plain.history.mse)
+
+
 def test_what_an_engine_met_before_does_not_matter() -> None:
     rng = np.random.default_rng(0)
     rows = rng.integers(60, 200, (4000, 6)).astype(np.uint8)
