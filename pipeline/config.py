@@ -196,7 +196,7 @@ class FitOptions(Options):
     """Stop when a pass gains less than this share of the MSE; 1e-4 for nested, else 0."""
     breathing: Natural | None = None
     """nested: rounds of adding centroids where error is large and removing the least missed; from
-    15 for small K to 6 for large ones; 0: none."""
+    30 for small K to 6 for large ones; 0: none."""
     batch_size: Count = 65536
     """Rows of a mini-batch."""
     empty: Literal["random", "split"] = "random"

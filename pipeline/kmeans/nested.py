@@ -22,7 +22,7 @@ from pipeline.kmeans.loop import KMeansLoop, LoopState
 
 FIRST_ROWS, FIRST_PER_CENTROID = 1 << 17, 100  # of the shortest prefix
 MOVE_ROWS, MOVE_PER_CENTROID = 1 << 20, 300  # of that on which centroids are added, removed
-ADDED = 2.0  # centroids for each √K, in the first round
+ADDED = 1.0  # centroids for each √K, in the first round
 PART = 0.07  # of the centroids that are removed at once; utilities hold for few at a time
 INHALE_STEPS, PART_STEPS, LAST_STEPS = 2, 1, 3  # of Lloyd with those added, and after a removal
 # Steps go farther than to the means, which takes six for ten (Lee, Baek & Sung 1997, Modified
@@ -73,7 +73,7 @@ def rounds_of(k: int, wanted: int | None) -> int:
     """How many rounds of moves: as many as wanted, or as are worth their time; none for K = 1."""
     if k == 1:
         return 0
-    return min(max(round(700 / k**0.5), 6), 15) if wanted is None else wanted
+    return min(max(round(700 / k**0.5), 6), 30) if wanted is None else wanted
 
 
 def many_of(k: int, place: int, rounds: int) -> int:
@@ -242,7 +242,9 @@ class Nested(KMeansLoop[NestedState]):
                 state.centroids, passed_on = self._breathing.exhale(state.centroids, surplus)
                 successors = passed_on[successors]
             state.successors = successors
-        state.centroids, *_ = self._step(FARTHER)
+            state.velocity, state.steps = None, 0
+        moved, *_ = self._step(FARTHER)
+        self._move_on(moved)
         state.step += 1
         if state.step < (PART_STEPS if state.part else LAST_STEPS):
             return
