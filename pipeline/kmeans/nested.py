@@ -95,10 +95,10 @@ def round_steps(k: int, many: int) -> int:
 class NestedState(LoopState):
     """place: of the prefix, see `prefixes`. last: number of updates at which it is left. velocity:
     the last step of all centroids, (k, d), if the next goes on in its direction; steps: since they
-    had none. successors: for the next pass, see `Executor.relabel`. moved: whether the rounds of
-    moves are over on this prefix, or not its business.
-    Of a round: round: its number. best, lowest: centroids before it, and their MSE. surplus: of
-    centroids on trial. part: how many removals follow the next one. step: since the last change.
+    had none. lowest: MSE of these steps, or before a round. successors: for the next pass, see
+    `Executor.relabel`. moved: whether the rounds of moves are over on this prefix, or not its
+    business. Of a round: round: its number. best: centroids before it. surplus: of centroids on
+    trial. part: how many removals follow the next one. step: since the last change.
     """
 
     place: int = -1
@@ -159,7 +159,7 @@ class Nested(KMeansLoop[NestedState]):
         state.place += 1
         state.last = state.updates + self.rules.max_iter
         state.moved = state.place != self._moving or self._breathing is None
-        state.before, state.stage = np.inf, "settle"
+        state.before, state.lowest, state.stage = np.inf, np.inf, "settle"
 
     def _settle(self) -> None:
         """Until a step gains less than wanted, relative to the MSE; the last to the means."""
@@ -174,11 +174,14 @@ class Nested(KMeansLoop[NestedState]):
             min_gain = max(SAMPLED * self._k / rows, min_gain)
         moved, means, variance = self._step(FARTHER)
         mse, before, state.before = state.history.mse[-1], state.before, state.history.mse[-1]
-        if mse > before and state.velocity is not None:  # too far
-            state.centroids, state.velocity, state.steps, reason = means, None, 0, None
-        else:
+        reason = None
+        if mse <= state.lowest or state.velocity is None:
             reason = stopped_by(state.history, before, variance, rules.tol, min_gain)
+        if mse <= state.lowest:
+            state.lowest = mse
             self._move_on(moved)
+        else:  # too far: Lloyd's own steps until it is made good
+            state.centroids, state.velocity, state.steps = means, None, 0
         if reason or state.updates == state.last:
             state.centroids = means
             self._leave(reason or "max_iter")
@@ -220,7 +223,7 @@ class Nested(KMeansLoop[NestedState]):
             state.surplus = len(state.centroids) - self._k
             if state.surplus == 0:
                 state.best, state.moved = None, True
-                state.before, state.stage = np.inf, "settle"
+                state.before, state.lowest, state.stage = np.inf, np.inf, "settle"
                 state.velocity, state.steps = None, 0
                 return
         state.centroids, *_ = self._step(FARTHER)

@@ -192,7 +192,7 @@ def test_momentum_ends_lower_and_stops_where_it_went_too_far(
     monkeypatch.setattr(nested, "MOMENTUM", 0.0)
     plain = fit(digits_rows, 300, rounds=0, min_gain=1e-4)
     assert found.mse < 0.999 * plain.mse
-    assert len(mse) < 1.3 * len(plain.history.mse)
+    assert min(mse[: len(plain.history.mse)]) < plain.mse  # and sooner
 
 
 def test_what_an_engine_met_before_does_not_matter() -> None:
