@@ -15,12 +15,21 @@ from analysis.encoding.tasks import CodeTask, write_chunk
 from analysis.experiment import Experiment, open_experiment
 from analysis.experiment_folders import only_experiment
 from analysis.text import count
-from pipeline import USUAL_MEMORY, Progress, Scheduler, SilentProgress, check_budget, fits
+from pipeline import (
+    USUAL_MEMORY,
+    PatchOptions,
+    Progress,
+    Scheduler,
+    SilentProgress,
+    check_budget,
+    fits,
+)
 from storage import ImageOptions, ImageSource, InputError, open_images
 from storage.atomic import exclusive
 from storage.codes.code_store import CodeStore, open_codes
 from storage.codes.code_writer import begin_again, beginning, finish, take_up
-from storage.images.datasets import DATASETS
+from storage.images.datasets import splits_of
+from storage.images.formats.registry import has_layout
 from storage.images.options import identity_of
 from storage.layout import STORE_SUFFIX, ExperimentLayout, building_place, lock_place
 
@@ -106,9 +115,15 @@ def _images(
         split = experiment.checked_split(split)
         return experiment.images(split), experiment.place(split)
     stated = ImageOptions.of_source(experiment.facts["source"])
-    plain = ImageOptions(white=stated.white, nodata=stated.nodata, channels=stated.channels)
-    place = dataset if dataset in DATASETS else os.path.abspath(os.path.expanduser(dataset))
-    return open_images(place, split or "train", experiment.data, plain), place
+    place = PatchOptions.checked(dataset=dataset).dataset  # as a sweep finds it
+    layout = stated.layout  # one of single images tells nothing of stacks
+    plain = ImageOptions(
+        layout=layout if layout and "N" in layout and has_layout(place) else None,
+        white=stated.white,
+        nodata=stated.nodata,
+        channels=stated.channels,
+    )
+    return open_images(place, split or splits_of(place)[-1], experiment.data, plain), place
 
 
 def _check_reach(images: ImageSource, encoding: Encoding) -> None:

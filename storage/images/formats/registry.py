@@ -106,6 +106,11 @@ def open_path(text: str, options: ImageOptions) -> Images:
     return form.open(path, name, options)
 
 
+def has_layout(text: str) -> bool:
+    """Whether images are in a file whose layout may be stated; raises as `open_path` does."""
+    return text not in DATASETS and _format_of(split_name(text)[0]).laid_out
+
+
 def split_name(text: str) -> tuple[str, str | None]:
     """A path, or URL, and the name of an array in it, which follows two colons."""
     path, colons, name = text.rpartition("::")

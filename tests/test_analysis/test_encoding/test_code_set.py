@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import xarray
 from click.testing import CliRunner
+from PIL import Image
 
 from analysis import decode, encode
 from analysis.command_line import combined, group
@@ -118,6 +119,27 @@ def test_images_of_any_type_come_back_as_reconstruct_gives_them(
     xarray.testing.assert_identical(
         xarray.open_zarr(tmp_path / "a.zarr").load(), xarray.open_zarr(tmp_path / "b.zarr").load()
     )
+
+
+def test_other_images_have_the_layout_of_the_experiment_s(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(1, 256, (4, 3, 9, 10), np.uint8)
+    for name, part in (("images", images), ("other", images[:2])):
+        np.save(tmp_path / f"{name}.npy", part)
+    given = {"dataset": str(tmp_path / "images.npy"), "patch": 3, "layout": "NCHW"}
+    folder = learn(tmp_path / "runs", (3,), **given)
+    expected = xarray.open_zarr(run("encode", folder, "--k", 3)["codes"])["codes"]
+    found = run("encode", folder, "--k", 3, "--dataset", tmp_path / "other.npy")["codes"]
+    np.testing.assert_array_equal(xarray.open_zarr(found)["codes"], expected[:2])
+    assert run("decode", found)["unscored"] is None
+    (tmp_path / "folder").mkdir()  # whose images need none
+    for number, image in enumerate(images):
+        Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / "folder" / f"{number}.png")
+    found = run("encode", folder, "--k", 3, "--dataset", tmp_path / "folder")["codes"]
+    np.testing.assert_array_equal(xarray.open_zarr(found)["codes"], expected)
+
+
+def test_of_a_named_set_the_test_images_are_encoded(folder: Path) -> None:
+    assert run("encode", folder, "--k", 4, "--dataset", "digits")["split"] == "test"
 
 
 @pytest.mark.parametrize("border", ["valid", "reflect"])

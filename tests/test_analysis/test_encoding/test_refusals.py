@@ -27,6 +27,7 @@ from tests.test_analysis.test_html_report.small_runs import learn, small_images
         (["--k", "4", "--memory", "much"], "use a size such as 1GiB"),
         (["--k", "4", "--scheduler", "tomorrow"], "scheduler"),
         (["--k", "4", "--dataset", "absent.npy"], "absent.npy"),
+        (["--k", "4", "--dataset", "memory://absent.zarr"], "cannot open memory://absent.zarr"),
         (["--k", "4", "--dataset", "colour.npy"], "do not fit the dictionary"),
         (["--k", "4", "--dataset", "small.npy"], "patch 5x5 is larger than the images"),
         (["--k", "4", "--dataset", "deep.npy"], "uint16 where the dictionary knows"),
