@@ -194,13 +194,14 @@ class Decoding:
         """Codes as `OverlapMean` takes them, intp. Raises: InputError for what is no code."""
         codes, k = self.read(*place), len(self.centroids)
         chosen = codes.astype(np.intp)
-        chosen[codes == self.facts["no_code"]] = k
-        if chosen.size and not 0 <= chosen.min() <= chosen.max() <= k:
-            wrong = chosen[(chosen < 0) | (chosen > k)][0]
+        coded = codes != self.facts["no_code"]
+        wrong = chosen[coded & ((chosen < 0) | (chosen >= k))]
+        if wrong.size:
             raise InputError(
-                f"the codes hold {wrong} where numbers below {k}, or {self.facts['no_code']} for"
+                f"the codes hold {wrong[0]} where numbers below {k}, or {self.facts['no_code']} for"
                 " none, are expected: give them as encode made them"
             )
+        chosen[~coded] = k
         return chosen
 
     def _block(self, rebuilt: np.ndarray, cover: np.ndarray, own: np.ndarray) -> RebuiltBlock:

@@ -206,6 +206,8 @@ def test_codes_that_cannot_be_decoded_are_refused() -> None:
         decode(codes[:, :2], node)
     with pytest.raises(InputError, match="hold 900 where numbers below"):
         decode(codes.where(codes == 65535, 900).astype(np.uint16).assign_attrs(codes.attrs), node)
+    with pytest.raises(InputError, match=f"hold {len(node['centroids'])} where numbers below"):
+        decode(xarray.full_like(codes, len(node["centroids"])), node)
     other = node_of(SPEC, scale=1.5)
     with pytest.raises(IntegrityError, match="is not the one of K"):
         decode(codes, other)
