@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from pipeline.rows.cluster_sums import ClusterSums
-from storage.atomic import check_folder, remove_orphans, write_whole
+from storage.atomic import check_file_name, remove_orphans, write_whole
 from storage.dictionary_store import HISTORY
 from storage.errors import InputError, IntegrityError
 from storage.interchange.dictionary_file import Arrays, npz_file, read_dictionary_file
@@ -37,11 +37,12 @@ class SavedModel(BaseEstimator):
         What `fit` and `partial_fit` learned is in it, so that both go on from `load` as from here;
         not the observer `progress`, and no `labels_`. `load_dictionary` opens it, too.
 
-        Raises: NotFittedError; InputError where random_state is a generator, or no such folder.
+        Raises: NotFittedError; InputError where random_state is a generator, or where
+            no file can be.
         """
         check_is_fitted(self, "cluster_centers_")
         path, parameters, facts = Path(path), self.get_params(deep=False), vars(self)
-        check_folder(path)
+        check_file_name(path)
         taken = self._taken
         arrays = {
             "centroids": self.cluster_centers_,

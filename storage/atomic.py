@@ -93,6 +93,13 @@ def check_folder(path: Path) -> None:
         raise InputError(f"no folder {path.parent} to write {path.name} into: make it first")
 
 
+def check_file_name(path: Path) -> None:
+    """Raise InputError where no file can be called `path`, be there one of that name or not."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give the name of a file")
+    check_folder(path)
+
+
 def remove_orphans(path: Path) -> None:
     """Remove what killed runs left beside `path` when they were writing it.
 

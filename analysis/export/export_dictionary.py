@@ -12,7 +12,7 @@ from analysis.export.card import described
 from analysis.export.formats import FORMATS
 from analysis.text import number
 from storage import InputError, group_name
-from storage.atomic import check_vacant, remove_orphans, write_whole
+from storage.atomic import check_file_name, remove_orphans, write_whole
 from storage.layout import ExperimentLayout
 from storage.plain_attributes import parsed
 
@@ -117,9 +117,6 @@ def _check_target(path: Path, name: str, force: bool) -> None:
             f"{path} has the ending of {others[path.suffix]}: give one that ends in"
             f" {FORMATS[name].suffix}, or --format {others[path.suffix]}"
         )
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give the name of a file")
-    if not os.path.lexists(path):
-        check_vacant(path)
-    elif not force:
+    check_file_name(path)
+    if os.path.lexists(path) and not force:
         raise InputError(f"{path} is there already: replace it (--force), or choose another name")

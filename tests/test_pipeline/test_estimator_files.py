@@ -144,6 +144,8 @@ def test_what_cannot_be_saved_is_refused(tmp_path: Path) -> None:
         drawn.save(tmp_path / "a.npz")
     with pytest.raises(InputError, match=r"no folder .*absent to write a\.npz into"):
         fitted().save(tmp_path / "absent" / "a.npz")
+    with pytest.raises(InputError, match=f"{tmp_path} is a folder: give the name of a file"):
+        fitted().save(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
