@@ -7,6 +7,7 @@ import numpy as np
 import xarray
 
 from analysis.encoding.decoding import Decoding
+from analysis.encoding.encode import DIMS
 from analysis.reconstruction.overlap import block_images
 from storage import InputError
 from storage.codes.code_store import open_codes
@@ -46,7 +47,7 @@ def decode(
         raise InputError(
             f"codes are whole numbers, not {codes.dtype}: give them as encode made them"
         )
-    stack = codes if codes.ndim == 3 else codes.expand_dims("image")
+    stack = _in_order(codes)
     images = {"image": codes["image"]} if "image" in codes.indexes else {}
     attributes = dict(codes.attrs)
     check = Decoding.of(_reader(np.empty(0)), stack.shape, attributes, centroids)
@@ -57,6 +58,17 @@ def decode(
         values = _decoded(Decoding.of(read, stack.shape, attributes, centroids))
     found = _named(values, images)
     return found if codes.ndim == 3 else found[0]
+
+
+def _in_order(codes: xarray.DataArray) -> xarray.DataArray:
+    """Codes as (image, row, col). Raises: InputError for other axes."""
+    stack = codes if "image" in codes.dims else codes.expand_dims("image")
+    if set(stack.dims) != set(DIMS):
+        raise InputError(
+            f"codes have the axes {', '.join(map(str, codes.dims))} where {', '.join(DIMS)} are"
+            " expected, or row, col of one image: give them as encode made them"
+        )
+    return stack.transpose(*DIMS)
 
 
 def _reader(values: np.ndarray) -> Any:

@@ -195,6 +195,18 @@ def test_images_of_another_range_or_type_than_the_dictionary_knows(
     np.testing.assert_array_equal(doubled.values, encode(images, node).values)
 
 
+def test_axes_of_codes_go_by_their_names() -> None:
+    """With as many images as positions each way, their lengths tell nothing."""
+    images, node = np.stack([digit()[:7, :7], digit(seed=1)[:7, :7]] * 2), node_of(PatchSpec(5, 5))
+    codes = encode(images[:3], node).compute()
+    assert codes.shape == (3, 3, 3)
+    turned = codes.transpose("col", "image", "row")
+    xarray.testing.assert_identical(decode(turned, node), decode(codes, node))
+    xarray.testing.assert_identical(decode(codes[1].T, node), decode(codes[1], node))
+    with pytest.raises(InputError, match=r"axes image, row where image, row, col are"):
+        decode(codes[:, :, 0], node)
+
+
 def test_codes_that_cannot_be_decoded_are_refused() -> None:
     node = node_of(SPEC)
     codes = encode(digit()[np.newaxis], node).compute()
