@@ -167,6 +167,8 @@ class _CodeBuild:
                 return store, 0
             with Scheduler(address, self._room(address, memory)) as scheduler:
                 encoding = self._fitted(scheduler, memory)
+                if scheduler.remote:
+                    _ = scheduler.client  # one that does not answer leaves all as it is
                 if store is not None:
                     self.progress.note(f"{path}: writing {len(damaged)} damaged chunks again")
                     begin_again(store, damaged)
@@ -215,8 +217,6 @@ class _CodeBuild:
         """Write the chunks that are not there yet; how many."""
         from dask.delayed import delayed  # slow to load; codes that are there do without
 
-        if scheduler.remote:
-            _ = scheduler.client  # one that does not answer leaves nothing half-written
         attributes = {
             "source": self.images.describe(),
             "dataset": self.place,

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from storage import InputError
 from tests.damage import DAMAGES, files_of, flip_bit
-from tests.test_analysis.test_encoding.commands import refused, run
+from tests.test_analysis.test_encoding.commands import invoke, refused, run
 from tests.test_analysis.test_html_report.small_runs import learn, small_images
 
 
@@ -81,6 +82,18 @@ def test_damaged_codes_are_not_decoded(
     assert f"chunk 0 of {path}/codes " in line
     assert "run the same encode again" in line
     assert not (folder / "images.zarr").exists()
+
+
+def test_a_cluster_that_does_not_answer_leaves_damaged_codes_where_they_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.execution.scheduler.CONNECT_SECONDS", 0.5)
+    path = Path(run("encode", folder, "--k", 4)["codes"])
+    flip_bit(path / "codes" / "c" / "0" / "0" / "0", 99)
+    before = files_of(path)
+    with pytest.raises(InputError, match="no Dask scheduler answers"):
+        invoke("encode", folder, "--k", 4, "--scheduler", "tcp://127.0.0.1:1")
+    assert files_of(path) == before
 
 
 def test_what_cannot_be_decoded_is_one_line(
