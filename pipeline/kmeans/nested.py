@@ -22,7 +22,7 @@ from pipeline.kmeans.loop import KMeansLoop, LoopState
 
 FIRST_ROWS, FIRST_PER_CENTROID = 1 << 17, 100  # of the shortest prefix
 MOVE_ROWS, MOVE_PER_CENTROID = 1 << 20, 300  # of that on which centroids are added, removed
-ADDED = 1.0  # centroids for each √K, in the first round
+ADDED = 20  # centroids in the first round, or √K, if that is more; of few no more than 2 √K
 PART = 0.07  # of the centroids that are removed at once; utilities hold for few at a time
 INHALE_STEPS, PART_STEPS, LAST_STEPS = 2, 1, 3  # of Lloyd with those added, and after a removal
 # Steps go farther than to the means, which takes six for ten (Lee, Baek & Sung 1997, Modified
@@ -66,7 +66,7 @@ def planned_rows(n: int, k: int, rounds: int, *, warm: bool) -> int:
 
 def added(k: int) -> int:
     """How many centroids are added and removed in the first round."""
-    return max(1, min(k // 2, round(ADDED * k**0.5)))
+    return max(1, min(k // 2, round(max(k**0.5, min(2 * k**0.5, ADDED)))))
 
 
 def rounds_of(k: int, wanted: int | None) -> int:

@@ -171,7 +171,7 @@ def test_a_round_that_does_not_help_is_taken_back(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.usefixtures("short")
-@pytest.mark.parametrize("most", [1, 4, 12])
+@pytest.mark.parametrize("most", [1, 4, 20])
 def test_max_iter_bounds_the_steps_on_each_prefix(digits_rows: np.ndarray, most: int) -> None:
     history = fit(digits_rows, 60, rounds=8, max_iter=most, min_gain=0.0, tol=0.0).history
     steps = np.array(history.rows[:-1])
