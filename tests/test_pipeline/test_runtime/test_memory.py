@@ -216,12 +216,11 @@ def test_kernels_are_compiled_under_the_cap_too(
 ) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))
     fit = fit_of(long_store(tmp_path, 25, 1 << 20), tmp_path, 100, "full", "--max-iter", "1")
-    cap = 400 * MIB  # they are compiled by others, before this process takes much
+    cap = 560 * MIB  # beside what an extraction left, which compiles them in this process
     first, projected = measured(fit, cap)
-    assert first <= cap
-    assert projected <= cap
-    again, projected = measured([*fit, "--seed", "1"], cap)
-    assert again <= projected <= 1.6 * again
+    assert max(first, projected) <= cap
+    again, projected = measured([*fit, "--seed", "1"], 400 * MIB)
+    assert again <= projected <= 400 * MIB
 
 
 @LINUX
