@@ -58,7 +58,12 @@ def create_staging(
     staging: Path, spec: PatchSpec, source: dict[str, Any], tiles: TileLayout, codec: Codec
 ) -> None:
     """Begin a store in this folder, in which there is none."""
-    for key, content in _beginning(_attributes(spec, source, tiles), tiles, codec).items():
+    write_beginning(staging, _beginning(_attributes(spec, source, tiles), tiles, codec))
+
+
+def write_beginning(staging: Path, files: dict[str, bytes]) -> None:
+    """Write the files of a store that is begun, by their paths within it."""
+    for key, content in files.items():
         (staging / key).parent.mkdir(parents=True, exist_ok=True)
         (staging / key).write_bytes(content)
 

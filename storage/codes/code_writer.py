@@ -17,7 +17,7 @@ from storage.codes.code_store import KIND, SCHEMA, CodeStore, no_code
 from storage.errors import DamageError
 from storage.integrity import file_fault, read_checksums, write_seal
 from storage.layout import PARTIAL, building_place
-from storage.patch_writer import begins_with, remove_half_written
+from storage.patch_writer import begins_with, remove_half_written, write_beginning
 from storage.plain_attributes import meaning, plain
 from storage.strict_store import checked_compressors
 
@@ -86,9 +86,7 @@ def take_up(staging: Path, files: dict[str, bytes]) -> set[tuple[int, ...]]:
     """
     if not begins_with(staging, files):
         shutil.rmtree(staging, ignore_errors=True)
-        for key, content in files.items():
-            (staging / key).parent.mkdir(parents=True, exist_ok=True)
-            (staging / key).write_bytes(content)
+        write_beginning(staging, files)
     place = staging / "codes" / "c"
     return {
         tuple(map(int, file.relative_to(place).parts))

@@ -253,18 +253,8 @@ def prefetch(typing: Any, array: Any, start: Any) -> Any:
     return types.void(array, types.intp), generate
 
 
-@intrinsic
-def horizontal_sum(typing: Any, value: Any) -> Any:
-    """Sum over the lanes, by halves, so that its rounding is the same on every processor."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return sum_by_halves(builder, arguments[0])
-
-    return types.float32(FLOATS), generate
-
-
 def sum_by_halves(builder: Any, vector: Any) -> Any:
-    """Code for the sum over the lanes."""
+    """Code for the sum over the lanes, by halves: its rounding is the same on every processor."""
     half = WIDTH // 2
     while half:
         mask = [lane + half if lane < half else lane for lane in range(WIDTH)]

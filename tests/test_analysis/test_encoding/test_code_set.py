@@ -27,7 +27,7 @@ from storage import (
 from storage.codes.code_writer import write_codes
 from storage.layout import building_place
 from tests.damage import DAMAGES, files_of, flip_bit
-from tests.test_analysis.test_encoding.commands import invoke, run
+from tests.test_analysis.commands import invoke, run
 from tests.test_analysis.test_html_report.small_runs import learn, small_images
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from storage import InputError
 from tests.damage import DAMAGES, files_of, flip_bit
-from tests.test_analysis.test_encoding.commands import invoke, refused, run
+from tests.test_analysis.commands import invoke, refused, run
 from tests.test_analysis.test_html_report.small_runs import learn, small_images
 
 

@@ -1,7 +1,6 @@
 """`reconstruct` on the command line: scores, classes, and images on disk."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,9 @@ from click.testing import CliRunner
 
 from analysis import reconstruct
 from analysis.command_line import group
-from pipeline import command_line
 from storage import open_dictionaries, open_images, open_labels
 from tests.idx_files import write_idx
+from tests.test_analysis.commands import refused
 from tests.test_analysis.test_html_report.small_runs import learn
 
 
@@ -125,14 +124,7 @@ def test_bad_options_are_one_line_and_exit_code_two(
     (tmp_path / "there.zarr").write_bytes(b"mine")
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["patchdict", "reconstruct", str(digits_folder), *options])
-    with pytest.raises(SystemExit) as ended:
-        command_line.run(group)
-    assert ended.value.code == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    (line,) = printed.err.splitlines()
-    assert message in line
+    assert message in refused(capsys, "reconstruct", digits_folder, *options)
     assert sorted(tmp_path.rglob("*")) == before
 
 

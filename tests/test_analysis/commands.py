@@ -1,4 +1,4 @@
-"""`encode` and `decode` as they are typed."""
+"""Commands as they are typed."""
 
 import json
 import sys
