@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import xarray
 
+from analysis.measures.codebook import pixel_centroids, preprocessing_of
 from analysis.measures.mse_curve import mse_curve
 from analysis.measures.pixel_scale import PixelScale
-from pipeline import SweepOptions
+from pipeline import Preprocessing, SweepOptions
 from storage import (
     ImageOptions,
     ImageSource,
@@ -80,9 +81,13 @@ class Experiment:
         return self.tree.children[group_name(k)]
 
     def centroids(self, k: int) -> np.ndarray:
-        """(k, *patch_shape) float32, pixel levels."""
+        """(k, *patch_shape) float32, pixel levels; see `pixel_centroids`."""
+        return pixel_centroids(self.nodes[k])
+
+    def codebook(self, k: int) -> tuple[np.ndarray, Preprocessing | None]:
+        """Centroids as patches meet them, (k, *patch_shape), and how these are preprocessed."""
         values: np.ndarray = self.nodes[k]["centroids"].values
-        return values
+        return values, preprocessing_of(self.nodes[k])
 
     @property
     def spec(self) -> PatchSpec:

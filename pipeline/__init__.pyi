@@ -7,6 +7,7 @@ from .experiment_file import read_experiment_file
 from .extraction.extract import extract
 from .extraction.patches import cut_patches, keep_mask
 from .k_sweep import sweep
+from .preprocessing import Preprocessing
 from .rows.source import RowSource, as_source, read_ahead
 from .runtime.memory import check_budget, fits
 from .runtime.progress import Progress, SilentProgress, TerminalProgress
@@ -16,6 +17,7 @@ __all__ = [
     "MemoryOptions",
     "NearestCentroids",
     "PatchOptions",
+    "Preprocessing",
     "Progress",
     "RowSource",
     "Scheduler",

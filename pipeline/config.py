@@ -32,6 +32,7 @@ from pipeline.option_values import (
     Folder,
     Natural,
     Numbers,
+    OptionalSize,
     PatchSize,
     Size,
     Source,
@@ -199,6 +200,15 @@ class FitOptions(Options):
     30 for small K to 6 for large ones; 0: none."""
     batch_size: Count = 65536
     """Rows of a mini-batch."""
+    preprocess: Literal["none", "contrast", "zca"] = "none"
+    """What is done to patches: nothing; contrast: their mean is taken away, and they are divided by
+    √(variance + contrast_floor); zca: they are whitened, too."""
+    contrast_floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10.0
+    """Added to the variance of a patch before contrast divides by its root, for pixels of 0…255."""
+    zca_epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
+    """Added to the eigenvalues of the covariance before zca divides by their roots."""
+    distance: Literal["euclidean", "cosine"] = "euclidean"
+    """euclidean, or cosine: patches and centroids are of length 1 (spherical K-means)."""
     empty: Literal["random", "split"] = "random"
     """An empty centroid gets a row drawn at random (the study's), or half of the worst cluster."""
     seed: Natural = 0
@@ -227,12 +237,17 @@ class FitOptions(Options):
         # By FitOptions' own fields: a subclass adds where and how it runs, not what comes out.
         fields = {name: getattr(self, name) for name in FitOptions.model_fields}
         fields |= {"max_iter": self.passes, "min_gain": self.least_gain}
-        if self.mode != "minibatch":
-            del fields["batch_size"]
-        if self.mode != "nested":
-            del fields["breathing"]
+        decide = {  # whether they have a part in them
+            "batch_size": self.mode == "minibatch",
+            "breathing": self.mode == "nested",
+            "preprocess": self.preprocess != "none",
+            "contrast_floor": self.preprocess != "none",
+            "zca_epsilon": self.preprocess == "zca",
+            "distance": self.distance != "euclidean",
+        }
         stored = {new: old for old, new in FORMER_NAMES.items()}
-        return {stored.get(name, name): value for name, value in fields.items()}
+        used = {name: value for name, value in fields.items() if decide.get(name, True)}
+        return {stored.get(name, name): value for name, value in used.items()}
 
     def digest(self, *stores: str) -> str:
         """Hash of all that a dictionary's numbers depend on, beside K and, with warm starts, the
@@ -253,9 +268,7 @@ class SweepOptions(FitOptions, PatchOptions):
     rows (random, the study's)."""
     device: str = "auto"
     """cpu, cuda, mps, or auto: the first of cuda, mps, cpu that is there."""
-    device_memory: Annotated[
-        Size | None, BeforeValidator(lambda size: None if size == "" else size)
-    ] = None
+    device_memory: OptionalSize = None
     """Cap on the memory of the device that is taken, as in 8GiB; default: 80 % of what is free."""
     engine: Literal["auto", "torch", "pruned", "fused"] = "auto"
     """pruned (CPU) meets the centroids that may be nearest, torch all of them, fused (CUDA) all of

@@ -16,6 +16,7 @@ from pipeline.kmeans.fitter import Fitter
 from pipeline.kmeans.history import Fit, mean_squared_error
 from pipeline.kmeans.plan import FitPlan
 from pipeline.kmeans.seeding import require_distinct
+from pipeline.preprocessing import Preprocessing, is_asked_for
 from pipeline.rows.source import StoreSource
 from pipeline.runtime.machine import device_name, machine, versions
 from pipeline.runtime.memory import peak_resident
@@ -26,8 +27,10 @@ from storage.dictionary_store import (
     create_dictionaries,
     finished_dictionaries,
     read_centroids,
+    read_preprocessing,
     write_dictionary,
 )
+from storage.images.pixel_range import PixelRange
 
 
 def learn_dictionaries(
@@ -43,8 +46,9 @@ def learn_dictionaries(
         anything is written. BusyError where another sweep holds the experiment.
     """
     options, path = experiment.options, experiment.layout.dictionaries
+    preprocessing = _preprocessing(experiment, progress)
     plan = FitPlan.make(
-        StoreSource(experiment.train),
+        StoreSource(experiment.train, preprocessing),
         missing,
         options,
         engine,
@@ -61,8 +65,8 @@ def learn_dictionaries(
         stored = set(finished_dictionaries(path))  # another sweep may have been here meanwhile
         experiment.remove_leftovers(stored)
         create_dictionaries(path, experiment.describe())
-        heldout = StoreSource(experiment.test) if experiment.test else None
-        learning = _Learning(experiment, engine, fitter, heldout, progress)
+        heldout = StoreSource(experiment.test, preprocessing) if experiment.test else None
+        learning = _Learning(experiment, engine, fitter, preprocessing, heldout, progress)
         for k in options.sizes:
             if k not in stored:
                 warm = options.init == "warm"
@@ -73,6 +77,17 @@ def learn_dictionaries(
                 stored.add(k)
 
 
+def _preprocessing(experiment: Experiment, progress: Progress) -> Preprocessing | None:
+    """That of the experiment's dictionaries, the same for all of them."""
+    options, train = experiment.options, experiment.train
+    if not is_asked_for(options):
+        return None
+    for k in finished_dictionaries(experiment.layout.dictionaries):
+        return Preprocessing.stored(*read_preprocessing(experiment.layout.dictionaries, k))
+    span = PixelRange.of_source(train.source).span
+    return Preprocessing.learn(StoreSource(train), options, span, progress)
+
+
 @dataclass(frozen=True)
 class _Learning:
     """How the dictionaries of one experiment are learned and scored."""
@@ -80,6 +95,7 @@ class _Learning:
     experiment: Experiment
     engine: EngineSpec
     fitter: Fitter
+    preprocessing: Preprocessing | None
     heldout: StoreSource | None
     progress: Progress
 
@@ -98,19 +114,24 @@ class _Learning:
         fit = self.fitter.fit(k, start, mse_limit=mse, warm=warm, checkpoint=checkpoint)
         seconds = checkpoint.spent + time.perf_counter() - started
         heldout_mse = self._score(k, fit)
+        in_pixels = self._in_pixels(k, fit)
         self.progress.note(
             f"K={k}: MSE {rounded(fit.mse)}"
             + ("" if heldout_mse is None else f", held-out {rounded(heldout_mse)}")
+            + "".join(f", in pixels {rounded(mse)}" for mse in list(in_pixels.values())[:1])
             + f", {len(fit.history.rows)} passes, {seconds:.1f} s"
             + ("" if fit.converged else " (stopped at max-iter)")
         )
-        scores = _scores(fit, heldout_mse, seconds)
+        scores = _scores(fit, heldout_mse, seconds) | in_pixels
+        preprocessing = self.preprocessing
+        made = {} if preprocessing is None else preprocessing.attributes
         return Dictionary(
             centroids=fit.centroids.reshape(k, *experiment.train.patch_shape),
             count=fit.sums.counts,
             sse=fit.sse,
             history=vars(fit.history),
-            attributes=scores | self._circumstances() | {"started_from": smaller},
+            attributes=scores | made | self._circumstances() | {"started_from": smaller},
+            preprocessing={} if preprocessing is None else preprocessing.arrays,
         )
 
     def _identity(self, smaller: int | None, start: np.ndarray | None) -> dict[str, Any]:
@@ -125,7 +146,11 @@ class _Learning:
             "started_from": smaller,
             "start": None if start is None else hashlib.sha256(start.tobytes()).hexdigest(),
         }
-        if self.experiment.train.dtype.kind == "f":  # sums are those of the way they were added
+        if self.preprocessing is not None:
+            identity["preprocessing"] = self.preprocessing.digest
+        if (
+            self.preprocessing or self.experiment.train.dtype.kind == "f"
+        ):  # sums are those of the way they were added
             identity["remote"] = self.fitter.remote
         return identity
 
@@ -137,6 +162,22 @@ class _Learning:
         sums = self.fitter.score(self.heldout, fit.centroids)
         self.progress.finish()
         return mean_squared_error(sums.sse(fit.centroids), sums)
+
+    def _in_pixels(self, k: int, fit: Fit) -> dict[str, float]:
+        """MSE of preprocessed patches in pixels, each with its own mean and contrast."""
+        if self.preprocessing is None:
+            return {}
+        found, experiment = {}, self.experiment
+        for name, store in (
+            ("pixel_mse", experiment.train),
+            ("heldout_pixel_mse", experiment.test),
+        ):
+            if store is not None:
+                self.progress.start(f"K={k} in pixels", store.n_rows, "rows")
+                source = StoreSource(store)
+                found[name] = self.preprocessing.mse(source, fit.centroids, self.progress)
+                self.progress.finish()
+        return found
 
     def _circumstances(self) -> dict[str, Any]:
         """What it was learned for and on."""

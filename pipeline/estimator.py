@@ -5,41 +5,42 @@ from copy import deepcopy
 from typing import Any, Self
 
 import numpy as np
-import psutil
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pipeline.config import FitOptions
-from pipeline.engines import ENGINES, AssignmentEngine, EngineSpec
 from pipeline.estimator_files import SavedModel
+from pipeline.estimator_parameters import Parameters
 from pipeline.execution.executor import LocalExecutor
-from pipeline.execution.scheduler import Scheduler
 from pipeline.kmeans.fitter import Fitter, generator
+from pipeline.kmeans.loop import StoppingRules
 from pipeline.kmeans.minibatch import learn_batches
 from pipeline.kmeans.plan import FitPlan
-from pipeline.kmeans.seeding import INITS, check_start, kmeans_plus_plus, require_distinct
+from pipeline.kmeans.seeding import kmeans_plus_plus, require_distinct
 from pipeline.labels import LabelsOfRows
-from pipeline.option_values import FORMER_NAMES, check_address, parse_size
+from pipeline.option_values import parse_size
 from pipeline.rows.arrays import as_array, checked_block, is_lazy
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.distances import distances
 from pipeline.rows.source import (
     ArraySource,
     RowSource,
-    StoreSource,
     as_source,
     centroid_type,
     read_ahead,
 )
-from pipeline.runtime.devices import resolve_device
 from pipeline.runtime.machine import place
 from pipeline.runtime.progress import Progress, SilentProgress
 from storage.errors import InputError
 
 
 class StreamingKMeans(
-    LabelsOfRows, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, SavedModel
+    Parameters,
+    LabelsOfRows,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    ClusterMixin,
+    SavedModel,
 ):
     """K-means over a stream of rows, with exact sums.
 
@@ -63,6 +64,11 @@ class StreamingKMeans(
         breathing: rounds of adding centroids where error is large and removing the least missed,
             in nested; None: 30 for small K to 6 for large ones.
         batch_size: rows of a mini-batch.
+        preprocess: "none", "contrast" (each row less its mean, over √(variance + contrast_floor)),
+            or "zca" (whitened after that); see `pipeline.preprocessing`.
+        contrast_floor: added to variances, for values of 0 … 255 (floats: 0 … 1, in proportion).
+        zca_epsilon: added to eigenvalues.
+        distance: "euclidean", or "cosine" (spherical: rows and centroids of length 1).
         empty: an empty cluster gets a "random" row, or half of the worst cluster ("split").
         engine: "pruned" (exact, skips what cannot be nearest, CPU only), "torch" (every row against
             every centroid), "fused" (the same by Triton, CUDA only), or "auto": pruned on a CPU,
@@ -78,7 +84,8 @@ class StreamingKMeans(
         moves, target: what breathing and min_gain were called; they go with the next version.
 
     Attributes:
-        cluster_centers_: (K, d) float32; float64 for float64 rows.
+        cluster_centers_: (K, d) float32; float64 for float64 rows; as preprocessed rows meet them.
+        preprocessing_: what is done to rows before that, a `Preprocessing`; None: nothing.
         counts_: (K,) int64, rows of each cluster.
         inertia_: SSE, sum of squared distances, float.
         n_iter_: Lloyd steps, or passes of mini-batches; the last may have moved nothing.
@@ -99,6 +106,10 @@ class StreamingKMeans(
         min_gain: float | None = None,
         breathing: int | None = None,
         batch_size: int = 65536,
+        preprocess: str = "none",
+        contrast_floor: float = 10.0,
+        zca_epsilon: float = 0.1,
+        distance: str = "euclidean",
         empty: str = "random",
         engine: str = "auto",
         device: str = "auto",
@@ -118,6 +129,10 @@ class StreamingKMeans(
         self.min_gain = min_gain
         self.breathing = breathing
         self.batch_size = batch_size
+        self.preprocess = preprocess
+        self.contrast_floor = contrast_floor
+        self.zca_epsilon = zca_epsilon
+        self.distance = distance
         self.empty = empty
         self.engine = engine
         self.device = device
@@ -138,10 +153,12 @@ class StreamingKMeans(
         options = self._options()
         source = self._source(X, reset=True)
         self._forget("cluster_centers_", "counts_", "inertia_", "n_iter_")
+        progress = self.progress or SilentProgress()
+        self._prepare(source, options, progress)
+        source = self._met(source)
         engine = self._engine_spec(source)
         init, memory = self._initial(source.dim), parse_size("memory", self.memory)
         require_distinct(source, self.n_clusters)
-        progress = self.progress or SilentProgress()
         progress.note(place(self.device, engine))
         with self._scheduler(source, memory) as scheduler:
             plan = FitPlan.make(
@@ -173,6 +190,9 @@ class StreamingKMeans(
         """
         options, first = self._options(), not hasattr(self, "cluster_centers_")
         source = self._source(X, reset=first)
+        if first:
+            self._prepare(source, options, SilentProgress())
+        source = self._met(source)
         if not first and source.dtype != self._row_type:
             raise InputError(
                 f"rows of {source.dtype} do not go on with a stream of {self._row_type}:"
@@ -185,7 +205,8 @@ class StreamingKMeans(
             centroids, inertia, passes = self.cluster_centers_, self.inertia_, self.n_iter_
             taken = deepcopy(self._taken)
         engine, size = self._engine(source), options.batch_size
-        for _, sse, moved in learn_batches(source, engine, centroids, taken, size):
+        rules = StoppingRules.of(options)
+        for _, sse, moved in learn_batches(source, engine, centroids, taken, size, rules):
             inertia += float(sse.sum())
             centroids = moved
         self._forget()
@@ -196,14 +217,14 @@ class StreamingKMeans(
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Index of the nearest centroid of each row, (n,) int32; ties go to the lowest."""
         check_is_fitted(self, "cluster_centers_")
-        return self._assign(self._source(X, reset=False))
+        return self._assign(self._met(self._source(X, reset=False)))
 
     def transform(self, X: Any) -> np.ndarray:  # noqa: N803
         """Euclidean distance of each row to each centroid, (n, K), float64 for float64 rows, else
         float32. Memory: all of it.
         """
         check_is_fitted(self, "cluster_centers_")
-        source = self._source(X, reset=False)
+        source = self._met(self._source(X, reset=False))
         dtype = centroid_type(source.dtype)
         centroids = self.cluster_centers_.astype(dtype)
         rows = (block.astype(dtype) for block in read_ahead(source))
@@ -212,56 +233,13 @@ class StreamingKMeans(
     def score(self, X: Any, y: None = None) -> float:  # noqa: N803
         """Minus the SSE of the rows; y is ignored."""
         check_is_fitted(self, "cluster_centers_")
-        source = self._source(X, reset=False)
+        source = self._met(self._source(X, reset=False))
         centroids, executor = self.cluster_centers_, LocalExecutor(source, self._engine(source))
         return -float(executor.run_pass(centroids, SilentProgress())[0].sse(centroids).sum())
 
     @property
     def _n_features_out(self) -> int:
         return len(self.cluster_centers_)
-
-    def _options(self) -> FitOptions:
-        if not isinstance(self.n_clusters, (int, np.integer)) or self.n_clusters < 1:
-            raise InputError(f"n_clusters={self.n_clusters!r} is not valid: use an integer >= 1")
-        if isinstance(self.init, str) and self.init not in INITS:
-            raise InputError(f"no init {self.init!r}: use {', '.join(INITS)}, or an array")
-        if self.engine not in ENGINES:
-            raise InputError(f"no engine {self.engine!r}: use {', '.join(ENGINES)}")
-        seed = self.random_state
-        if not isinstance(seed, (int, np.integer)):
-            seed = check_random_state(seed).randint(2**31 - 1)
-        names = ("mode", "max_iter", "tol", "min_gain", "breathing", "batch_size", "empty")
-        fields = {name: getattr(self, name) for name in names}
-        for old, new in FORMER_NAMES.items():
-            if getattr(self, old) != "deprecated":
-                fields[old] = getattr(self, old)
-                if fields[new] is None:  # else both are given, and the old one is refused
-                    del fields[new]
-        init = self.init if isinstance(self.init, str) else "k-means++"
-        return FitOptions.checked(**fields, init=init, seed=int(seed))
-
-    def _scheduler(self, source: RowSource, memory: int | None) -> Scheduler:
-        cap = memory or psutil.virtual_memory().total
-        scheduler = Scheduler(check_address(self.scheduler or ""), cap)
-        if scheduler.remote and not isinstance(source, StoreSource):
-            raise InputError(
-                f"scheduler={self.scheduler!r} is for patch stores, which workers read themselves:"
-                " arrays are clustered in this process"
-            )
-        return scheduler
-
-    def _engine(self, source: RowSource) -> AssignmentEngine:
-        device_memory = parse_size("device_memory", self.device_memory)
-        return self._engine_spec(source).make(largest=self.n_clusters, device_memory=device_memory)
-
-    def _engine_spec(self, source: RowSource) -> EngineSpec:
-        device = resolve_device(self.device or "auto", source.dtype)
-        return EngineSpec.resolve(self.engine, device, source.dim, source.dtype)
-
-    def _initial(self, dim: int) -> np.ndarray | None:
-        if isinstance(self.init, str):
-            return None
-        return check_start(np.asarray(self.init, np.float64), self.n_clusters, dim)
 
     def _source(self, rows: Any, *, reset: bool) -> RowSource:
         if not is_lazy(rows):

@@ -10,6 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
+from pipeline.preprocessing import Preprocessing
 from pipeline.rows.cluster_sums import ClusterSums
 from storage.atomic import check_file_name, remove_orphans, write_whole
 from storage.dictionary_store import HISTORY
@@ -30,6 +31,7 @@ class SavedModel(BaseEstimator):
     feature_names_in_: np.ndarray
     _taken: ClusterSums
     _row_type: np.dtype
+    preprocessing_: Preprocessing | None
 
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator as an .npz file, without pickle, in place of what is there.
@@ -52,6 +54,8 @@ class SavedModel(BaseEstimator):
             "origin": taken.origin,
             **{name: np.array(values) for name, values in facts.get("history_", {}).items()},
         }
+        made = {} if self.preprocessing_ is None else self.preprocessing_.attributes
+        arrays |= {} if self.preprocessing_ is None else self.preprocessing_.arrays
         parameters["progress"] = None
         if not isinstance(parameters["init"], str):
             arrays["init"] = np.asarray(parameters.pop("init"))
@@ -62,6 +66,7 @@ class SavedModel(BaseEstimator):
             )
         card = {
             "k": len(self.cluster_centers_),
+            **made,
             "mse": facts["inertia_"] / (max(taken.n_rows, 1) * self.cluster_centers_.shape[1]),
             _ESTIMATOR: {
                 "parameters": {name: _plain(value) for name, value in parameters.items()},
@@ -104,6 +109,7 @@ class SavedModel(BaseEstimator):
             )
         model = cls(**parameters)
         centroids = arrays["centroids"].reshape(card["k"], -1)
+        model.preprocessing_ = Preprocessing.stored(card, arrays)
         model.cluster_centers_, model.counts_ = centroids, arrays["count"]
         model.n_features_in_, model._row_type = centroids.shape[1], np.dtype(told["row_type"])
         if "sums" in arrays:
@@ -121,8 +127,16 @@ class SavedModel(BaseEstimator):
         return model
 
     def to_sklearn(self) -> KMeans:
-        """The same as a fitted KMeans of scikit-learn, see `sklearn_kmeans`."""
+        """The same as a fitted KMeans of scikit-learn, see `sklearn_kmeans`.
+
+        Raises: NotFittedError; InputError where rows are preprocessed.
+        """
         check_is_fitted(self, "cluster_centers_")
+        if self.preprocessing_ is not None:
+            raise InputError(
+                "KMeans has no room for how rows are preprocessed before they meet these centroids:"
+                " save the estimator (save)"
+            )
         found = vars(self)
         model = sklearn_kmeans(
             self.cluster_centers_,
@@ -139,9 +153,10 @@ class SavedModel(BaseEstimator):
 
 def _told_by_card(card: dict[str, Any]) -> dict[str, Any]:
     """What `save` tells of an estimator, of a dictionary that was learned by a sweep."""
+    made = Preprocessing.is_stored(card)
     return {
         "parameters": {"n_clusters": card["k"]},
-        "row_type": card.get("source", {}).get("dtype", "float64"),
+        "row_type": "float32" if made else card.get("source", {}).get("dtype", "float64"),
         "inertia_": card["sse"],
         "n_iter_": card["passes"],
         "stopped_": card["stopped"],

@@ -13,6 +13,7 @@ from pipeline.execution.scheduler import Scheduler
 from pipeline.experiment import Experiment
 from pipeline.extraction.extract import open_split
 from pipeline.kmeans.compilation import compile_apart
+from pipeline.preprocessing import Preprocessing, is_asked_for
 from pipeline.runtime.devices import resolve_device
 from pipeline.runtime.machine import place
 from pipeline.runtime.progress import Progress, SilentProgress
@@ -24,6 +25,7 @@ from storage.images.source import open_images
 from storage.layout import group_name
 
 SCORES = ("k", "mse", "sse", "heldout_mse", "passes", "rows_seen", "seconds", "live")
+PIXEL_SCORES = ("pixel_mse", "heldout_pixel_mse")  # of preprocessed patches
 
 
 def sweep(options: SweepOptions, progress: Progress | None = None) -> dict[str, Any]:
@@ -41,7 +43,8 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> dict[str, 
     Returns:
         Plain JSON: experiment, store, rows, dim, reused, repaired (damaged chunks of patches that
         were written again), and `dictionaries`, one entry per K with k, mse, sse, heldout_mse,
-        passes, rows_seen, seconds, live, path, reused.
+        passes, rows_seen, seconds, live, path, reused; of preprocessed patches, which mse is of,
+        also pixel_mse and heldout_pixel_mse, in squared pixel levels.
 
     Raises:
         InputError: for options that do not fit the images or this machine.
@@ -81,15 +84,16 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> dict[str, 
 def _complete(experiment: Experiment, scheduler: Scheduler, progress: Progress) -> list[int]:
     """Learn the dictionaries that are missing. Returns: their K."""
     options, train = experiment.options, experiment.train
-    device = resolve_device(options.device, train.dtype)
-    engine = EngineSpec.resolve(options.engine, device, train.dim, train.dtype)
+    dtype = Preprocessing.dtype if is_asked_for(options) else train.dtype
+    device = resolve_device(options.device, dtype)
+    engine = EngineSpec.resolve(options.engine, device, train.dim, dtype)
     progress.note(f"{train.n_rows:,} rows of {train.dim}, {place(options.device, engine)}")
     path = experiment.layout.dictionaries
     check_dictionaries(path, experiment.describe())
     stored = finished_dictionaries(path)
     missing = [k for k in options.sizes if k not in stored]
     if missing:
-        compile_apart(options, train.dtype, options.memory, progress)
+        compile_apart(options, dtype, options.memory, progress)
         from pipeline.dictionaries import learn_dictionaries  # loads numba, which takes a second
 
         learn_dictionaries(experiment, missing, engine, scheduler, progress)
@@ -104,6 +108,7 @@ def _entries(experiment: Experiment, learned: list[int]) -> list[dict[str, Any]]
     scores = finished_dictionaries(path)
     return [
         {name: scores[k][name] for name in SCORES}
+        | {name: scores[k][name] for name in PIXEL_SCORES if name in scores[k]}
         | {"path": str(path / group_name(k)), "reused": k not in learned}
         for k in experiment.options.sizes
     ]

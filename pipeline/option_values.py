@@ -59,6 +59,8 @@ def check_size(size: Any) -> Any:
 
 Size = Annotated[ByteSize, Field(gt=0, lt=1 << 63), BeforeValidator(check_size)]
 
+OptionalSize = Annotated[Size | None, BeforeValidator(lambda size: None if size == "" else size)]
+
 
 def parse_k(text: Any) -> Any:
     """The K list of "100,200,300", "100:1000:100" (both ends included), a mixture, or a preset.

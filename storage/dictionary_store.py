@@ -40,6 +40,12 @@ KIND, SCHEMA = "dictionaries", 2
 # what tells one experiment from another, where its attributes have it
 IDENTITY = ("digest", "train_store", "test_store", "source", "spec")
 HISTORY = ("rows", "mse", "shift", "live", "redrawn", "seconds")
+# By what patches are whitened, and centroids brought back, with the names of their axes.
+PREPROCESSING = {
+    "feature_mean": ("feature",),
+    "whitening": ("feature", "component"),
+    "unwhitening": ("component", "feature"),
+}
 _NAN = "AAAAAAAA+H8="  # as xarray encodes it in an attribute: base64 of a float64
 
 
@@ -53,6 +59,8 @@ class Dictionary:
     history: for each name of HISTORY one number per pass; `seconds` is the time of the pass.
     attributes: plain JSON: k, mse, sse, heldout_mse, passes, rows_seen, seconds, live, stopped,
         started_from (the K whose centroids it began with, or null), …
+    preprocessing: arrays of PREPROCESSING that patches were whitened by before they met the
+        centroids, which are no pixel levels then; none where they were not.
     """
 
     centroids: np.ndarray
@@ -60,6 +68,7 @@ class Dictionary:
     sse: np.ndarray
     history: dict[str, list[float]]
     attributes: dict[str, Any] = field(default_factory=dict)
+    preprocessing: dict[str, np.ndarray] = field(default_factory=dict)
 
     def variables(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
         """Axes and values of each array of the group."""
@@ -67,7 +76,7 @@ class Dictionary:
         for name in HISTORY:
             dtype = np.int64 if name in ("rows", "live", "redrawn") else np.float64
             arrays[name] = np.asarray(self.history[name], dtype)
-        return with_axes(arrays)
+        return with_axes(arrays | self.preprocessing)
 
 
 def with_axes(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
@@ -76,6 +85,7 @@ def with_axes(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[tuple[str, ..
     names = ("atom", "feature") if flat else ("atom", "row", "col", "channel")
     axes = {"centroids": names[: arrays["centroids"].ndim]}
     axes |= dict.fromkeys(("count", "sse"), ("atom",)) | dict.fromkeys(HISTORY, ("iteration",))
+    axes |= PREPROCESSING
     return {name: (axes[name], array) for name, array in arrays.items() if name in axes}
 
 
@@ -115,6 +125,8 @@ def handed_out(stored: "xarray.Dataset") -> "xarray.Dataset":
     )
     for name, variable in found.variables.items():
         variable.attrs = meaning(str(name))
+    if isinstance(stored.attrs.get("preprocessing"), dict):  # cards say "none"
+        found["centroids"].attrs["units"] = "1"
     found.attrs = plain({name: stored.attrs[name] for name in stored.attrs if name not in SEALING})
     return found
 
@@ -136,6 +148,21 @@ def read_centroids(path: Path, k: int) -> tuple[np.ndarray, float]:
 
     Raises: IntegrityError when they are damaged.
     """
+    attributes, group = _opened(path, k)
+    return np.asarray(group["centroids"][:]), float(attributes["mse"])
+
+
+def read_preprocessing(path: Path, k: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Attributes of a stored dictionary, and those of its arrays that are of PREPROCESSING.
+
+    Raises: IntegrityError when they are damaged.
+    """
+    attributes, group = _opened(path, k)
+    return attributes, {name: np.asarray(group[name][:]) for name in PREPROCESSING if name in group}
+
+
+def _opened(path: Path, k: int) -> tuple[dict[str, Any], Any]:
+    """Attributes and group of a stored dictionary."""
     import zarr
 
     from storage.strict_store import open_strict
@@ -143,8 +170,7 @@ def read_centroids(path: Path, k: int) -> tuple[np.ndarray, float]:
     folder = path / group_name(k)
     attributes = group_attributes(folder, root_attributes(path))
     strict = open_strict(folder, stated_checksums(attributes), _remedy(folder.name))
-    array = zarr.open_array(strict, path="centroids", mode="r")
-    return np.asarray(array[:]), float(attributes["mse"])
+    return attributes, zarr.open_group(strict, mode="r")
 
 
 def check_dictionaries(path: Path, attributes: dict[str, Any]) -> None:

@@ -27,6 +27,10 @@ _MEANINGS = {
     "origin_col": ("pixels", "column of the image in which the patch begins"),
     "channel": ("1", "number of the channel"),
     "feature": ("1", "number of the column"),
+    "component": ("1", "number of the column when whitened"),
+    "feature_mean": ("1", "mean of the patches before they are whitened"),
+    "whitening": ("1", "matrix that whitens the patches"),
+    "unwhitening": ("1", "its inverse"),
 }
 
 

@@ -19,7 +19,7 @@ LAYERS = (
     {"pipeline.option_values"},
     {"pipeline.config", "pipeline.rows", "pipeline.runtime"},
     {"pipeline.engines"},
-    {"pipeline.execution"},
+    {"pipeline.execution", "pipeline.preprocessing"},
     {"pipeline.kmeans", "pipeline.extraction"},
     {
         "pipeline.experiment",
@@ -27,6 +27,7 @@ LAYERS = (
         "pipeline.experiment_file",
         "pipeline.labels",
         "pipeline.estimator_files",
+        "pipeline.estimator_parameters",
     },
     {"pipeline.k_sweep", "pipeline.estimator", "pipeline.status"},
     {"pipeline.command_line"},
@@ -86,6 +87,7 @@ HEAVY = {
     "sklearn": (
         "pipeline/estimator.py",  # its protocol
         "pipeline/estimator_files.py",
+        "pipeline/estimator_parameters.py",
         "analysis/html_report/exploration.py",
     ),
     "scipy": ("analysis/", "storage/images/formats/hdf5.py"),

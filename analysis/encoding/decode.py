@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import xarray
 
-from analysis.encoding.decoding import Decoding
+from analysis.encoding.decoding import Decoding, check_decodable
 from analysis.encoding.encode import DIMS
+from analysis.measures.codebook import preprocessing_of
 from analysis.reconstruction.overlap import block_images
 from storage import InputError
 from storage.codes.code_store import open_codes
@@ -35,9 +36,10 @@ def decode(
         chunk of images.
 
     Raises:
-        InputError: codes without their attributes, or with other numbers; IntegrityError: another
-            dictionary, or damaged codes.
+        InputError: codes without their attributes, with other numbers, or of preprocessed patches;
+        IntegrityError: another dictionary, or damaged codes.
     """
+    check_decodable(preprocessing_of(dictionary))
     centroids = np.asarray(dictionary["centroids"])
     if isinstance(codes, str | Path):
         store = open_codes(codes)

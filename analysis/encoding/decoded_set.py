@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray
 
-from analysis.encoding.decoding import Decoding
+from analysis.encoding.decoding import Decoding, check_decodable
 from analysis.encoding.encoding import dictionary_sum
 from analysis.experiment import Experiment, open_experiment
 from analysis.experiment_folders import only_experiment
@@ -64,14 +64,15 @@ def decode_set(
         goes by), mse, psnr (null where the originals are not at hand, or infinite), unscored (why
         there are none, or null), path.
 
-    Raises: InputError: there are no codes, no dictionary, or `out` is there already;
+    Raises: InputError: no codes, no dictionary, preprocessed patches, or `out` is there already;
         IntegrityError: one is damaged, or the dictionary is another; MemoryBudgetError.
     """
     if out is not None:
         check_target(out)
     store, progress = open_codes(path), progress or SilentProgress()
     found = _experiment(store, experiment, data)
-    centroids = found.centroids(store.decoding["k"])
+    centroids, preprocessing = found.codebook(store.decoding["k"])
+    check_decodable(preprocessing)
     decoding = Decoding.of(store.read, store.array.shape, store.decoding, centroids)
     originals, unscored = _originals(store, found, dataset)
     step = decoding.images_within(memory)
@@ -118,7 +119,7 @@ def _experiment(store: CodeStore, folder: Path | None, data: Path | None) -> Exp
         if ExperimentLayout(place).dictionaries.exists():
             found = open_experiment(place, data)
             if k in found.nodes:
-                if dictionary_sum(found.centroids(k)) == store.decoding["dictionary"]:
+                if dictionary_sum(found.codebook(k)[0]) == store.decoding["dictionary"]:
                     return found
                 others.append(found)
     if others:

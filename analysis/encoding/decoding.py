@@ -11,13 +11,22 @@ from analysis.encoding.encoding import dictionary_sum
 from analysis.reconstruction.overlap import WHOLE_VALUES, RebuiltBlock, block_images
 from analysis.reconstruction.parts import Part, parts_of, widest
 from analysis.reconstruction.patch_means import PLACED_WINDOWS, OverlapMean
-from pipeline import check_budget, fits
+from pipeline import Preprocessing, check_budget, fits
 from storage import InputError, IntegrityError, PatchSpec
 from storage.plain_attributes import parsed
 
 SIDE = 512  # of the parts that large images are decoded in, a power of two
 
 Read = Callable[[slice, slice, slice], np.ndarray]
+
+
+def check_decodable(preprocessing: Preprocessing | None) -> None:
+    """Raise InputError where patches have lost more than their codes tell."""
+    if preprocessing is not None:
+        raise InputError(
+            "the codes are of preprocessed patches, and do not hold their brightness and contrast:"
+            " rebuild images from their pixels (reconstruct)"
+        )
 
 
 @dataclass

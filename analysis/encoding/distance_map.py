@@ -46,7 +46,9 @@ def distance_map(
     """
     encoding, alone = opened(images, dictionary, spec=spec, stride=stride, white=white)
     stack, unit = encoding.images, encoding.unit
-    mapper = _DistanceMapper(encoding.centroids, encoding.spec, unit.dtype, unit.levels)
+    mapper = _DistanceMapper(
+        encoding.centroids, encoding.spec, unit.dtype, unit.levels, encoding.preprocessing
+    )
     found = np.empty(stack.shape[:3])
     step = stack.step(unit.dtype, encoding.spec)
     for first, _, block in stack.rebuilt(mapper, unit, step):
@@ -92,6 +94,12 @@ class _DistanceMapper(Rebuilder):
         found = np.empty(len(patches))
         for first in range(0, len(patches), _ROWS):
             part = slice(first, first + _ROWS)
+            if self.preprocessing is not None:
+                errors = self.preprocessing.squared_errors(
+                    patches[part], self._centroids, labels[part]
+                )
+                found[part] = np.sqrt(errors / patches.shape[1])
+                continue
             difference = patches[part].astype(np.float64) - self._centroids[labels[part]]
             found[part] = np.sqrt(np.square(difference).mean(axis=1))
         return found

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import xarray
 
+from analysis.measures.codebook import preprocessing_of
 from analysis.measures.pixel_scale import PixelUnit
 from analysis.reconstruction.image_stack import ImageStack
 from analysis.reconstruction.patch_means import NearestPatches
 from analysis.reconstruction.reconstruct import check_fit, open_dictionary
-from pipeline import NearestCentroids
+from pipeline import NearestCentroids, Preprocessing
 from storage import ImageSource, InputError, PatchSpec
 from storage.codes.code_store import code_dtype, no_code
 from storage.tiles import extended, read_extended
@@ -42,6 +43,7 @@ class Encoding:
         unit: brings pixels to the unit that the dictionary knows.
         most: positions in work at once.
         chunk: codes in a chunk, at most.
+        preprocessing: of patches before they meet the centroids; None: they meet as they are.
     """
 
     images: ImageStack
@@ -50,6 +52,7 @@ class Encoding:
     unit: PixelUnit
     most: int
     chunk: int
+    preprocessing: Preprocessing | None = None
 
     @classmethod
     def of(
@@ -74,7 +77,8 @@ class Encoding:
         geometry.grid(*stack.shape[1:3])
         patch = geometry.dim(math.prod(stack.shape[3:])) * unit.dtype.itemsize
         most = max(LEAST_POSITIONS, min(CHUNK_CODES, PATCH_BYTES // patch))
-        return cls(stack, centroids, geometry, unit, most, CHUNK_CODES)
+        preprocessing = preprocessing_of(dictionary)
+        return cls(stack, centroids, geometry, unit, most, CHUNK_CODES, preprocessing)
 
     @property
     def k(self) -> int:
@@ -180,7 +184,13 @@ class Encoding:
 
     @cached_property
     def _nearest(self) -> NearestPatches:
-        return NearestPatches(self.centroids, self.spec.within, self.unit.dtype, self.unit.levels)
+        return NearestPatches(
+            self.centroids,
+            self.spec.within,
+            self.unit.dtype,
+            self.unit.levels,
+            self.preprocessing,
+        )
 
     @cached_property
     def _labelling(self) -> threading.Lock:
@@ -194,8 +204,13 @@ class Encoding:
     @property
     def engine_bytes(self) -> int:
         """What labelling takes of each process, in bytes, at most."""
-        dim, dtype = self.centroids[0].size, self.unit.dtype
+        dim, dtype = self.centroids[0].size, self._met
         return NearestCentroids.projected_bytes(self.k, dim, self.most, dtype=dtype, device="cpu")
+
+    @property
+    def _met(self) -> np.dtype:
+        """Type of patches as they meet the centroids."""
+        return self.unit.dtype if self.preprocessing is None else self.preprocessing.dtype
 
     @property
     def task_bytes(self) -> int:
@@ -212,7 +227,8 @@ class Encoding:
         # The pixels, extended and in another unit; sums to tell which are kept.
         pixels = images * area * channels * (3 * self.unit.dtype.itemsize + 24)
         # Patches twice, as they are put into the engine's order; a mark and a label of each.
-        patches = self.most * (2 * self.centroids[0].size * self.unit.dtype.itemsize + 32)
+        row = self.unit.dtype.itemsize + self._met.itemsize
+        patches = self.most * (self.centroids[0].size * row + 32)
         return pixels + patches + 3 * math.prod(self.chunks) * self.dtype.itemsize
 
 

@@ -44,7 +44,7 @@ def described(dictionary: xarray.DataTree | xarray.Dataset) -> xarray.Dataset:
     card: dict[str, Any] = {
         "k": len(centroids),
         "patch": "x".join(map(str, centroids.shape[1:])) if centroids.ndim > 2 else None,
-        "preprocessing": "none",
+        "preprocessing": "none",  # or, as it was stored, what was done
         "distance": "euclidean",
         "unit": scale.unit if scale else None,
     }
@@ -53,6 +53,8 @@ def described(dictionary: xarray.DataTree | xarray.Dataset) -> xarray.Dataset:
         card |= {"dataset": root["dataset"], "licence": licence}
     card |= {name: root[name] for name in _OF_EXPERIMENT if name in root}
     card |= {name: value for name, value in parsed(found.attrs).items() if name not in _LEFT_OUT}
+    if card["preprocessing"] != "none":
+        card |= {"distance": card["preprocessing"]["distance"], "unit": None}
     if "source" in card:
         card["source"] = _without_folders(card["source"])
     taken = found.compute()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray
 
+from analysis.measures.codebook import pixel_centroids
 from analysis.measures.kinds import centroid_kinds
 from analysis.measures.pixel_scale import stored_scale
 from analysis.measures.usage import usage
@@ -27,7 +28,7 @@ def parquet_file(dictionary: xarray.Dataset) -> bytes:
         write_table: Any = import_module("pyarrow.parquet").write_table
     except ImportError as error:
         raise missing_extra("write parquet") from error
-    centroids = dictionary["centroids"].values
+    centroids = pixel_centroids(dictionary)
     rows = centroids.reshape(len(centroids), -1)
     columns: dict[str, Any] = {"atom": np.arange(len(rows))}
     columns["centroid"] = arrow.FixedSizeListArray.from_arrays(rows.ravel(), rows.shape[1])

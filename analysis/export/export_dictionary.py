@@ -10,6 +10,7 @@ from analysis.experiment import open_experiment
 from analysis.experiment_folders import only_experiment
 from analysis.export.card import described
 from analysis.export.formats import FORMATS
+from analysis.measures.codebook import preprocessing_of
 from analysis.text import number
 from storage import InputError, group_name
 from storage.atomic import check_file_name, remove_orphans, write_whole
@@ -41,13 +42,20 @@ def export_dictionary(
         warning (or null). Memory: the dictionary, and the file twice.
 
     Raises:
-        InputError: no such format, a file that is there already, no folder for it, a library that
-            is not installed, or what is no dictionary.
+        InputError: no such format, or one with no room for the dictionary's preprocessing, a file
+            that is there already, no folder for it, a library that is not installed, or what is no
+            dictionary.
     """
     path = Path(path)
     check_format(format)
     _check_target(path, format, force)
     found = described(dictionary)
+    if not FORMATS[format].preprocesses and preprocessing_of(found) is not None:
+        able = ", ".join(name for name, one in FORMATS.items() if one.preprocesses)
+        raise InputError(
+            f"{format} has no room for how patches are preprocessed before they meet these"
+            f" centroids: use {able}"
+        )
     content = FORMATS[format].content(found)
     try:
         remove_orphans(path)

@@ -17,12 +17,14 @@ class Format(NamedTuple):
 
     suffix: of its files. content: gives the bytes of a file for a dictionary that was `described`.
     opened: Python that opens it, with PATH for its path. warning: for whoever gets it.
+    preprocesses: whether it has room for how patches are preprocessed, or does not need it.
     """
 
     suffix: str
     content: Callable[[xarray.Dataset], bytes]
     opened: str
     warning: str = ""
+    preprocesses: bool = False
 
 
 def _npz(dictionary: xarray.Dataset) -> bytes:
@@ -40,11 +42,17 @@ def _torch(dictionary: xarray.Dataset) -> bytes:
 
 
 FORMATS = {
-    "npz": Format(".npz", _npz, "patchdict.load_dictionary(PATH), or numpy.load(PATH)"),
+    "npz": Format(
+        ".npz",
+        _npz,
+        "patchdict.load_dictionary(PATH), or numpy.load(PATH)",
+        preprocesses=True,
+    ),
     "safetensors": Format(
         ".safetensors",
         _safetensors,
         "patchdict.load_dictionary(PATH), or safetensors.numpy.load_file(PATH)",
+        preprocesses=True,
     ),
     "sklearn": Format(
         ".joblib",
@@ -59,5 +67,5 @@ FORMATS = {
         _torch,
         "patchdict.TorchDictionary.load(PATH), or torch.load(PATH, weights_only=True)",
     ),
-    "parquet": Format(".parquet", parquet_file, "pandas.read_parquet(PATH)"),
+    "parquet": Format(".parquet", parquet_file, "pandas.read_parquet(PATH)", preprocesses=True),
 }

@@ -84,7 +84,9 @@ def rebuilt_images(measured: Measured, chosen: Chosen, sizes: Sequence[int]) -> 
     atoms = np.full((len(sizes), len(stack), *grid), -1, np.int32)
     mse, distinct = np.empty((2, len(sizes), len(stack)))
     for at, k in enumerate(sizes):
-        rebuilder = Rebuilder(experiment.centroids(k), spec, stack.dtype, experiment.pixels.levels)
+        centroids, preprocessing = experiment.codebook(k)
+        levels = experiment.pixels.levels
+        rebuilder = Rebuilder(centroids, spec, stack.dtype, levels, preprocessing)
         for image, one in enumerate(stack[:, np.newaxis]):  # alone, for its patches take their room
             found = rebuilder.rebuild(one)
             rebuilt[at, image] = found.images[0]
@@ -146,7 +148,7 @@ def atlas(measured: Measured, k: int) -> xarray.Dataset:
         grid on which neighbours look alike, −1 for none.
     """
     use, stored = measured.usage[k], measured.experiment.nodes[k]["centroids"]
-    centroids = stored.values
+    centroids = measured.experiment.centroids(k)
     near, distance = nearest_centroids(centroids, NEAREST)
     return xarray.Dataset(
         {

@@ -54,7 +54,6 @@ class Measured:
 
     @property
     def sizes(self) -> list[int]:
-        """The K list."""
         return self.experiment.sizes
 
     @property
@@ -112,7 +111,7 @@ class Measured:
     @cached_property
     def variance(self) -> float:
         """Of the rows about their mean, per pixel, squared pixel levels."""
-        return float(self.experiment.nodes[self.sizes[0]].attrs["variance"])
+        return float(self.curve.attrs["variance"])
 
     @cached_property
     def exponent(self) -> float | None:
@@ -195,7 +194,7 @@ class Measured:
     @cached_property
     def quantised(self) -> dict[int, Quantised]:
         """By each K that is shown the nearest centroids of `patches`."""
-        return {k: quantise(self.patches, self.experiment.centroids(k)) for k in self.shown}
+        return {k: quantise(self.patches, *self.experiment.codebook(k)) for k in self.shown}
 
     @cached_property
     def samples(self) -> dict[str, list[np.ndarray]]:
@@ -241,9 +240,10 @@ class Measured:
             images_at_once(image.shape, image.dtype, spec, self.sizes[-1], self.memory)
             versions: dict[int, tuple[np.ndarray, float]] = {}
             for k in sorted({*self.shown, self.told}):
-                centroids = self.experiment.centroids(k)
-                version = Rebuilder(centroids, spec, image.dtype, levels).rebuild(image[np.newaxis])
-                made = Composition.of(image, version, centroids, spec)
+                centroids, preprocessing = self.experiment.codebook(k)
+                rebuilder = Rebuilder(centroids, spec, image.dtype, levels, preprocessing)
+                version = rebuilder.rebuild(image[np.newaxis])
+                made = Composition.of(image, version, centroids, spec, preprocessing)
                 if k == self.told:
                     composition = made
                 if k in self.shown:

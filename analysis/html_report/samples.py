@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.measures.codebook import rebuilt_patches
 from analysis.measures.coverage import squared_distances
 from analysis.measures.patch_sample import sample_patches
 from analysis.reconstruction.overlap import PART_BYTES, RebuiltBlock
 from analysis.text import size_range
-from pipeline import assign
+from pipeline import Preprocessing, assign
 from storage import ImageSource, PatchSpec, PatchStore
 from storage.images.middles import read_middles
 
@@ -73,13 +74,21 @@ class Composition:
 
     @classmethod
     def of(
-        cls, image: np.ndarray, version: RebuiltBlock, centroids: np.ndarray, spec: PatchSpec
+        cls,
+        image: np.ndarray,
+        version: RebuiltBlock,
+        centroids: np.ndarray,
+        spec: PatchSpec,
+        preprocessing: Preprocessing | None = None,
     ) -> "Composition":
         """Counted from an image, (height, width[, channels]), and the block of it alone rebuilt."""
         cover = version.cover[0]
         squares = version.squared_errors(image[np.newaxis])
         flat = centroids.reshape(len(centroids), -1).astype(np.float64)
-        of_patches = squared_distances(version.patches, flat, version.labels)
+        if preprocessing is None:
+            of_patches = squared_distances(version.patches, flat, version.labels)
+        else:
+            of_patches = preprocessing.squared_errors(version.patches, flat, version.labels)
         return cls(
             windows=math.prod(spec.grid(*image.shape[:2])),
             patches=len(version.labels),
@@ -112,11 +121,15 @@ def draw_patches(store: PatchStore, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).permutation(values).reshape(-1, *store.patch_shape)
 
 
-def quantise(patches: np.ndarray, centroids: np.ndarray) -> Quantised:
+def quantise(
+    patches: np.ndarray, centroids: np.ndarray, preprocessing: Preprocessing | None = None
+) -> Quantised:
     """Nearest centroid of each patch; patches: (m, *patch_shape), centroids: (k, *patch_shape)."""
     rows, flat = (values.reshape(len(values), -1) for values in (patches, centroids))
-    labels = assign(rows, flat, device="cpu")
-    return Quantised(labels, centroids[labels])
+    met = rows if preprocessing is None else preprocessing.rows(rows)
+    labels = assign(met, flat, device="cpu")
+    tiles = rebuilt_patches(rows, flat, labels, preprocessing)
+    return Quantised(labels, tiles.reshape(len(tiles), *centroids.shape[1:]))
 
 
 def typical_image(store: PatchStore) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import xarray
 
+from analysis.measures.codebook import preprocessing_of, rebuilt_patches
 from analysis.measures.farthest_rows import Farthest
 from analysis.measures.patch_sample import PatchSample
 from analysis.measures.pixel_scale import PixelUnit
@@ -12,6 +13,7 @@ from pipeline import (
     USUAL_MEMORY,
     MemoryOptions,
     NearestCentroids,
+    Preprocessing,
     RowSource,
     as_source,
     check_budget,
@@ -45,7 +47,7 @@ def coverage(
 
     Args:
         dictionary: a node of the tree that `open_dictionaries` returns, its Dataset, or centroids,
-            (k, row, col[, channel]) or (k, d).
+            (k, row, col[, channel]) or (k, d). Preprocessed patches keep brightness and contrast.
         patches: a PatchStore, a PatchSample, or an array of numpy, dask, zarr or xarray, (n, d) or
             (n, row, col[, channel]), in the data set's own dtype.
         rows: only the first so many, of many small images in a store a sample; None: all.
@@ -73,23 +75,32 @@ def coverage(
     """
     if worst < 0:
         raise InputError(f"the worst {worst} patches cannot be given: ask for 0 or more")
-    node = None if isinstance(dictionary, np.ndarray) else dictionary
-    centroids = np.asarray(dictionary if node is None else node["centroids"])
+    node, centroids, preprocessing = _opened(dictionary)
     pixels = PixelUnit.of(patches.dtype, node, white)
     known = patches if isinstance(patches, PatchStore | PatchSample) else None
     source = _row_source(patches, rows, centroids, MemoryOptions.checked(memory=memory).memory)
-    tally = _Tally(pixels.levels.span)
-    farthest = _farthest(worst, known)
-    _measure(source, pixels, centroids.reshape(len(centroids), -1), tally, farthest)
+    tally, farthest = _Tally(pixels.levels.span), _farthest(worst, known)
+    flat = centroids.reshape(len(centroids), -1)
+    _measure(source, pixels, flat, preprocessing, tally, farthest)
     if known is None:
         pixels.check_reach()
     shape = centroids.shape[1:] if known is None else known.patch_shape
-    found = tally.to_dataset(source.dim).assign(farthest.variables(centroids, shape, pixels.dtype))
+    tiles = rebuilt_patches(farthest.patches(pixels.dtype), flat, farthest.labels, preprocessing)
+    found = tally.to_dataset(source.dim).assign(farthest.variables(tiles, shape, pixels.dtype))
     if known is not None:
         found["worst_image"] = ("worst", known.order[farthest.places])
     if isinstance(known, PatchSample):
         found["worst_row"] = ("worst", known.numbers[found["worst_row"].values])
     return found
+
+
+def _opened(
+    dictionary: xarray.DataTree | xarray.Dataset | np.ndarray,
+) -> tuple[xarray.DataTree | xarray.Dataset | None, np.ndarray, Preprocessing | None]:
+    """The node if it is one, its centroids, and how patches are preprocessed that meet them."""
+    if isinstance(dictionary, np.ndarray):
+        return None, dictionary, None
+    return dictionary, np.asarray(dictionary["centroids"]), preprocessing_of(dictionary)
 
 
 def _farthest(worst: int, known: PatchStore | PatchSample | None) -> Farthest:
@@ -127,16 +138,22 @@ def _measure(
     source: RowSource,
     pixels: PixelUnit,
     centroids: np.ndarray,
+    preprocessing: Preprocessing | None,
     tally: "_Tally",
     farthest: "Farthest",
 ) -> None:
     """One pass over the rows; centroids: (k, d)."""
-    nearest = NearestCentroids(centroids, pixels.dtype, device="cpu")
-    wide, start = centroids.astype(np.float64), 0
+    met = pixels.dtype if preprocessing is None else preprocessing.dtype
+    nearest, start = NearestCentroids(centroids, met, device="cpu"), 0
+    wide = centroids.astype(np.float64)
     for read in read_ahead(source):
         block = pixels.brought(read)
-        labels = nearest.label(block)
-        squares = squared_distances(block, wide, labels)
+        if preprocessing is None:
+            labels = nearest.label(block)
+            squares = squared_distances(block, wide, labels)
+        else:
+            labels = nearest.label(preprocessing.rows(block))
+            squares = preprocessing.squared_errors(block, centroids, labels)
         tally.add(squares, source.dim)
         farthest.add(start, block, labels, np.sqrt(squares / source.dim))
         start += len(block)

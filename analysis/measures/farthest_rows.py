@@ -67,20 +67,31 @@ class Farthest:
         """The run of each row that was kept, (m,) int64."""
         return np.array([miss.place for miss in self._kept], np.int64)
 
+    @property
+    def labels(self) -> np.ndarray:
+        """The centroid of each row that was kept, (m,) int64."""
+        return np.array([miss.label for miss in self._kept], np.int64)
+
+    def patches(self, dtype: np.dtype) -> np.ndarray:
+        """The rows that were kept, (m, d)."""
+        kept = [miss.patch for miss in self._kept]
+        return np.array(kept, dtype).reshape(len(kept), -1 if kept else 0)
+
     def variables(
-        self, centroids: np.ndarray, shape: tuple[int, ...], dtype: np.dtype
+        self, tiles: np.ndarray, shape: tuple[int, ...], dtype: np.dtype
     ) -> dict[str, Any]:
-        """The rows that were kept as variables of a Dataset; shape, dtype: of a patch."""
+        """The rows that were kept as variables of a Dataset.
+
+        tiles: (m, d), what their centroids make of them. shape, dtype: of a patch.
+        """
         kept = self._kept
         pixel = ("row", "col", "channel")[: len(shape)] if len(shape) > 1 else ("pixel",)
-        patches = np.array([miss.patch for miss in kept], dtype).reshape(len(kept), *shape)
-        index = np.array([miss.label for miss in kept], np.int64)
-        tiles = centroids.reshape(len(centroids), *shape)[index]
+        patches, tiles = (rows.reshape(len(kept), *shape) for rows in (self.patches(dtype), tiles))
         level = {"units": "pixel levels"}
         return {
             "worst_patch": (("worst", *pixel), patches, level),
             "worst_centroid": (("worst", *pixel), tiles, level),
-            "worst_index": ("worst", index),
+            "worst_index": ("worst", self.labels),
             "worst_rmse": ("worst", np.array([miss.rmse for miss in kept]), level),
             "worst_row": ("worst", np.array([miss.row for miss in kept], np.int64)),
         }

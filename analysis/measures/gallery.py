@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray
 
+from analysis.measures.codebook import pixel_centroids
 from analysis.measures.pixel_scale import enlarged, shades, stored_scale
 from analysis.measures.similarity_grid import similarity_grid
 from storage import InputError
@@ -71,7 +72,8 @@ def gallery(
     black, stored = 0.0, None
     if isinstance(dictionary, xarray.DataTree | xarray.Dataset):
         stored = stored_scale(dictionary)
-        dictionary = dictionary["centroids"]
+        node = dictionary if isinstance(dictionary, xarray.Dataset) else dictionary.to_dataset()
+        dictionary = node["centroids"].copy(data=pixel_centroids(node))
     if largest is None:
         black, largest = (stored.black, stored.white) if stored else (0.0, 255)
     centroids = np.asarray(dictionary)

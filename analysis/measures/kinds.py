@@ -19,6 +19,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray
 
+from analysis.measures.codebook import pixel_centroids
 from analysis.measures.pixel_scale import stored_scale
 from storage import InputError
 
@@ -80,7 +81,7 @@ def centroid_kinds(
             )
         largest = scale.span
     if "centroids" in dictionaries:
-        names = np.array(KINDS)[kinds_of(np.asarray(dictionaries["centroids"].values), largest)]
+        names = np.array(KINDS)[kinds_of(pixel_centroids(dictionaries), largest)]
         return xarray.DataArray(
             names, dims="atom", name="kind", attrs={"long_name": "kind of centroid", "rule": RULE}
         )
@@ -89,7 +90,7 @@ def centroid_kinds(
     nodes = [node.to_dataset() for node in dictionaries.children.values()]
     nodes.sort(key=lambda node: node.sizes["atom"])
     return shares_of_kinds(
-        {node.sizes["atom"]: kinds_of(node["centroids"].values, largest) for node in nodes},
+        {node.sizes["atom"]: kinds_of(pixel_centroids(node), largest) for node in nodes},
         {node.sizes["atom"]: node["count"].values for node in nodes},
     )
 

@@ -14,9 +14,11 @@ from typing import cast
 import numpy as np
 import xarray
 
+from analysis.measures.codebook import scores_in_pixels
 from analysis.measures.pixel_scale import stored_scale
 from analysis.measures.usage import USAGE_UNITS, describe, usage_of_counts
 from storage import InputError
+from storage.plain_attributes import parsed
 
 BIT = 20 * math.log10(2)  # 6.02 decibels: what one bit more per dimension takes away
 _SCORES = ("mse", "heldout_mse", "variance", "passes", "rows_seen", "seconds", "converged")
@@ -47,7 +49,8 @@ def mse_curve(tree: xarray.DataTree) -> xarray.Dataset:
         nothing was held out), rmse (pixel levels), psnr (dB; inf for MSE 0), explained (share of
         the variance; NaN where there is none), rate (log2 K, bits per patch), the numbers of
         `usage_of_counts`, passes, rows_seen, seconds, converged. Units and names are in the
-        attributes.
+        attributes, and the `variance` of the rows. Scores of preprocessed patches are in pixels:
+        each keeps its own brightness and contrast.
 
     Raises:
         InputError: a tree without dictionaries, or that does not say what its pixels are.
@@ -64,6 +67,7 @@ def mse_curve(tree: xarray.DataTree) -> xarray.Dataset:
     rows = []
     for node in nodes:
         scores = {name: node.attrs.get(name) for name in _SCORES}
+        scores |= scores_in_pixels(parsed(node.attrs))
         if scores["heldout_mse"] is None:
             scores["heldout_mse"] = math.nan
         scores["converged"] = bool(scores["converged"])
@@ -78,6 +82,7 @@ def mse_curve(tree: xarray.DataTree) -> xarray.Dataset:
             "rate": np.log2(k),
         }
     curve = xarray.Dataset({name: ("k", values) for name, values in columns.items()}, {"k": k})
+    curve.attrs["variance"] = float(variance[0])
     describe(curve, _UNITS)
     for name, unit in (("mse", scale.unit), ("heldout_mse", scale.unit), ("rmse", scale.level)):
         curve[name].attrs["units"] = unit

@@ -13,7 +13,7 @@ import numpy as np
 
 from analysis.reconstruction.parts import Part, widest
 from analysis.reconstruction.patch_means import PLACED_WINDOWS, NearestPatches, OverlapMean
-from pipeline import NearestCentroids, check_budget, fits
+from pipeline import NearestCentroids, Preprocessing, check_budget, fits
 from storage import PatchSpec
 from storage.images.pixel_range import PixelRange
 from storage.tiles import extended
@@ -82,6 +82,8 @@ class Rebuilder:
         spec: how patches are cut, of any stride.
         dtype: of the images.
         levels: what their values mean; None: as usual for the type.
+        preprocessing: of patches before they meet the centroids; rebuilt patches keep their own
+            brightness and contrast then. None: they meet as they are.
 
     Raises:
         InputError: images of another type than pixels have.
@@ -93,12 +95,19 @@ class Rebuilder:
         spec: PatchSpec,
         dtype: np.dtype,
         levels: PixelRange | None = None,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         self.spec, self.channels = spec, centroids.shape[3:]
         self._centroids = centroids.reshape(len(centroids), -1)
         self._levels = levels or PixelRange.of_type(dtype)
-        self._patches = NearestPatches(centroids, self.spec.within, dtype, self._levels)
-        self._mean = OverlapMean(centroids, spec, self._levels.black)
+        self.preprocessing = preprocessing
+        self._patches = NearestPatches(
+            centroids, self.spec.within, dtype, self._levels, preprocessing
+        )
+        mean = None
+        if preprocessing is not None:
+            centroids, mean = preprocessing.placed(centroids)
+        self._mean = OverlapMean(centroids, spec, self._levels.black, mean)
 
     def rebuild(self, images: np.ndarray) -> RebuiltBlock:
         """Rebuild images, (n, height, width[, channels]), with channels as the centroids have.
@@ -118,7 +127,11 @@ class Rebuilder:
         kept, patches, labels = self._patches.find(images)
         chosen = np.full(kept.shape, self._mean.none, np.intp)
         chosen[kept] = labels
-        rebuilt, cover = self._mean.place(chosen, images.shape[1:3])
+        amplitudes = None
+        if self.preprocessing is not None:
+            amplitudes = np.zeros((*kept.shape, 3))
+            amplitudes[kept] = self.preprocessing.amplitudes(patches, self._centroids, labels)
+        rebuilt, cover = self._mean.place(chosen, images.shape[1:3], amplitudes)
         missing = self._levels.nodata_pixels(images)
         return RebuiltBlock(rebuilt, kept, patches, labels, cover, missing)
 

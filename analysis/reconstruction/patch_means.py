@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from pipeline import NearestCentroids, cut_patches, keep_mask
+from pipeline import NearestCentroids, Preprocessing, cut_patches, keep_mask
 from storage import InputError, PatchSpec
 from storage.images.pixel_range import PIXEL_DTYPES, PixelRange
 
@@ -22,13 +22,19 @@ class NearestPatches:
         spec: how patches are cut from images that have been extended.
         dtype: of the images.
         levels: what their values mean.
+        preprocessing: of patches before they meet the centroids; None: they meet as they are.
 
     Raises:
         InputError: images of another type than pixels have.
     """
 
     def __init__(
-        self, centroids: np.ndarray, spec: PatchSpec, dtype: np.dtype, levels: PixelRange
+        self,
+        centroids: np.ndarray,
+        spec: PatchSpec,
+        dtype: np.dtype,
+        levels: PixelRange,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         if np.dtype(dtype).name not in PIXEL_DTYPES:
             raise InputError(
@@ -36,7 +42,10 @@ class NearestPatches:
                 " expected: give it in the dtype of the data set"
             )
         self._spec, self._levels = spec, levels
-        self._nearest = NearestCentroids(centroids.reshape(len(centroids), -1), dtype, device="cpu")
+        self._preprocessing = preprocessing
+        flat = centroids.reshape(len(centroids), -1)
+        met = dtype if preprocessing is None else preprocessing.dtype
+        self._nearest = NearestCentroids(flat, met, device="cpu")
 
     def cut(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which windows are kept, (n, down, across) bool, and their patches, (m, d).
@@ -52,7 +61,11 @@ class NearestPatches:
 
     def label(self, patches: np.ndarray) -> np.ndarray:
         """The centroid nearest to each patch, (m,) int64; one thread at a time."""
-        return self._nearest.label(patches)
+        return self._nearest.label(self.rows(patches))
+
+    def rows(self, patches: np.ndarray) -> np.ndarray:
+        """Patches, (m, d), as they meet the centroids, preprocessed or as they are."""
+        return patches if self._preprocessing is None else self._preprocessing.rows(patches)
 
     def find(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As `cut`, and the centroid of each patch."""
@@ -67,25 +80,32 @@ class OverlapMean:
         centroids: (k, *patch_shape) float32.
         spec: how patches are cut.
         black: level of the pixels on which none lies.
+        mean: added to centroids by the second of three amplitudes, (*patch_shape); None: nothing.
 
     Attributes:
         none: the number that stands for no centroid.
     """
 
-    def __init__(self, centroids: np.ndarray, spec: PatchSpec, black: float) -> None:
+    def __init__(
+        self, centroids: np.ndarray, spec: PatchSpec, black: float, mean: np.ndarray | None = None
+    ) -> None:
         self._spec, self._black, self._channels = spec, black, centroids.shape[3:]
         # Last a centroid of zeros, for windows that are not kept; for each pixel of a patch all
         # centroids side by side.
         wide = np.concatenate([centroids, np.zeros_like(centroids[:1])]).astype(np.float64)
         self._columns = np.ascontiguousarray(np.moveaxis(wide, 0, 2))
-        self.none = len(centroids)
+        self.none, self._mean = len(centroids), mean
 
-    def place(self, chosen: np.ndarray, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    def place(
+        self, chosen: np.ndarray, size: tuple[int, ...], amplitudes: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Images of centroids, and how many lie on each pixel.
 
         Args:
             chosen: (n, windows down, windows across) intp, a centroid of each window, or `none`.
             size: rows and columns of the extended images.
+            amplitudes: (n, windows down, windows across, 3) float64, of each window what is added,
+                and the factors of the mean and of its centroid; None: 0 and 1, there is no mean.
 
         Returns:
             (n, rows, columns[, channels]) float64 and (n, rows, columns) int32.
@@ -95,22 +115,37 @@ class OverlapMean:
         step = max(1, PLACED_WINDOWS // math.prod(chosen.shape[1:]))
         for first in range(0, len(chosen), step):
             part = slice(first, first + step)
-            self._add(chosen[part], rebuilt[part], cover[part])
+            own = None if amplitudes is None else amplitudes[part]
+            self._add(chosen[part], rebuilt[part], cover[part], own)
         if self._black:
             rebuilt[cover == 0] = self._black
         return rebuilt, cover
 
-    def _add(self, chosen: np.ndarray, rebuilt: np.ndarray, cover: np.ndarray) -> None:
+    def _add(
+        self,
+        chosen: np.ndarray,
+        rebuilt: np.ndarray,
+        cover: np.ndarray,
+        amplitudes: np.ndarray | None,
+    ) -> None:
         """Means of the chosen centroids into `rebuilt`, and their number into `cover`."""
         stride, (down, across) = self._spec.stride, chosen.shape[1:]
         kept = chosen != self.none
         values = np.empty((*chosen.shape, *self._channels))
+        if amplitudes is not None:  # the same for all channels
+            shape = (*chosen.shape, *(1,) * len(self._channels))
+            offset, contrast, gain = (amplitudes[..., i].reshape(shape) for i in range(3))
         for row in range(self._spec.rows):
             rows = slice(row, row + (down - 1) * stride + 1, stride)
             for col in range(self._spec.cols):
                 cols = slice(col, col + (across - 1) * stride + 1, stride)
                 # "clip" alone writes to `values` without a copy; no index is out of range
                 np.take(self._columns[row, col], chosen, axis=0, out=values, mode="clip")
+                if amplitudes is not None:
+                    values *= gain
+                    values += offset
+                    if self._mean is not None:
+                        values += contrast * self._mean[row, col]
                 rebuilt[:, rows, cols] += values
                 cover[:, rows, cols] += kept
         rebuilt /= np.maximum(cover, 1).reshape(*cover.shape, *(1,) * len(self._channels))

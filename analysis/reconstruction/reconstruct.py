@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import xarray
 
+from analysis.measures.codebook import preprocessing_of
 from analysis.measures.pixel_scale import PixelUnit
 from analysis.reconstruction.image_stack import ImageStack, in_order
 from analysis.reconstruction.overlap import Rebuilder
+from pipeline import Preprocessing
 from storage import InputError, PatchSpec
 from storage.plain_attributes import parsed
 
@@ -25,7 +27,8 @@ def reconstruct(
     """Rebuild an image, or a stack of images, from the centroids nearest to their patches.
 
     Each kept patch is replaced by its nearest centroid, overlaps are averaged over the kept
-    patches that cover a pixel, and pixels that no kept patch covers are black.
+    patches that cover a pixel, and pixels that no kept patch covers are black. Where patches were
+    preprocessed, each keeps its own brightness and contrast.
 
     Args:
         image: (row, col[, channel]) or (image, row, col[, channel]), in the data set's own dtype:
@@ -52,12 +55,13 @@ def reconstruct(
             that is not a number of pixels.
     """
     centroids, geometry = open_dictionary(dictionary, spec, stride)
+    preprocessing = preprocessing_of(dictionary)
     pixels = np.asarray(in_order(image) if isinstance(image, xarray.DataArray) else image)
     unit = PixelUnit.of(pixels.dtype, dictionary, white)
     if white is None:
         unit.brought(pixels)  # which only looks at them
         unit.check_reach()
-    rebuilt = _rebuild_any(pixels, centroids, geometry, unit)
+    rebuilt = _rebuild_any(pixels, centroids, geometry, unit, preprocessing)
     if isinstance(image, xarray.DataArray):
         return in_order(image).copy(data=rebuilt).transpose(*image.dims)
     return rebuilt
@@ -93,15 +97,19 @@ def check_fit(shape: tuple[int, ...], centroids: np.ndarray) -> None:
 
 
 def _rebuild_any(
-    image: np.ndarray, centroids: np.ndarray, spec: PatchSpec, unit: PixelUnit
+    image: np.ndarray,
+    centroids: np.ndarray,
+    spec: PatchSpec,
+    unit: PixelUnit,
+    preprocessing: Preprocessing | None,
 ) -> np.ndarray:
     """One image, or a stack of them: as many axes as the centroids have make a stack."""
     if image.ndim != centroids.ndim:
         check_fit((1, *image.shape), centroids)
-        return _rebuild_any(image[np.newaxis], centroids, spec, unit)[0]
+        return _rebuild_any(image[np.newaxis], centroids, spec, unit, preprocessing)[0]
     check_fit(image.shape, centroids)
     stack = ImageStack.of(image, centroids.ndim)
-    rebuilder = Rebuilder(centroids, spec, unit.dtype, unit.levels)
+    rebuilder = Rebuilder(centroids, spec, unit.dtype, unit.levels, preprocessing)
     step, result = stack.step(unit.dtype, spec), np.empty(stack.shape)
     for start, _, block in stack.rebuilt(rebuilder, unit, step):
         result[start : start + len(block.images), block.rows, block.cols] = block.images

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray
 
+from analysis.measures.codebook import preprocessing_of
 from analysis.measures.pixel_scale import PixelUnit
 from analysis.reconstruction.image_stack import ImageStack, Step
 from analysis.reconstruction.overlap import Rebuilder, RebuiltBlock
@@ -87,7 +88,7 @@ def reconstruction_scores(
         labels: the class of each image, (image,), if known.
         spec: as for `reconstruct`.
         stride: as for `reconstruct`.
-        white: as for `reconstruct`; errors are in the dictionary's levels.
+        white: as for `reconstruct`; errors are in its levels.
         memory: cap on the resident memory of the process, as in "1GiB"; blocks are sized by it.
         progress: an observer (see `pipeline.runtime.progress`), or None.
         on_block: is given the number of the first image and the block as it is rebuilt, in order;
@@ -108,19 +109,19 @@ def reconstruction_scores(
     pixels = PixelUnit.of(stack.dtype, dictionary, white)
     check_fit(stack.shape, centroids)
     known = None if labels is None else _checked_labels(labels, stack.shape[0])
-    cap = MemoryOptions.checked(memory=memory).memory
     k, progress = len(centroids), progress or SilentProgress()
-    step = stack.step_within(pixels.dtype, geometry, k, cap)
-    rebuilder = Rebuilder(centroids, geometry, pixels.dtype, pixels.levels)
+    step = stack.step_within(pixels.dtype, geometry, k, MemoryOptions.checked(memory=memory).memory)
+    levels, made = pixels.levels, preprocessing_of(dictionary)
+    rebuilder = Rebuilder(centroids, geometry, pixels.dtype, levels, made)
     progress.start(f"rebuilding, K={k}", *stack.amount(step))
     sums = _sum_up(stack, step, rebuilder, pixels, progress, on_block)
     progress.finish()
-    columns = sums.scores(pixels.levels.span)
+    columns = sums.scores(levels.span)
     if not isinstance(images, ImageSource):
         pixels.check_reach()
     scores = xarray.Dataset(
         {name: ("image", values, _described(name)) for name, values in columns.items()},
-        attrs={"k": k, "stride": geometry.stride, "peak": float(pixels.levels.span)},
+        attrs={"k": k, "stride": geometry.stride, "peak": float(levels.span)},
     )
     if isinstance(named := stack.images, xarray.DataArray) and "image" in named.indexes:
         scores = scores.assign_coords(image=named["image"])

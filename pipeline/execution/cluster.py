@@ -18,7 +18,7 @@ from pipeline.engines import AssignmentCache, AssignmentEngine, EngineSpec
 from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
 from pipeline.rows.cluster_sums import ClusterSums
-from pipeline.rows.source import StoreSource, block_count, prefix
+from pipeline.rows.source import RowTransform, StoreSource, block_count, prefix
 from pipeline.runtime.progress import Progress, SilentProgress
 from storage.errors import IntegrityError
 from storage.patch_store import open_patches
@@ -33,7 +33,8 @@ class WorkersTask:
 
     path: of the store, which the workers must see. seal: of the store that is meant; a worker may
     have another one under that name. remember: whether workers keep what helps the next pass.
-    largest, device_memory: see `EngineSpec.make`; of each worker. name: of the fit.
+    largest, device_memory: see `EngineSpec.make`; of each worker. transform: of the store's rows.
+    name: of the fit.
     """
 
     path: str
@@ -42,6 +43,7 @@ class WorkersTask:
     remember: bool
     largest: int
     device_memory: int | None
+    transform: RowTransform | None = None
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -65,8 +67,10 @@ class ClusterExecutor:
     ) -> None:
         self.source = source
         self._scheduler = scheduler
-        path = str(source.path.resolve())
-        self._task = WorkersTask(path, source.seal, engine, remember, largest, device_memory)
+        path, of_rows = str(source.path.resolve()), source.transform
+        self._task = WorkersTask(
+            path, source.seal, engine, remember, largest, device_memory, of_rows
+        )
         self._successors: np.ndarray | None = None  # for the next pass
         self._held: dict[int, str] = {}  # range -> worker that remembers its rows
 
@@ -201,7 +205,7 @@ def forget(name: str) -> None:
 
 
 def _begun(task: WorkersTask, folder: Path) -> _WorkerState:
-    source, asked = StoreSource(open_patches(task.path)), task.engine
+    source, asked = StoreSource(open_patches(task.path), task.transform), task.engine
     if source.seal != task.seal:
         raise IntegrityError(
             f"{task.path} is another store for a worker than for the process that sent it the"

@@ -143,8 +143,7 @@ class Fitter:
 
     @property
     def _rules(self) -> StoppingRules:
-        options = self._options
-        return StoppingRules(options.passes, options.tol, options.least_gain, options.empty)
+        return StoppingRules.of(self._options)
 
     def _loop(
         self, k: int, rng: np.random.Generator, checkpoint: FitCheckpoint | None, *, warm: bool

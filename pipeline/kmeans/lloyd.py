@@ -30,6 +30,7 @@ class Lloyd(KMeansLoop[LoopState]):
         mse = mean_squared_error(sums.sse(centroids), sums)
         moved = sums.means(centroids).astype(centroids.dtype)
         redrawn = fill_empty(moved, centroids, sums, self.rules.empty, source, self.rng)
+        moved = self.rules.allowed(moved)
         shift = float(np.square(moved.astype(np.float64) - centroids).sum())
         state.history.add(sums, mse, shift=shift, redrawn=redrawn, seconds=seconds)
         state.updates += 1

@@ -12,6 +12,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
+from pipeline.config import FitOptions
 from pipeline.execution.executor import Executor
 from pipeline.kmeans.checkpoint import FitCheckpoint
 from pipeline.kmeans.empty_clusters import fill_empty
@@ -31,13 +32,29 @@ class StoppingRules:
 
     max_iter: most steps; see each loop. tol: as in scikit-learn, the run ends when the squared
     shift of all centroids is at most tol times the mean variance of the columns. min_gain: it also
-    ends when a pass gains less than this share of the MSE. empty: see `fill_empty`.
+    ends when a pass gains less than this share of the MSE. empty: see `fill_empty`. spherical:
+    whether centroids are of length 1, as rows are (Dhillon & Modha 2001, Concept decompositions for
+    large sparse text data using clustering).
     """
 
     max_iter: int
     tol: float
     min_gain: float
     empty: str
+    spherical: bool = False
+
+    @classmethod
+    def of(cls, options: FitOptions) -> "StoppingRules":
+        """Those that options ask for."""
+        gains, spherical = (options.tol, options.least_gain), options.distance == "cosine"
+        return cls(options.passes, *gains, options.empty, spherical)
+
+    def allowed(self, centroids: np.ndarray) -> np.ndarray:
+        """Centroids, (k, d), or the nearest that are allowed; those that are 0 stay."""
+        if not self.spherical:
+            return centroids
+        lengths = np.linalg.norm(centroids.astype(np.float64), axis=1, keepdims=True)
+        return (centroids / np.where(lengths == 0, 1, lengths)).astype(centroids.dtype)
 
 
 @dataclass
@@ -188,5 +205,5 @@ class KMeansLoop(Generic[S]):
             live = centroids[~dead]
             rows = distinct_rows(source, len(centroids), live)
             centroids[dead] = rows[len(live) : len(centroids)]
-        state.centroids = centroids
+        state.centroids = self.rules.allowed(centroids)
         state.revived += 1

@@ -16,7 +16,7 @@ from pipeline.engines import AssignmentEngine
 from pipeline.execution.executor import LocalExecutor
 from pipeline.kmeans.empty_clusters import fill_empty
 from pipeline.kmeans.history import mean_squared_error
-from pipeline.kmeans.loop import KMeansLoop, LoopState
+from pipeline.kmeans.loop import KMeansLoop, LoopState, StoppingRules
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import RowSource, read_ahead
 
@@ -56,7 +56,8 @@ class MiniBatch(KMeansLoop[MiniBatchState]):
         assert taken is not None
         centroids, started = state.centroids, time.perf_counter()
         seen, sse = ClusterSums.zeros(centroids, source.dtype), np.zeros(len(centroids))
-        with closing(learn_batches(source, engine, centroids, taken, self.batch_size)) as steps:
+        rules, size = self.rules, self.batch_size
+        with closing(learn_batches(source, engine, centroids, taken, size, rules)) as steps:
             for batch, batch_sse, after in steps:
                 seen += batch
                 sse += batch_sse
@@ -67,6 +68,7 @@ class MiniBatch(KMeansLoop[MiniBatchState]):
         moved = centroids.copy()
         redrawn = fill_empty(moved, centroids, seen, self.rules.empty, source, self.rng)
         elsewhere = np.any(moved != centroids, axis=1)  # a centroid put there starts anew
+        moved[elsewhere] = rules.allowed(moved[elsewhere])
         taken.sums[elsewhere] = taken.counts[elsewhere] = taken.squares[elsewhere] = 0
         shift = float(np.square(moved.astype(np.float64) - state.centroids).sum())
         seconds = time.perf_counter() - started
@@ -82,8 +84,11 @@ def learn_batches(
     centroids: np.ndarray,
     taken: ClusterSums,
     batch_size: int,
+    rules: StoppingRules,
 ) -> Generator[tuple[ClusterSums, np.ndarray, np.ndarray]]:
     """Sculley's steps over all rows of the source, each adding its batch to `taken`, in place.
+
+    rules: which centroids are allowed.
 
     Yields: for each batch its own sums, its SSE (k,) before the step, the centroids after it.
     """
@@ -95,5 +100,5 @@ def learn_batches(
                 engine.step(block[start : start + batch_size], batch)
                 taken += batch
                 sse = batch.sse(centroids)
-                centroids = taken.means(centroids).astype(centroids.dtype)
+                centroids = rules.allowed(taken.means(centroids).astype(centroids.dtype))
                 yield batch, sse, centroids

@@ -194,7 +194,7 @@ class Nested(KMeansLoop[NestedState]):
             return
         if state.velocity is not None:
             weight = min(MOMENTUM, (state.steps - 1) / (state.steps + 2))
-            moved = moved + moved.dtype.type(weight) * state.velocity
+            moved = self.rules.allowed(moved + moved.dtype.type(weight) * state.velocity)
         state.velocity, state.centroids = moved - state.centroids, moved
         state.steps += 1
 
@@ -281,7 +281,7 @@ class Nested(KMeansLoop[NestedState]):
         sums, seconds = self.executor.run_pass(centroids, self.progress, self._rows)
         state.successors = None
         mse = mean_squared_error(sums.sse(centroids), sums)
-        exact = sums.means(centroids)
+        exact = self.rules.allowed(sums.means(centroids))
         means = exact.astype(centroids.dtype)
         moved = (centroids + length * (exact - centroids)).astype(centroids.dtype)
         before = means.copy()
@@ -289,6 +289,7 @@ class Nested(KMeansLoop[NestedState]):
         redrawn = fill_empty(means, centroids, sums, self.rules.empty, source, self.rng)
         elsewhere = np.any(before != means, axis=1)
         moved[elsewhere] = means[elsewhere]
+        moved = self.rules.allowed(moved)
         shift = float(np.square(means.astype(np.float64) - centroids).sum())
         state.history.add(sums, mse, shift=shift, redrawn=redrawn, seconds=seconds)
         state.updates += 1

@@ -148,7 +148,11 @@ class FitPlan:
     def _blocks_bytes(self, blocks: int) -> int:
         """Rows that are read and in work at a time, bytes at most."""
         held = self.engine.blocks_held - (GAP_BLOCKS if self.tight else 0)
-        return held * self._block_rows(blocks) * self.source.dim * self.source.dtype.itemsize
+        rows, each = self._block_rows(blocks), self.source.dtype.itemsize
+        raw = getattr(
+            self.source, "raw_itemsize", 0
+        )  # of rows that are transformed as they are read
+        return rows * self.source.dim * (held * each + raw)
 
     def _engine_bytes(self, blocks: int, sample_rows: int = 0) -> int:
         """What the engine and the centroids take, bytes at most.

@@ -36,23 +36,46 @@ class RowSource(Protocol):
         """Rows [index · block_rows, …), (m, dim), m = block_rows or fewer for the last."""
 
 
+class RowTransform(Protocol):
+    """What is done to rows as they are read. dtype: of its results."""
+
+    dtype: np.dtype
+
+    def rows(self, rows: np.ndarray) -> np.ndarray:
+        """Rows, (n, d), of a row each; a result depends on nothing but its row."""
+
+
 def centroid_type(rows: np.dtype) -> np.dtype:
     """Type of the centroids of such rows: float64 for float64 rows, else float32."""
     return np.dtype(np.float64 if rows == np.float64 else np.float32)
 
 
 class StoreSource:
-    """A patch store; its chunks are the blocks."""
+    """A patch store; its chunks are the blocks. transform: of its rows; None: they stay."""
 
-    def __init__(self, store: PatchStore) -> None:
+    def __init__(self, store: PatchStore, transform: RowTransform | None = None) -> None:
         self.n_rows, self.dim = store.shape
-        self.dtype = store.dtype
+        self.dtype = transform.dtype if transform else store.dtype
         self.block_rows = store.chunk_rows
+        self.raw_itemsize = store.dtype.itemsize if transform else 0
         self.path, self.seal = store.path, store.seal
-        self._store = store
+        self.store, self.transform = store, transform
 
     def read_block(self, index: int) -> np.ndarray:
-        return self._store.read_chunk(index)
+        block = self.store.read_chunk(index)
+        return self.transform.rows(block) if self.transform else block
+
+
+class TransformedRows:
+    """Another source whose rows are transformed as they are read."""
+
+    def __init__(self, source: RowSource, transform: RowTransform) -> None:
+        self.n_rows, self.dim, self.dtype = source.n_rows, source.dim, transform.dtype
+        self.block_rows, self.raw_itemsize = source.block_rows, source.dtype.itemsize
+        self._source, self._transform = source, transform
+
+    def read_block(self, index: int) -> np.ndarray:
+        return self._transform.rows(self._source.read_block(index))
 
 
 class ArraySource:

@@ -19,7 +19,7 @@ from analysis.html_report.measured import Measured
 from analysis.html_report.samples import Quantised
 from analysis.html_report.section import Section, which_sizes
 from analysis.measures.pixel_scale import PixelScale
-from analysis.text import number, percent
+from analysis.text import listed, number, percent
 
 HARMLESS = 0.05  # share by which the held-out MSE may lie above the training MSE
 FEW_ROWS = 100  # patches per centroid
@@ -42,8 +42,29 @@ def _paragraphs(measured: Measured) -> list[str]:
         f" of {number(measured.score('psnr', k), 3)} dB; the mean patch as only centroid would have"
         f" an MSE of {variance}."
     ]
-    second = [*_range(measured), *_held_out(measured)]
+    second = [*_prepared(measured), *_range(measured), *_held_out(measured)]
     return [*paragraphs, " ".join(second)] if second else paragraphs
+
+
+def _prepared(measured: Measured) -> list[str]:
+    """What was done to patches before, and what these errors are of then."""
+    preprocessing = measured.experiment.codebook(measured.told)[1]
+    if preprocessing is None:
+        return []
+    done = {
+        "contrast": ["divided by their contrast"],
+        "zca": ["divided by their contrast", "whitened"],
+    }
+    steps = ["taken without their mean"] * (preprocessing.kind != "none")
+    steps += done.get(preprocessing.kind, [])
+    steps += ["brought to length 1"] * (preprocessing.distance == "cosine")
+    kept = "mean and contrast" if preprocessing.kind != "none" else "length along its centroid"
+    own = measured.experiment.nodes[measured.told].attrs["mse"]
+    return [
+        f"Patches were {listed(steps)} before they met centroids, where the MSE at"
+        f" K = {measured.told:,} is {number(own)}; errors on this page are in pixels, where each"
+        f" rebuilt patch keeps its own {kept}."
+    ]
 
 
 def _range(measured: Measured) -> list[str]:
@@ -96,6 +117,11 @@ def _caveats(measured: Measured) -> list[str]:
             " dictionary holds its training patches by heart."
         )
     rows = measured.rows / last
+    if measured.experiment.codebook(last)[1] is not None:
+        caveats.append(
+            "The mean and contrast that rebuilt patches keep are no part of the bits that are"
+            " counted for a patch."
+        )
     if rows < FEW_ROWS:
         caveats.append(
             f"The sample is small: at K = {last:,} there are {number(rows, 2)} training patches for"

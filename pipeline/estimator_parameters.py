@@ -1,0 +1,98 @@
+"""What the parameters of the estimator mean: options of a fit, engine, scheduler, start."""
+
+from typing import Any
+
+import numpy as np
+import psutil
+from sklearn.utils import check_random_state
+
+from pipeline.config import FitOptions
+from pipeline.engines import ENGINES, AssignmentEngine, EngineSpec
+from pipeline.execution.scheduler import Scheduler
+from pipeline.kmeans.seeding import INITS, check_start
+from pipeline.option_values import FORMER_NAMES, check_address, parse_size
+from pipeline.preprocessing import Preprocessing
+from pipeline.rows.source import RowSource, StoreSource, TransformedRows
+from pipeline.runtime.devices import resolve_device
+from pipeline.runtime.progress import Progress
+from storage.errors import InputError
+from storage.images.pixel_range import PixelRange
+
+_OF_FIT = ("mode", "max_iter", "tol", "min_gain", "breathing", "batch_size", "empty")
+_OF_ROWS = ("preprocess", "contrast_floor", "zca_epsilon", "distance")
+
+
+class Parameters:
+    """Part of an estimator that has the parameters of `StreamingKMeans`.
+
+    Attributes:
+        preprocessing_: what is done to rows before they meet centroids; None: nothing.
+    """
+
+    n_clusters: int
+    init: Any
+    engine: str
+    device: str
+    device_memory: str | int | None
+    scheduler: str | None
+    random_state: Any
+    preprocessing_: Preprocessing | None
+
+    def _options(self) -> FitOptions:
+        if not isinstance(self.n_clusters, (int, np.integer)) or self.n_clusters < 1:
+            raise InputError(f"n_clusters={self.n_clusters!r} is not valid: use an integer >= 1")
+        if isinstance(self.init, str) and self.init not in INITS:
+            raise InputError(f"no init {self.init!r}: use {', '.join(INITS)}, or an array")
+        if self.engine not in ENGINES:
+            raise InputError(f"no engine {self.engine!r}: use {', '.join(ENGINES)}")
+        seed = self.random_state
+        if not isinstance(seed, (int, np.integer)):
+            seed = check_random_state(seed).randint(2**31 - 1)
+        fields = {name: getattr(self, name) for name in (*_OF_FIT, *_OF_ROWS)}
+        for old, new in FORMER_NAMES.items():
+            if getattr(self, old) != "deprecated":
+                fields[old] = getattr(self, old)
+                if fields[new] is None:  # else both are given, and the old one is refused
+                    del fields[new]
+        init = self.init if isinstance(self.init, str) else "k-means++"
+        return FitOptions.checked(**fields, init=init, seed=int(seed))
+
+    def _scheduler(self, source: RowSource, memory: int | None) -> Scheduler:
+        cap = memory or psutil.virtual_memory().total
+        scheduler = Scheduler(check_address(self.scheduler or ""), cap)
+        if scheduler.remote and not isinstance(source, StoreSource):
+            raise InputError(
+                f"scheduler={self.scheduler!r} is for patch stores, which workers read themselves:"
+                " arrays are clustered in this process"
+            )
+        return scheduler
+
+    def _engine(self, source: RowSource) -> AssignmentEngine:
+        device_memory = parse_size("device_memory", self.device_memory)
+        return self._engine_spec(source).make(largest=self.n_clusters, device_memory=device_memory)
+
+    def _engine_spec(self, source: RowSource) -> EngineSpec:
+        device = resolve_device(self.device or "auto", source.dtype)
+        return EngineSpec.resolve(self.engine, device, source.dim, source.dtype)
+
+    def _initial(self, dim: int) -> np.ndarray | None:
+        if isinstance(self.init, str):
+            return None
+        return check_start(np.asarray(self.init, np.float64), self.n_clusters, dim)
+
+    def _prepare(self, source: RowSource, options: FitOptions, progress: Progress) -> None:
+        """Learn how rows are preprocessed."""
+        if isinstance(source, StoreSource):
+            levels = PixelRange.of_source(source.store.source)
+        else:
+            levels = PixelRange.of_type(source.dtype)
+        self.preprocessing_ = Preprocessing.learn(source, options, levels.span, progress)
+
+    def _met(self, source: RowSource) -> RowSource:
+        """Rows as they meet the centroids."""
+        found = vars(self).get("preprocessing_")
+        if found is None:
+            return source
+        if isinstance(source, StoreSource):
+            return StoreSource(source.store, found)
+        return TransformedRows(source, found)
