@@ -63,6 +63,7 @@ class Preprocessing:
     unwhitening: np.ndarray = field(default_factory=_NO_MATRIX.copy)
 
     dtype = np.dtype(np.float32)  # of preprocessed rows
+    bytes_beside = 3 * 8  # what `amplitudes` are made of
 
     @classmethod
     def learn(
@@ -132,25 +133,22 @@ class Preprocessing:
         """Patches, (n, d), as they meet centroids, (n, d) float32."""
         return self._applied(patches)[0]
 
-    def _applied(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The rows, and of each patch its mean, contrast and length, (n, 3) float64."""
+    def numba_kernels(self) -> tuple[Any, ...]:
+        """See `RowTransform`."""
         from pipeline.engines.cpu.preprocess_rows import preprocess_rows  # loads numba
 
+        return (preprocess_rows,)
+
+    def _applied(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows, and of each patch its mean, contrast and length, (n, 3) float64."""
+        (preprocess_rows,) = self.numba_kernels()
         rows = np.empty(patches.shape, np.float32)
         light = np.empty((len(patches), 3))
         centre, unit = self.kind != "none", self.distance == "cosine"
 
         def work(part: slice) -> None:
-            preprocess_rows(
-                patches[part],
-                centre,
-                self.floor,
-                self.feature_mean,
-                self.whitening,
-                unit,
-                rows[part],
-                light[part],
-            )
+            whiten, out = (self.feature_mean, self.whitening), (rows[part], light[part])
+            preprocess_rows(patches[part], centre, self.floor, *whiten, unit, *out)
 
         parts = _pieces(len(patches), patches.shape[1])
         if len(parts) < 2:

@@ -237,7 +237,8 @@ class Measured:
             index = typical_image(self.stores[split])
             (image,), is_whole = self.middles(split, np.array([index]), MIDDLE_VALUES)
             spec = cut if is_whole else cut.within
-            images_at_once(image.shape, image.dtype, spec, self.sizes[-1], self.memory)
+            k, met = self.sizes[-1], self.experiment.codebook(self.sizes[-1])[1] is not None
+            images_at_once(image.shape, image.dtype, spec, k, self.memory, preprocessed=met)
             versions: dict[int, tuple[np.ndarray, float]] = {}
             for k in sorted({*self.shown, self.told}):
                 centroids, preprocessing = self.experiment.codebook(k)

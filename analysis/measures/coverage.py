@@ -78,7 +78,7 @@ def coverage(
     node, centroids, preprocessing = _opened(dictionary)
     pixels = PixelUnit.of(patches.dtype, node, white)
     known = patches if isinstance(patches, PatchStore | PatchSample) else None
-    source = _row_source(patches, rows, centroids, MemoryOptions.checked(memory=memory).memory)
+    source = _row_source(patches, rows, centroids, memory, preprocessed=preprocessing is not None)
     tally, farthest = _Tally(pixels.levels.span), _farthest(worst, known)
     flat = centroids.reshape(len(centroids), -1)
     _measure(source, pixels, flat, preprocessing, tally, farthest)
@@ -112,7 +112,9 @@ def _farthest(worst: int, known: PatchStore | PatchSample | None) -> Farthest:
     return Farthest(worst, known.offsets, images if by_image else None)
 
 
-def _row_source(patches: Any, rows: int | None, centroids: np.ndarray, cap: int) -> RowSource:
+def _row_source(
+    patches: Any, rows: int | None, centroids: np.ndarray, memory: int | str, *, preprocessed: bool
+) -> RowSource:
     """The patches, checked to fit the centroids and, with all it takes, under a cap."""
     dtype, dim = np.dtype(patches.dtype), centroids[0].size
     if dtype.name not in PIXEL_DTYPES:
@@ -128,9 +130,12 @@ def _row_source(patches: Any, rows: int | None, centroids: np.ndarray, cap: int)
     k, size = len(centroids), min(source.block_rows, source.n_rows)
     reading = BLOCKS_AT_WORK * size * dim * source.dtype.itemsize
     differences = 3 * 8 * _piece_rows(dim) * dim
-    engine = NearestCentroids.projected_bytes(k, dim, size, dtype=source.dtype, device="cpu")
+    met = Preprocessing.dtype if preprocessed else source.dtype
+    engine = NearestCentroids.projected_bytes(k, dim, size, dtype=met, device="cpu")
     needed = reading + differences + 5 * 8 * size + 8 * k * dim + engine
-    check_budget(f"covering by K = {k}", needed, cap)
+    if preprocessed:  # rows, once more as amplitudes are found, and these
+        needed += size * (2 * dim * met.itemsize + 2 * 3 * 8) + 8 * k * dim
+    check_budget(f"covering by K = {k}", needed, MemoryOptions.checked(memory=memory).memory)
     return source
 
 

@@ -106,8 +106,12 @@ class ImageStack:
             return Step(1, part_side(shape, dtype, spec))
         return Step(block_images(shape, spec))
 
-    def step_within(self, dtype: np.dtype, spec: PatchSpec, k: int, memory: int) -> Step:
+    def step_within(
+        self, dtype: np.dtype, spec: PatchSpec, k: int, memory: int, *, preprocessed: bool
+    ) -> Step:
         """The same as it stays within a cap in bytes on the memory of the process.
+
+        preprocessed: see `images_at_once`.
 
         Raises:
             MemoryBudgetError: not even parts of one pixel do.
@@ -115,8 +119,11 @@ class ImageStack:
         shape = self.shape[1:]
         if not self._large:
             with suppress(MemoryBudgetError):
-                return Step(images_at_once(shape, dtype, spec, k, memory, chunk=self.chunk))
-        return Step(1, part_within(shape, dtype, spec, k, memory, self.held_bytes))
+                fit = partial(images_at_once, chunk=self.chunk, preprocessed=preprocessed)
+                return Step(fit(shape, dtype, spec, k, memory))
+        held = self.held_bytes
+        side = part_within(shape, dtype, spec, k, memory, held, preprocessed=preprocessed)
+        return Step(1, side)
 
     def amount(self, step: Step) -> tuple[int, str]:
         """What there is to rebuild: so many images, or pixels where these go by parts."""

@@ -173,7 +173,14 @@ def block_images(shape: tuple[int, ...], spec: PatchSpec) -> int:
 
 
 def images_at_once(
-    shape: tuple[int, ...], dtype: np.dtype, spec: PatchSpec, k: int, memory: int, *, chunk: int = 1
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    spec: PatchSpec,
+    k: int,
+    memory: int,
+    *,
+    chunk: int = 1,
+    preprocessed: bool = False,
 ) -> int:
     """How many images to rebuild together, so that it stays within a cap.
 
@@ -184,6 +191,7 @@ def images_at_once(
         k: size of the dictionary.
         memory: bytes, of the whole process.
         chunk: images that are read at once, whatever is asked for.
+        preprocessed: whether patches are, before they meet the centroids.
 
     Raises:
         MemoryBudgetError: even one does not fit.
@@ -191,7 +199,7 @@ def images_at_once(
     read, images = chunk * math.prod(shape) * dtype.itemsize, block_images(shape, spec)
     whole = (*spec.extended(*shape[:2]), *shape[2:])
     while True:
-        needed = read + _working_bytes(images, whole, dtype, spec, k)
+        needed = read + _working_bytes(images, whole, dtype, spec, k, preprocessed)
         if images == 1 or fits(needed, memory):
             break
         images = (images + 1) // 2
@@ -212,7 +220,14 @@ def part_side(shape: tuple[int, ...], dtype: np.dtype, spec: PatchSpec) -> int:
 
 
 def part_within(
-    shape: tuple[int, ...], dtype: np.dtype, spec: PatchSpec, k: int, memory: int, held: int
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    spec: PatchSpec,
+    k: int,
+    memory: int,
+    held: int,
+    *,
+    preprocessed: bool = False,
 ) -> int:
     """The side of `part_side`, or less, so that it stays within a cap; see `images_at_once`.
 
@@ -221,7 +236,7 @@ def part_within(
     side = part_side(shape, dtype, spec)
     while True:
         read = (*widest(side, (shape[0], shape[1]), spec), *shape[2:])
-        needed = held + _working_bytes(1, read, dtype, spec, k)
+        needed = held + _working_bytes(1, read, dtype, spec, k, preprocessed)
         if side == 1 or fits(needed, memory):
             break
         side //= 2
@@ -230,7 +245,12 @@ def part_within(
 
 
 def _working_bytes(
-    images: int, shape: tuple[int, ...], dtype: np.dtype, spec: PatchSpec, k: int
+    images: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    spec: PatchSpec,
+    k: int,
+    preprocessed: bool,
 ) -> int:
     """What images in work, (rows, columns[, channels]) each when extended, take at most."""
     height, width, *channels = shape
@@ -238,8 +258,11 @@ def _working_bytes(
     # Sums to tell which are kept, or the rebuilt image and its errors; patches twice, as they are
     # put into the engine's order; of each window its mark, its label in three forms.
     one = math.prod(shape) * (dtype.itemsize + 4 * 8) + height * width * 16
-    one += windows * (2 * dim * dtype.itemsize + 4 * 8)
+    met = Preprocessing.dtype if preprocessed else dtype
+    one += windows * (2 * dim * met.itemsize + 4 * 8)
+    if preprocessed:  # the pixels stay, and amplitudes are found, and placed
+        one += windows * (dim * dtype.itemsize + 3 * 3 * 8)
     placed = 8 * math.prod(channels) * max(PLACED_WINDOWS, windows)
     dictionary = (k + 1) * dim * 3 * 8
-    engine = NearestCentroids.projected_bytes(k, dim, images * windows, dtype=dtype, device="cpu")
+    engine = NearestCentroids.projected_bytes(k, dim, images * windows, dtype=met, device="cpu")
     return images * one + placed + dictionary + engine

@@ -110,8 +110,8 @@ def reconstruction_scores(
     check_fit(stack.shape, centroids)
     known = None if labels is None else _checked_labels(labels, stack.shape[0])
     k, progress = len(centroids), progress or SilentProgress()
-    step = stack.step_within(pixels.dtype, geometry, k, MemoryOptions.checked(memory=memory).memory)
     levels, made = pixels.levels, preprocessing_of(dictionary)
+    step = _step(stack, pixels.dtype, geometry, k, memory, preprocessed=made is not None)
     rebuilder = Rebuilder(centroids, geometry, pixels.dtype, levels, made)
     progress.start(f"rebuilding, K={k}", *stack.amount(step))
     sums = _sum_up(stack, step, rebuilder, pixels, progress, on_block)
@@ -126,6 +126,20 @@ def reconstruction_scores(
     if isinstance(named := stack.images, xarray.DataArray) and "image" in named.indexes:
         scores = scores.assign_coords(image=named["image"])
     return scores if known is None else scores.assign_coords(label=("image", known))
+
+
+def _step(
+    stack: ImageStack,
+    dtype: np.dtype,
+    spec: PatchSpec,
+    k: int,
+    memory: int | str,
+    *,
+    preprocessed: bool,
+) -> Step:
+    """See `ImageStack.step_within`; memory: as people write it."""
+    cap = MemoryOptions.checked(memory=memory).memory
+    return stack.step_within(dtype, spec, k, cap, preprocessed=preprocessed)
 
 
 def _sum_up(

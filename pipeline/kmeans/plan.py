@@ -18,7 +18,7 @@ from pipeline.execution.scheduler import WORKER_BYTES, Scheduler
 from pipeline.kmeans import seeding
 from pipeline.kmeans.d2_sampling import D2_KERNELS
 from pipeline.kmeans.nested import most_centroids
-from pipeline.rows.source import RowSource, StoreSource
+from pipeline.rows.source import RowSource, StoreSource, beside_rows
 from pipeline.runtime.devices import device_budget
 from pipeline.runtime.kernel_cache import code_bytes
 from pipeline.runtime.memory import (
@@ -132,7 +132,9 @@ class FitPlan:
         if self.engine != samples:
             needed += samples.host_bytes(self.most, rows)
         spreading = D2_KERNELS if init != "random" or self.most > k else ()
-        code = code_bytes([*samples.numba_kernels(), *spreading])
+        transform = getattr(source, "transform", None)
+        reading = transform.numba_kernels() if transform else ()
+        code = code_bytes([*samples.numba_kernels(), *spreading, *reading])
         scratch = 0
         if not self.scheduler.remote and lies_in_memory(self.scratch):
             scratch = self.engine.scratch_bytes(source.n_rows, self.most)
@@ -148,11 +150,8 @@ class FitPlan:
     def _blocks_bytes(self, blocks: int) -> int:
         """Rows that are read and in work at a time, bytes at most."""
         held = self.engine.blocks_held - (GAP_BLOCKS if self.tight else 0)
-        rows, each = self._block_rows(blocks), self.source.dtype.itemsize
-        raw = getattr(
-            self.source, "raw_itemsize", 0
-        )  # of rows that are transformed as they are read
-        return rows * self.source.dim * (held * each + raw)
+        each = held * self.source.dim * self.source.dtype.itemsize + beside_rows(self.source)
+        return self._block_rows(blocks) * each
 
     def _engine_bytes(self, blocks: int, sample_rows: int = 0) -> int:
         """What the engine and the centroids take, bytes at most.

@@ -37,12 +37,19 @@ class RowSource(Protocol):
 
 
 class RowTransform(Protocol):
-    """What is done to rows as they are read. dtype: of its results."""
+    """What is done to rows as they are read.
+
+    dtype: of its results. bytes_beside: of each row, beside the row and its result.
+    """
 
     dtype: np.dtype
+    bytes_beside: int
 
     def rows(self, rows: np.ndarray) -> np.ndarray:
         """Rows, (n, d), of a row each; a result depends on nothing but its row."""
+
+    def numba_kernels(self) -> tuple[Any, ...]:
+        """Those of numba's that it calls."""
 
 
 def centroid_type(rows: np.dtype) -> np.dtype:
@@ -57,7 +64,6 @@ class StoreSource:
         self.n_rows, self.dim = store.shape
         self.dtype = transform.dtype if transform else store.dtype
         self.block_rows = store.chunk_rows
-        self.raw_itemsize = store.dtype.itemsize if transform else 0
         self.path, self.seal = store.path, store.seal
         self.store, self.transform = store, transform
 
@@ -71,11 +77,20 @@ class TransformedRows:
 
     def __init__(self, source: RowSource, transform: RowTransform) -> None:
         self.n_rows, self.dim, self.dtype = source.n_rows, source.dim, transform.dtype
-        self.block_rows, self.raw_itemsize = source.block_rows, source.dtype.itemsize
-        self._source, self._transform = source, transform
+        self.block_rows = source.block_rows
+        self.inner, self.transform = source, transform
 
     def read_block(self, index: int) -> np.ndarray:
-        return self._transform.rows(self._source.read_block(index))
+        return self.transform.rows(self.inner.read_block(index))
+
+
+def beside_rows(source: RowSource) -> int:
+    """Bytes of each row of a block that a source takes beside it while it is read."""
+    if isinstance(source, StoreSource) and source.transform:
+        return source.dim * source.store.dtype.itemsize + source.transform.bytes_beside
+    if isinstance(source, TransformedRows):
+        return source.dim * source.inner.dtype.itemsize + source.transform.bytes_beside
+    return 0
 
 
 class ArraySource:
