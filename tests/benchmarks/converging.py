@@ -37,7 +37,7 @@ LARGE_FAISS = 30  # iterations on large patches, where each takes seconds; its d
 SUPERKMEANS = 10, 25, 50, 100  # iterations of its runs
 BLOCK, PASSES, BLOCKS_AT_ONCE = 1 << 16, 5, 8  # of MiniBatchKMeans; blocks between two looks
 EVERYTHING = 1 << 30  # points per centroid: faiss would take a sample otherwise
-COLOURS = "#b2182b", "#2166ac", "#4d4d4d", "#e08214"
+COLOURS = "#b2182b", "#2166ac", "#4d4d4d", "#e08214", "#1b7837"
 
 
 @dataclass
@@ -185,22 +185,28 @@ def minibatch(rows: np.ndarray, k: int) -> Curve:
     return curve
 
 
-def superkmeans(rows: np.ndarray, k: int) -> Curve:
-    """Its flat mode on all rows in float32: no looks at a run, so runs of more and more steps."""
-    wide = rows.astype(np.float32)
-    curve = Curve("superkmeans, separate runs")
+def superkmeans(rows: np.ndarray, k: int, quantizer: str = "f32") -> Curve:
+    """Its flat mode on all rows: no looks at a run, so runs of more and more steps."""
+    wide, told = rows.astype(np.float32), "" if quantizer == "f32" else f" {quantizer}"
+    curve = Curve(f"superkmeans{told}, separate runs")
     for steps in SUPERKMEANS:
         clock = Clock()
-        curve.centroids = flat_superkmeans(k, wide.shape[1], steps).train(wide)
+        curve.centroids = flat_superkmeans(k, wide.shape[1], steps, quantizer).train(wide)
         curve.seconds.append(clock.read())
         curve.mse.append(score(rows, curve.centroids))
-        curve.runs.append(f"superkmeans, flat, {steps} iterations")
+        curve.runs.append(f"superkmeans{told}, flat, {steps} iterations")
     return curve
 
 
 Way = Callable[[np.ndarray, int], Curve]
 WAYS: tuple[Way, ...] = (ours, scikit_learn, flat_faiss, minibatch)
-LARGE_WAYS = (ours, scikit_learn, partial(flat_faiss, iterations=LARGE_FAISS), superkmeans)
+LARGE_WAYS = (
+    ours,
+    scikit_learn,
+    partial(flat_faiss, iterations=LARGE_FAISS),
+    superkmeans,
+    partial(superkmeans, quantizer="sq8"),
+)
 
 
 def measure(rows: np.ndarray, k: int, ways: Sequence[Way] = WAYS) -> list[Curve]:
@@ -242,7 +248,7 @@ def draw(panels: dict[str, list[Curve]]) -> Figure:
     all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, curves) in zip(all_axes, panels.items(), strict=True):
         best = min(min(curve.mse) for curve in curves)
-        for curve, colour in zip(curves, COLOURS, strict=False):
+        for curve, colour in zip(curves, COLOURS[: len(curves)], strict=True):
             dashes, width = (":", 0.9) if curve.runs else ("-", 1.8)
             axes.plot(curve.seconds, curve.mse, dashes, color=colour, linewidth=width)
             _, seconds, mse = zip(*curve.ends(), strict=True)

@@ -21,12 +21,16 @@ def optional(name: str) -> ModuleType | None:
         return None
 
 
-def flat_superkmeans(k: int, dim: int, steps: int) -> SuperKMeans:
-    """So many Lloyd steps on all rows; its defaults take a sample and go hierarchical."""
+def flat_superkmeans(k: int, dim: int, steps: int, quantizer: str = "f32") -> SuperKMeans:
+    """So many Lloyd steps on all rows; its defaults take a sample and go hierarchical.
+
+    quantizer: "sq8" takes rows as bytes.
+    """
     return SuperKMeans(
         k,
         dim,
         hierarchical=False,
+        quantizer=quantizer,
         iters=steps,
         sampling_fraction=1.0,
         max_points_per_cluster=10**9,

@@ -95,13 +95,12 @@ def measure(
         runs = [
             (
                 _torch(part, run.centroids),
-                _faiss(wide, run.centroids),
-                _scikit_learn(wide, run.centroids),
-                _superkmeans(wide, k),
+                *(peer(wide, run.centroids) for peer in (_faiss, _scikit_learn)),
+                *(_superkmeans(wide, k, quantizer) for quantizer in ("f32", "sq8")),
             )
             for _ in range(repeats)
         ]
-        dense, flat, scikit, superkmeans = (
+        dense, flat, scikit, superkmeans, sq8 = (
             middle(list(times)) / len(part) * 1e9 for times in zip(*runs, strict=True)
         )
         first, early, late = (
@@ -117,12 +116,14 @@ def measure(
                 "late pass": f"{late:.1f}",
                 "torch engine": f"{dense:.0f}",
                 "superkmeans step": f"{superkmeans:.0f}",
+                "superkmeans sq8 step": f"{sq8:.0f}",
                 "faiss flat search (no sums)": f"{flat:.0f}",
                 "scikit-learn Lloyd step": f"{scikit:.0f}",
                 "mlpack step (Elkan)": "not installed" if mlpack is None else f"{mlpack:.0f}",
                 "early: times faiss": f"{flat / early:.1f}",
                 "times scikit-learn": f"{scikit / early:.1f}",
                 "times superkmeans": f"{superkmeans / early:.1f}",
+                "times sq8": f"{sq8 / early:.1f}",
                 "first: times faiss": f"{flat / first:.1f}",
                 "times torch": f"{dense / early:.1f}",
                 "candidates per row, early": f"{effort.products / n:.1f}",
@@ -165,11 +166,11 @@ def _scikit_learn(rows: np.ndarray, centroids: np.ndarray) -> float:
     return max(seconds(1 + EXTRA_STEPS) - seconds(1), 0.0) / EXTRA_STEPS
 
 
-def _superkmeans(rows: np.ndarray, k: int) -> float:
+def _superkmeans(rows: np.ndarray, k: int, quantizer: str = "f32") -> float:
     """The same of its flat mode on all rows, from centroids of its own."""
 
     def seconds(steps: int) -> float:
-        model = flat_superkmeans(k, rows.shape[1], steps)
+        model = flat_superkmeans(k, rows.shape[1], steps, quantizer)
         started = time.perf_counter()
         model.train(rows)
         return time.perf_counter() - started

@@ -17,10 +17,12 @@ ROWS = np.random.default_rng(0).integers(0, 256, (2000, 25)).astype(np.uint8)
 
 
 @pytest.mark.filterwarnings("ignore")  # of the peers
-@pytest.mark.parametrize("way", ["ours", "scikit_learn", "flat_faiss", "minibatch", "superkmeans"])
-def test_a_way_ends_near_the_same_error(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", [*converging.LARGE_WAYS, converging.minibatch])
+def test_a_way_ends_near_the_same_error(
+    way: converging.Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(converging, "BLOCK", 256)
-    curve = getattr(converging, way)(ROWS, 3)
+    curve = way(ROWS, 3)
     assert len(curve.seconds) == len(curve.mse) > 0
     assert curve.mse[-1] == pytest.approx(0.945 * ROWS.astype(float).var(), rel=0.01)
     assert curve.mse[-1] == pytest.approx(converging.score(ROWS, curve.centroids), rel=1e-6)
