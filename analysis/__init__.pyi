@@ -1,7 +1,9 @@
+from .classification.classify import classify
 from .comparison import compare
 from .encoding.decode import decode
 from .encoding.distance_map import distance_map
 from .encoding.encode import encode
+from .encoding.features import features
 from .export.export_dictionary import export_dictionary
 from .export.torch_dictionary import TorchDictionary
 from .html_report.build import report
@@ -20,6 +22,7 @@ __all__ = [
     "TorchDictionary",
     "by_class",
     "centroid_kinds",
+    "classify",
     "compare",
     "coverage",
     "decibels_per_bit",
@@ -30,6 +33,7 @@ __all__ = [
     "elbow_interval",
     "encode",
     "export_dictionary",
+    "features",
     "gallery",
     "mse_curve",
     "reconstruct",

@@ -1,4 +1,4 @@
-"""The command line: `report`, `reconstruct`, `encode`, `decode`, `compare` and `export`.
+"""The command line: `report`, `reconstruct`, `compare`, `export`, and those of code_commands.
 
 Alone as `python -m analysis`, and beside pipeline's commands in `patchdict`.
 
@@ -12,7 +12,16 @@ from typing import Any, NoReturn
 
 import click
 
-from pipeline import MemoryOptions, PatchOptions
+from analysis.code_commands import classify, decode, encode
+from analysis.command_options import (
+    data_option,
+    dataset_option,
+    k_option,
+    labels_option,
+    split_option,
+    stride_option,
+)
+from pipeline import MemoryOptions
 from pipeline.command_line import (
     check_least,
     given,
@@ -27,36 +36,6 @@ from storage import InputError
 
 # as in analysis.export.formats, which loads what writes them
 FORMAT_NAMES = ("npz", "safetensors", "sklearn", "faiss", "torch", "parquet")
-
-data_option = click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    help="Folder of downloads, if it is another one than the sweep's.",
-)
-
-dataset_option = click.option(
-    "--dataset", help="File of the images, if it is no longer where the sweep found it."
-)
-
-k_option = click.option("--k", type=int, required=True, help="Size of the dictionary.")
-
-split_option = click.option(
-    "--split",
-    type=click.Choice(["train", "test"]),
-    help="Which images: the test images where there are any, else the training images.",
-)
-
-stride_option = click.option(
-    "--stride", type=int, help="Step between patches in pixels, if not the dictionary's."
-)
-
-labels_option = click.option(
-    "--labels",
-    metavar="FILE.csv",
-    type=click.Path(path_type=Path),
-    help="Classes of the images, name,class (of arrays index,class, or the class of each image in"
-    " order); kept with the experiment.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -160,79 +139,6 @@ def reconstruct(
 
 
 @group.command()
-@click.argument("experiment", type=click.Path(path_type=Path))
-@k_option
-@split_option
-@click.option(
-    "--dataset",
-    help="Other images, a data set's name or a path; default: those of the experiment.",
-)
-@stride_option
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Write the codes there, a name that ends in .zarr; default: beside the dictionaries.",
-)
-@data_option
-@click.option(
-    "--scheduler", help="Where codes are found: empty (this process), processes:N, or an address."
-)
-@options_of(MemoryOptions)
-@json_option
-def encode(
-    experiment: Path,
-    k: int,
-    as_json: bool,
-    dataset: str | None,
-    scheduler: str | None,
-    memory: str | None,
-    **options: Any,
-) -> None:
-    """Write images as codes: at each position of a patch the number of its nearest centroid.
-
-    EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone. Codes that
-    are there already are reused; after Ctrl-C the same command goes on.
-    """
-    told = given({"dataset": dataset, "scheduler": scheduler, "memory": memory})
-    checked = PatchOptions.checked(**told)
-    from analysis.encoding.code_set import encode_set, in_words
-    from pipeline import TerminalProgress
-
-    options |= {"scheduler": checked.scheduler, "memory": checked.memory}
-    with TerminalProgress() as progress:
-        other = None if dataset is None else checked.dataset
-        result = encode_set(experiment, k, dataset=other, progress=progress, **options)
-    show(result, as_json, in_words(result))
-
-
-@group.command()
-@click.argument("codes", metavar="CODES.zarr", type=click.Path(path_type=Path))
-@click.option(
-    "--experiment",
-    type=click.Path(path_type=Path),
-    help="Folder of the dictionary, if it is no longer where the codes were made.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Write the images there: a name that ends in .zarr.",
-)
-@dataset_option
-@data_option
-@options_of(MemoryOptions)
-@json_option
-def decode(codes: Path, as_json: bool, memory: str | None, **options: Any) -> None:
-    """Make images of codes again, as reconstruct would; tell bits per pixel, MSE and PSNR."""
-    from analysis.encoding.decoded_set import decode_set, in_words
-    from pipeline import TerminalProgress
-
-    cap = MemoryOptions.checked(**given({"memory": memory})).memory
-    with TerminalProgress() as progress:
-        result = decode_set(codes, memory=cap, progress=progress, **options)
-    show(result, as_json, in_words(result))
-
-
-@group.command()
 @click.argument("folders", nargs=-1, required=True, metavar="OUT...")
 @click.option(
     "--out",
@@ -283,6 +189,10 @@ def export(
     if result["warning"]:
         click.echo(f"warning: {result['warning']}", err=True)
     show(result, as_json, in_words(result))
+
+
+for command in (encode, decode, classify):
+    group.add_command(command)
 
 
 def combined() -> click.Group:

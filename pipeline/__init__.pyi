@@ -1,4 +1,5 @@
 from .config import USUAL_MEMORY, MemoryOptions, PatchOptions, SweepOptions
+from .engines.cpu.activations import Activations
 from .engines.nearest import NearestCentroids, assign
 from .estimator import StreamingKMeans
 from .estimator_files import sklearn_kmeans
@@ -14,6 +15,7 @@ from .runtime.progress import Progress, SilentProgress, TerminalProgress
 
 __all__ = [
     "USUAL_MEMORY",
+    "Activations",
     "MemoryOptions",
     "NearestCentroids",
     "PatchOptions",

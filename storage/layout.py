@@ -4,6 +4,8 @@ OUT/patches/NAME.zarr              a patch store, shared by all experiments
 OUT/patches/NAME.zarr.partial      one that is being built, or that a killed run left
 OUT/EXPERIMENT/dictionaries.zarr   the dictionaries, one group per K
 OUT/EXPERIMENT/codes-kK-….zarr      codes of images, .partial while they are being made
+OUT/EXPERIMENT/features-kK-….zarr   features of images, the same
+OUT/EXPERIMENT/classification.json  how well classes are told by them
 OUT/EXPERIMENT/kK-LOOP.unfinished.npz   the state of an unfinished fit
 OUT/EXPERIMENT/labels.csv               classes of its images, where they were stated
 OUT/EXPERIMENT/report.html, figures/    the report
@@ -111,6 +113,16 @@ class ExperimentLayout:
     def codes(self, k: int, images: str, split: str, stride: int) -> Path:
         """Codes of these images by the dictionary of k centroids, at a stride."""
         return self.folder / f"codes-{group_name(k)}-{images}-{split}-s{stride}{STORE_SUFFIX}"
+
+    def features(self, codes: Path, which: str) -> Path:
+        """Features of images, by where their codes would lie; which: of them, as in hard-image."""
+        name = codes.stem.replace("codes-", "features-", 1)
+        return codes.with_name(f"{name}-{which}{STORE_SUFFIX}")
+
+    @property
+    def classification(self) -> Path:
+        """How well classes are told by features; see `analysis.classify`."""
+        return self.folder / "classification.json"
 
     def fit_state(self, k: int, loop: str) -> Path:
         """File of the state that one loop of the fit of k centroids keeps."""

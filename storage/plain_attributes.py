@@ -31,6 +31,8 @@ _MEANINGS = {
     "feature_mean": ("1", "mean of the patches before they are whitened"),
     "whitening": ("1", "matrix that whitens the patches"),
     "unwhitening": ("1", "its inverse"),
+    "features": ("1", "features of the images"),
+    "pool": ("1", "number of the part of the image that patches are pooled over"),
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import zarr
 
-from storage.codes.code_store import is_code_store, open_codes
+from storage.codes.code_store import kind_of_codes, open_codes
 from storage.dictionary_store import HISTORY, group_attributes, root_attributes
 from storage.errors import IntegrityError, PatchDictError
 from storage.integrity import METADATA, describe, file_fault, foreign_files, stated_checksums
@@ -39,8 +39,8 @@ def is_dictionary_store(path: Path) -> bool:
 def chunk_count(path: Path) -> int:
     """Chunks that verifying a store meets; 0 where its metadata cannot be read."""
     try:
-        if is_code_store(path):
-            return len(open_codes(path).checksums)
+        if kind := kind_of_codes(path):
+            return len(open_codes(path, kind).checksums)
         if not is_dictionary_store(path):
             return open_patches(path).n_chunks
         root = root_attributes(path)
@@ -51,9 +51,9 @@ def chunk_count(path: Path) -> int:
 
 
 def verify_store(path: Path) -> Iterator[Finding | None]:
-    """Findings in a store of patches, dictionaries or codes, and None for each good chunk."""
-    if is_code_store(path):
-        return verify_codes(path)
+    """Findings in a store of patches, dictionaries, codes or features; None for good chunks."""
+    if kind := kind_of_codes(path):
+        return verify_codes(path, kind)
     return verify_dictionaries(path) if is_dictionary_store(path) else verify_patches(path)
 
 
@@ -119,14 +119,14 @@ def _verify_index(store: PatchStore) -> Iterator[Finding]:
             yield Finding(-1, f"{name} of {store.path} does not fit its {images} images")
 
 
-def verify_codes(path: Path) -> Iterator[Finding | None]:
-    """Read all of a code store: None for each good chunk, and what is wrong.
+def verify_codes(path: Path, kind: str) -> Iterator[Finding | None]:
+    """Read all of a store of codes or features: None for each good chunk, and what is wrong.
 
     Checks metadata against its seal; of each chunk presence and checksum; and that nothing else
     lies in the store.
     """
     try:
-        store = open_codes(path)
+        store = open_codes(path, kind)
     except IntegrityError as error:
         yield Finding(-1, str(error))
         return

@@ -41,8 +41,11 @@ LAYERS = (
         "analysis.export",
     },
     {"analysis.encoding"},
+    {"analysis.classification"},
     {"analysis.html_report"},
     {"analysis.comparison"},
+    {"analysis.command_options"},
+    {"analysis.code_commands"},
     {"analysis.command_line"},
     {"analysis"},
 )

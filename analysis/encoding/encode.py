@@ -7,6 +7,7 @@ import numpy as np
 import xarray
 
 from analysis.encoding.encoding import Encoding
+from analysis.encoding.work import Work, place_of
 from analysis.reconstruction.image_stack import in_order
 from storage import ImageSource, PatchSpec
 from storage.plain_attributes import meaning, plain
@@ -48,7 +49,7 @@ def encode(
             if at all, as it is computed.
     """
     encoding, alone = opened(images, dictionary, spec=spec, stride=stride, white=white)
-    found = _lazy_codes(encoding)
+    found = lazily(encoding)
     return found[0].drop_vars("image") if alone else found
 
 
@@ -68,36 +69,35 @@ def opened(
     return encoding, alone
 
 
-def _lazy_codes(encoding: Encoding) -> xarray.DataArray:
-    """The codes of a stack, a task for each chunk."""
+def lazily(work: Work) -> xarray.DataArray:
+    """What is made chunk by chunk as a lazy array, a task for each."""
     import dask.array  # slow to load
 
     lengths = tuple(
         tuple(min(size, length - start) for start in range(0, length, size))
-        for size, length in zip(encoding.chunks, encoding.shape, strict=True)
+        for size, length in zip(work.chunks, work.shape, strict=True)
     )
-    codes = dask.array.map_blocks(
+    values = dask.array.map_blocks(
         _chunk,
-        encoding,
+        work,
         chunks=lengths,
-        dtype=encoding.dtype,
-        meta=np.empty((0, 0, 0), encoding.dtype),
-        name=f"codes-{uuid4().hex}",
+        dtype=work.dtype,
+        meta=np.empty((0,) * len(work.shape), work.dtype),
+        name=f"{work.name}-{uuid4().hex}",
     )
-    down, across = encoding.origins
+    axes = dict.fromkeys(axis for axis, *_ in work.coordinates.values())
     return xarray.DataArray(
-        codes,
+        values,
         {
-            "image": ("image", np.arange(encoding.shape[0]), meaning("image")),
-            "row": ("row", down, meaning("origin_row")),
-            "col": ("col", across, meaning("origin_col")),
+            name: (axis, places, meaning(means))
+            for name, (axis, places, means) in work.coordinates.items()
         },
-        DIMS,
-        name="codes",
-        attrs=plain(encoding.decoding) | meaning("codes"),
+        tuple(axes),
+        name=work.name,
+        attrs=plain(work.facts) | meaning(work.name),
     )
 
 
-def _chunk(encoding: Encoding, block_info: Any = None) -> np.ndarray:
-    """The codes of one chunk."""
-    return encoding.codes(encoding.place(block_info[None]["chunk-location"]))
+def _chunk(work: Work, block_info: Any = None) -> np.ndarray:
+    """One chunk."""
+    return work.made(place_of(work, block_info[None]["chunk-location"]))

@@ -8,7 +8,7 @@ import hashlib
 import math
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -22,7 +22,8 @@ from analysis.reconstruction.patch_means import NearestPatches
 from analysis.reconstruction.reconstruct import check_fit, open_dictionary
 from pipeline import NearestCentroids, Preprocessing
 from storage import ImageSource, InputError, PatchSpec
-from storage.codes.code_store import code_dtype, no_code
+from storage.codes.code_store import CODES, code_dtype, no_code
+from storage.codes.code_writer import Coordinates
 from storage.tiles import extended, read_extended
 
 CHUNK_CODES = 1 << 19  # of a chunk, at most
@@ -30,6 +31,7 @@ PATCH_BYTES = 32 << 20  # of patches in work at once
 LEAST_POSITIONS = 1 << 12  # in work at once, under whatever cap
 
 Place = tuple[slice, slice, slice]  # images, positions down and across
+_LABELLING = threading.Lock()  # held while patches are labelled, by all cores
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,8 @@ class Encoding:
     most: int
     chunk: int
     preprocessing: Preprocessing | None = None
+
+    name = CODES  # of what is made
 
     @classmethod
     def of(
@@ -99,13 +103,14 @@ class Encoding:
         side = 1 << (self.chunk.bit_length() - 1) // 2
         return 1, min(side, down), min(side, across)
 
-    def place(self, index: tuple[int, ...]) -> Place:
-        """The positions of a chunk."""
-        images, down, across = (
-            slice(at * size, min((at + 1) * size, length))
-            for at, size, length in zip(index, self.chunks, self.shape, strict=True)
-        )
-        return images, down, across
+    @property
+    def encoding(self) -> "Encoding":
+        """Itself, as codes are made."""
+        return self
+
+    def smaller(self) -> "Encoding | None":
+        """The same with half as many positions in work at once; None where these are few."""
+        return replace(self, most=self.most // 2) if self.most > LEAST_POSITIONS else None
 
     @property
     def dtype(self) -> np.dtype:
@@ -125,7 +130,17 @@ class Encoding:
         return down, across
 
     @property
-    def decoding(self) -> dict[str, Any]:
+    def coordinates(self) -> Coordinates:
+        """Of the codes: number of the image, row and column of the pixel at each position."""
+        down, across = self.origins
+        return {
+            "image": ("image", np.arange(self.shape[0]), "image"),
+            "row": ("row", down, "origin_row"),
+            "col": ("col", across, "origin_col"),
+        }
+
+    @property
+    def facts(self) -> dict[str, Any]:
         """What decoding needs beside the dictionary, as plain JSON."""
         height, width, *channels = self.images.shape[1:]
         return {
@@ -139,17 +154,25 @@ class Encoding:
             "no_code": no_code(self.dtype),
         }
 
-    def codes(self, place: Place) -> np.ndarray:
+    def made(self, place: tuple[slice, ...]) -> np.ndarray:
         """The codes of a place, of `dtype`; `no_code` where no patch is kept."""
         found = np.empty([part.stop - part.start for part in place], self.dtype)
-        for own, pixels in self._pixels(place):
-            kept, patches = self._nearest.cut(self.unit.brought(pixels))
-            with self._labelling:
-                labels = self._nearest.label(patches)
+        for own, kept, patches in self.patches(place):
             codes = np.full(kept.shape, no_code(self.dtype), self.dtype)
-            codes[kept] = labels
+            codes[kept] = self.labels(patches)
             found[own] = codes
         return found
+
+    def patches(self, place: tuple[slice, ...]) -> Iterator[tuple[Place, np.ndarray, np.ndarray]]:
+        """Parts of a place, from its corner on, which positions are kept, their patches, (m, d)."""
+        images, down, across = place
+        for own, pixels in self._pixels((images, down, across)):
+            yield own, *self.nearest.cut(self.unit.brought(pixels))
+
+    def labels(self, patches: np.ndarray) -> np.ndarray:
+        """The centroid nearest to each patch, (m,) int64."""
+        with _LABELLING:
+            return self.nearest.label(patches)
 
     def _pixels(self, place: Place) -> Iterator[tuple[Place, np.ndarray]]:
         """Parts of a place that are worked on at once, from its corner on, and their pixels.
@@ -183,7 +206,8 @@ class Encoding:
                 yield (slice(first, first + 1), own_rows, slice(0, width)), part[np.newaxis]
 
     @cached_property
-    def _nearest(self) -> NearestPatches:
+    def nearest(self) -> NearestPatches:
+        """What cuts patches and labels them."""
         return NearestPatches(
             self.centroids,
             self.spec.within,
@@ -192,14 +216,8 @@ class Encoding:
             self.preprocessing,
         )
 
-    @cached_property
-    def _labelling(self) -> threading.Lock:
-        """Held by the task whose patches are labelled, by all cores."""
-        return threading.Lock()
-
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_nearest", "_labelling")  # of each process
-        return {name: value for name, value in vars(self).items() if name not in own}
+        return {name: value for name, value in vars(self).items() if name != "nearest"}
 
     @property
     def engine_bytes(self) -> int:

@@ -1,12 +1,12 @@
-"""What workers run: one chunk of codes, made and written."""
+"""What workers run: one chunk of codes, or of features, made and written."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-
-from analysis.encoding.encoding import Encoding, Place
+from analysis.encoding.encoding import Encoding
+from analysis.encoding.pooling import FeatureOptions, Features
+from analysis.encoding.work import Work, place_of
 from analysis.experiment import open_experiment
 from storage import ImageOptions, IntegrityError, open_images
 from storage.codes.code_writer import write_codes
@@ -25,6 +25,7 @@ class CodeTask:
         kind: shape and type that they must have.
         fingerprint: of the images, for those who had others of the same path open.
         dictionary: sum of the centroids that they must have.
+        features: which; None: codes.
     """
 
     experiment: Path
@@ -39,27 +40,27 @@ class CodeTask:
     kind: tuple[tuple[int, ...], str]
     fingerprint: str
     dictionary: str
+    features: FeatureOptions | None = None
 
 
-def write_chunk(work: Encoding | CodeTask, staging: Path, index: tuple[int, ...]) -> None:
+def write_chunk(task: Work | CodeTask, staging: Path, index: tuple[int, ...]) -> None:
     """Make one chunk of the store that is built at `staging`, and write it."""
-    encoding = work if isinstance(work, Encoding) else _opened(work)
-    place: Place = encoding.place(index)
-    codes: np.ndarray = encoding.codes(place)
-    write_codes(staging, place, codes)
+    work = _opened(task) if isinstance(task, CodeTask) else task
+    place = place_of(work, index)
+    write_codes(staging, place, work.made(place), work.name)
 
 
 @lru_cache(maxsize=1)
-def _opened(task: CodeTask) -> Encoding:
+def _opened(task: CodeTask) -> Work:
     """Images and dictionary, opened once in each worker."""
     images = open_images(task.dataset, task.split, task.data, task.options)
     node = open_experiment(task.experiment, task.data).dictionary(task.k)
     found = Encoding.of(images, node, stride=task.stride)
     found = replace(found, most=task.most, chunk=task.chunk)
     kind = found.images.shape, found.images.dtype.name
-    if (kind, found.decoding["dictionary"]) != (task.kind, task.dictionary):
+    if (kind, found.facts["dictionary"]) != (task.kind, task.dictionary):
         raise IntegrityError(
             f"{images.where}, or the dictionary in {task.experiment}, changed while images were"
             " encoded, or is not the same on all workers: run it again"
         )
-    return found
+    return found if task.features is None else Features.of(found, node, task.features)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.experiment_folders import experiment_folders, only_experiment
-from analysis.html_report.freshness import digest_of, read_marks
+from analysis.html_report.freshness import digest_of, read_marks, with_classification
 from pipeline import USUAL_MEMORY, MemoryOptions
 from storage import PatchDictError
 from storage.atomic import remove_orphans, write_whole
@@ -83,7 +83,7 @@ def report_experiment(
     if only_stale:
         known, names = read_marks(page)
         files = _files(folder, names)
-        if known == digest and all(path.is_file() for path in files):
+        if known == with_classification(digest, folder) and all(path.is_file() for path in files):
             return _result(page, files, made=False, started=started)
     # Heavy (torch, matplotlib), and not needed where every report is up to date.
     from analysis.experiment import open_experiment
@@ -96,11 +96,9 @@ def report_experiment(
     drawn = max(DRAWING_BYTES, DRAWING_BYTES_OF_SIZE * len(measured.shown))
     check_budget("a report", drawn, memory)  # before seconds of work that would be for nothing
     # The words first: for them patches and images are streamed, while no figure takes memory.
-    answers = [
-        (section, section.paragraphs(measured), section.caveats(measured))
-        for section in SECTIONS
-        if section.question
-    ]
+    told = [(section, section.paragraphs(measured)) for section in SECTIONS if section.question]
+    answers = [(section, words, section.caveats(measured)) for section, words in told if words]
+    digest = with_classification(digest, folder)
     check_budget("drawing the figures", drawn, memory)
     with styled():
         figures = {section.name: section.figures(measured) for section in SECTIONS}

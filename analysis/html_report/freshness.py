@@ -34,6 +34,14 @@ def digest_of(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def with_classification(digest: str, folder: Path) -> str:
+    """The same, and of how well classes are told, which a report may find out by itself."""
+    path = ExperimentLayout(folder).classification
+    if not path.is_file():
+        return digest
+    return hashlib.sha256(digest.encode() + path.read_bytes()).hexdigest()
+
+
 def read_marks(page: Path) -> tuple[str, list[str]]:
     """Digest that a page was made from, and names of its figures; empty where it has none."""
     if not page.is_file():

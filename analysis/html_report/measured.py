@@ -9,6 +9,7 @@ import numpy as np
 import xarray
 
 from analysis.experiment import Experiment
+from analysis.html_report.classes import MeasuredClasses
 from analysis.html_report.samples import (
     SHOWN_IMAGES,
     Composition,
@@ -41,7 +42,7 @@ SCORED_VALUES = 1 << 23  # of images that are scored; 10,699 of 28×28 pixels
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(MeasuredClasses):
     """An experiment, and what is measured of it. What is by K runs over all K, ascending.
 
     memory: cap in bytes on the resident memory of the process while patches and images are read.
@@ -70,11 +71,6 @@ class Measured:
     def rows(self) -> int:
         """Patches learned from."""
         return int(self.experiment.facts["n_rows"])
-
-    @property
-    def held_out(self) -> bool:
-        """Whether there are patches, and images, that were not learned from."""
-        return len(self.experiment.splits) > 1
 
     @property
     def split(self) -> str:

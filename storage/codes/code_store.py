@@ -1,4 +1,4 @@
-"""The code store: images as codes, one zarr v3 group, which xarray opens.
+"""The stores of codes and of features: one zarr v3 group each, which xarray opens.
 
     codes   (image, row, col)   the number of the centroid at each position of a patch, uint16 or
                                 uint32; the type's largest number where no patch is kept
@@ -6,11 +6,17 @@
     row     (row,)              int64; row of the pixel at which the patch of a position begins,
     col     (col,)              and its column; below 0 in a reflected border
 
+    features  (image, feature)  float32; what the patches of a pool say of a centroid
+    image   (image,)            as above
+    pool    (feature,)          int64; number of the pool, in reading order
+    atom    (feature,)          int64; number of the centroid
+
 Attributes of the array are what decoding needs beside the dictionary: k, dictionary (SHA-256 of its
-centroids), spec, height, width, channels (0: the images have no such axis), black, no_code. Those
-of the group: kind, schema, source, dataset (where the images were), experiment (the folder of the
-dictionary), versions; set last, the seal (storage.integrity), against which all metadata and every
-chunk that is read are checked.
+centroids), spec, height, width, channels (0: the images have no such axis), black; of codes
+no_code; of features what they are: features (hard, triangle or soft), pool, and more by their kind.
+Those of the group: kind, schema, source, dataset (where the images were), experiment (the folder of
+the dictionary), versions; set last, the seal (storage.integrity), against which all metadata and
+every chunk that is read are checked.
 """
 
 from pathlib import Path
@@ -24,7 +30,7 @@ from storage.integrity import METADATA, file_fault, sealed_attributes, stated_ch
 from storage.plain_attributes import parsed
 from storage.strict_store import open_strict
 
-KIND, SCHEMA = "codes", 1
+CODES, FEATURES, SCHEMA = "codes", "features", 1
 REMEDY = "run the same encode again, it writes anew what is damaged"
 ANEW = "delete it, and run the same encode again"
 
@@ -40,32 +46,32 @@ def no_code(dtype: np.dtype) -> int:
 
 
 class CodeStore:
-    """Read-only view of a complete code store.
+    """Read-only view of a complete store of codes or features.
 
-    Attributes: path, attributes (of the group), decoding (those of the array), array (zarr.Array),
-    checksums (of all chunks by key).
+    Attributes: path, kind (the array's name), attributes (of the group), decoding (those of the
+    array), array (zarr.Array), checksums (of all chunks by key).
     """
 
     def __init__(self, path: Path, group: zarr.Group, attributes: dict[str, Any]) -> None:
         """Assumes a group that `open_codes` has checked."""
-        self.path, self.attributes = path, attributes
-        self.array = cast(zarr.Array, group["codes"])
+        self.path, self.attributes, self.kind = path, attributes, str(attributes["kind"])
+        self.array = cast(zarr.Array, group[self.kind])
         self.decoding = parsed(dict(self.array.attrs))
         self.checksums = stated_checksums(attributes)
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes on disk of the codes alone."""
-        keys = [key for key in self.checksums if key.startswith("codes/")]
+        """Bytes on disk of the codes, or features, alone."""
+        keys = [key for key in self.checksums if key.startswith(f"{self.kind}/")]
         return sum((self.path / key).stat().st_size for key in keys)
 
-    def read(self, images: slice, rows: slice, cols: slice) -> np.ndarray:
-        """Codes of some images at some positions, (n, rows, columns).
+    def read(self, *place: slice) -> np.ndarray:
+        """Codes of some images at some positions, (n, rows, columns); some features of images.
 
         Raises: DamageError when a chunk is missing, truncated, fails its checksum, or is another's.
         """
         try:
-            return cast(np.ndarray, self.array[images, rows, cols])
+            return cast(np.ndarray, self.array[place])
         except (ValueError, RuntimeError) as error:  # zarr's codecs, on bytes that are as written
             raise DamageError(f"{self.path} cannot be decoded ({error}): {REMEDY}") from error
 
@@ -76,19 +82,19 @@ class CodeStore:
         ]
 
 
-def open_codes(path: str | Path) -> CodeStore:
-    """Open a complete code store for reading.
+def open_codes(path: str | Path, kind: str = CODES) -> CodeStore:
+    """Open a complete store of codes, or of features, for reading.
 
     Raises: InputError when there is none; IntegrityError when it is unfinished, of another schema
         version, or its metadata is not what was written.
     """
     path = Path(path)
     try:
-        attributes = sealed_attributes(path, ANEW, kind=KIND, schema=SCHEMA)
+        attributes = sealed_attributes(path, ANEW, kind=kind, schema=SCHEMA)
     except (FileNotFoundError, NotADirectoryError):
-        if (path / "codes").is_dir():
+        if (path / kind).is_dir():
             raise DamageError(f"{path} has lost its metadata ({METADATA}): {ANEW}") from None
-        raise InputError(f"no codes at {path}: run encode first") from None
+        raise InputError(f"no {kind} at {path}: run encode first") from None
     strict = open_strict(path, stated_checksums(attributes), REMEDY)
     try:
         return CodeStore(path, zarr.open_group(strict, mode="r", zarr_format=3), attributes)
@@ -97,6 +103,9 @@ def open_codes(path: str | Path) -> CodeStore:
         raise DamageError(f"{path} has damaged metadata ({reason}): {ANEW}") from error
 
 
-def is_code_store(path: Path) -> bool:
-    """Whether a folder holds codes, or what is left of them."""
-    return path.name.startswith("codes-") or (path / "codes").is_dir()
+def kind_of_codes(path: Path) -> str | None:
+    """Whether a folder holds codes, or features, or what is left of them; None: neither."""
+    for kind in (CODES, FEATURES):
+        if path.name.startswith(f"{kind}-") or (path / kind).is_dir():
+            return kind
+    return None

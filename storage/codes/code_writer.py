@@ -1,4 +1,4 @@
-"""Building a code store: in a folder beside its place, chunk by chunk, moved there when whole."""
+"""Building stores of codes or features: beside their place, chunk by chunk, moved when whole."""
 
 import math
 import shutil
@@ -13,7 +13,7 @@ from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore, MemoryStore
 
 from storage.atomic import remove, replace_durably
-from storage.codes.code_store import KIND, SCHEMA, CodeStore, no_code
+from storage.codes.code_store import CODES, SCHEMA, CodeStore, no_code
 from storage.errors import DamageError
 from storage.integrity import file_fault, read_checksums, write_seal
 from storage.layout import PARTIAL, building_place
@@ -21,56 +21,60 @@ from storage.patch_writer import begins_with, remove_half_written, write_beginni
 from storage.plain_attributes import meaning, plain
 from storage.strict_store import checked_compressors
 
-AXES = ("image", "row", "col")
 # Runs of equal codes in neighbouring images are found by Zstandard itself, the more of them the
 # larger the block: of MNIST at stride 1 shuffled codes take 1.4 times as much, level 5 3 % less.
 LEVEL, BLOCK_BYTES = 3, 1 << 20
 
 
+Coordinates = dict[str, tuple[str, np.ndarray, str]]  # name -> axis, values, meaning
+
+
 def beginning(
-    codes: tuple[tuple[int, ...], tuple[int, ...], np.dtype],
-    origins: tuple[np.ndarray, np.ndarray],
-    decoding: dict[str, Any],
+    kind: str,
+    array: tuple[tuple[int, ...], tuple[int, ...], np.dtype],
+    coordinates: Coordinates,
+    facts: dict[str, Any],
     attributes: dict[str, Any],
 ) -> dict[str, bytes]:
-    """The files of a store that has no codes yet, by their paths within it.
+    """The files of a store that has no codes, or features, yet, by their paths within it.
 
     Args:
-        codes: shape, shape of a chunk, and type.
-        origins: rows and columns of the pixels at which patches begin, int64.
-        decoding: attributes of the codes.
+        kind: CODES or FEATURES.
+        array: shape, shape of a chunk, and type.
+        coordinates: int64; the first of an axis comes in the order of the array's axes.
+        facts: attributes of the array.
         attributes: of the group: source, dataset, experiment.
     """
     files: dict[str, Buffer] = {}
     versions = {name: version(name) for name in ("zarr", "numcodecs", "numpy")}
-    described = {"kind": KIND, "schema": SCHEMA, **attributes, "versions": versions}
+    described = {"kind": kind, "schema": SCHEMA, **attributes, "versions": versions}
     group = zarr.create_group(
         MemoryStore(files), zarr_format=3, attributes=described | {"complete": False}
     )
-    shape, chunks, dtype = codes
-    places = zip(AXES, (np.arange(shape[0]), *origins), strict=True)
-    for name, values in places:
-        array = group.create_array(
+    shape, chunks, dtype = array
+    for name, (axis, values, means) in coordinates.items():
+        written = group.create_array(
             name,
             shape=values.shape,
             dtype="int64",
             compressors=checked_compressors(8),
-            dimension_names=(name,),
-            attributes={**meaning("image" if name == "image" else f"origin_{name}")},
+            dimension_names=(axis,),
+            attributes={**meaning(means)},
             config={"write_empty_chunks": True},
         )
-        array[:] = values
+        written[:] = values
+    whole = dtype.kind in "ui"
+    packing = {"shuffle": "noshuffle", "blocksize": BLOCK_BYTES} if whole else {}
+    others = [name for name, (axis, *_) in coordinates.items() if name != axis]
     group.create_array(
-        "codes",
+        kind,
         shape=shape,
         chunks=chunks,
         dtype=dtype,
-        fill_value=no_code(dtype),
-        compressors=checked_compressors(
-            dtype.itemsize, clevel=LEVEL, shuffle="noshuffle", blocksize=BLOCK_BYTES
-        ),
-        dimension_names=AXES,
-        attributes=plain(decoding) | meaning("codes"),
+        fill_value=no_code(dtype) if whole else 0.0,
+        compressors=checked_compressors(dtype.itemsize, clevel=LEVEL, **packing),
+        dimension_names=tuple(dict.fromkeys(axis for axis, *_ in coordinates.values())),
+        attributes=plain(facts) | meaning(kind) | _coordinates(others),
     )
     with warnings.catch_warnings():
         # zarr's, that this is no part of its format yet; xarray warns where it is missing
@@ -79,7 +83,12 @@ def beginning(
     return {key: content.to_bytes() for key, content in files.items()}
 
 
-def take_up(staging: Path, files: dict[str, bytes]) -> set[tuple[int, ...]]:
+def _coordinates(names: list[str]) -> dict[str, str]:
+    """What tells xarray of coordinates that are no axes."""
+    return {"coordinates": " ".join(names)} if names else {}
+
+
+def take_up(staging: Path, files: dict[str, bytes], kind: str) -> set[tuple[int, ...]]:
     """Indices of the chunks that a killed run left, whole, in the folder in which it built a store.
 
     Where that is no beginning of the store of these files, it is begun there.
@@ -87,27 +96,29 @@ def take_up(staging: Path, files: dict[str, bytes]) -> set[tuple[int, ...]]:
     if not begins_with(staging, files):
         shutil.rmtree(staging, ignore_errors=True)
         write_beginning(staging, files)
-    place = staging / "codes" / "c"
+    place = staging / kind / "c"
     return {
         tuple(map(int, file.relative_to(place).parts))
-        for file in place.glob("*/*/*")
-        if not file.name.endswith(PARTIAL) and file_fault(file, None) is None
+        for file in place.rglob("*")
+        if file.is_file() and not file.name.endswith(PARTIAL) and file_fault(file, None) is None
     }
 
 
-def write_codes(staging: Path, place: tuple[slice, ...], codes: np.ndarray) -> None:
+def write_codes(
+    staging: Path, place: tuple[slice, ...], codes: np.ndarray, kind: str = CODES
+) -> None:
     """Write one whole chunk in one step."""
-    array = zarr.open_array(LocalStore(staging / "codes"), mode="r+")
+    array = zarr.open_array(LocalStore(staging / kind), mode="r+")
     array = array.with_config({"write_empty_chunks": True})  # an absent chunk is damage
     array[place] = codes
 
 
-def finish(staging: Path, path: Path) -> None:
+def finish(staging: Path, path: Path, kind: str) -> None:
     """Check that every chunk is there, whole, seal the store, and move it to its name."""
     remove_half_written(staging)
     checksums = read_checksums(staging)
-    expected = math.prod(zarr.open_array(staging / "codes", mode="r").cdata_shape)
-    if missing := expected - len(checksums["codes"]):
+    expected = math.prod(zarr.open_array(staging / kind, mode="r").cdata_shape)
+    if missing := expected - len(checksums[kind]):
         raise DamageError(f"{missing} chunks of {staging} were not written: run it again")
     write_seal(staging, checksums)
     replace_durably(staging, path)

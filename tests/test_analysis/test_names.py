@@ -8,7 +8,7 @@ from pipeline.command_line import group as pipeline_group
 
 
 def test_patchdict_has_all_commands_and_pipeline_keeps_its_own() -> None:
-    added = {"report", "reconstruct", "encode", "decode", "compare", "export"}
+    added = {"report", "reconstruct", "encode", "decode", "classify", "compare", "export"}
     assert set(combined().commands) == pipeline_group.commands.keys() | added
     assert added.isdisjoint(pipeline_group.commands)
 

@@ -5,6 +5,7 @@
 
 from analysis.html_report.section import Section
 from analysis.html_report.sections.change import CHANGE
+from analysis.html_report.sections.classification import CLASSIFICATION
 from analysis.html_report.sections.composition import COMPOSITION
 from analysis.html_report.sections.coverage import COVERAGE
 from analysis.html_report.sections.data import DATA
@@ -12,7 +13,16 @@ from analysis.html_report.sections.dictionaries import DICTIONARIES
 from analysis.html_report.sections.kinds import NATURE
 from analysis.html_report.sections.quality import QUALITY
 
-__all__ = ["CHANGE", "COMPOSITION", "COVERAGE", "NATURE", "QUALITY", "SECTIONS"]
+__all__ = ["CHANGE", "CLASSIFICATION", "COMPOSITION", "COVERAGE", "NATURE", "QUALITY", "SECTIONS"]
 
-# In the order of the page; the study's five questions in the study's order.
-SECTIONS: tuple[Section, ...] = (DATA, CHANGE, QUALITY, COVERAGE, NATURE, COMPOSITION, DICTIONARIES)
+# In the order of the page; the study's five questions in the study's order, then what they serve.
+SECTIONS: tuple[Section, ...] = (
+    DATA,
+    CHANGE,
+    QUALITY,
+    COVERAGE,
+    NATURE,
+    COMPOSITION,
+    CLASSIFICATION,
+    DICTIONARIES,
+)

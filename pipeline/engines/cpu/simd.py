@@ -120,10 +120,14 @@ def _address(context: Any, builder: Any, signature: Any, arguments: Any, vector:
 
 def fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
     """Code for a · b + c of vectors, rounded once."""
-    function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(a.type, [a.type] * 3), f"llvm.fma.v{WIDTH}f32"
-    )
-    return builder.call(function, [a, b, c])
+    return _called(builder, "fma", [a, b, c])
+
+
+def _called(builder: Any, name: str, vectors: list[Any]) -> Any:
+    """Code for a function of LLVM of as many vectors."""
+    kind = ir.FunctionType(vectors[0].type, [vector.type for vector in vectors])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{WIDTH}f32")
+    return builder.call(function, vectors)
 
 
 @intrinsic
@@ -182,6 +186,26 @@ def sub(typing: Any, a: Any, b: Any) -> Any:
         return builder.fsub(*arguments)
 
     return FLOATS(FLOATS, FLOATS), generate
+
+
+@intrinsic
+def root(typing: Any, a: Any) -> Any:
+    """√a."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _called(builder, "sqrt", arguments)
+
+    return FLOATS(FLOATS), generate
+
+
+@intrinsic
+def lane_sum(typing: Any, a: Any) -> Any:
+    """Sum over the lanes, by halves."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return sum_by_halves(builder, arguments[0])
+
+    return types.float32(FLOATS), generate
 
 
 @intrinsic

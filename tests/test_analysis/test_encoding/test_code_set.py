@@ -15,7 +15,7 @@ from PIL import Image
 
 from analysis import decode, encode
 from analysis.command_line import combined, group
-from analysis.encoding import code_set, decoding, encoding, tasks
+from analysis.encoding import build, decoding, encoding, tasks
 from storage import (
     DeviceError,
     ImageOptions,
@@ -239,7 +239,7 @@ def test_memory_of_a_chunk_follows_the_cap(folder: Path, monkeypatch: pytest.Mon
         tried.append(needed)
         return len(tried) > 3
 
-    monkeypatch.setattr(code_set, "fits", fits)
+    monkeypatch.setattr(build, "fits", fits)
     assert run("encode", folder, "--k", 4)["images"] == 297
     assert tried == sorted(tried, reverse=True)
     assert len(set(tried)) == 4

@@ -39,6 +39,26 @@ def image_scores(
     return found.assign_coords(label=("image", label)) if labels else found
 
 
+CLASSIFIED: dict[str, Any] = {
+    "features": "triangle",
+    "pool": "quadrants",
+    "tf_idf": False,
+    "stride": 1,
+    "train_images": 4000,
+    "test_images": 1000,
+    "classes": ["cat", "dog"],
+    "by_k": [
+        {"k": 100, "accuracy": 0.9, "low": 0.88, "high": 0.917, "test_errors": 100},
+        {"k": 600, "accuracy": 0.91, "low": 0.89, "high": 0.926, "test_errors": 90},
+    ],
+    "left_out": [],
+    "best": 600,
+    "confusion": [[470, 30], [60, 440]],
+    "learning": [{"labels_per_class": 10, "images": 20, "accuracies": [0.6, 0.7], "mean": 0.65}],
+}
+for _row in CLASSIFIED["by_k"]:
+    _row |= {"width": 4 * _row["k"], "penalty": 0.1, "validation_accuracy": 0.92}
+
 NUMBERS: dict[str, Any] = {
     "sizes": [100, 200, 300, 400, 500, 600],
     "mse": [3000.0, 2000.0, 1800.0, 1700.0, 1650.0, 1600.0],
@@ -64,6 +84,7 @@ NUMBERS: dict[str, Any] = {
     "lines": LINES,
     "bend": Bend(300, -0.4, -0.15),
     "made": MADE,
+    "classification": CLASSIFIED,
     "scores": image_scores({0: (300, 70.0), 1: (450, 20.0), 8: (750, 90.0)}),
 }
 COLUMNS = ("live", "perplexity", "half", "largest_share", "gini", "entropy", "converged")
@@ -86,6 +107,7 @@ def made_up(**changed: Any) -> Measured:
         splits=splits,
         spec=PatchSpec(*given["patch_shape"][:2]),
         class_names=given["class_names"],
+        codebook=lambda _: (None, None),
         facts={"n_rows": given["rows"], "dim": int(np.prod(given["patch_shape"]))},
     )
     found = Measured(cast(Experiment, experiment))
@@ -105,6 +127,8 @@ def made_up(**changed: Any) -> Measured:
             for k, share in zip(sizes, given["within"], strict=False)
         },
         "held_out_parts": "images",
+        "classes_known": True,
+        "classification": given["classification"],
         "_scored": (dict.fromkeys((found.sizes[-1], given["elbow"]), given["scores"]), None),
         "kind_shares": xarray.Dataset(
             {

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from analysis import report
 from analysis.command_line import group
-from analysis.html_report.freshness import digest_of, read_marks
+from analysis.html_report.freshness import digest_of, read_marks, with_classification
 from storage import InputError, open_dictionaries
 from tests.test_analysis.test_html_report.small_runs import learn, small_images
 
@@ -35,6 +35,9 @@ FIGURES = {
     "gallery-largest",
     "rebuilt",
     "classes",
+    "accuracy",
+    "confusion",
+    "learning",
     "convergence",
 }
 ENDINGS = ("png", "svg", "csv")
@@ -166,7 +169,7 @@ def test_only_stale_makes_again_what_has_changed(copied: Path) -> None:
     learn(copied.parent, (4, 12, 60, 70))
     assert report(copied, only_stale=True)[0]["made"] is True
     assert page.read_bytes() != before
-    assert read_marks(page)[0] == digest_of(copied)
+    assert read_marks(page)[0] == with_classification(digest_of(copied), copied)
     assert report(copied, only_stale=True)[0]["made"] is False
 
 

@@ -1,0 +1,120 @@
+"""`classify`: how much of the class an experiment's dictionaries carry."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis.classification.study import Study
+from analysis.encoding.encoding import dictionary_sum
+from analysis.encoding.pooling import FeatureOptions
+from analysis.experiment import Experiment, open_experiment
+from analysis.experiment_folders import only_experiment
+from analysis.text import percent
+from pipeline import USUAL_MEMORY, Progress, SilentProgress
+from storage.atomic import write_whole
+from storage.layout import ExperimentLayout
+
+SCHEMA = 1
+
+
+def classify(
+    folder: str | Path,
+    k: int | Sequence[int] | None = None,
+    *,
+    features: str = "triangle",
+    pool: str | int = "quadrants",
+    tf_idf: bool = False,
+    stride: int | None = None,
+    data: Path | None = None,
+    dataset: str | None = None,
+    labels: Path | None = None,
+    memory: int = USUAL_MEMORY,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Tell the class of all test images by features of a dictionary, for each K.
+
+    The classifier is linear: a ridge on standardised features, as scikit-learn's `RidgeClassifier`.
+    It is learned from training images alone; its penalty is chosen on a fifth of them that it was
+    not learned from, or, of a few, by leaving each of them out. The best K is the one of the most
+    right answers there; test images are counted, and decide nothing.
+
+    Args:
+        folder: of the experiment, or a sweep's OUT that holds only one.
+        k: sizes of dictionaries; None: all that fit under the cap.
+        features: "hard", "triangle" or "soft", see `features`.
+        pool: "image", "quadrants" or "grid:N".
+        tf_idf: see `features`.
+        stride: step between patches in pixels; None: the dictionary's own.
+        data: folder of downloads; None: the one that the sweep used.
+        dataset: file of the images, where it is no longer the one that the sweep used.
+        labels: CSV file of the images' classes, which the experiment keeps.
+        memory: cap in bytes on the resident memory of the process.
+        progress: an observer, or None.
+
+    Returns:
+        Plain JSON, also written into the experiment's folder: features, pool, tf_idf, stride,
+        train_images, test_images, classes (names), by_k (of each K: k, dictionary (SHA-256 of its
+        centroids), width (features of an image), penalty (per image), validation_accuracy,
+        validation_images, accuracy, low and high (of test images, with the ends of its 95 %
+        interval by Wilson), test_errors, seconds), left_out (K that do not fit under the cap), best
+        (K), asked (K, or null), confusion (of best: rows are classes, columns what they were told
+        to be), learning (of best, by labels_per_class: images, accuracies (of each draw), mean,
+        deviation), path.
+
+    Raises: InputError: no classes, no test images, no such K; IntegrityError: images or
+        dictionaries are damaged; MemoryBudgetError: a K that was asked for does not fit.
+    """
+    options = FeatureOptions.of(features, pool, tf_idf)
+    experiment = open_experiment(only_experiment(Path(folder)), data, dataset, labels)
+    sizes = [k] if isinstance(k, int) else k
+    for one in sizes or ():
+        experiment.dictionary(one)
+    study = Study(experiment, options, stride, memory, progress or SilentProgress())
+    return written(study, sizes)
+
+
+def written(study: Study, sizes: Sequence[int] | None) -> dict[str, Any]:
+    """The results of a study, which are kept with the experiment."""
+    path = ExperimentLayout(study.experiment.folder).classification
+    result = {"schema": SCHEMA, **study.results(sizes)}
+    write_whole(path, json.dumps(result, indent=1).encode())
+    return result | {"path": str(path)}
+
+
+def kept(experiment: Experiment) -> dict[str, Any] | None:
+    """Results that are kept with an experiment; None where there are none of its dictionaries."""
+    try:
+        found = json.loads(ExperimentLayout(experiment.folder).classification.read_bytes())
+        known = {one["k"]: one["dictionary"] for one in found["by_k"]}
+        alike = found["schema"] == SCHEMA and all(
+            k in experiment.nodes and dictionary_sum(experiment.codebook(k)[0]) == known[k]
+            for k in known
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return dict(found) if alike else None
+
+
+def in_words(result: dict[str, Any]) -> str:
+    """The result of `classify` for people."""
+    what = f"{result['features']} features, {result['pool']}"
+    by_k = [
+        f"K = {one['k']}: {percent(one['accuracy'])} right ({percent(one['low'])} to"
+        f" {percent(one['high'])}), {one['test_errors']:,} wrong, {one['seconds']:.1f} s"
+        for one in result["by_k"]
+    ]
+    left_out = ", ".join(map(str, result["left_out"]))
+    learning = [
+        f"{one['labels_per_class']} labels of each class, K = {result['best']}:"
+        f" {percent(one['mean'])} right (± {percent(one['deviation'])} by draw)"
+        for one in result["learning"]
+    ]
+    lines = [
+        f"{result['test_images']:,} test images told by {result['train_images']:,} training images,"
+        f" {what}:",
+        *by_k,
+        *([f"left out, for they do not fit under the cap: K = {left_out}"] if left_out else []),
+        *learning,
+    ]
+    return "\n".join([*lines, result["path"]])

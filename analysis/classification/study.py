@@ -1,0 +1,254 @@
+"""Classifiers of an experiment's images: their accuracy by K, and by the number of labels."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from analysis.classification.accuracy import wilson_interval
+from analysis.classification.labelled_features import LabelledFeatures
+from analysis.classification.ridge import (
+    PART,
+    PENALTIES,
+    Fit,
+    LinearClassifier,
+    RidgeSums,
+    decisions,
+    fit_from_few,
+)
+from analysis.encoding.encoding import dictionary_sum
+from analysis.encoding.pooling import FeatureOptions
+from analysis.experiment import Experiment
+from pipeline import Progress, Scheduler, check_budget, fits
+from storage import ImageSource, InputError
+
+FEW_IMAGES = 2000  # up to so many, with more features than images, all are in memory at once
+JUDGED_SHARE = 1 / 5  # of more images: on so many the penalty is chosen
+LABELS = (10, 100, 1000)  # of each class
+DRAWS = 5  # of so many
+SEED = 0  # of what is drawn
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is to be classified, and how.
+
+    Attributes:
+        experiment: with classes of training and test images.
+        options: which features.
+        stride: in pixels; None: the dictionary's own.
+        memory: cap in bytes on the resident memory of the process.
+        progress: an observer.
+    """
+
+    experiment: Experiment
+    options: FeatureOptions
+    stride: int | None
+    memory: int
+    progress: Progress
+
+    @cached_property
+    def labels(self) -> dict[str, np.ndarray]:
+        """Classes of training and test images. Raises: InputError where they are not known."""
+        found = {}
+        if len(self.experiment.splits) < 2:
+            raise InputError(
+                f"{self.experiment.name} has no test images, whose classes would be told: sweep"
+                " with test images (--test, or --heldout)"
+            )
+        for split in self.experiment.splits:
+            labels = self.experiment.labels(split)
+            if labels is None:
+                reason = self.experiment.why_unlabelled(split)
+                raise InputError(f"{reason}: say which they are (--labels FILE.csv)")
+            found[split] = labels
+        counts = np.unique(found["train"], return_counts=True)[1]
+        if len(counts) < 2 or counts.max() < 2:
+            raise InputError(
+                f"the training images of {self.experiment.name} are of {len(counts)} classes, with"
+                f" at most {counts.max()} of each: at least two of both are needed"
+            )
+        return found
+
+    @property
+    def classes(self) -> int:
+        """Classes of all images."""
+        return 1 + max(int(labels.max()) for labels in self.labels.values())
+
+    @cached_property
+    def sources(self) -> dict[str, ImageSource]:
+        """The images of both splits."""
+        return {split: self.experiment.images(split) for split in self.experiment.splits}
+
+    def results(self, sizes: Sequence[int] | None) -> dict[str, Any]:
+        """What `classify` returns, but the path; sizes: the K, or None."""
+        _ = self.labels
+        rows, confusions, left_out = [], {}, []
+        for k in self.experiment.sizes if sizes is None else sizes:
+            if sizes is None and not fits(sum(self._needed(k)), self.memory):
+                left_out.append(k)
+                continue
+            row, confusions[k] = self._one_size(k)
+            rows.append(row)
+        if not rows:
+            self._threads(left_out[0])  # which says how much memory is needed
+        best = min(rows, key=lambda row: (-row["validation_accuracy"], row["k"]))["k"]
+        names = self.experiment.class_names or ()
+        return {
+            "features": self.options.kind,
+            "pool": self.options.pool,
+            "tf_idf": self.options.tf_idf,
+            "stride": self.experiment.spec.stride if self.stride is None else self.stride,
+            "asked": None if sizes is None else list(sizes),
+            "train_images": len(self.labels["train"]),
+            "test_images": len(self.labels["test"]),
+            "classes": [names[n] if n < len(names) else str(n) for n in range(self.classes)],
+            "by_k": rows,
+            "left_out": left_out,
+            "best": best,
+            "confusion": confusions[best].tolist(),
+            "learning": list(self._learning(best)),
+        }
+
+    def _one_size(self, k: int) -> tuple[dict[str, Any], np.ndarray]:
+        """Of one dictionary: its line of the table, and the confusion matrix."""
+        started, data = time.perf_counter(), self._data(k)
+        every = {split: np.arange(len(labels)) for split, labels in self.labels.items()}
+        images = sum(map(len, every.values()))
+        self.progress.start(f"classifying, K={k}", images, "images")
+        fit = self._fit(data["train"], every["train"])
+        (confusion,) = self._confusions([fit.classifier], data["test"])
+        self.progress.finish()
+        right, n = int(np.trace(confusion)), len(every["test"])
+        low, high = wilson_interval(right, n)
+        return {
+            "k": k,
+            "dictionary": dictionary_sum(self.experiment.codebook(k)[0]),
+            "width": data["train"].work(every["train"][:1]).shape[1],
+            "penalty": fit.penalty,
+            "validation_accuracy": 1 - fit.errors / fit.judged,
+            "validation_images": fit.judged,
+            "accuracy": right / n,
+            "low": low,
+            "high": high,
+            "test_errors": n - right,
+            "seconds": time.perf_counter() - started,
+        }, confusion
+
+    def _learning(self, k: int) -> Iterator[dict[str, Any]]:
+        """Accuracy of classifiers that a few labels of each class teach, by their number."""
+        labels, data = self.labels["train"], self._data(k)
+        members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        each = [n for n in LABELS if n < min(map(len, members))]
+        if not each:
+            return
+        test = len(self.labels["test"])
+        images = DRAWS * sum(each) * len(members) + test
+        self.progress.start(f"learning from a few labels, K={k}", images, "images")
+        rng, learned = np.random.default_rng(SEED), list[LinearClassifier]()
+        for n in each:
+            for _ in range(DRAWS):
+                drawn = np.sort(np.concatenate([rng.choice(own, n, False) for own in members]))
+                learned.append(self._fit(data["train"], drawn).classifier)
+        right = [int(np.trace(found)) for found in self._confusions(learned, data["test"])]
+        self.progress.finish()
+        for place, n in enumerate(each):
+            shares = np.array(right[place * DRAWS : (place + 1) * DRAWS]) / test
+            yield {
+                "labels_per_class": n,
+                "images": n * len(members),
+                "accuracies": shares.tolist(),
+                "mean": float(shares.mean()),
+                "deviation": float(shares.std(ddof=1)),
+            }
+
+    def _fit(self, data: LabelledFeatures, which: np.ndarray) -> Fit:
+        """A classifier of some training images, of nothing else."""
+        width, labels = data.work(which[:1]).shape[1], data.labels[which]
+        if self._few(len(which), width):
+            rows = np.empty((len(which), width), np.float32)
+            first = 0
+            for block, _ in data.blocks(which):
+                rows[first : first + len(block)] = block
+                first += len(block)
+            return fit_from_few(rows, labels, self.classes)
+        judged = _some_of_each(labels, JUDGED_SHARE)
+        sums = RidgeSums(width, self.classes)
+        for block, own in data.blocks(which[~judged]):
+            sums.add(block, own)
+        tried = sums.solutions(PENALTIES)
+        errors, squares = np.zeros(len(tried), np.int64), np.zeros(len(tried))
+        for block, own in data.blocks(which[judged]):
+            said = decisions(tried, block)
+            errors += np.count_nonzero(said.argmax(axis=2) != own, axis=1)
+            targets = 2.0 * (own[:, np.newaxis] == np.arange(self.classes)) - 1
+            squares += np.square(said - targets).sum(axis=(1, 2))
+            sums.add(block, own)
+        best = min(range(len(tried)), key=lambda i: (errors[i], squares[i], -PENALTIES[i]))
+        (classifier,) = sums.solutions([PENALTIES[best]])
+        return Fit(classifier, PENALTIES[best], int(errors[best]), int(judged.sum()))
+
+    def _confusions(
+        self, classifiers: Sequence[LinearClassifier], data: LabelledFeatures
+    ) -> np.ndarray:
+        """Images of each class that are told to be of each, (classifiers, class, told) int64."""
+        found = np.zeros((len(classifiers), self.classes, self.classes), np.int64)
+        for block, labels in data.blocks(np.arange(len(data.labels))):
+            for place, said in enumerate(decisions(classifiers, block)):
+                np.add.at(found[place], (labels, said.argmax(axis=1)), 1)
+        return found
+
+    def _data(self, k: int) -> dict[str, LabelledFeatures]:
+        """Images and classes of both splits. Raises: MemoryBudgetError where they do not fit."""
+        node, threads = self.experiment.dictionary(k), self._threads(k)
+        given = node, self.options, self.stride, threads, self.progress
+        return {
+            split: LabelledFeatures(self.sources[split], labels, *given)
+            for split, labels in self.labels.items()
+        }
+
+    def _few(self, n: int, width: int) -> bool:
+        return n <= min(FEW_IMAGES, width)
+
+    def _threads(self, k: int) -> int:
+        """Threads that make features at the same time. Raises: MemoryBudgetError."""
+        fixed, task = self._needed(k)
+        with Scheduler("", self.memory - fixed) as scheduler:
+            scheduler.plan(task)
+            check_budget(f"classifying by K = {k}", fixed + scheduler.needed, self.memory)
+            return scheduler.at_once
+
+    def _needed(self, k: int) -> tuple[int, int]:
+        """Bytes that classifying takes at most: beside threads that make features, and of each."""
+        source, labels = self.sources["train"], self.labels["train"]
+        node = self.experiment.dictionary(k)
+        data = LabelledFeatures(source, labels, node, self.options, self.stride, 1, self.progress)
+        work = data.work(np.arange(len(source)))
+        width, block = work.shape[1], math.prod(work.chunks)
+        drawn = (n * self.classes for n in LABELS)
+        taught = [len(source), *(n for n in drawn if n < len(source))]
+        learned = max(self._fit_bytes(n, width) for n in taught)
+        decided = 2 * 8 * width * self.classes * DRAWS * len(LABELS)
+        # Of each thread a block in work, and one that waits; one as float64.
+        task = work.task_bytes + 4 * block + 2 * source.piece_bytes
+        return work.engine_bytes + 8 * block + learned + decided, task
+
+    def _fit_bytes(self, n: int, width: int) -> int:
+        """What a classifier of so many images takes while it is learned."""
+        if self._few(n, width):
+            return 4 * n * width + 3 * 8 * n * (n + PART)
+        return RidgeSums.projected_bytes(width, self.classes)
+
+
+def _some_of_each(labels: np.ndarray, share: float) -> np.ndarray:
+    """Which images are set aside: a share of each class, at least one of two; (n,) bool."""
+    rng, found = np.random.default_rng(SEED), np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        n = min(len(own) - 1, max(1, round(share * len(own))))
+        found[rng.choice(own, n, False)] = True
+    return found

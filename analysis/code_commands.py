@@ -1,0 +1,165 @@
+"""`encode`, `decode` and `classify` on the command line: dictionaries at work."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analysis.command_options import (
+    data_option,
+    dataset_option,
+    k_option,
+    labels_option,
+    split_option,
+    stride_option,
+)
+from pipeline import MemoryOptions, PatchOptions, SweepOptions
+from pipeline.command_line import given, json_option, options_of, show
+from storage import InputError
+
+FEATURE_KINDS = ("hard", "triangle", "soft")  # as in analysis.encoding.pooling
+
+pool_option = click.option(
+    "--pool",
+    metavar="POOL",
+    help="Parts of the image that features are pooled over: image, quadrants, or N for N × N.",
+)
+
+
+@click.command()
+@click.argument("experiment", type=click.Path(path_type=Path))
+@k_option
+@split_option
+@click.option(
+    "--dataset",
+    help="Other images, a data set's name or a path; default: those of the experiment.",
+)
+@stride_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write there, a name that ends in .zarr; default: beside the dictionaries.",
+)
+@click.option(
+    "--features",
+    type=click.Choice(FEATURE_KINDS),
+    help="Write features of the images in place of codes: shares of each centroid (hard, soft), or"
+    " sums of max(0, mean distance - distance) (triangle).",
+)
+@pool_option
+@click.option(
+    "--tf-idf", is_flag=True, help="Of hard features, weigh centroids by how rare they are."
+)
+@data_option
+@click.option(
+    "--scheduler", help="Where chunks are made: empty (this process), processes:N, or an address."
+)
+@options_of(MemoryOptions)
+@json_option
+def encode(
+    experiment: Path,
+    k: int,
+    as_json: bool,
+    dataset: str | None,
+    features: str | None,
+    pool: str | None,
+    tf_idf: bool,
+    scheduler: str | None,
+    memory: str | None,
+    **options: Any,
+) -> None:
+    """Write images as codes: at each position of a patch the number of its nearest centroid.
+
+    Or as features: what the patches of an image say of each centroid, pooled over parts of it.
+    EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone. What is there
+    already is reused; after Ctrl-C the same command goes on.
+    """
+    if features is None and (pool or tf_idf):
+        raise InputError("--pool and --tf-idf are of features: say which (--features)")
+    told = given({"dataset": dataset, "scheduler": scheduler, "memory": memory})
+    checked = PatchOptions.checked(**told)
+    from analysis.encoding.code_set import encode_set, in_words
+    from analysis.encoding.pooling import FeatureOptions
+    from pipeline import TerminalProgress
+
+    if features is not None:
+        options["features"] = FeatureOptions.of(features, pool or "image", tf_idf)
+    options |= {"scheduler": checked.scheduler, "memory": checked.memory}
+    with TerminalProgress() as progress:
+        other = None if dataset is None else checked.dataset
+        result = encode_set(experiment, k, dataset=other, progress=progress, **options)
+    show(result, as_json, in_words(result))
+
+
+@click.command()
+@click.argument("codes", metavar="CODES.zarr", type=click.Path(path_type=Path))
+@click.option(
+    "--experiment",
+    type=click.Path(path_type=Path),
+    help="Folder of the dictionary, if it is no longer where the codes were made.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write the images there: a name that ends in .zarr.",
+)
+@dataset_option
+@data_option
+@options_of(MemoryOptions)
+@json_option
+def decode(codes: Path, as_json: bool, memory: str | None, **options: Any) -> None:
+    """Make images of codes again, as reconstruct would; tell bits per pixel, MSE and PSNR."""
+    from analysis.encoding.decoded_set import decode_set, in_words
+    from pipeline import TerminalProgress
+
+    cap = MemoryOptions.checked(**given({"memory": memory})).memory
+    with TerminalProgress() as progress:
+        result = decode_set(codes, memory=cap, progress=progress, **options)
+    show(result, as_json, in_words(result))
+
+
+@click.command()
+@click.argument("experiment", type=click.Path(path_type=Path))
+@click.option("--k", help="Sizes of dictionaries, as in 400,1000; default: all that fit.")
+@click.option(
+    "--features",
+    type=click.Choice(FEATURE_KINDS),
+    default="triangle",
+    show_default=True,
+    help="What the patches of an image say of each centroid, as for encode.",
+)
+@pool_option
+@click.option(
+    "--tf-idf", is_flag=True, help="Of hard features, weigh centroids by how rare they are."
+)
+@stride_option
+@dataset_option
+@data_option
+@labels_option
+@options_of(MemoryOptions)
+@json_option
+def classify(
+    experiment: Path,
+    k: str | None,
+    pool: str | None,
+    as_json: bool,
+    memory: str | None,
+    **options: Any,
+) -> None:
+    """Tell the class of test images by their features: accuracy by K, and by labels per class.
+
+    EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone. A ridge
+    classifier learns from the training images; results are kept in the folder, and the next report
+    shows them.
+    """
+    cap = MemoryOptions.checked(**given({"memory": memory})).memory
+    sizes = None if k is None else SweepOptions.checked(k=k).k
+    from analysis.classification.classify import classify as classify_experiment
+    from analysis.classification.classify import in_words
+    from pipeline import TerminalProgress
+
+    with TerminalProgress() as progress:
+        result = classify_experiment(
+            experiment, sizes, pool=pool or "quadrants", memory=cap, progress=progress, **options
+        )
+    show(result, as_json, in_words(result))

@@ -1,0 +1,35 @@
+"""Options that several commands have."""
+
+from pathlib import Path
+
+import click
+
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder of downloads, if it is another one than the sweep's.",
+)
+
+dataset_option = click.option(
+    "--dataset", help="File of the images, if it is no longer where the sweep found it."
+)
+
+k_option = click.option("--k", type=int, required=True, help="Size of the dictionary.")
+
+split_option = click.option(
+    "--split",
+    type=click.Choice(["train", "test"]),
+    help="Which images: the test images where there are any, else the training images.",
+)
+
+stride_option = click.option(
+    "--stride", type=int, help="Step between patches in pixels, if not the dictionary's."
+)
+
+labels_option = click.option(
+    "--labels",
+    metavar="FILE.csv",
+    type=click.Path(path_type=Path),
+    help="Classes of the images, name,class (of arrays index,class, or the class of each image in"
+    " order); kept with the experiment.",
+)

@@ -1,0 +1,164 @@
+"""Building codes, or features, of images on disk: once, chunk by chunk, resumed, mended, reused."""
+
+import os
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from analysis.encoding.encoding import Encoding
+from analysis.encoding.pooling import FeatureOptions
+from analysis.encoding.tasks import CodeTask, write_chunk
+from analysis.encoding.work import Work
+from analysis.experiment import Experiment
+from pipeline import Progress, Scheduler, check_budget, fits
+from storage import ImageSource, InputError
+from storage.atomic import exclusive
+from storage.codes.code_store import CodeStore, open_codes
+from storage.codes.code_writer import begin_again, beginning, finish, take_up
+from storage.images.options import identity_of
+from storage.layout import STORE_SUFFIX, ExperimentLayout, building_place, lock_place
+
+COMPILER_BYTES = 40 << 20  # of the imports of a worker that labels, beside those that cut
+
+
+@dataclass(frozen=True)
+class CodeBuild:
+    """Codes, or features, that are made, or found. place: name or path of the images."""
+
+    experiment: Experiment
+    images: ImageSource
+    place: str
+    work: Work
+    features: FeatureOptions | None
+    progress: Progress
+
+    @property
+    def usual_place(self) -> Path:
+        """Where they are written to, where no other place is told."""
+        layout, encoding = ExperimentLayout(self.experiment.folder), self.work.encoding
+        images = self.images.name, self.images.split
+        codes = layout.codes(encoding.k, *images, encoding.spec.stride)
+        return codes if self.features is None else layout.features(codes, self.features.name)
+
+    def done_at(self, path: Path, address: str, memory: int) -> tuple[CodeStore, int]:
+        """The store at a path, and how many of its chunks were written for that."""
+        store, damaged = self._found(path)
+        if store is not None and not damaged:
+            return store, 0
+        with exclusive(lock_place(path), f"encoding into {path}"):
+            store, damaged = self._found(path)  # another process may have been faster
+            if store is not None and not damaged:
+                return store, 0
+            with Scheduler(address, self._room(address, memory)) as scheduler:
+                work = self._fitted(scheduler, memory)
+                if scheduler.remote:
+                    _ = scheduler.client  # one that does not answer leaves all as it is
+                if store is not None:
+                    self.progress.note(f"{path}: writing {len(damaged)} damaged chunks again")
+                    begin_again(store, damaged)
+                written = self._write(building_place(path), work, scheduler)
+            finish(building_place(path), path, work.name)
+        return open_codes(path, work.name), written
+
+    def _found(self, path: Path) -> tuple[CodeStore | None, list[str]]:
+        """What is there already, and its damaged chunks. Raises: InputError for others."""
+        name = self.work.name
+        if not os.path.lexists(path):
+            return None, []
+        try:
+            store = open_codes(path, name)
+        except InputError:
+            raise InputError(
+                f"{path} is there already, and holds no {name}: move it away, or choose another"
+                " name"
+            ) from None
+        wanted = self.work.facts, identity_of(self.images.describe())
+        if (_described(store.decoding), identity_of(store.attributes["source"])) != wanted:
+            raise InputError(
+                f"{path} holds other {name}, of another dictionary, other images or another stride:"
+                " move it away, or choose another name (--out)"
+            )
+        return store, store.damaged()
+
+    def _room(self, address: str, memory: int) -> int:
+        """Bytes that tasks of this process share, beside its engine."""
+        return memory if address else memory - self.work.engine_bytes
+
+    def _fitted(self, scheduler: Scheduler, memory: int) -> Work:
+        """The same with so much in work at once as fits. Raises: MemoryBudgetError."""
+        work = self.work
+        while True:
+            engine = work.engine_bytes
+            task = work.task_bytes + 2 * self.images.piece_bytes
+            each = COMPILER_BYTES + engine + self.images.resident_bytes
+            scheduler.plan(task, each)
+            needed = scheduler.needed + (0 if scheduler.remote else engine)
+            less = work.smaller()
+            if fits(needed, memory) or less is None:
+                break
+            work = less
+        check_budget(f"encoding by K = {work.encoding.k}", needed, memory)
+        return work
+
+    def _write(self, staging: Path, work: Work, scheduler: Scheduler) -> int:
+        """Write the chunks that are not there yet; how many."""
+        from dask.delayed import delayed  # slow to load; codes that are there do without
+
+        attributes = {
+            "source": self.images.describe(),
+            "dataset": self.place,
+            "experiment": str(self.experiment.folder.resolve()),
+        }
+        array = work.shape, work.chunks, work.dtype
+        files = beginning(work.name, array, work.coordinates, work.facts, attributes)
+        present = take_up(staging, files, work.name)
+        lengths = [-(-n // size) for n, size in zip(work.shape, work.chunks, strict=True)]
+        every = list(product(*map(range, lengths)))
+        missing = [index for index in every if index not in present]
+        self.progress.start(f"Encoding {self.images.split}", len(every), "chunks")
+        self.progress.advance(len(every) - len(missing))
+        sent = self._task(work.encoding) if scheduler.remote else work
+        run = f"encode-{uuid4().hex}"
+        tasks = [
+            delayed(write_chunk)(sent, staging, index, dask_key_name=f"{run}-{number:07}")
+            for number, index in enumerate(missing)
+        ]
+        scheduler.compute(tasks, lambda: self.progress.advance(1))
+        self.progress.finish()
+        return len(missing)
+
+    def _task(self, encoding: Encoding) -> CodeTask:
+        """The same for workers, who open images and dictionary themselves."""
+        return CodeTask(
+            self.experiment.folder.resolve(),
+            encoding.k,
+            encoding.spec.stride,
+            encoding.most,
+            encoding.chunk,
+            self.place,
+            self.images.split,
+            self.experiment.data.resolve(),
+            replace(self.images.options, labels=None),
+            (encoding.images.shape, encoding.images.dtype.name),
+            self.images.fingerprint,
+            encoding.facts["dictionary"],
+            self.features,
+        )
+
+
+def _described(decoding: dict[str, Any]) -> dict[str, Any]:
+    """Of the attributes of codes, or features, those that `Work.facts` has."""
+    own = ("units", "long_name", "coordinates")
+    return {name: value for name, value in decoding.items() if name not in own}
+
+
+def target(path: Path) -> Path:
+    """Where codes, or features, are written to. Raises: InputError where they cannot be."""
+    path = Path(os.path.abspath(path))
+    if path.suffix != STORE_SUFFIX:
+        raise InputError(f"cannot write to {path}: use a name that ends in {STORE_SUFFIX}")
+    if not path.parent.is_dir():
+        raise InputError(f"no folder {path.parent} to write {path.name} into: make it first")
+    return path
