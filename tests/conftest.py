@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,17 @@ def fresh_process() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def unflushed() -> Iterator[None]:
+    """Nothing waits for the disk: a test does not outlive the machine.
+
+    That files are flushed, and when, is seen by tests of `storage.atomic`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def mnist_dir() -> Path:
     """The folder of the canonical MNIST files; skips where they are absent."""
@@ -74,19 +85,36 @@ def strokes_file(strokes: np.ndarray, tmp_path: Path) -> Path:
     return write_idx(tmp_path / "strokes-idx3-ubyte", strokes)
 
 
-@pytest.fixture(scope="session")
-def digits_swept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What `sweep` returns for three dictionaries of the digits with the defaults.
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of reports are put together and not drawn, which takes long: for tests of words."""
+    for name in ("to_png", "to_svg"):
+        monkeypatch.setattr(f"analysis.html_report.figures.figure.{name}", lambda figure: b"")
 
-    Made once for all processes of `make test`: tests copy the folder before they sweep into it.
+
+def made_once(
+    factory: pytest.TempPathFactory, name: str, make: Callable[[Path], dict[str, Any]]
+) -> dict[str, Any]:
+    """What `make` returns of a folder of this name, to be kept as JSON.
+
+    It is made once for all processes of `make test`: tests copy files before they change them.
     """
-    beside = tmp_path_factory.getbasetemp()
+    beside = factory.getbasetemp()
     folder = beside.parent if "PYTEST_XDIST_WORKER" in os.environ else beside
-    told = folder / "digits_swept.json"
-    with FileLock(folder / "digits_swept.lock"):
+    told = folder / f"{name}.json"
+    with FileLock(folder / f"{name}.lock"):
         if not told.exists():
-            out = folder / "digits_swept" / "runs"
-            options = SweepOptions(dataset="digits", k=(10, 20, 50), out=out, device="cpu")
-            told.write_text(json.dumps(sweep(options)))
+            told.write_text(json.dumps(make(folder / name)))
     found: dict[str, Any] = json.loads(told.read_text())
     return found
+
+
+@pytest.fixture(scope="session")
+def digits_swept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `sweep` returns for three dictionaries of the digits with the defaults."""
+
+    def make(folder: Path) -> dict[str, Any]:
+        options = SweepOptions(dataset="digits", k=(10, 20, 50), out=folder / "runs", device="cpu")
+        return sweep(options)
+
+    return made_once(tmp_path_factory, "digits_swept", make)
