@@ -109,6 +109,7 @@ def test_stated_classes_are_kept_with_the_experiment(tmp_path: Path, classes: Pa
     assert len(rebuild_set(moved, 2, labels=other)["classes"]) == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_is_made_anew_for_other_classes(tmp_path: Path, classes: Path) -> None:
     folder = learn(tmp_path / "runs", (2,), dataset=small_images(tmp_path / "a.npy"), heldout=0.25)
     made = [
@@ -117,7 +118,7 @@ def test_a_report_is_made_anew_for_other_classes(tmp_path: Path, classes: Path) 
     ]
     assert [one["made"] for one in made] == [True, True, False, False]
     drawn = [{Path(name).stem for name in one["figures"]} for one in made]
-    assert drawn[1] - drawn[0] == {"classes"}
+    assert drawn[1] - drawn[0] == {"classes", "accuracy", "confusion"}
     assert drawn[3] == drawn[2] == drawn[1]
 
 

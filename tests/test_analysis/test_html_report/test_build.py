@@ -42,6 +42,7 @@ FIGURES = {
 }
 ENDINGS = ("png", "svg", "csv")
 CURVES = {"mse", "rate-distortion", "kinds-share", "gallery-smallest"}  # not for one K
+CLASSES = {"classes", "accuracy", "confusion", "learning"}  # where classes are known
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -162,6 +163,7 @@ def test_the_page_gives_the_runs_numbers(folder: Path) -> None:
     assert "batch-size" not in text  # not used by full
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_only_stale_makes_again_what_has_changed(copied: Path) -> None:
     assert report(copied, only_stale=True)[0]["made"] is False
     page = copied / "report.html"
@@ -219,18 +221,20 @@ def test_command_line_prints_json(copied: Path) -> None:
     assert len(entry["files"]) == len(FIGURES) * len(ENDINGS)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_colour_rectangles_one_k_and_nothing_held_out(tmp_path: Path) -> None:
     dataset = small_images(tmp_path / "colour.npy", 3)
     folder = learn(tmp_path, (5,), dataset=dataset, patch=(2, 3), stride=2, threshold=0.05)
     (result,) = report(folder)
     names = {Path(path).stem for path in result["figures"]}
-    assert names == FIGURES - CURVES - {"classes"}
+    assert names == FIGURES - CURVES - CLASSES
     text = (folder / "report.html").read_text()
     assert "2×3×3" in text
     assert "Nothing was held out" in text
     assert "12 training images together" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_where_a_part_is_shown_the_page_says_so(
     copied: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_of_each_image_only_the_worst_patch_whatever_its_tiles(tiled: Path) -> N
     np.testing.assert_array_equal(store.order[places], tiles["worst_image"])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_of_large_images_the_middle_is_shown_and_that_is_said(tiled: Path) -> None:
     words = read(tiled)
     order = open_experiment(tiled).store("train").image_order
@@ -105,6 +106,7 @@ def test_a_middle_holds_patches_of_the_store_and_no_margin(tiled: Path) -> None:
     np.testing.assert_array_equal(image.original, whole[top : top + height, left : left + width])
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     "stride", [pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow), 5]
 )
@@ -127,6 +129,7 @@ def test_the_middle_of_images_with_a_reflected_border_has_patches_of_the_store(
     assert "--border reflect" in words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_parts_of_one_image_have_borders_of_their_own(tmp_path: Path) -> None:
     image = noise(0, 1, 40, 30)
     np.save(tmp_path / "one.npy", image)
@@ -166,6 +169,7 @@ def test_small_unequal_images_are_scored_whole(unequal: Path) -> None:
     np.testing.assert_array_equal(scores["pixels"], measured.sources["test"].sizes.prod(axis=1))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_rows_that_are_held_out_of_one_image_are_called_so(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", noise(0, 1, 60, 80))
     given = {"dataset": str(tmp_path / "one.npy"), "heldout": 0.3, **PATCH}
@@ -178,6 +182,7 @@ def test_rows_that_are_held_out_of_one_image_are_called_so(tmp_path: Path) -> No
     assert "All training images and test images of one," in words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_has_what_was_stated_and_tells_of_no_folder(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", noise(0, 1, 60, 80))
     np.save(tmp_path / "set.npy", np.ones((1, 60, 80), np.uint8))

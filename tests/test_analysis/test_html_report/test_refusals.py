@@ -46,6 +46,7 @@ def test_images_that_are_gone_or_others_are_named_and_damage_nothing(tmp_path: P
     assert not (folder / "report.html").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_images_that_moved_with_their_project_are_found(tmp_path: Path) -> None:
     old = tmp_path / "old" / "project"
     (old / "photos").mkdir(parents=True)
@@ -72,6 +73,7 @@ def sweep_again(project: Path) -> dict[str, Any]:
     return sweep(SweepOptions(dataset=images, out=project / "runs", k=(3, 4), **fields))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_images_are_where_the_user_says_if_they_are_the_same(tmp_path: Path) -> None:
     first, second = tmp_path / "first.npy", tmp_path / "second.npy"
     folder = learn(tmp_path / "runs", (3,), dataset=small_images(first))
@@ -98,6 +100,7 @@ def test_downloads_that_moved_with_their_project_are_found(tmp_path: Path) -> No
     assert open_experiment(moved, tmp_path).data == tmp_path
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_experiment_that_fails_does_not_keep_the_others_from_a_report(tmp_path: Path) -> None:
     path = tmp_path / "gone.npy"
     learn(tmp_path, (3,), dataset=small_images(path))
@@ -125,6 +128,7 @@ def two(pair: Path, tmp_path: Path) -> tuple[Path, Path]:
     return one, other
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_damaged_dictionaries_are_named_and_hide_no_others(two: tuple[Path, Path]) -> None:
     whole, other = two
     files, trees = {}, []
@@ -162,6 +166,7 @@ def test_paths_that_are_no_text_stand_in_the_page(tmp_path: Path) -> None:
     assert "<b>.npy" not in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_patches_as_large_as_the_images_need_little_memory(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(1, 256, (6, 60, 60)).astype(np.uint8)
     np.save(tmp_path / "images.npy", images)

@@ -94,6 +94,7 @@ def test_what_is_taken_of_a_device_is_told_with_held_out_rows(
     assert told.startswith(f"device memory: {in_words(max(taken))} at most, ")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_all_that_reads_dictionaries_takes_them(tmp_path: Path) -> None:
     notes = Notes()
     result = sweep(options(tmp_path, **FUSED), notes)
