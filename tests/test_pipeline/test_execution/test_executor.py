@@ -108,16 +108,6 @@ def test_the_cap_holds_for_all_processes_together(tmp_path: Path) -> None:
         sweep(options)
 
 
-def test_workers_do_not_compete_for_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OMP_NUM_THREADS", "MALLOC_ARENA_MAX"):
-        monkeypatch.delenv(name, raising=False)
-    before = dict(os.environ)
-    with Scheduler("processes:1", MEMORY) as scheduler:
-        assert set(scheduler.client.run(thread_count).values()) == {1}
-        assert "OMP_NUM_THREADS" not in os.environ  # this process has all cores, now and later
-    assert dict(os.environ) == before
-
-
 SCRIPT = """
 from pipeline import StreamingKMeans, SweepOptions, sweep
 from storage import open_patches
@@ -177,14 +167,21 @@ def test_the_hook_of_clusters_goes_with_the_last_of_them(monkeypatch: pytest.Mon
         assert spawn.get_preparation_data is before
 
 
-def test_another_cluster_on_the_machine_is_no_matter() -> None:
+def test_workers_compete_neither_for_cores_nor_with_another_cluster_on_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("OMP_NUM_THREADS", "MALLOC_ARENA_MAX"):
+        monkeypatch.delenv(name, raising=False)
+    before = dict(os.environ)
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with suppress(OSError):  # someone has the usual port of the dashboard already
             taken.bind(("127.0.0.1", 8787))
             taken.listen()
         with Scheduler("processes:1", MEMORY) as scheduler:
-            assert len(scheduler.client.scheduler_info()["workers"]) == 1
+            assert set(scheduler.client.run(thread_count).values()) == {1}
+            assert "OMP_NUM_THREADS" not in os.environ  # this process has all cores, now and later
+    assert dict(os.environ) == before
 
 
 @pytest.fixture
