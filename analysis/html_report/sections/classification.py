@@ -5,16 +5,18 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.html_report.figures.axes import k_axis, plain_log_ticks
+from analysis.classification.accuracy import wilson_interval
+from analysis.html_report.figures.axes import k_axis, name_panel, plain_log_ticks
 from analysis.html_report.figures.figure import ReportFigure, finished, table, table_of_lines
 from analysis.html_report.figures.style import BLUE, INK, SMALL, VERMILION, new_figure
 from analysis.html_report.measured import Measured
 from analysis.html_report.section import Section
 from analysis.text import count, listed, percent
 
-FEW_TEST_IMAGES = 1000
+FEW_TEST_IMAGES, FINE_TEST_IMAGES = 1000, 5000
 NUMBERED_CLASSES = 16  # of a confusion matrix whose cells have numbers
 NAMED_CLASSES = 60  # on its axes
+DARK = 0.6  # of the largest share of mistakes: a cell whose number is white
 _WORDS = {"hard": "hard features", "triangle": "triangle features", "soft": "soft features"}
 
 
@@ -41,8 +43,8 @@ def _answer(found: dict[str, Any]) -> str:
     best, names = _best(found), found["classes"]
     text = (
         f"Enough of the class for a linear classifier to tell it right for"
-        f" {_share(best['accuracy'])} of the {found['test_images']:,} test images (95 % confidence"
-        f" interval {_interval(best)}), by K = {best['k']:,} centroids and all"
+        f" {_share(best['accuracy'], found)} of the {found['test_images']:,} test images (95 %"
+        f" confidence interval {_interval(found)}), by K = {best['k']:,} centroids and all"
         f" {found['train_images']:,} labels of training images."
     )
     mistakes = np.array(found["confusion"])
@@ -64,7 +66,8 @@ def _over_k(found: dict[str, Any]) -> list[str]:
     alike = [row["k"] for row in rows if row["high"] >= best["low"] and row["k"] < best["k"]]
     text = (
         f"From K = {first['k']:,} to K = {last['k']:,} the accuracy goes from"
-        f" {_share(first['accuracy'])} to {_share(last['accuracy'])}. K = {best['k']:,} was chosen"
+        f" {_share(first['accuracy'], found)} to {_share(last['accuracy'], found)}."
+        f" K = {best['k']:,} was chosen"
         " by training images alone"
     )
     if alike:
@@ -75,7 +78,10 @@ def _over_k(found: dict[str, Any]) -> list[str]:
 def _few_labels(found: dict[str, Any]) -> list[str]:
     if not found["learning"]:
         return []
-    parts = [f"{_share(one['mean'])} with {one['labels_per_class']:,}" for one in found["learning"]]
+    parts = [
+        f"{_share(one['mean'], found)} with {one['labels_per_class']:,}"
+        for one in found["learning"]
+    ]
     return [
         f"Few labels of each class go a long way: K = {found['best']:,} reaches {listed(parts)}"
         f" (the mean over {len(found['learning'][0]['accuracies'])} random draws), although its"
@@ -110,10 +116,9 @@ def _caveats(measured: Measured) -> list[str]:
         return []
     caveats = []
     if found["test_images"] < FEW_TEST_IMAGES:
-        best = _best(found)
         caveats.append(
             f"There are {found['test_images']:,} test images alone: one more right is"
-            f" {percent(1 / found['test_images'])}, and the interval {_interval(best)} is wide."
+            f" {percent(1 / found['test_images'])}, and the interval {_interval(found)} is wide."
         )
     if found["left_out"]:
         caveats.append(
@@ -127,13 +132,15 @@ def _best(found: dict[str, Any]) -> dict[str, Any]:
     return next(row for row in found["by_k"] if row["k"] == found["best"])
 
 
-def _share(share: float) -> str:
-    """An accuracy, in two decimals where it is nearly all."""
-    return f"{100 * share:.2f} %" if share > 0.97 else percent(share)
+def _share(share: float, found: dict[str, Any]) -> str:
+    """An accuracy, in as many decimals as so many test images have."""
+    decimals = 2 if found["test_images"] >= FINE_TEST_IMAGES else 1
+    return f"{100 * share:.{decimals}f} %"
 
 
-def _interval(row: dict[str, Any]) -> str:
-    return f"{_share(row['low']).removesuffix(' %')} to {_share(row['high'])}"
+def _interval(found: dict[str, Any]) -> str:
+    low, high = (_share(_best(found)[end], found) for end in ("low", "high"))
+    return f"{low.removesuffix(' %')} to {high}"
 
 
 def _figures(measured: Measured) -> list[ReportFigure]:
@@ -162,8 +169,8 @@ def _accuracy(found: dict[str, Any]) -> ReportFigure:
     caption = (
         f"The share of {found['test_images']:,} test images whose class is told right, against K;"
         " bars: 95 % confidence intervals (Wilson). Dashed: the same of training images that the"
-        f" classifier was not learned from, by which K and its penalty are chosen. {_what(found)},"
-        " ridge classifier."
+        f" classifier was not learned from, by which K and its penalty are chosen. Ridge classifier"
+        f" on {_what(found)}."
     )
     figure = accuracy_figure(found)
     return finished("accuracy", "Accuracy against K.", caption, figure, table(columns))
@@ -232,9 +239,9 @@ def _confusion(found: dict[str, Any]) -> ReportFigure:
         for j, told in enumerate(names)
     ]
     caption = (
-        f"Test images of each class (down) by what K = {found['best']:,} tells them to be (across)."
-        " Colour: mistakes, in per cent of the class"
-        f"{'; numbers: images' if len(names) <= NUMBERED_CLASSES else ''}."
+        f"a, test images of each class by what K = {found['best']:,} tells them to be; colour:"
+        f" mistakes{'; numbers: images' if len(names) <= NUMBERED_CLASSES else ''}. b, the share of"
+        " each class that is told right, with 95 % confidence intervals (Wilson)."
     )
     csv = table_of_lines(["class", "told", "images"], lines)
     title = "Which class is taken for which."
@@ -242,32 +249,43 @@ def _confusion(found: dict[str, Any]) -> ReportFigure:
 
 
 def confusion_figure(matrix: np.ndarray, names: list[str]) -> Figure:
-    """Mistakes in colour; matrix: (class, told) images."""
-    n = len(names)
+    """Mistakes in colour, and the share of each class that is told right.
+
+    matrix: (class, told) images.
+    """
+    n, images = len(names), np.maximum(matrix.sum(axis=1), 1)
     figure = new_figure(min(6.0, max(2.4, 1.0 + 0.26 * n)))
-    axes = figure.subplots()
-    shares = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    left, right = figure.subplots(1, 2, width_ratios=[3, 2])
+    shares = 100 * matrix / images[:, np.newaxis]
     np.fill_diagonal(shares, 0)
-    top = max(float(shares.max()), 1e-9)
-    cells = axes.pcolormesh(
-        np.arange(n + 1) - 0.5, np.arange(n + 1) - 0.5, shares, cmap="Blues", vmin=0, vmax=top
-    )
-    axes.set_aspect("equal")
-    axes.invert_yaxis()
+    top, edges = max(float(shares.max()), 1e-9), np.arange(n + 1) - 0.5
+    cells = left.pcolormesh(edges, edges, shares, cmap="Blues", vmin=0, vmax=top)
+    name_panel(left, "a", "what classes are told to be")
+    for axes in (left, right):
+        axes.set_ylim(n - 0.5, -0.5)
+        if n <= NAMED_CLASSES:
+            axes.set_yticks(range(n), names)
     if n <= NAMED_CLASSES:
-        axes.set_xticks(range(n), names, rotation=0 if max(map(len, names)) < 3 else 90)
-        axes.set_yticks(range(n), names)
-    axes.set_xlabel("told to be")
-    axes.set_ylabel("class")
+        left.set_xticks(range(n), names, rotation=0 if max(map(len, names)) <= 2 else 90)
     if n <= NUMBERED_CLASSES:
-        for (own, told), images in np.ndenumerate(matrix):
-            if images:
-                dark = own != told and shares[own, told] > 0.6 * top
+        for (own, told), count_of in np.ndenumerate(matrix):
+            if count_of:
+                dark = own != told and shares[own, told] > DARK * top
                 colour = "white" if dark else INK
-                axes.text(
-                    told, own, f"{images}", ha="center", va="center", fontsize=SMALL, color=colour
-                )
-    figure.colorbar(cells, ax=axes, label="mistakes (per cent of the class)", shrink=0.8)
+                place = {"ha": "center", "va": "center", "fontsize": SMALL}
+                left.text(told, own, f"{count_of}", color=colour, **place)
+    left.set_xlabel("told to be")
+    left.set_ylabel("class")
+    figure.colorbar(cells, ax=left, label="mistakes (per cent of the class)")
+    own = np.diagonal(matrix)
+    low, high = np.array(
+        [wilson_interval(int(a), int(b)) for a, b in zip(own, images, strict=True)]
+    ).T
+    middle = own / images
+    bars = 100 * np.maximum([middle - low, high - middle], 0)
+    right.errorbar(100 * middle, range(n), xerr=bars, fmt="o", color=BLUE, capsize=2)
+    name_panel(right, "b", "told right")
+    right.set_xlabel("per cent of the class")
     return figure
 
 
