@@ -70,7 +70,8 @@ def classify(
     sizes = [k] if isinstance(k, int) else k
     for one in sizes or ():
         experiment.dictionary(one)
-    study = Study(experiment, options, stride, memory, progress or SilentProgress())
+    sources = {split: experiment.images(split) for split in experiment.splits}
+    study = Study(experiment, sources, options, stride, memory, progress or SilentProgress())
     return written(study, sizes)
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -39,6 +39,7 @@ class Study:
 
     Attributes:
         experiment: with classes of training and test images.
+        sources: its images, by split.
         options: which features.
         stride: in pixels; None: the dictionary's own.
         memory: cap in bytes on the resident memory of the process.
@@ -46,6 +47,7 @@ class Study:
     """
 
     experiment: Experiment
+    sources: Mapping[str, ImageSource]
     options: FeatureOptions
     stride: int | None
     memory: int
@@ -78,11 +80,6 @@ class Study:
     def classes(self) -> int:
         """Classes of all images."""
         return 1 + max(int(labels.max()) for labels in self.labels.values())
-
-    @cached_property
-    def sources(self) -> dict[str, ImageSource]:
-        """The images of both splits."""
-        return {split: self.experiment.images(split) for split in self.experiment.splits}
 
     def results(self, sizes: Sequence[int] | None) -> dict[str, Any]:
         """What `classify` returns, but the path; sizes: the K, or None."""

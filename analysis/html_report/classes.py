@@ -9,7 +9,7 @@ from analysis.classification.study import Study
 from analysis.encoding.pooling import FeatureOptions
 from analysis.experiment import Experiment
 from pipeline import SilentProgress
-from storage import InputError, MemoryBudgetError
+from storage import ImageSource, InputError, MemoryBudgetError
 
 PRODUCTS = 1 << 31  # of a patch's pixel and a centroid's, up to which a report does it by itself
 
@@ -31,13 +31,18 @@ class MeasuredClasses:
         return len(self.experiment.splits) > 1
 
     @cached_property
+    def sources(self) -> dict[str, ImageSource]:
+        """The images of each split, opened once."""
+        return {split: self.experiment.images(split) for split in self.experiment.splits}
+
+    @cached_property
     def classes_known(self) -> bool:
         """Whether there are training and test images of known class, all of one size."""
         experiment = self.experiment
         return (
             self.held_out
             and all(experiment.labels(split) is not None for split in experiment.splits)
-            and all(experiment.images(split).uniform for split in experiment.splits)
+            and all(source.uniform for source in self.sources.values())
         )
 
     @cached_property
@@ -50,7 +55,8 @@ class MeasuredClasses:
         if sorted(told) == self.experiment.sizes or self._products > PRODUCTS:
             return found
         options = FeatureOptions.of("triangle", "quadrants")
-        study = Study(self.experiment, options, None, self.memory, SilentProgress())
+        quiet = SilentProgress()
+        study = Study(self.experiment, self.sources, options, None, self.memory, quiet)
         try:
             return written(study, None)
         except (InputError, MemoryBudgetError):  # the command that is told says why
@@ -60,6 +66,8 @@ class MeasuredClasses:
     def _products(self) -> int:
         """Of all distances of all patches to all centroids."""
         experiment = self.experiment
-        sources = [experiment.images(split) for split in experiment.splits]
-        positions = [len(s) * math.prod(experiment.spec.grid(*s.image_shape[:2])) for s in sources]
+        positions = [
+            len(source) * math.prod(experiment.spec.grid(*source.image_shape[:2]))
+            for source in self.sources.values()
+        ]
         return sum(positions) * sum(experiment.centroids(k).size for k in experiment.sizes)

@@ -31,7 +31,7 @@ from analysis.reconstruction.overlap import Rebuilder, images_at_once
 from analysis.reconstruction.scores import reconstruction_scores
 from analysis.text import SPLIT_NAMES, size_range
 from pipeline import USUAL_MEMORY
-from storage import ImageSource, PatchStore, group_name
+from storage import PatchStore, group_name
 from storage.images.views import SelectedRows
 
 SHOWN_SIZES = 24  # K whose patches and images are shown: a figure has no room for hundreds
@@ -171,11 +171,6 @@ class Measured(MeasuredClasses):
     def stores(self) -> dict[str, PatchStore]:
         """The patches of each split, opened once."""
         return {split: self.experiment.store(split) for split in self.experiment.splits}
-
-    @cached_property
-    def sources(self) -> dict[str, ImageSource]:
-        """The images of each split, opened once."""
-        return {split: self.experiment.images(split) for split in self.experiment.splits}
 
     @cached_property
     def shown(self) -> list[int]:
