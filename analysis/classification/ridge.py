@@ -17,7 +17,7 @@ from storage import InputError
 # What is tried: penalties on the squared weights, per image.
 PENALTIES = tuple(10.0 ** (half / 2) for half in range(-8, 5))
 CONSTANT = 1e-10  # of its squared mean: the variance of a feature that is always the same
-PART = 512  # columns that are worked on at once
+PART = 128  # columns that are worked on at once
 
 
 @dataclass(frozen=True)

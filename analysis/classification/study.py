@@ -84,15 +84,14 @@ class Study:
     def results(self, sizes: Sequence[int] | None) -> dict[str, Any]:
         """What `classify` returns, but the path; sizes: the K, or None."""
         _ = self.labels
-        rows, confusions, left_out = [], {}, []
-        for k in self.experiment.sizes if sizes is None else sizes:
-            if sizes is None and not fits(sum(self._needed(k)), self.memory):
-                left_out.append(k)
-                continue
-            row, confusions[k] = self._one_size(k)
-            rows.append(row)
-        if not rows:
-            self._threads(left_out[0])  # which says how much memory is needed
+        every = self.experiment.sizes if sizes is None else sizes
+        left_out = [
+            k for k in every if sizes is None and not fits(sum(self._needed(k)), self.memory)
+        ]
+        # Before minutes of work, what does not fit is refused, or left out where others do.
+        threads = {k: self._threads(k) for k in every if k not in left_out or every == left_out}
+        made = {k: self._one_size(k, threads[k]) for k in threads}
+        rows = [row for row, _ in made.values()]
         best = min(rows, key=lambda row: (-row["validation_accuracy"], row["k"]))["k"]
         names = self.experiment.class_names or ()
         return {
@@ -107,13 +106,13 @@ class Study:
             "by_k": rows,
             "left_out": left_out,
             "best": best,
-            "confusion": confusions[best].tolist(),
-            "learning": list(self._learning(best)),
+            "confusion": made[best][1].tolist(),
+            "learning": list(self._learning(best, threads[best])),
         }
 
-    def _one_size(self, k: int) -> tuple[dict[str, Any], np.ndarray]:
+    def _one_size(self, k: int, threads: int) -> tuple[dict[str, Any], np.ndarray]:
         """Of one dictionary: its line of the table, and the confusion matrix."""
-        started, data = time.perf_counter(), self._data(k)
+        started, data = time.perf_counter(), self._data(k, threads)
         every = {split: np.arange(len(labels)) for split, labels in self.labels.items()}
         images = sum(map(len, every.values()))
         self.progress.start(f"classifying, K={k}", images, "images")
@@ -136,9 +135,9 @@ class Study:
             "seconds": time.perf_counter() - started,
         }, confusion
 
-    def _learning(self, k: int) -> Iterator[dict[str, Any]]:
+    def _learning(self, k: int, threads: int) -> Iterator[dict[str, Any]]:
         """Accuracy of classifiers that a few labels of each class teach, by their number."""
-        labels, data = self.labels["train"], self._data(k)
+        labels, data = self.labels["train"], self._data(k, threads)
         members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
         each = [n for n in LABELS if n < min(map(len, members))]
         if not each:
@@ -199,10 +198,9 @@ class Study:
                 np.add.at(found[place], (labels, said.argmax(axis=1)), 1)
         return found
 
-    def _data(self, k: int) -> dict[str, LabelledFeatures]:
-        """Images and classes of both splits. Raises: MemoryBudgetError where they do not fit."""
-        node, threads = self.experiment.dictionary(k), self._threads(k)
-        given = node, self.options, self.stride, threads, self.progress
+    def _data(self, k: int, threads: int) -> dict[str, LabelledFeatures]:
+        """Images and classes of both splits."""
+        given = self.experiment.dictionary(k), self.options, self.stride, threads, self.progress
         return {
             split: LabelledFeatures(self.sources[split], labels, *given)
             for split, labels in self.labels.items()

@@ -235,13 +235,13 @@ class Features:
 
     @property
     def engine_bytes(self) -> int:
-        """What labelling takes of each process, and activating, in bytes, at most."""
+        """What labelling takes of each process, or activating, in bytes, at most."""
         found, k = self.encoding.engine_bytes, self.encoding.k
         if self.options.kind == "hard":
             return found
         from pipeline import Activations
 
-        return found + Activations.projected_bytes(k, self.encoding.centroids[0].size)
+        return max(found, Activations.projected_bytes(k, self.encoding.centroids[0].size))
 
     @property
     def task_bytes(self) -> int:
