@@ -25,7 +25,7 @@ def _paragraphs(measured: Measured) -> list[str]:
     if found is None:
         return [_command(measured)] if measured.classes_known else []
     second = [*_over_k(found), *_few_labels(found)]
-    return [_answer(found), *([" ".join(second)] if second else []), _method(found)]
+    return [_answer(found), *([" ".join(second)] if second else []), _method(measured, found)]
 
 
 def _command(measured: Measured) -> str:
@@ -89,7 +89,7 @@ def _few_labels(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def _method(found: dict[str, Any]) -> str:
+def _method(measured: Measured, found: dict[str, Any]) -> str:
     """What was done."""
     kinds = {
         "hard": "the share of its patches whose nearest centroid it is",
@@ -102,11 +102,14 @@ def _method(found: dict[str, Any]) -> str:
         found["pool"], f"Each cell of a {found['pool'].replace(':', ' of ')} is a pool"
     )
     words = f"{pool}, and its feature for a centroid is {kinds[found['features']]}"
+    prepared = measured.experiment.facts.get("fit", {}).get("preprocess", "none")
     words += ", weighed by how rare the centroid is (tf-idf)" if found["tf_idf"] else ""
+    apart = f"patches are {count(found['stride'], 'pixel')} apart"
+    apart += "" if prepared == "none" else f", preprocessed ({prepared})"
     return (
-        f"{words}; patches are {found['stride']} pixel{'s' * (found['stride'] != 1)} apart. The"
-        " classifier is a ridge regression on the classes, features standardised; its penalty is"
-        " chosen on training images that it was not learned from. Test images decide nothing."
+        f"{words}; {apart}. The classifier is a ridge regression on the classes, features"
+        " standardised; its penalty is chosen on training images that it was not learned from. Test"
+        " images decide nothing."
     )
 
 

@@ -48,6 +48,12 @@ def test_the_method_is_told(changed: dict[str, Any], words: str) -> None:
     assert words in said(**changed)
 
 
+def test_preprocessing_is_told() -> None:
+    found = made_up()
+    found.experiment.facts["fit"] = {"preprocess": "zca"}
+    assert "patches are 1 pixel apart, preprocessed (zca)" in CLASSIFICATION.paragraphs(found)[-1]
+
+
 def test_without_mistakes_none_is_named() -> None:
     assert "mistake" not in said(confusion=[[500, 0], [0, 500]])
 
