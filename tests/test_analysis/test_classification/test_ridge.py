@@ -30,7 +30,7 @@ def scaled(rows: np.ndarray) -> np.ndarray:
     return np.asarray(StandardScaler().fit_transform(rows.astype(np.float64)))
 
 
-@pytest.mark.parametrize(("n", "width", "classes"), [(300, 20, 3), (200, 700, 4), (90, 1100, 2)])
+@pytest.mark.parametrize(("n", "width", "classes"), [(300, 20, 3), (200, 150, 4), (90, 300, 2)])
 @pytest.mark.parametrize("penalty", [1e-2, 1.0])
 def test_sums_give_the_classifier_of_scikit_learn(
     n: int, width: int, classes: int, penalty: float
