@@ -4,6 +4,7 @@ from .encoding.decode import decode
 from .encoding.distance_map import distance_map
 from .encoding.encode import encode
 from .encoding.features import features
+from .encoding.stages import open_stages
 from .export.export_dictionary import export_dictionary
 from .export.torch_dictionary import TorchDictionary
 from .html_report.build import report
@@ -36,6 +37,7 @@ __all__ = [
     "features",
     "gallery",
     "mse_curve",
+    "open_stages",
     "reconstruct",
     "reconstruction_scores",
     "report",

@@ -29,6 +29,9 @@ pool_option = click.option(
 @click.command()
 @click.argument("experiment", type=click.Path(path_type=Path))
 @k_option
+@click.option(
+    "--stages", type=int, default=1, help="Dictionaries, each of what those before it leave."
+)
 @split_option
 @click.option(
     "--dataset",
@@ -51,10 +54,13 @@ pool_option = click.option(
     "--tf-idf", is_flag=True, help="Of hard features, weigh centroids by how rare they are."
 )
 @data_option
-@click.option(
-    "--scheduler", help="Where chunks are made: empty (this process), processes:N, or an address."
+@options_of(
+    PatchOptions,
+    only=("layout", "white", "scheduler", "memory"),
+    layout="Letters of the axes of other images, as in NCHW; default: as the experiment's.",
+    white="Level of white of other images, where they have another unit than the experiment's.",
+    scheduler="Where chunks are made: empty (this process), processes:N, or an address.",
 )
-@options_of(MemoryOptions)
 @json_option
 def encode(
     experiment: Path,
@@ -64,6 +70,8 @@ def encode(
     features: str | None,
     pool: str | None,
     tf_idf: bool,
+    layout: str | None,
+    white: str | None,
     scheduler: str | None,
     memory: str | None,
     **options: Any,
@@ -76,15 +84,16 @@ def encode(
     """
     if features is None and (pool or tf_idf):
         raise InputError("--pool and --tf-idf are of features: say which (--features)")
-    told = given({"dataset": dataset, "scheduler": scheduler, "memory": memory})
-    checked = PatchOptions.checked(**told)
+    told = {"dataset": dataset, "layout": layout, "white": white, "memory": memory}
+    checked = PatchOptions.checked(**given(told | {"scheduler": scheduler}))
     from analysis.encoding.code_set import encode_set, in_words
     from analysis.encoding.pooling import FeatureOptions
     from pipeline import TerminalProgress
 
     if features is not None:
         options["features"] = FeatureOptions.of(features, pool or "image", tf_idf)
-    options |= {"scheduler": checked.scheduler, "memory": checked.memory}
+    names = ("layout", "white", "scheduler", "memory")
+    options |= {name: getattr(checked, name) for name in names}
     with TerminalProgress() as progress:
         other = None if dataset is None else checked.dataset
         result = encode_set(experiment, k, dataset=other, progress=progress, **options)

@@ -12,6 +12,8 @@ from .preprocessing import Preprocessing
 from .rows.source import RowSource, as_source, read_ahead
 from .runtime.memory import check_budget, fits
 from .runtime.progress import Progress, SilentProgress, TerminalProgress
+from .stages.learning import learn_stages
+from .stages.residuals import residuals
 
 __all__ = [
     "USUAL_MEMORY",
@@ -34,8 +36,10 @@ __all__ = [
     "extract",
     "fits",
     "keep_mask",
+    "learn_stages",
     "read_ahead",
     "read_experiment_file",
+    "residuals",
     "sklearn_kmeans",
     "sweep",
 ]

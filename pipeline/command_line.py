@@ -30,18 +30,22 @@ LONGEST_TOLD = 500  # letters of a message of click's
 LEAST_MEMORY = 400 << 20  # bytes that a sweep takes at least, of up to 10,000 small patches
 
 
-def options_of(model: type[Options], **extra_help: str) -> Callable[[Any], Any]:
-    """Decorator: one option per field of `model`, its docstring as help."""
+def options_of(
+    model: type[Options], *, only: Sequence[str] = (), **extra_help: str
+) -> Callable[[Any], Any]:
+    """Decorator: one option per field of `model`, or of `only` these, its docstring as help."""
 
     def decorate(command: Any) -> Any:
         for name, field in reversed(model.model_fields.items()):
+            if only and name not in only:
+                continue
             help_text = extra_help.get(name, field.description or "")
             default = _shown(field.default)
             if default:
                 help_text += f"  [default: {default}]"
             command = click.option(f"--{name.replace('_', '-')}", name, help=help_text)(command)
         for old, new in FORMER_NAMES.items():
-            if new in model.model_fields:
+            if new in model.model_fields and not only:
                 command = click.option(f"--{old}", old, hidden=True)(command)
         return command
 

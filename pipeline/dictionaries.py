@@ -17,7 +17,7 @@ from pipeline.kmeans.history import Fit, mean_squared_error
 from pipeline.kmeans.plan import FitPlan
 from pipeline.kmeans.seeding import require_distinct
 from pipeline.preprocessing import Preprocessing, is_asked_for
-from pipeline.rows.source import StoreSource
+from pipeline.rows.source import RowSource, StoreSource
 from pipeline.runtime.machine import device_name, machine, versions
 from pipeline.runtime.memory import peak_resident
 from pipeline.runtime.progress import Progress, rounded
@@ -47,8 +47,10 @@ def learn_dictionaries(
     """
     options, path = experiment.options, experiment.layout.dictionaries
     preprocessing = _preprocessing(experiment, progress)
+    rows = experiment.rows("train", preprocessing)
+    assert rows is not None  # those of any experiment
     plan = FitPlan.make(
-        StoreSource(experiment.train, preprocessing),
+        rows,
         missing,
         options,
         engine,
@@ -65,7 +67,7 @@ def learn_dictionaries(
         stored = set(finished_dictionaries(path))  # another sweep may have been here meanwhile
         experiment.remove_leftovers(stored)
         create_dictionaries(path, experiment.describe())
-        heldout = StoreSource(experiment.test, preprocessing) if experiment.test else None
+        heldout = experiment.rows("test", preprocessing)
         learning = _Learning(experiment, engine, fitter, preprocessing, heldout, progress)
         for k in options.sizes:
             if k not in stored:
@@ -96,7 +98,7 @@ class _Learning:
     engine: EngineSpec
     fitter: Fitter
     preprocessing: Preprocessing | None
-    heldout: StoreSource | None
+    heldout: RowSource | None
     progress: Progress
 
     def learn(self, k: int, smaller: int | None) -> Dictionary:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import SweepOptions
+from pipeline.rows.source import RowSource, RowTransform, StoreSource
 from storage.atomic import exclusive, remove
 from storage.layout import ExperimentLayout, state_size
 from storage.patch_store import PatchStore
@@ -43,6 +44,14 @@ class Experiment:
     def heldout_rows(self) -> int:
         """Rows of the held-out patches; 0 for none."""
         return self.test.n_rows if self.test else 0
+
+    def rows(self, split: str, transform: RowTransform | None = None) -> RowSource | None:
+        """Those that are learned from, or those that are held out; None: there are none.
+
+        transform: of each row; None: they stay.
+        """
+        store = self.train if split == "train" else self.test
+        return None if store is None else StoreSource(store, transform)
 
     def owned(self) -> AbstractContextManager[None]:
         """Nobody else sweeps into it; raises BusyError where another does already."""

@@ -5,17 +5,24 @@ from typing import Any
 
 from pipeline.kmeans.checkpoint import unfinished_fits
 from pipeline.runtime.progress import Progress, rounded
+from storage.codes.code_store import open_codes
 from storage.dictionary_store import finished_dictionaries
 from storage.errors import InputError, PatchDictError
-from storage.layout import find_experiments, patch_stores, unfinished_patch_stores
+from storage.layout import (
+    ExperimentLayout,
+    find_experiments,
+    patch_stores,
+    unfinished_patch_stores,
+)
 from storage.patch_store import open_patches
 from storage.verification import chunk_count, verify_store
 
 
 def take_inventory(out: Path) -> dict[str, Any]:
     """Plain JSON: `stores` (store, rows, dim, bytes, codec), `unfinished` and `damaged` paths,
-    `experiments` (experiment, dictionaries: k, mse, heldout_mse; unfinished: k, passes, mse,
-    seconds).
+    `experiments` (experiment, dictionaries: k, mse, heldout_mse; stages: k, stage, mse,
+    heldout_mse, of later stages; unfinished: k, passes, mse, seconds; codes: codes (path), k,
+    stages, dataset, split, stride, images, bytes).
     """
     stores, damaged = [], []
     for path in patch_stores(out):
@@ -48,7 +55,9 @@ def take_inventory(out: Path) -> dict[str, Any]:
             {
                 "experiment": str(experiment.folder),
                 "dictionaries": entries,
+                "stages": _stages(experiment, damaged),
                 "unfinished": unfinished_fits(experiment.folder),
+                "codes": _codes(experiment, damaged),
             }
         )
     return {
@@ -57,6 +66,48 @@ def take_inventory(out: Path) -> dict[str, Any]:
         "damaged": damaged,
         "experiments": experiments,
     }
+
+
+def _stages(experiment: ExperimentLayout, damaged: list[str]) -> list[dict[str, Any]]:
+    """The dictionaries of later stages; what is wrong with others is added to `damaged`."""
+    found = []
+    for k, last in experiment.stages().items():
+        for number in range(2, last + 1):
+            try:
+                finished = finished_dictionaries(experiment.stage(k, number).dictionaries)
+            except PatchDictError as error:
+                damaged.append(str(error))
+                continue
+            found += [
+                {"k": k, "stage": number, "mse": one["mse"], "heldout_mse": one["heldout_mse"]}
+                for one in finished.values()
+            ]
+    return found
+
+
+def _codes(experiment: ExperimentLayout, damaged: list[str]) -> list[dict[str, Any]]:
+    """The codes that lie beside the dictionaries, in the same way."""
+    found = []
+    for path in experiment.code_stores():
+        try:
+            store = open_codes(path)
+        except PatchDictError as error:
+            damaged.append(str(error))
+            continue
+        facts, source = store.decoding, store.attributes["source"]
+        found.append(
+            {
+                "codes": str(path),
+                "k": facts["k"],
+                "stages": 1 + len(facts.get("later", {})),
+                "dataset": source["name"],
+                "split": source["split"],
+                "stride": facts["spec"]["stride"],
+                "images": store.array.shape[-3],
+                "bytes": store.stored_bytes,
+            }
+        )
+    return found
 
 
 def in_words(inventory: dict[str, Any]) -> str:
@@ -71,6 +122,17 @@ def in_words(inventory: dict[str, Any]) -> str:
             f"   unfinished  K = {fit['k']} after {fit['passes']} passes,"
             f" MSE {rounded(fit['mse'])}: the same sweep goes on"
             for fit in experiment["unfinished"]
+        ]
+        lines += [
+            f"        stage  {one['stage']} of K = {one['k']}, MSE {rounded(one['mse'])}"
+            for one in experiment["stages"]
+        ]
+        lines += [
+            f"        codes  K = {one['k']}"
+            + (f" in {one['stages']} stages" if one["stages"] > 1 else "")
+            + f", {one['images']:,} images ({one['dataset']}, {one['split']}), stride"
+            f" {one['stride']}, {one['bytes']:,} bytes  {one['codes']}"
+            for one in experiment["codes"]
         ]
     return "\n".join(lines)
 
@@ -108,7 +170,7 @@ def _stores(path: Path) -> list[Path]:
         return [path]
     found = sorted(
         store
-        for pattern in ("*.zarr", "*/*.zarr")
+        for pattern in ("*.zarr", "*/*.zarr", "*/k*-stage*/*.zarr")
         for store in path.glob(pattern)
         if not store.name.startswith(".")
     )

@@ -8,6 +8,7 @@ and, as attributes, the scores and the configuration that made it. The root and 
 sealed (storage.integrity): their metadata and every chunk that is read are checked.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,6 +172,12 @@ def _opened(path: Path, k: int) -> tuple[dict[str, Any], Any]:
     attributes = group_attributes(folder, root_attributes(path))
     strict = open_strict(folder, stated_checksums(attributes), _remedy(folder.name))
     return attributes, zarr.open_group(strict, mode="r")
+
+
+def dictionary_sum(centroids: np.ndarray) -> str:
+    """SHA-256 (hex) of centroids, by which codes and later stages know their dictionary."""
+    values = np.ascontiguousarray(centroids, "<f4")
+    return hashlib.sha256(f"{values.shape}".encode() + values.data.tobytes()).hexdigest()
 
 
 def check_dictionaries(path: Path, attributes: dict[str, Any]) -> None:

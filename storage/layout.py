@@ -7,6 +7,7 @@ OUT/EXPERIMENT/codes-kK-….zarr      codes of images, .partial while they are b
 OUT/EXPERIMENT/features-kK-….zarr   features of images, the same
 OUT/EXPERIMENT/classification.json  how well classes are told by them
 OUT/EXPERIMENT/kK-LOOP.unfinished.npz   the state of an unfinished fit
+OUT/EXPERIMENT/kK-stageN/           the same of the dictionary of what N - 1 stages leave
 OUT/EXPERIMENT/labels.csv               classes of its images, where they were stated
 OUT/EXPERIMENT/report.html, figures/    the report
 OUT/EXPERIMENT/exports/                 dictionaries in formats of other tools
@@ -25,6 +26,7 @@ PIXELS = "pixels.raw"  # images that are unpacked while a store of theirs is bui
 SUMS = "tiles.crc32"  # in a store that is being built: checksums of the pixels that it is made of
 PARTIAL = ".partial"  # ends the name of what is being written
 _STATE_SUFFIX = ".unfinished.npz"
+_STAGE = re.compile(r"(k\d+)-stage(\d+)")  # a folder's name
 
 
 def patch_store_path(out: Path, name: str) -> Path:
@@ -110,9 +112,30 @@ class ExperimentLayout:
         """The patch store of this name, beside the experiment."""
         return patch_store_path(self.folder.parent, store_name)
 
-    def codes(self, k: int, images: str, split: str, stride: int) -> Path:
-        """Codes of these images by the dictionary of k centroids, at a stride."""
-        return self.folder / f"codes-{group_name(k)}-{images}-{split}-s{stride}{STORE_SUFFIX}"
+    def stage(self, k: int, number: int) -> "ExperimentLayout":
+        """The folder of a later stage, from 2 on, of k centroids."""
+        return ExperimentLayout(self.folder / f"{group_name(k)}-stage{number}")
+
+    def stages(self) -> dict[int, int]:
+        """By K, ascending, the number of the last stage that follows on all those before."""
+        folders = [path.parent.name for path in self.folder.glob(f"*/{DICTIONARIES}")]
+        names = filter(None, map(_STAGE.fullmatch, folders))
+        there = {(int(name[1][1:]), int(name[2])) for name in names}
+        found = {}
+        for k in sorted({k for k, _ in there}):
+            last = next(number for number in range(2, len(there) + 3) if (k, number) not in there)
+            if last > 2:
+                found[k] = last - 1
+        return found
+
+    def codes(self, k: int, images: str, split: str, stride: int, stages: int = 1) -> Path:
+        """Codes of these images by the dictionaries of k centroids, at a stride."""
+        of = group_name(k) + (f"x{stages}" if stages > 1 else "")
+        return self.folder / f"codes-{of}-{images}-{split}-s{stride}{STORE_SUFFIX}"
+
+    def code_stores(self) -> list[Path]:
+        """Codes that lie beside the dictionaries, by name."""
+        return sorted(self.folder.glob(f"codes-*{STORE_SUFFIX}"))
 
     def features(self, codes: Path, which: str) -> Path:
         """Features of images, by where their codes would lie; which: of them, as in hard-image."""
@@ -149,7 +172,8 @@ def find_experiments(out: Path) -> list[ExperimentLayout]:
     """Experiments with a dictionary store: `out` itself, or those under it by name."""
     if (out / DICTIONARIES).exists():
         return [ExperimentLayout(out)]
-    return [ExperimentLayout(path.parent) for path in sorted(out.glob(f"*/{DICTIONARIES}"))]
+    found = [path.parent for path in sorted(out.glob(f"*/{DICTIONARIES}"))]
+    return [ExperimentLayout(folder) for folder in found if not _STAGE.fullmatch(folder.name)]
 
 
 def source_parts(text: str) -> tuple[str, str]:

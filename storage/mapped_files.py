@@ -31,6 +31,7 @@ def scratch_array(
     dtype: DTypeLike,
     shape: tuple[int, ...],
     order: Literal["C", "F"] = "C",
+    folder: Path | None = None,
 ) -> np.memmap:
     """An array mapped from a scratch file, which has no name and goes with the array.
 
@@ -39,8 +40,9 @@ def scratch_array(
         dtype: of the array.
         shape: of the array.
         order: of the array.
+        folder: of the file; None: see `scratch_folder`.
     """
-    with tempfile.TemporaryFile(dir=scratch_folder()) as file:
+    with tempfile.TemporaryFile(dir=folder or scratch_folder()) as file:
         write(cast(BinaryIO, file))
         file.flush()
         return np.memmap(cast(BinaryIO, file), dtype, "r", 0, shape, order)

@@ -22,6 +22,7 @@ _MEANINGS = {
     "iteration": ("1", "number of the pass"),
     "row": ("pixels", "row within the patch"),
     "col": ("pixels", "column within the patch"),
+    "stage": ("1", "number of the stage, whose centroids are added up"),
     "image": ("1", "number of the image"),
     "origin_row": ("pixels", "row of the image in which the patch begins"),
     "origin_col": ("pixels", "column of the image in which the patch begins"),

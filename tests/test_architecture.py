@@ -29,7 +29,12 @@ LAYERS = (
         "pipeline.estimator_files",
         "pipeline.estimator_parameters",
     },
-    {"pipeline.k_sweep", "pipeline.estimator", "pipeline.status"},
+    {
+        "pipeline.k_sweep",
+        "pipeline.estimator",
+        "pipeline.stages",
+        "pipeline.status",
+    },
     {"pipeline.command_line"},
     {"pipeline"},
     {

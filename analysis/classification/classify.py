@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from analysis.classification.study import Study
-from analysis.encoding.encoding import dictionary_sum
 from analysis.encoding.pooling import FeatureOptions
 from analysis.experiment import Experiment, open_experiment
 from analysis.experiment_folders import only_experiment
 from analysis.text import percent
 from pipeline import USUAL_MEMORY, Progress, SilentProgress
 from storage.atomic import write_whole
+from storage.dictionary_store import dictionary_sum
 from storage.layout import ExperimentLayout
 
 SCHEMA = 1

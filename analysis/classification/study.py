@@ -20,11 +20,11 @@ from analysis.classification.ridge import (
     decisions,
     fit_from_few,
 )
-from analysis.encoding.encoding import dictionary_sum
 from analysis.encoding.pooling import FeatureOptions
 from analysis.experiment import Experiment
 from pipeline import Progress, Scheduler, check_budget, fits
 from storage import ImageSource, InputError
+from storage.dictionary_store import dictionary_sum
 
 FEW_IMAGES = 2000  # up to so many, with more features than images, all are in memory at once
 JUDGED_SHARE = 1 / 5  # of more images: on so many the penalty is chosen

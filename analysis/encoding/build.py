@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from analysis.encoding.encoding import Encoding
 from analysis.encoding.pooling import FeatureOptions
+from analysis.encoding.staged_codes import StagedCodes
 from analysis.encoding.tasks import CodeTask, write_chunk
 from analysis.encoding.work import Work
 from analysis.experiment import Experiment
@@ -25,7 +25,11 @@ COMPILER_BYTES = 40 << 20  # of the imports of a worker that labels, beside thos
 
 @dataclass(frozen=True)
 class CodeBuild:
-    """Codes, or features, that are made, or found. place: name or path of the images."""
+    """Codes, or features, that are made, or found.
+
+    place: name or path of the images. white: their level of white, if they have another unit than
+    those of the dictionary.
+    """
 
     experiment: Experiment
     images: ImageSource
@@ -33,13 +37,15 @@ class CodeBuild:
     work: Work
     features: FeatureOptions | None
     progress: Progress
+    white: float | None = None
 
     @property
     def usual_place(self) -> Path:
         """Where they are written to, where no other place is told."""
         layout, encoding = ExperimentLayout(self.experiment.folder), self.work.encoding
         images = self.images.name, self.images.split
-        codes = layout.codes(encoding.k, *images, encoding.spec.stride)
+        stages = len(self.work.stages) if isinstance(self.work, StagedCodes) else 1
+        codes = layout.codes(encoding.k, *images, encoding.spec.stride, stages)
         return codes if self.features is None else layout.features(codes, self.features.name)
 
     def done_at(self, path: Path, address: str, memory: int) -> tuple[CodeStore, int]:
@@ -74,8 +80,9 @@ class CodeBuild:
                 f"{path} is there already, and holds no {name}: move it away, or choose another"
                 " name"
             ) from None
-        wanted = self.work.facts, identity_of(self.images.describe())
-        if (_described(store.decoding), identity_of(store.attributes["source"])) != wanted:
+        found = store.attributes
+        there = _described(store.decoding), identity_of(found["source"]), found.get("white")
+        if there != (self.work.facts, identity_of(self.images.describe()), self.white):
             raise InputError(
                 f"{path} holds other {name}, of another dictionary, other images or another stride:"
                 " move it away, or choose another name (--out)"
@@ -110,6 +117,7 @@ class CodeBuild:
             "source": self.images.describe(),
             "dataset": self.place,
             "experiment": str(self.experiment.folder.resolve()),
+            **({} if self.white is None else {"white": self.white}),
         }
         array = work.shape, work.chunks, work.dtype
         files = beginning(work.name, array, work.coordinates, work.facts, attributes)
@@ -119,7 +127,7 @@ class CodeBuild:
         missing = [index for index in every if index not in present]
         self.progress.start(f"Encoding {self.images.split}", len(every), "chunks")
         self.progress.advance(len(every) - len(missing))
-        sent = self._task(work.encoding) if scheduler.remote else work
+        sent = self._task(work) if scheduler.remote else work
         run = f"encode-{uuid4().hex}"
         tasks = [
             delayed(write_chunk)(sent, staging, index, dask_key_name=f"{run}-{number:07}")
@@ -129,8 +137,9 @@ class CodeBuild:
         self.progress.finish()
         return len(missing)
 
-    def _task(self, encoding: Encoding) -> CodeTask:
-        """The same for workers, who open images and dictionary themselves."""
+    def _task(self, work: Work) -> CodeTask:
+        """The same for workers, who open images and dictionaries themselves."""
+        encoding = work.encoding
         return CodeTask(
             self.experiment.folder.resolve(),
             encoding.k,
@@ -145,6 +154,8 @@ class CodeBuild:
             self.images.fingerprint,
             encoding.facts["dictionary"],
             self.features,
+            work.sums[1:] if isinstance(work, StagedCodes) else (),
+            self.white,
         )
 
 

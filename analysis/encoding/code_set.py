@@ -9,12 +9,14 @@ import numpy as np
 from analysis.encoding.build import CodeBuild, target
 from analysis.encoding.encoding import Encoding
 from analysis.encoding.pooling import FeatureOptions, Features
+from analysis.encoding.staged_codes import StagedCodes
+from analysis.encoding.stages import Node, completed_stages, scores_in_words, stage_scores
 from analysis.encoding.work import Work
 from analysis.experiment import Experiment, open_experiment
 from analysis.experiment_folders import only_experiment
 from analysis.text import count
 from pipeline import USUAL_MEMORY, PatchOptions, Progress, SilentProgress
-from storage import ImageOptions, ImageSource, open_images
+from storage import ImageOptions, ImageSource, InputError, open_images
 from storage.codes.code_store import CodeStore
 from storage.images.datasets import splits_of
 from storage.images.formats.registry import has_layout
@@ -24,8 +26,11 @@ def encode_set(
     folder: Path,
     k: int,
     *,
+    stages: int = 1,
     split: str | None = None,
     dataset: str | None = None,
+    layout: str | None = None,
+    white: float | None = None,
     stride: int | None = None,
     features: FeatureOptions | None = None,
     out: Path | None = None,
@@ -34,15 +39,16 @@ def encode_set(
     memory: int = USUAL_MEMORY,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write codes, or features, of all images of a split, or of others, unless they are there.
-
-    A run that was killed is gone on with; damaged chunks are written anew.
+    """Write codes, or features, of all images of a split or of others, or what is missing of them.
 
     Args:
         folder: of the experiment, or a sweep's OUT that holds only one.
         k: size of the dictionary.
+        stages: dictionaries, each of what those before leave, see `open_stages`.
         split: "train" or "test"; None: test images where there are any.
         dataset: name or path of other images; None: those of the experiment.
+        layout: axes of other images, as in "NCHW"; None: as those of the experiment, or usual.
+        white: their level of white, where they have another unit, see `encode`; None: the same.
         stride: step between patches in pixels; None: the dictionary's own.
         features: which are written; None: codes.
         out: where the codes are written, a name that ends in .zarr; None: beside the dictionaries.
@@ -51,11 +57,10 @@ def encode_set(
         memory: cap in bytes on the resident memory of the process tree.
         progress: an observer, or None.
 
-    Returns:
-        Plain JSON: codes (path), k, dataset, split, images, rows and cols (positions of each),
-        stride, dtype, no_code, bytes (on disk, of the codes), chunks (written now), seconds,
-        reused. Of features: features (path), kind, pool, tf_idf and width (features of an image)
-        in place of codes, rows, cols and no_code.
+    Returns: plain JSON: codes (path), k, stages (how many), scores (see `stage_scores`), dataset,
+        split, images, rows and cols (positions of each), stride, dtype, no_code, bytes (on disk, of
+        the codes), chunks (written now), seconds, reused. Of features: features (path), kind, pool,
+        tf_idf and width (of an image) in place of codes, stages, scores, rows, cols and no_code.
 
     Raises: InputError: something is not there, or does not fit, or `out` holds something else;
         IntegrityError: images or dictionaries are damaged; MemoryBudgetError: no part of an image
@@ -64,18 +69,37 @@ def encode_set(
     started, progress = time.perf_counter(), progress or SilentProgress()
     experiment = open_experiment(only_experiment(folder), data)
     node = experiment.dictionary(k)
-    images, place = _images(experiment, split, dataset)
-    encoding = Encoding.of(images, node, stride=stride)
-    if dataset is not None:
+    images, place = _images(experiment, split, dataset, layout, white)
+    encoding = Encoding.of(images, node, stride=stride, white=white)
+    if dataset is not None and white is None:
         _check_reach(images, encoding)
-    work = encoding if features is None else Features.of(encoding, node, features)
-    build = CodeBuild(experiment, images, place, work, features, progress)
+    out = None if out is None else target(out)
+    if features is None:
+        work, scores = _in_stages(experiment, encoding, stages, memory, progress)
+    else:
+        work, scores = _features(encoding, node, features, stages)
+    build = CodeBuild(experiment, images, place, work, features, progress, white)
     store, written = build.done_at(target(out or build.usual_place), scheduler, memory)
-    return _told(images, work, store) | {
-        "chunks": written,
-        "seconds": time.perf_counter() - started,
-        "reused": not written,
-    }
+    made = {"chunks": written, "seconds": time.perf_counter() - started, "reused": not written}
+    return _told(images, work, store) | scores | made
+
+
+def _in_stages(
+    experiment: Experiment, encoding: Encoding, stages: int, memory: int, progress: Progress
+) -> tuple[Work, dict[str, Any]]:
+    """Codes of so many stages, which are learned if need be, and what is told of these."""
+    nodes = completed_stages(experiment, encoding.k, stages, memory=memory, progress=progress)
+    told = {"stages": stages, "scores": stage_scores(nodes)}
+    return (StagedCodes.of(encoding, nodes[1:]) if stages > 1 else encoding), told
+
+
+def _features(
+    encoding: Encoding, node: Node, features: FeatureOptions, stages: int
+) -> tuple[Work, dict[str, Any]]:
+    """Features, of which nothing more is told. Raises: InputError for those of stages."""
+    if stages != 1:
+        raise InputError("features are of one stage: leave --stages out")
+    return Features.of(encoding, node, features), {}
 
 
 def _told(images: ImageSource, work: Work, store: CodeStore) -> dict[str, Any]:
@@ -86,14 +110,15 @@ def _told(images: ImageSource, work: Work, store: CodeStore) -> dict[str, Any]:
         "k": encoding.k,
         "dataset": images.name,
         "split": images.split,
-        "images": work.shape[0],
+        "images": encoding.shape[0],
     }
     if isinstance(work, Features):
         options = work.options
         found |= {"kind": options.kind, "pool": options.pool, "tf_idf": options.tf_idf}
         found |= {"width": work.shape[1]}
     else:
-        found |= {"rows": work.shape[1], "cols": work.shape[2], "no_code": work.facts["no_code"]}
+        found |= {"rows": encoding.shape[1], "cols": encoding.shape[2]}
+        found |= {"no_code": work.facts["no_code"]}
     return found | {
         "stride": encoding.spec.stride,
         "dtype": work.dtype.name,
@@ -102,18 +127,25 @@ def _told(images: ImageSource, work: Work, store: CodeStore) -> dict[str, Any]:
 
 
 def _images(
-    experiment: Experiment, split: str | None, dataset: str | None
+    experiment: Experiment,
+    split: str | None,
+    dataset: str | None,
+    layout: str | None,
+    white: float | None,
 ) -> tuple[ImageSource, str]:
     """The images, and where they are."""
     if dataset is None:
+        if (layout, white) != (None, None):
+            raise InputError("layout and white are of other images: say which (--dataset)")
         split = experiment.checked_split(split)
         return experiment.images(split), experiment.place(split)
     stated = ImageOptions.of_source(experiment.facts["source"])
     place = PatchOptions.checked(dataset=dataset).dataset  # as a sweep finds it
-    layout = stated.layout  # one of single images tells nothing of stacks
+    usual = stated.layout  # one of single images tells nothing of stacks
+    fits = usual is not None and "N" in usual and has_layout(place)
     plain = ImageOptions(
-        layout=layout if layout and "N" in layout and has_layout(place) else None,
-        white=stated.white,
+        layout=layout or (usual if fits else None),
+        white=stated.white if white is None else white,
         nodata=stated.nodata,
         channels=stated.channels,
     )
@@ -137,6 +169,7 @@ def in_words(result: dict[str, Any]) -> str:
     images = count(result["images"], "image")
     if "codes" in result:
         positions = result["images"] * result["rows"] * result["cols"]
-        return f"{result['codes']}\n{images}, {positions:,} positions{end}"
+        told = f"{result['codes']}\n{images}, {positions:,} positions{end}"
+        return "\n".join([told, *scores_in_words(result["scores"])])
     words = f"{'tf-idf of ' if result['tf_idf'] else ''}{result['kind']} features"
     return f"{result['features']}\n{images}, {result['width']:,} {words} each{end}"

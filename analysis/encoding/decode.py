@@ -8,6 +8,7 @@ import xarray
 
 from analysis.encoding.decoding import Decoding, check_decodable
 from analysis.encoding.encode import DIMS
+from analysis.encoding.stages import Dictionaries, in_stages
 from analysis.measures.codebook import preprocessing_of
 from analysis.reconstruction.overlap import block_images
 from storage import InputError
@@ -16,19 +17,17 @@ from storage.images.writer import IMAGE_AXES
 from storage.plain_attributes import LEVEL
 
 
-def decode(
-    codes: xarray.DataArray | str | Path, dictionary: xarray.DataTree | xarray.Dataset
-) -> xarray.DataArray:
+def decode(codes: xarray.DataArray | str | Path, dictionary: Dictionaries) -> xarray.DataArray:
     """Images from codes: bit for bit what `reconstruct` makes of the images that were encoded.
 
-    Each position gets the centroid of its code, overlaps are averaged, and pixels without any are
-    black.
+    Each position gets the centroid of its code, or the sum of those of its stages, overlaps are
+    averaged, and pixels without any are black.
 
     Args:
         codes: as `encode` gives them, (image, row, col) or (row, col) for one image, whose
             attributes say how patches were cut; some of the images will do, all positions are
             needed. Or the path of codes on disk, every chunk of which is checked.
-        dictionary: the one that they are of, as for `reconstruct`.
+        dictionary: the one that they are of, as for `reconstruct`; of several stages a list.
 
     Returns:
         (image, row, col[, channel]), or (row, col[, channel]), float64, pixel levels of the
@@ -39,8 +38,9 @@ def decode(
         InputError: codes without their attributes, with other numbers, or of preprocessed patches;
         IntegrityError: another dictionary, or damaged codes.
     """
-    check_decodable(preprocessing_of(dictionary))
-    centroids = np.asarray(dictionary["centroids"])
+    nodes = in_stages(dictionary)
+    check_decodable(preprocessing_of(nodes[0]))
+    centroids = [np.asarray(one["centroids"]) for one in nodes]
     if isinstance(codes, str | Path):
         store = open_codes(codes)
         shape = store.array.shape
@@ -59,22 +59,23 @@ def decode(
         read = _reader(stack.values)
         values = _decoded(Decoding.of(read, stack.shape, attributes, centroids))
     found = _named(values, images)
-    return found if codes.ndim == 3 else found[0]
+    return found if "image" in codes.dims else found[0]
 
 
 def _in_order(codes: xarray.DataArray) -> xarray.DataArray:
     """Codes as (image, row, col). Raises: InputError for other axes."""
     stack = codes if "image" in codes.dims else codes.expand_dims("image")
-    if set(stack.dims) != set(DIMS):
+    dims = ("stage", *DIMS) if "stage" in stack.dims else DIMS
+    if set(stack.dims) != set(dims):
         raise InputError(
             f"codes have the axes {', '.join(map(str, codes.dims))} where {', '.join(DIMS)} are"
             " expected, or row, col of one image: give them as encode made them"
         )
-    return stack.transpose(*DIMS)
+    return stack.transpose(*dims)
 
 
 def _reader(values: np.ndarray) -> Any:
-    return lambda images, rows, cols: values[images, rows, cols]
+    return lambda images, rows, cols: values[..., images, rows, cols]
 
 
 def _decoded(decoding: Decoding) -> np.ndarray:
@@ -87,22 +88,29 @@ def _decoded(decoding: Decoding) -> np.ndarray:
 
 
 def _lazily(
-    codes: Any, attributes: dict[str, Any], centroids: np.ndarray, image_shape: tuple[int, ...]
+    codes: Any,
+    attributes: dict[str, Any],
+    centroids: list[np.ndarray],
+    image_shape: tuple[int, ...],
 ) -> Any:
     """The same as a Dask array, a task for each chunk of whole images."""
-    whole = codes.rechunk({1: -1, 2: -1})
+    stages = list(range(codes.ndim - 3))  # their axis, if any
+    whole = codes.rechunk({axis: -1 for axis in range(codes.ndim) if axis != len(stages)})
     return whole.map_blocks(
         _decode_chunk,
         attributes,
         centroids,
-        chunks=(whole.chunks[0], *((length,) for length in image_shape)),
+        chunks=(whole.chunks[len(stages)], *((length,) for length in image_shape)),
+        drop_axis=stages,
         new_axis=[3] if len(image_shape) == 3 else None,
         dtype=np.float64,
         meta=np.empty((0,) * (1 + len(image_shape))),
     )
 
 
-def _decode_chunk(codes: np.ndarray, attributes: dict[str, Any], centroids: np.ndarray) -> Any:
+def _decode_chunk(
+    codes: np.ndarray, attributes: dict[str, Any], centroids: list[np.ndarray]
+) -> Any:
     return _decoded(Decoding.of(_reader(codes), codes.shape, attributes, centroids))
 
 

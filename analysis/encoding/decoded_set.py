@@ -11,9 +11,10 @@ import numpy as np
 import xarray
 
 from analysis.encoding.decoding import Decoding, check_decodable
-from analysis.encoding.encoding import dictionary_sum
+from analysis.encoding.stages import stages_of_codes
 from analysis.experiment import Experiment, open_experiment
 from analysis.experiment_folders import only_experiment
+from analysis.measures.pixel_scale import PixelUnit
 from analysis.reconstruction.image_set import VARIABLE, finite, write_block
 from analysis.reconstruction.overlap import RebuiltBlock
 from analysis.reconstruction.scores import ImageSums, overall
@@ -29,6 +30,7 @@ from storage import (
     write_images,
 )
 from storage.codes.code_store import CodeStore, open_codes
+from storage.dictionary_store import dictionary_sum
 from storage.images.pixel_range import PixelRange
 from storage.images.writer import check_target
 from storage.layout import ExperimentLayout, moved_places
@@ -57,12 +59,12 @@ def decode_set(
         progress: an observer, or None.
 
     Returns:
-        Plain JSON: images, k, dataset, split, stride, positions, coded (positions with a code),
-        bits_per_pixel (fixed: log2 of K, or of K + 1 where some positions have no code; entropy:
-        zeroth-order, of the codes; stored: on disk; each times positions, over the pixels of all
-        images; the dictionary is not counted), bytes (on disk), peak (the span of levels that psnr
-        goes by), mse, psnr (null where the originals are not at hand, or infinite), unscored (why
-        there are none, or null), path.
+        Plain JSON: images, k, stages (how many), dataset, split, stride, positions, coded
+        (positions with a code), bits_per_pixel (fixed: log2 of K, or of K + 1 where some positions
+        have no code; entropy: zeroth-order, of the codes; both of all stages together; stored: on
+        disk; each times positions, over the pixels of all images; dictionaries are not counted),
+        bytes (on disk), peak (the span of levels that psnr goes by), mse, psnr (null where the
+        originals are not at hand, or infinite), unscored (why there are none, or null), path.
 
     Raises: InputError: no codes, no dictionary, preprocessed patches, or `out` is there already;
         IntegrityError: one is damaged, or the dictionary is another; MemoryBudgetError.
@@ -71,10 +73,11 @@ def decode_set(
         check_target(out)
     store, progress = open_codes(path), progress or SilentProgress()
     found = _experiment(store, experiment, data)
-    centroids, preprocessing = found.codebook(store.decoding["k"])
-    check_decodable(preprocessing)
-    decoding = Decoding.of(store.read, store.array.shape, store.decoding, centroids)
+    check_decodable(found.codebook(store.decoding["k"])[1])
+    stages = stages_of_codes(found, store.decoding)
+    decoding = Decoding.of(store.read, store.array.shape, store.decoding, stages)
     originals, unscored = _originals(store, found, dataset)
+    unit = _unit(store, found, originals)
     step = decoding.images_within(memory)
     levels = found.pixels.levels
     sums = ImageSums(np.broadcast_to(decoding.image_shape[:2], (decoding.shape[0], 2)))
@@ -89,7 +92,7 @@ def decode_set(
             if writer is not None:
                 write_block(writer, first, block)
             if originals is not None:
-                _score(sums, originals, levels, first, block)
+                _score(sums, originals, levels, unit, first, block)
     quality = _quality(sums, levels, scored=originals is not None)
     path_out = {"path": None if out is None else str(out)}
     return told | _bits(decoding, store) | quality | {"unscored": unscored} | path_out
@@ -100,6 +103,7 @@ def _told(store: CodeStore, decoding: Decoding) -> dict[str, Any]:
     return {
         "images": decoding.shape[0],
         "k": len(decoding.centroids),
+        "stages": len(decoding.stages),
         "dataset": store.attributes["source"]["name"],
         "split": store.attributes["source"]["split"],
         "stride": decoding.spec.stride,
@@ -168,14 +172,30 @@ def _blocks(
     progress.finish()
 
 
+def _unit(
+    store: CodeStore, experiment: Experiment, originals: ImageSource | None
+) -> PixelUnit | None:
+    """What brings the originals to the dictionary's unit; None: they have it."""
+    white = store.attributes.get("white")
+    if white is None or originals is None:
+        return None
+    return PixelUnit.of(originals.dtype, experiment.dictionary(store.decoding["k"]), white)
+
+
 def _score(
-    sums: ImageSums, originals: ImageSource, levels: PixelRange, first: int, block: RebuiltBlock
+    sums: ImageSums,
+    originals: ImageSource,
+    levels: PixelRange,
+    unit: PixelUnit | None,
+    first: int,
+    block: RebuiltBlock,
 ) -> None:
     """Add the errors of a block."""
     if block.rows == slice(None):
         images = originals.read(slice(first, first + len(block.images)))
     else:
         images = originals.reader.read(first, block.rows, block.cols)[np.newaxis]
+    images = images if unit is None else unit.brought(images)
     sums.add(first, images, replace(block, missing=levels.nodata_pixels(images)))
 
 
@@ -207,7 +227,9 @@ def in_words(result: dict[str, Any]) -> str:
     """The result of `decode_set` for people."""
     bits = result["bits_per_pixel"]
     lines = [
-        f"{count(result['images'], 'image')}, K = {result['k']}, stride {result['stride']}:"
+        f"{count(result['images'], 'image')}, K = {result['k']}"
+        + (f" in {result['stages']} stages" if result["stages"] > 1 else "")
+        + f", stride {result['stride']}:"
         f" {result['coded']:,} of {result['positions']:,} positions have a code",
         f"bits per pixel: {number(bits['fixed'])} of fixed length, {number(bits['entropy'])} by the"
         f" entropy of the codes, {number(bits['stored'])} on disk ({result['bytes']:,} bytes)",

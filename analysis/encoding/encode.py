@@ -7,6 +7,8 @@ import numpy as np
 import xarray
 
 from analysis.encoding.encoding import Encoding
+from analysis.encoding.staged_codes import StagedCodes
+from analysis.encoding.stages import Dictionaries, Node, in_stages
 from analysis.encoding.work import Work, place_of
 from analysis.reconstruction.image_stack import in_order
 from storage import ImageSource, PatchSpec
@@ -17,7 +19,7 @@ DIMS = ("image", "row", "col")
 
 def encode(
     images: Any,
-    dictionary: xarray.DataTree | xarray.Dataset,
+    dictionary: Dictionaries,
     *,
     spec: PatchSpec | dict[str, Any] | str | None = None,
     stride: int | None = None,
@@ -30,7 +32,9 @@ def encode(
     Args:
         images: as for `reconstruct`; or an ImageSource, or an array of dask or zarr, which are read
             chunk by chunk as codes are computed. All of one size.
-        dictionary: a node of the tree that `open_dictionaries` returns, or its Dataset.
+        dictionary: a node of the tree that `open_dictionaries` returns, or its Dataset; or a list
+            of them, one for each stage, see `open_stages`: what one leaves of a patch is what the
+            next encodes.
         spec: as for `reconstruct`.
         stride: as for `reconstruct`.
         white: as for `reconstruct`.
@@ -40,7 +44,8 @@ def encode(
         backed by Dask, one task for each chunk of up to 524,288 codes. Where no patch is kept, as
         where all is black, stands the type's largest number. Coordinates: number of the image, row
         and column of the pixel at which the patch begins (below 0 in a reflected border).
-        Attributes: what `decode` needs beside the dictionary. Memory, as it is computed: the pixels
+        Attributes: what `decode` needs beside the dictionary. Of several stages there is an axis
+        `stage`, the first. Memory, as it is computed: the pixels
         and patches of a chunk in each task, and the tables of the engine.
 
     Raises:
@@ -48,14 +53,13 @@ def encode(
             than a patch or of several sizes; as for `reconstruct`. The range of what is lazy shows,
             if at all, as it is computed.
     """
-    encoding, alone = opened(images, dictionary, spec=spec, stride=stride, white=white)
-    found = lazily(encoding)
-    return found[0].drop_vars("image") if alone else found
+    first, *later = in_stages(dictionary)
+    encoding, alone = opened(images, first, spec=spec, stride=stride, white=white)
+    found = lazily(StagedCodes.of(encoding, later) if later else encoding)
+    return found.isel(image=0).drop_vars("image") if alone else found
 
 
-def opened(
-    images: Any, dictionary: xarray.DataTree | xarray.Dataset, **given: Any
-) -> tuple[Encoding, bool]:
+def opened(images: Any, dictionary: Node, **given: Any) -> tuple[Encoding, bool]:
     """What `encode` is told, checked; and whether that is one image alone."""
     axes = dictionary["centroids"].ndim
     alone = not isinstance(images, ImageSource) and np.ndim(images) == axes - 1

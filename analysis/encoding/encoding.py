@@ -4,7 +4,6 @@ Codes are cut into chunks, whole images or a square of positions of a large one,
 function of the pixels beneath it: chunks are made in any order, by any process.
 """
 
-import hashlib
 import math
 import threading
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from pipeline import NearestCentroids, Preprocessing
 from storage import ImageSource, InputError, PatchSpec
 from storage.codes.code_store import CODES, code_dtype, no_code
 from storage.codes.code_writer import Coordinates
+from storage.dictionary_store import dictionary_sum
 from storage.tiles import extended, read_extended
 
 CHUNK_CODES = 1 << 19  # of a chunk, at most
@@ -253,9 +253,3 @@ class Encoding:
 def beneath(positions: slice, stride: int, patch: int) -> slice:
     """Pixels of the extended axis on which the patches of some positions lie."""
     return slice(positions.start * stride, (positions.stop - 1) * stride + patch)
-
-
-def dictionary_sum(centroids: np.ndarray) -> str:
-    """SHA-256 (hex) of centroids, which tells the dictionary that codes are of."""
-    values = np.ascontiguousarray(centroids, "<f4")
-    return hashlib.sha256(f"{values.shape}".encode() + values.data.tobytes()).hexdigest()

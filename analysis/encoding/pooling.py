@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import xarray
 
-from analysis.encoding.encoding import LEAST_POSITIONS, Encoding, dictionary_sum
+from analysis.encoding.encoding import LEAST_POSITIONS, Encoding
 from storage import InputError
 from storage.codes.code_store import FEATURES
 from storage.codes.code_writer import Coordinates
+from storage.dictionary_store import dictionary_sum
 from storage.plain_attributes import parsed
 
 if TYPE_CHECKING:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from analysis.encoding.encoding import Encoding
 from analysis.encoding.pooling import FeatureOptions, Features
+from analysis.encoding.staged_codes import StagedCodes
+from analysis.encoding.stages import stored_stages
 from analysis.encoding.work import Work, place_of
 from analysis.experiment import open_experiment
 from storage import ImageOptions, IntegrityError, open_images
@@ -26,6 +28,8 @@ class CodeTask:
         fingerprint: of the images, for those who had others of the same path open.
         dictionary: sum of the centroids that they must have.
         features: which; None: codes.
+        later: sums of the centroids of the later stages.
+        white: of the images, if they have another unit than the dictionary.
     """
 
     experiment: Path
@@ -41,6 +45,8 @@ class CodeTask:
     fingerprint: str
     dictionary: str
     features: FeatureOptions | None = None
+    later: tuple[str, ...] = ()
+    white: float | None = None
 
 
 def write_chunk(task: Work | CodeTask, staging: Path, index: tuple[int, ...]) -> None:
@@ -54,13 +60,18 @@ def write_chunk(task: Work | CodeTask, staging: Path, index: tuple[int, ...]) ->
 def _opened(task: CodeTask) -> Work:
     """Images and dictionary, opened once in each worker."""
     images = open_images(task.dataset, task.split, task.data, task.options)
-    node = open_experiment(task.experiment, task.data).dictionary(task.k)
-    found = Encoding.of(images, node, stride=task.stride)
+    experiment = open_experiment(task.experiment, task.data)
+    node = experiment.dictionary(task.k)
+    found = Encoding.of(images, node, stride=task.stride, white=task.white)
     found = replace(found, most=task.most, chunk=task.chunk)
     kind = found.images.shape, found.images.dtype.name
-    if (kind, found.facts["dictionary"]) != (task.kind, task.dictionary):
+    later = stored_stages(experiment, task.k)[1:] if task.later else []
+    staged = StagedCodes.of(found, later[: len(task.later)])
+    if (kind, *staged.sums) != (task.kind, task.dictionary, *task.later):
         raise IntegrityError(
             f"{images.where}, or the dictionary in {task.experiment}, changed while images were"
             " encoded, or is not the same on all workers: run it again"
         )
-    return found if task.features is None else Features.of(found, node, task.features)
+    if task.features is not None:
+        return Features.of(found, node, task.features)
+    return staged if task.later else found

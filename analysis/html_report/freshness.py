@@ -20,12 +20,17 @@ _HEAD_BYTES = 4096  # the <meta> tags stand within
 def digest_of(folder: Path) -> str:
     """SHA-256 (hex) of what a report depends on.
 
-    The attributes of all dictionaries, which hold their scores and configuration, the classes that
-    were stated, and the code of `analysis`: a page that another version made is made again.
+    The attributes of all dictionaries, also of later stages, which hold their scores and
+    configuration, the classes that were stated, and the code of `analysis`: a page that another
+    version made is made again.
     """
     layout = ExperimentLayout(folder)
     found = finished_dictionaries(layout.dictionaries)
     digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode())
+    for k, last in layout.stages().items():
+        for number in range(2, last + 1):
+            later = finished_dictionaries(layout.stage(k, number).dictionaries)
+            digest.update(json.dumps(later, sort_keys=True).encode())
     if layout.labels.is_file():
         digest.update(layout.labels.read_bytes())
     for path in sorted(Path(__file__).parents[1].rglob("*")):

@@ -90,7 +90,7 @@ def beside_rows(source: RowSource) -> int:
         return source.dim * source.store.dtype.itemsize + source.transform.bytes_beside
     if isinstance(source, TransformedRows):
         return source.dim * source.inner.dtype.itemsize + source.transform.bytes_beside
-    return 0
+    return int(getattr(source, "bytes_beside", 0))  # of what stages leave
 
 
 class ArraySource:

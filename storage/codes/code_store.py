@@ -1,7 +1,9 @@
 """The stores of codes and of features: one zarr v3 group each, which xarray opens.
 
     codes   (image, row, col)   the number of the centroid at each position of a patch, uint16 or
-                                uint32; the type's largest number where no patch is kept
+                                uint32; the type's largest number where no patch is kept; of
+                                several stages (stage, image, row, col)
+    stage   (stage,)            int64, from 1 on; of several stages alone
     image   (image,)            int64; number of the image in its source
     row     (row,)              int64; row of the pixel at which the patch of a position begins,
     col     (col,)              and its column; below 0 in a reflected border
@@ -13,10 +15,11 @@
 
 Attributes of the array are what decoding needs beside the dictionary: k, dictionary (SHA-256 of its
 centroids), spec, height, width, channels (0: the images have no such axis), black; of codes
-no_code; of features what they are: features (hard, triangle or soft), pool, and more by their kind.
-Those of the group: kind, schema, source, dataset (where the images were), experiment (the folder of
-the dictionary), versions; set last, the seal (storage.integrity), against which all metadata and
-every chunk that is read are checked.
+no_code, and of several stages `later`, by number the SHA-256 of the others' centroids; of features
+what they are: features (hard, triangle or soft), pool, and more by their kind. Those of the group:
+kind, schema, source, dataset (where the images were), white (of those, where it was told),
+experiment (the folder of the dictionary), versions; set last, the seal (storage.integrity), against
+which all metadata and every chunk that is read are checked.
 """
 
 from pathlib import Path
@@ -71,7 +74,7 @@ class CodeStore:
         Raises: DamageError when a chunk is missing, truncated, fails its checksum, or is another's.
         """
         try:
-            return cast(np.ndarray, self.array[place])
+            return cast(np.ndarray, self.array[cast(Any, (Ellipsis, *place))])
         except (ValueError, RuntimeError) as error:  # zarr's codecs, on bytes that are as written
             raise DamageError(f"{self.path} cannot be decoded ({error}): {REMEDY}") from error
 

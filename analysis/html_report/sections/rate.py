@@ -1,13 +1,16 @@
 """Rate and distortion: a part of the section on coverage."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import xarray
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.encoding.stages import stage_curves
 from analysis.html_report.figures.axes import name_panel
 from analysis.html_report.figures.figure import ReportFigure, finished, table
-from analysis.html_report.figures.style import BLUE, GREY, VERMILION, new_figure
+from analysis.html_report.figures.style import BLUE, GREEN, GREY, VERMILION, new_figure
 from analysis.html_report.measured import Measured
 from analysis.measures.mse_curve import BIT, decibels_per_bit
 from analysis.text import number
@@ -32,22 +35,55 @@ def rate_figures(measured: Measured) -> list[ReportFigure]:
             " Dotted: the gain of the best quantiser of D dimensions (Zador 1982), with the D that"
             " the power law through all K gives."
         )
+    stages = stage_curves(measured.experiment)
+    if stages:
+        caption += (
+            " Diamonds in a: residual stages, each a dictionary of K centroids of what those before"
+            " it leave, whose sum stands for a patch; from one stage to the next, at log2 K bits"
+            " for each."
+        )
     rates = {name: curve[name].values for name in ("rate", "entropy")}
     columns = {f"{name}_bits_per_patch": bits for name, bits in rates.items()}
     columns["psnr_db"] = np.where(finite, curve["psnr"], np.nan)
     for name, bits in rates.items():
         slope = decibels_per_bit(bits, curve["mse"])
         columns[f"gain_to_next_k_db_per_bit_of_{name}"] = np.append(slope, np.nan)
-    csv = table({"k": measured.sizes} | columns)
-    figure = rate_figure(curve, dimensions)
+    csv = table(_with_stages({"k": np.array(measured.sizes)} | columns, stages))
+    figure = rate_figure(curve, dimensions, stages)
     return [finished("rate-distortion", "Rate and distortion.", caption, figure, csv)]
 
 
-def rate_figure(curve: xarray.Dataset, dimensions: float | None) -> Figure:
+def _with_stages(
+    columns: dict[str, np.ndarray], stages: Mapping[int, xarray.Dataset]
+) -> dict[str, np.ndarray]:
+    """The table's columns with lines of the later stages, and the number of stages of each line."""
+    if not stages:
+        return columns
+    lines = sum(len(found["stage"]) - 1 for found in stages.values())
+    known = {"rate_bits_per_patch": "rate", "entropy_bits_per_patch": "entropy", "psnr_db": "psnr"}
+    later = {name: np.full(lines, np.nan) for name in columns}
+    later |= {
+        column: np.concatenate([found[name].values[1:] for found in stages.values()])
+        for column, name in known.items()
+    }
+    numbers = np.concatenate([found["stage"].values[1:] for found in stages.values()])
+    sizes = [np.full(len(found["stage"]) - 1, k) for k, found in stages.items()]
+    one = np.ones(len(columns["k"]), np.int64)
+    first = {"k": np.concatenate([columns["k"], *sizes]), "stages": np.append(one, numbers)}
+    return first | {
+        name: np.append(values, later[name]) for name, values in columns.items() if name != "k"
+    }
+
+
+def rate_figure(
+    curve: xarray.Dataset,
+    dimensions: float | None,
+    stages: Mapping[int, xarray.Dataset] | None = None,
+) -> Figure:
     """PSNR against the bits of a patch, and its slope.
 
     curve: as `mse_curve` returns it. dimensions: D of the fitted power law MSE ∝ K^(-2/D), whose
-    slope is drawn; None: not drawn.
+    slope is drawn; None: not drawn. stages: as `stage_curves` returns them.
     """
     figure = new_figure(2.7)
     left, right = figure.subplots(1, 2)
@@ -62,6 +98,18 @@ def rate_figure(curve: xarray.Dataset, dimensions: float | None) -> Figure:
         slopes = decibels_per_bit(bits, curve["mse"])
         right.plot((bits[:-1] + bits[1:]) / 2, slopes, form, color=colour)
         extremes += slopes[np.isfinite(slopes)].tolist()
+    for place, (k, found) in enumerate((stages or {}).items()):
+        name = "residual stages" if place == 0 else "_"  # once in the legend
+        points = found["rate"].values, np.where(np.isfinite(found["psnr"]), found["psnr"], np.nan)
+        left.plot(*points, "D-", color=GREEN, label=name, markerfacecolor="none")
+        left.annotate(
+            f"{len(found['stage'])} × {k:,}",
+            (points[0][-1], points[1][-1]),
+            (-4, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+        )
     left.set_ylabel("PSNR (dB)")
     name_panel(left, "a", "rate and distortion")
     left.legend(loc="upper left")

@@ -1,0 +1,1 @@
+"""Residual stages: dictionaries of what others leave."""
