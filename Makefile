@@ -57,8 +57,9 @@ sweep: $(BIN)/.installed ## learn a dictionary for every K and write report.html
 
 # a process for each core, four at most: each takes up to 1 GiB; one that is done takes tests of others
 SIDE_BY_SIDE := --numprocesses logical --maxprocesses 4 --dist worksteal
+# BLAS has one thread: those of several processes spin while they wait for one another.
 test: $(BIN)/.installed-dev ## run the tests
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-slow: $(BIN)/.installed-dev ## run the long tests too
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "slow or not slow"

@@ -1,5 +1,6 @@
 """What a command and all processes that it starts take of the memory, as the kernel counts it."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -27,11 +28,13 @@ def run_measured(arguments: list[str], **options: object) -> Ran:
     Each process counts with the largest resident size that the kernel noted for it, as long as it
     lives; so peaks between two looks are not missed, and pages that are shared count twice.
     """
+    usual = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     process = subprocess.Popen(
         [sys.executable, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=usual,  # a user's, not that of `make test`
         **options,  # type: ignore[call-overload]
     )
     peak, over = [0], threading.Event()
