@@ -164,15 +164,18 @@ def test_the_page_gives_the_runs_numbers(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_only_stale_makes_again_what_has_changed(copied: Path) -> None:
-    assert report(copied, only_stale=True)[0]["made"] is False
-    page = copied / "report.html"
+def test_only_stale_makes_again_what_has_changed(tmp_path: Path) -> None:
+    dataset = small_images(tmp_path / "images.npy")
+    folder = learn(tmp_path, (3,), dataset=dataset)
+    page = folder / "report.html"
+    assert report(folder, only_stale=True)[0]["made"] is True
+    assert report(folder, only_stale=True)[0]["made"] is False
     before = page.read_bytes()
-    learn(copied.parent, (4, 12, 60, 70))
-    assert report(copied, only_stale=True)[0]["made"] is True
+    learn(tmp_path, (3, 5), dataset=dataset)
+    assert report(folder, only_stale=True)[0]["made"] is True
     assert page.read_bytes() != before
-    assert read_marks(page)[0] == with_classification(digest_of(copied), copied)
-    assert report(copied, only_stale=True)[0]["made"] is False
+    assert read_marks(page)[0] == with_classification(digest_of(folder), folder)
+    assert report(folder, only_stale=True)[0]["made"] is False
 
 
 def test_only_stale_makes_again_what_lacks_a_figure_or_its_marks(
