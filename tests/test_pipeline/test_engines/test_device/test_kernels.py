@@ -22,6 +22,7 @@ Make = Callable[..., DeviceKernels]  # of a dimension and a type
 # Around each number of columns that a fused tile may have; one and two parts, and rows in steps.
 BYTE_DIMS = (1, 14, 15, 16, 17, 25, 30, 31, 47, 48, 65, 79, 81, 96, 130, 147, 158, 160, 161, 200)
 OTHER_DIMS = (1, 25, 48, 64, 65, 200)
+SIGNED_DIMS = (25, 200)  # whose kernels are those of unsigned rows, but for a constant
 TYPES = ("uint8", "int8", "uint16", "int16", "float32")
 UNTOUCHED = -7
 
@@ -80,12 +81,13 @@ def excess(rows: np.ndarray, centroids: np.ndarray, labels: np.ndarray) -> float
     ("make", "dtype", "dim", "n"),
     [
         *(("fused", "uint8", dim, 259) for dim in BYTE_DIMS),
-        *(("fused", dtype, dim, 259) for dtype in TYPES[1:] for dim in OTHER_DIMS),
+        *(("fused", dtype, dim, 259) for dtype in ("uint16", "float32") for dim in OTHER_DIMS),
+        *(("fused", dtype, dim, 259) for dtype in ("int8", "int16") for dim in SIGNED_DIMS),
+        *(("torch", dtype, dim, 259) for dtype in TYPES for dim in (1, 25, 200)),
+        *(("narrow", "uint8", dim, 110) for dim in (1, 25, 200)),
         *(
-            (make, dtype, d, n)
-            for make, n in (("torch", 259), ("narrow", 110))
-            for dtype in TYPES
-            for d in (1, 25, 200)
+            ("narrow", dtype, dim, 110)
+            for dtype, dim in zip(TYPES[1:], (1, 25, 200, 25), strict=True)
         ),
     ],
     indirect=["make"],
