@@ -15,7 +15,7 @@ from scipy.linalg import blas, eigh, lapack
 from storage import InputError
 
 # What is tried: penalties on the squared weights, per image.
-PENALTIES = tuple(10.0 ** (half / 2) for half in range(-8, 5))
+PENALTIES = tuple(10.0**exponent for exponent in range(-7, 2))
 CONSTANT = 1e-10  # of its squared mean: the variance of a feature that is always the same
 PART = 128  # columns that are worked on at once
 

@@ -52,11 +52,11 @@ def test_sums_give_the_classifier_of_scikit_learn(
 def test_few_images_choose_the_penalty_by_leaving_each_out(
     n: int, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ridge, "PENALTIES", PENALTIES[::4])
+    monkeypatch.setattr(ridge, "PENALTIES", PENALTIES[3::2])
     rows, labels = blobs(n, width, 3)
     fit = fit_from_few(rows, labels, 3)
     errors = {}
-    for penalty in PENALTIES[::4]:
+    for penalty in PENALTIES[3::2]:
         left_out = []
         for place in range(n):
             others = np.arange(n) != place
