@@ -55,7 +55,7 @@ class Study:
 
     @cached_property
     def labels(self) -> dict[str, np.ndarray]:
-        """Classes of training and test images. Raises: InputError where they are not known."""
+        """Classes of training and test images. Raises: InputError where they cannot be told."""
         found = {}
         if len(self.experiment.splits) < 2:
             raise InputError(
@@ -68,6 +68,12 @@ class Study:
                 reason = self.experiment.why_unlabelled(split)
                 raise InputError(f"{reason}: say which they are (--labels FILE.csv)")
             found[split] = labels
+        for source in self.sources.values():
+            if not source.uniform:
+                raise InputError(
+                    f"the images of {source.where} have several sizes, whose features are not"
+                    " alike: classify images of one size"
+                )
         counts = np.unique(found["train"], return_counts=True)[1]
         if len(counts) < 2 or counts.max() < 2:
             raise InputError(

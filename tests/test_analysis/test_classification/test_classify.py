@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.linear_model import RidgeClassifier
 from sklearn.preprocessing import StandardScaler
 
@@ -136,6 +137,20 @@ def test_without_test_images_or_classes_it_is_refused(
     (tmp_path / "classes.csv").write_text("index,class\n" + "".join(f"{i},a\n" for i in range(12)))
     line = refused(capsys, "classify", folder, "--labels", tmp_path / "classes.csv")
     assert "at least two of both are needed" in line
+
+
+def test_images_of_several_sizes_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    for place in range(12):
+        folder = tmp_path / "images" / "ab"[place % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(1, 256, (9 + place // 6, 9), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{place}.png")
+    given = {"dataset": str(tmp_path / "images"), "heldout": "0.5"}
+    experiment = learn(tmp_path / "runs", (3,), **given)
+    assert "have several sizes" in refused(capsys, "classify", experiment)
 
 
 def test_a_small_experiment_s_report_classifies_by_itself(digits_copy: Path) -> None:
