@@ -15,7 +15,7 @@ from pipeline.experiment_file import MOST_RUNS, read_experiment_file, runs_of
 from storage import InputError
 
 QUICK = settings(
-    max_examples=200,
+    max_examples=100,  # test_fuzzing.py tries many more
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],  # of a busy machine
@@ -164,7 +164,7 @@ FEW = st.sampled_from(["3", "4x5", 3, 5, "digits", "full", "1GiB", "nested", 0.5
 LIKELY = st.dictionaries(st.sampled_from(FIELDS), FEW | st.lists(FEW, max_size=3), max_size=3)
 
 
-@QUICK
+@settings(QUICK, max_examples=200)
 @given(
     content=(CONTENTS | LIKELY).flatmap(
         lambda above: (

@@ -28,7 +28,7 @@ from tests.idx_files import CODES, idx_bytes
 from tests.npy_files import HEADER, npy_bytes, npy_parts
 
 QUICK = settings(
-    max_examples=250,
+    max_examples=125,  # test_fuzzing.py tries many more
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
