@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from analysis.encoding.stages import stage_curves
 from analysis.html_report.figures.axes import name_panel
 from analysis.html_report.figures.figure import ReportFigure, finished, table
-from analysis.html_report.figures.style import BLUE, GREEN, GREY, VERMILION, new_figure
+from analysis.html_report.figures.style import BLUE, GREEN, GREY, SMALL, VERMILION, new_figure
 from analysis.html_report.measured import Measured
 from analysis.measures.mse_curve import BIT, decibels_per_bit
 from analysis.text import number
@@ -105,14 +105,15 @@ def rate_figure(
         left.annotate(
             f"{len(found['stage'])} × {k:,}",
             (points[0][-1], points[1][-1]),
-            (-4, 0),
+            (-3, 3),
             textcoords="offset points",
             ha="right",
-            va="center",
+            va="bottom",
+            fontsize=SMALL,
         )
     left.set_ylabel("PSNR (dB)")
     name_panel(left, "a", "rate and distortion")
-    left.legend(loc="upper left")
+    left.legend(loc="lower right" if stages else "upper left")
     left.margins(y=0.12)
     right.set_ylabel("gain (dB per bit)")
     name_panel(right, "b", "slope")
