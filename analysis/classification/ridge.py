@@ -15,7 +15,7 @@ from scipy.linalg import blas, eigh, lapack
 from storage import InputError
 
 # What is tried: penalties on the squared weights, per image.
-PENALTIES = tuple(10.0**exponent for exponent in range(-7, 2))
+PENALTIES = tuple(10.0**exponent for exponent in range(-9, 1))
 CONSTANT = 1e-10  # of its squared mean: the variance of a feature that is always the same
 PART = 128  # columns that are worked on at once
 
@@ -93,7 +93,10 @@ class RidgeSums:
         self._counts += np.bincount(labels, minlength=len(self._counts))
 
     def solutions(self, penalties: Sequence[float]) -> list[LinearClassifier]:
-        """Classifiers of all images so far."""
+        """Classifiers of all images so far.
+
+        penalties: ascending; one that is lost in the rounding of sums gets the next one's solution.
+        """
         n, diagonal = int(self._counts.sum()), self._gram.diagonal().copy()
         sums = self._by_class.sum(axis=1)
         standard = _Standard(n, sums, diagonal)
@@ -102,19 +105,22 @@ class RidgeSums:
         products = 2 * (self._by_class - np.outer(sums, shares))
         products *= standard.scale[:, np.newaxis]
         offsets, found = 2 * shares - 1, []
-        for penalty in penalties:
+        for penalty in reversed(penalties):
             self._fill_below(standard, n)
             self._gram[np.diag_indices_from(self._gram)] += penalty * n
             factor, failed = lapack.dpotrf(self._gram, lower=1, clean=0, overwrite_a=1)
-            if failed:
+            if failed and not found:
                 raise InputError(
                     "features are too much alike for a classifier: ask for a smaller K, or pool"
                     " over fewer parts"
                 )
+            if failed:
+                found.append(found[-1])
+                continue
             weights, _ = lapack.dpotrs(factor, products, lower=1)
             found.append(standard.classifier(weights, offsets))
         np.fill_diagonal(self._gram, diagonal)
-        return found
+        return found[::-1]
 
     def _fill_below(self, standard: _Standard, n: int) -> None:
         """Products of standardised features, from the diagonal down."""

@@ -14,6 +14,7 @@ from analysis.classification.ridge import (
     decisions,
     fit_from_few,
 )
+from storage import InputError
 
 
 def blobs(n: int, width: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -52,11 +53,11 @@ def test_sums_give_the_classifier_of_scikit_learn(
 def test_few_images_choose_the_penalty_by_leaving_each_out(
     n: int, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ridge, "PENALTIES", PENALTIES[3::2])
+    monkeypatch.setattr(ridge, "PENALTIES", PENALTIES[5::2])
     rows, labels = blobs(n, width, 3)
     fit = fit_from_few(rows, labels, 3)
     errors = {}
-    for penalty in PENALTIES[3::2]:
+    for penalty in PENALTIES[5::2]:
         left_out = []
         for place in range(n):
             others = np.arange(n) != place
@@ -68,6 +69,21 @@ def test_few_images_choose_the_penalty_by_leaving_each_out(
     expected = RidgeClassifierCV(alphas=[fit.penalty * n]).fit(scaled(rows), labels)
     (found,) = decisions([fit.classifier], rows)
     np.testing.assert_allclose(found, expected.decision_function(scaled(rows)), atol=2e-4)
+
+
+def test_a_penalty_that_rounding_swallows_is_passed_over() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.repeat(rng.normal(size=(60, 3)), 3, axis=1)  # each feature three times
+    rows = (100 + rows).astype(np.float32)
+    labels = (rows[:, 0] > 100).astype(np.int64)
+    sums = RidgeSums(9, 2)
+    sums.add(rows, labels)
+    lost, usual = sums.solutions([-0.5, 1e-3])  # below 0 as by rounding
+    assert lost is usual
+    with pytest.raises(InputError, match="too much alike"):
+        sums.solutions([-0.5])
+    (found,) = decisions([usual], rows)
+    assert (found.argmax(axis=1) == labels).mean() > 0.9
 
 
 def test_several_classifiers_say_what_each_of_them_says() -> None:
