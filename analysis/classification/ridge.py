@@ -104,7 +104,7 @@ class RidgeSums:
         # Targets are 2 · (own class) − 1, less their mean; features standardised.
         products = 2 * (self._by_class - np.outer(sums, shares))
         products *= standard.scale[:, np.newaxis]
-        offsets, found = 2 * shares - 1, []
+        offsets, found = 2 * shares - 1, list[LinearClassifier]()
         for penalty in reversed(penalties):
             self._fill_below(standard, n)
             self._gram[np.diag_indices_from(self._gram)] += penalty * n
