@@ -259,7 +259,8 @@ class PatchBuild:
         self, path: Path, plans: Sequence[ChunkPlan], pixels: RawReader | None, present: int = 0
     ) -> None:
         """Write chunks of the store in this folder; `present` others are there."""
-        self.reading.sums.astype("<u4").tofile(path / SUMS)
+        # not tofile, which leaves a part of it on a full disk and says nothing
+        (path / SUMS).write_bytes(self.reading.sums.astype("<u4").tobytes())
         label, total = f"Writing {self.images.split} patches", len(plans) + present
         self.progress.start(label, total, "chunks")
         self.progress.advance(present)

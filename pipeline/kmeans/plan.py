@@ -31,7 +31,7 @@ from pipeline.runtime.memory import (
 from storage.errors import InputError
 from storage.mapped_files import lies_in_memory, scratch_folder
 
-GAPS = 4  # one byte for so many is lost between blocks of the heap
+GAPS = 3  # one byte for so many is lost between blocks of the heap
 FEW_GAPS = 8  # the same where large arrays lie apart
 
 

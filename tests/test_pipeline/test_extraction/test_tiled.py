@@ -112,7 +112,7 @@ def test_a_broken_off_store_of_a_large_image_is_gone_on_with(
     write, written = tasks.write_block, list[int]()
 
     def broken_off(images: tasks.TiledImages, path: Path, plan: ChunkPlan) -> None:
-        if len(written) == 3:
+        if len(written) >= 3:  # two threads may pass it at once
             raise KeyboardInterrupt
         write(images, path, plan)
         written.append(plan.index)
