@@ -14,7 +14,7 @@ from pipeline.experiment import Experiment
 from pipeline.kmeans.checkpoint import FitCheckpoint
 from pipeline.kmeans.fitter import Fitter
 from pipeline.kmeans.history import Fit, mean_squared_error
-from pipeline.kmeans.plan import FitPlan
+from pipeline.kmeans.plan import FitPlan, check_preprocessing
 from pipeline.kmeans.seeding import require_distinct
 from pipeline.preprocessing import Preprocessing, is_asked_for
 from pipeline.rows.source import RowSource, StoreSource
@@ -87,7 +87,9 @@ def _preprocessing(experiment: Experiment, progress: Progress) -> Preprocessing 
     for k in finished_dictionaries(experiment.layout.dictionaries):
         return Preprocessing.stored(*read_preprocessing(experiment.layout.dictionaries, k))
     span = PixelRange.of_source(train.source).span
-    return Preprocessing.learn(StoreSource(train), options, span, progress)
+    source = StoreSource(train)
+    check_preprocessing(source, options, options.memory)
+    return Preprocessing.learn(source, options, span, progress)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
+from pipeline.estimator_parameters import OF_ROWS
 from pipeline.preprocessing import Preprocessing
 from pipeline.rows.cluster_sums import ClusterSums
 from storage.atomic import check_file_name, remove_orphans, write_whole
@@ -82,8 +83,8 @@ class SavedModel(BaseEstimator):
     def load(cls, path: str | Path) -> Self:
         """The estimator in a file that `save` wrote, or that `export` wrote as npz or safetensors.
 
-        The latter predicts with the parameters' defaults; for `partial_fit` each of its centroids
-        is taken for the mean of its rows.
+        The latter predicts with the parameters' defaults, but for what is done to rows; for
+        `partial_fit` each of its centroids is taken for the mean of its rows.
 
         Raises: InputError: no such file, or another kind; IntegrityError: it is damaged, or of
             another version.
@@ -153,9 +154,10 @@ class SavedModel(BaseEstimator):
 
 def _told_by_card(card: dict[str, Any]) -> dict[str, Any]:
     """What `save` tells of an estimator, of a dictionary that was learned by a sweep."""
-    made = Preprocessing.is_stored(card)
+    made, asked = Preprocessing.is_stored(card), card.get("fit", {})
+    of_rows = {name: asked[name] for name in OF_ROWS if name in asked}  # streams go by them, too
     return {
-        "parameters": {"n_clusters": card["k"]},
+        "parameters": {"n_clusters": card["k"]} | of_rows,
         "row_type": "float32" if made else card.get("source", {}).get("dtype", "float64"),
         "inertia_": card["sse"],
         "n_iter_": card["passes"],

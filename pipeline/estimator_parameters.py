@@ -9,6 +9,7 @@ from sklearn.utils import check_random_state
 from pipeline.config import FitOptions
 from pipeline.engines import ENGINES, AssignmentEngine, EngineSpec
 from pipeline.execution.scheduler import Scheduler
+from pipeline.kmeans.plan import check_preprocessing
 from pipeline.kmeans.seeding import INITS, check_start
 from pipeline.option_values import FORMER_NAMES, check_address, parse_size
 from pipeline.preprocessing import Preprocessing
@@ -19,7 +20,7 @@ from storage.errors import InputError
 from storage.images.pixel_range import PixelRange
 
 _OF_FIT = ("mode", "max_iter", "tol", "min_gain", "breathing", "batch_size", "empty")
-_OF_ROWS = ("preprocess", "contrast_floor", "zca_epsilon", "distance")
+OF_ROWS = ("preprocess", "contrast_floor", "zca_epsilon", "distance")
 
 
 class Parameters:
@@ -35,6 +36,7 @@ class Parameters:
     device: str
     device_memory: str | int | None
     scheduler: str | None
+    memory: str | int | None
     random_state: Any
     preprocessing_: Preprocessing | None
 
@@ -48,7 +50,7 @@ class Parameters:
         seed = self.random_state
         if not isinstance(seed, (int, np.integer)):
             seed = check_random_state(seed).randint(2**31 - 1)
-        fields = {name: getattr(self, name) for name in (*_OF_FIT, *_OF_ROWS)}
+        fields = {name: getattr(self, name) for name in (*_OF_FIT, *OF_ROWS)}
         for old, new in FORMER_NAMES.items():
             if getattr(self, old) != "deprecated":
                 fields[old] = getattr(self, old)
@@ -81,11 +83,15 @@ class Parameters:
         return check_start(np.asarray(self.init, np.float64), self.n_clusters, dim)
 
     def _prepare(self, source: RowSource, options: FitOptions, progress: Progress) -> None:
-        """Learn how rows are preprocessed."""
+        """Learn how rows are preprocessed.
+
+        Raises: MemoryBudgetError where the cap is too small.
+        """
         if isinstance(source, StoreSource):
             levels = PixelRange.of_source(source.store.source)
         else:
             levels = PixelRange.of_type(source.dtype)
+        check_preprocessing(source, options, parse_size("memory", self.memory))
         self.preprocessing_ = Preprocessing.learn(source, options, levels.span, progress)
 
     def _met(self, source: RowSource) -> RowSource:

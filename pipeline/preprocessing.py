@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from pipeline.config import FitOptions
 from pipeline.engines.nearest import NearestCentroids
@@ -85,7 +86,8 @@ class Preprocessing:
             return None
         floor = options.contrast_floor * (span / _USUAL_SPAN) ** 2
         asked = cls(options.preprocess, options.distance, floor, options.zca_epsilon)
-        return asked._learned(source, progress or SilentProgress())
+        with threadpool_limits(1, "blas"):  # the same bits, however many cores there are
+            return asked._learned(source, progress or SilentProgress())
 
     @classmethod
     def stored(
@@ -272,7 +274,9 @@ class Preprocessing:
         given = self.kind, self.distance, self.floor, self.epsilon
         if self.kind == "zca":
             mean = sums / n
-            matrices = _whitening(gram / n - np.outer(mean, mean), self.epsilon)
+            gram /= n
+            gram -= np.outer(mean, mean)
+            matrices = _whitening(gram, self.epsilon)
             facts |= dict(zip(ARRAYS, (mean.astype(np.float32), *matrices), strict=True))
             if self.distance == "cosine":
                 whole = Preprocessing(*given, **facts)

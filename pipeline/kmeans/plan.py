@@ -33,6 +33,7 @@ from storage.mapped_files import lies_in_memory, scratch_folder
 
 GAPS = 3  # one byte for so many is lost between blocks of the heap
 FEW_GAPS = 8  # the same where large arrays lie apart
+_COVARIANCES = 6  # matrices of their size that whitening takes as it is learned; 5.5 were measured
 
 
 @dataclass(frozen=True)
@@ -225,3 +226,22 @@ class FitPlan:
         taken = min(sharers * plan.fixed + kept * plan.row_bytes, allowed)
         note = f"device memory: {in_words(taken)} at most, {in_words(allowed)} allowed; {rows}"
         return replace(self, device_share=share, notes=(*self.notes, note))
+
+
+def check_preprocessing(source: RowSource, options: FitOptions, memory: int | None) -> None:
+    """Refuse to learn how rows are preprocessed where that would pass the cap.
+
+    Args:
+        source: of the rows as they are.
+        options: of the fit.
+        memory: cap on the resident memory of the process tree, bytes; None: no cap.
+
+    Raises: MemoryBudgetError.
+    """
+    if memory is None or options.preprocess != "zca":
+        return
+    dim, rows = source.dim, min(source.block_rows, source.n_rows)
+    # The covariance, LAPACK's copy of it, its workspace of two, the vectors, what numpy makes of
+    # them; blocks that are read ahead, and one as float32.
+    needed = _COVARIANCES * 8 * dim**2 + rows * (dim * (3 * source.dtype.itemsize + 4) + 24)
+    check_budget(f"whitening patches of {dim:,} values", needed, memory)

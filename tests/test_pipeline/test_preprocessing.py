@@ -5,12 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
+from analysis.export.export_dictionary import export_dictionary
 from pipeline import Preprocessing, StreamingKMeans, SweepOptions, assign, sweep
 from pipeline.config import FitOptions
 from pipeline.kmeans import nested
 from pipeline.rows.source import ArraySource
-from storage import InputError, finished_dictionaries, load_dictionary, open_patches
+from storage import (
+    InputError,
+    MemoryBudgetError,
+    finished_dictionaries,
+    load_dictionary,
+    open_dictionaries,
+    open_patches,
+)
 from storage.dictionary_store import read_centroids, read_preprocessing
 
 RNG = np.random.default_rng(1)
@@ -241,3 +250,34 @@ def test_a_stream_keeps_the_preprocessing_of_its_first_rows() -> None:
     assert km.preprocessing_ is first
     np.testing.assert_allclose(np.linalg.norm(km.cluster_centers_, axis=1), 1, atol=1e-5)
     assert km.counts_.sum() == 500
+
+
+def test_whitening_is_the_same_on_any_number_of_cores() -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (900, 1024)).astype(np.uint8)
+    digests = set()
+    for cores in (1, 2):
+        with threadpool_limits(cores, "blas"):
+            digests.add(learned(rows, preprocess="zca").digest)
+    assert len(digests) == 1
+
+
+def test_whitening_that_would_pass_the_cap_is_refused_before_it_begins(tmp_path: Path) -> None:
+    rows = RNG.integers(0, 256, (4, 4096)).astype(np.uint8)  # a covariance of 128 MiB
+    with pytest.raises(MemoryBudgetError, match=r"whitening patches of 4,096 values needs .*GiB"):
+        StreamingKMeans(2, preprocess="zca", memory="1GiB").fit(rows)
+    np.save(tmp_path / "noise.npy", rows.reshape(4, 64, 64))
+    given = {"dataset": str(tmp_path / "noise.npy"), "patch": 64, "k": "2", "memory": "1GiB"}
+    with pytest.raises(MemoryBudgetError, match="whitening patches of 4,096 values"):
+        sweep(options_of(tmp_path, preprocess="zca", **given))
+
+
+def test_a_stream_that_goes_on_from_an_exported_dictionary_stays_on_the_sphere(
+    tmp_path: Path,
+) -> None:
+    done = sweep(options_of(tmp_path, preprocess="contrast", distance="cosine", k="4"))
+    tree = open_dictionaries(Path(done["experiment"]) / "dictionaries.zarr")
+    export_dictionary(tree["k00004"], "npz", tmp_path / "four.npz")
+    km = StreamingKMeans.load(tmp_path / "four.npz")
+    assert (km.preprocess, km.distance) == ("contrast", "cosine")
+    km.partial_fit(RNG.integers(0, 256, (500, 25)).astype(np.uint8))
+    np.testing.assert_allclose(np.linalg.norm(km.cluster_centers_, axis=1), 1, atol=1e-5)
