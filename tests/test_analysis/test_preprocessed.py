@@ -137,6 +137,10 @@ def test_a_report_says_what_was_done(experiment: Path) -> None:
     text = Path(result["report"]).read_text()
     assert "taken without their mean" in text
     assert "no part of the bits" in text
+    assert "patches and what is rebuilt of them" in text
+    assert "that of patches as they met centroids" in text
+    (csv,) = (experiment / "figures").glob("*convergence*.csv")
+    assert "mse_of_preprocessed_patches" in csv.read_text().splitlines()[0]
 
 
 def test_files_have_room_for_it_or_are_refused(node: xarray.DataTree, tmp_path: Path) -> None:

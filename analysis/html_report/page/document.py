@@ -45,6 +45,7 @@ def render(
         dataset=experiment.name,
         patch=measured.patch,
         unit=measured.pixels.unit,
+        preprocessed=measured.experiment.codebook(measured.told)[1] is not None,
         elbow=measured.elbow,
         held_out=measured.held_out,
         held_out_parts=measured.held_out_parts,

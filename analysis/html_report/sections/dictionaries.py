@@ -11,9 +11,9 @@ from analysis.html_report.figures.figure import ReportFigure, finished, table, w
 from analysis.html_report.figures.style import new_figure
 from analysis.html_report.measured import Measured
 from analysis.html_report.section import Section
-from analysis.measures.pixel_scale import PixelScale
 
 MIN_PASSES = 3  # of a fit whose convergence is worth a figure
+PREPROCESSED = "of preprocessed patches"  # in place of a unit, which they have none of
 _LONG_RUN = 10  # passes; the first ones move most
 
 
@@ -30,6 +30,8 @@ def _figures(measured: Measured) -> list[ReportFigure]:
     if any((node["live"] > k).any() for k, node in nodes.items()):
         caption += " Passes while centroids were on trial are left out."
     unit = measured.pixels.unit
+    if measured.experiment.codebook(measured.told)[1] is not None:
+        caption, unit = caption + " It is that of patches as they met centroids.", PREPROCESSED
     csv = table(
         {
             "k": np.concatenate([np.full(len(mse), k) for k, (_, mse) in histories.items()]),
@@ -37,7 +39,7 @@ def _figures(measured: Measured) -> list[ReportFigure]:
             with_unit("mse", unit): np.concatenate([mse for _, mse in histories.values()]),
         }
     )
-    figure = convergence_figure(histories, measured.pixels)
+    figure = convergence_figure(histories, unit)
     return [finished("convergence", "Convergence.", caption, figure, csv)]
 
 
@@ -47,12 +49,11 @@ def _history(node: xarray.Dataset) -> tuple[np.ndarray, np.ndarray]:
     return (np.cumsum(rows) / rows[-1])[regular], node["mse"].to_numpy()[regular]
 
 
-def convergence_figure(
-    histories: Mapping[int, tuple[np.ndarray, np.ndarray]], pixels: PixelScale
-) -> Figure:
+def convergence_figure(histories: Mapping[int, tuple[np.ndarray, np.ndarray]], unit: str) -> Figure:
     """MSE of the passes over the data, for each K.
 
     histories: K -> rows seen as a multiple of all rows, and the MSE, each (passes,).
+    unit: of the MSE.
     """
     figure = new_figure(2.5)
     axes = figure.subplots()
@@ -64,7 +65,7 @@ def convergence_figure(
     axes.set_yscale("log")
     plain_log_ticks(axes)
     axes.set_xlabel("rows seen, in passes over all rows")
-    axes.set_ylabel(f"MSE ({pixels.unit})")
+    axes.set_ylabel(f"MSE ({unit})")
     legend_of_k(axes, list(histories))
     return figure
 

@@ -229,11 +229,11 @@ def test_use_is_drawn_in_per_cent_of_k_and_by_rank() -> None:
 
 def test_convergence_is_logarithmic_for_long_runs() -> None:
     short = {4: (np.array([1.0, 2.0, 3.0]), np.array([9.0, 8.0, 7.0]))}
-    (axes,) = convergence_figure(short, GREY_LEVELS).axes
+    (axes,) = convergence_figure(short, GREY_LEVELS.unit).axes
     np.testing.assert_array_equal(axes.lines[0].get_data(), short[4])
     assert axes.get_xscale() == "linear"
     long = {4: (np.array([1.0, 20.0]), np.array([9.0, 8.0]))}
-    assert convergence_figure(long, GREY_LEVELS).axes[0].get_xscale() == "log"
+    assert convergence_figure(long, GREY_LEVELS.unit).axes[0].get_xscale() == "log"
 
 
 @pytest.mark.parametrize(
