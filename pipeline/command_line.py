@@ -241,11 +241,16 @@ def _table(entries: list[dict[str, Any]]) -> str:
 
     lines = [f"{'K':>6} {'MSE':>10} {'held-out':>10} {'live':>6} {'passes':>7} {'seconds':>9}"]
     for entry in entries:
-        heldout = "–" if entry["heldout_mse"] is None else rounded(entry["heldout_mse"])
+        both = entry["mse"], entry["heldout_mse"]
+        if "pixel_mse" in entry:  # of preprocessed patches, as in the report
+            both = entry["pixel_mse"], entry.get("heldout_pixel_mse")
+        mse, heldout = ("–" if score is None else rounded(score) for score in both)
         lines.append(
-            f"{entry['k']:>6} {rounded(entry['mse']):>10} {heldout:>10} {entry['live']:>6}"
+            f"{entry['k']:>6} {mse:>10} {heldout:>10} {entry['live']:>6}"
             f" {entry['passes']:>7} {entry['seconds']:>9.1f}" + ("  reused" * entry["reused"])
         )
+    if any("pixel_mse" in entry for entry in entries):
+        lines.append("MSE in pixels, of patches that keep their own brightness and contrast")
     return "\n".join(lines)
 
 

@@ -108,7 +108,9 @@ def in_words(result: dict[str, Any]) -> str:
     facts = [f"{result['k']:,} centroids"]
     if "patch" in card:
         facts[0] += f" of {card['patch'].replace('x', '×')}"
-    if "mse" in card:
+    if "pixel_mse" in card:
+        facts.append(f"MSE {number(card['pixel_mse'])} in pixels")
+    elif "mse" in card:
         facts.append(f"MSE {number(card['mse'])}")
     if "licence" in card:
         facts.append(f"{card['dataset']} ({card['licence']})")

@@ -18,7 +18,9 @@ from analysis import (
     reconstruct,
     report,
 )
+from analysis.export.export_dictionary import in_words
 from analysis.measures.codebook import pixel_centroids, preprocessing_of
+from analysis.text import number
 from pipeline import SweepOptions, sweep
 from storage import InputError, load_dictionary, open_dictionaries, open_images, open_patches
 
@@ -148,6 +150,7 @@ def test_files_have_room_for_it_or_are_refused(node: xarray.DataTree, tmp_path: 
     for name in ("npz", "safetensors"):
         result = export_dictionary(node, name, tmp_path / f"one.{name}")
         assert result["card"]["preprocessing"]["kind"] in ("zca", "contrast")
+        assert f"MSE {number(node.attrs['pixel_mse'])} in pixels" in in_words(result)
         again = load_dictionary(result["path"])
         np.testing.assert_array_equal(reconstruct(images, again), reconstruct(images, node))
     export_dictionary(node, "parquet", tmp_path / "one.parquet")

@@ -9,9 +9,11 @@ from threadpoolctl import threadpool_limits
 
 from analysis.export.export_dictionary import export_dictionary
 from pipeline import Preprocessing, StreamingKMeans, SweepOptions, assign, sweep
+from pipeline.command_line import _table
 from pipeline.config import FitOptions
 from pipeline.kmeans import nested
 from pipeline.rows.source import ArraySource
+from pipeline.runtime.progress import rounded
 from storage import (
     InputError,
     MemoryBudgetError,
@@ -165,6 +167,10 @@ def test_a_sweep_stores_what_it_did_and_scores_in_pixels(tmp_path: Path) -> None
         facts["heldout_pixel_mse"],
     )
     assert facts["heldout_pixel_mse"] != facts["pixel_mse"]
+    told = _table(done["dictionaries"])
+    assert rounded(facts["pixel_mse"]) in told
+    assert rounded(facts["heldout_pixel_mse"]) in told
+    assert told.endswith("MSE in pixels, of patches that keep their own brightness and contrast")
 
 
 def test_all_dictionaries_of_an_experiment_share_one_preprocessing(tmp_path: Path) -> None:
