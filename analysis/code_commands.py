@@ -10,6 +10,7 @@ from analysis.command_options import (
     dataset_option,
     k_option,
     labels_option,
+    out_option,
     split_option,
     stride_option,
 )
@@ -38,11 +39,7 @@ pool_option = click.option(
     help="Other images, a data set's name or a path; default: those of the experiment.",
 )
 @stride_option
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Write there, a name that ends in .zarr; default: beside the dictionaries.",
-)
+@out_option("Write there, a name that ends in .zarr; default: beside the dictionaries.")
 @click.option(
     "--features",
     type=click.Choice(FEATURE_KINDS),
@@ -107,11 +104,7 @@ def encode(
     type=click.Path(path_type=Path),
     help="Folder of the dictionary, if it is no longer where the codes were made.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Write the images there: a name that ends in .zarr.",
-)
+@out_option("Write the images there: a name that ends in .zarr.")
 @dataset_option
 @data_option
 @options_of(MemoryOptions)

@@ -18,6 +18,7 @@ from analysis.command_options import (
     dataset_option,
     k_option,
     labels_option,
+    out_option,
     split_option,
     stride_option,
 )
@@ -112,11 +113,7 @@ def _caps_of(
 @k_option
 @split_option
 @stride_option
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Write the rebuilt images there: a name that ends in .zarr.",
-)
+@out_option("Write the rebuilt images there: a name that ends in .zarr.")
 @dataset_option
 @data_option
 @labels_option
@@ -140,11 +137,7 @@ def reconstruct(
 
 @group.command()
 @click.argument("folders", nargs=-1, required=True, metavar="OUT...")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Folder of mse.png, mse.svg and mse.csv; default: the folder compare in the first OUT.",
-)
+@out_option("Folder of mse.png, mse.svg and mse.csv; default: the folder compare in the first OUT.")
 @json_option
 def compare(folders: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Put the curves of several experiments into one table and one figure.
@@ -169,11 +162,7 @@ def compare(folders: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     help="npz and safetensors hold all that is known of the dictionary, parquet is a table of its"
     " centroids, sklearn a fitted KMeans (a pickle), faiss an IndexFlatL2, torch a module.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Write this file; default: one in the experiment's folder exports.",
-)
+@out_option("Write this file; default: one in the experiment's folder exports.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @json_option
 def export(

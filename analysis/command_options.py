@@ -1,8 +1,16 @@
 """Options that several commands have."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
+
+
+def out_option(help_text: str) -> Callable[[Any], Any]:
+    """Where a command writes to."""
+    return click.option("--out", type=click.Path(path_type=Path), help=help_text)
+
 
 data_option = click.option(
     "--data",

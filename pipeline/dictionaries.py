@@ -152,9 +152,8 @@ class _Learning:
         }
         if self.preprocessing is not None:
             identity["preprocessing"] = self.preprocessing.digest
-        if (
-            self.preprocessing or self.experiment.train.dtype.kind == "f"
-        ):  # sums are those of the way they were added
+        if self.preprocessing or self.experiment.train.dtype.kind == "f":
+            # sums are those of the way they were added
             identity["remote"] = self.fitter.remote
         return identity
 

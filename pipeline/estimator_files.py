@@ -14,7 +14,7 @@ from pipeline.estimator_parameters import OF_ROWS
 from pipeline.preprocessing import Preprocessing
 from pipeline.rows.cluster_sums import ClusterSums
 from storage.atomic import check_file_name, remove_orphans, write_whole
-from storage.dictionary_store import HISTORY
+from storage.dictionary_store import HISTORY, is_preprocessed
 from storage.errors import InputError, IntegrityError
 from storage.interchange.dictionary_file import Arrays, npz_file, read_dictionary_file
 
@@ -154,7 +154,7 @@ class SavedModel(BaseEstimator):
 
 def _told_by_card(card: dict[str, Any]) -> dict[str, Any]:
     """What `save` tells of an estimator, of a dictionary that was learned by a sweep."""
-    made, asked = Preprocessing.is_stored(card), card.get("fit", {})
+    made, asked = is_preprocessed(card), card.get("fit", {})
     of_rows = {name: asked[name] for name in OF_ROWS if name in asked}  # streams go by them, too
     return {
         "parameters": {"n_clusters": card["k"]} | of_rows,

@@ -21,9 +21,8 @@ from pipeline.engines.nearest import NearestCentroids
 from pipeline.rows.source import RowSource, read_ahead
 from pipeline.runtime.devices import thread_count
 from pipeline.runtime.progress import Progress, SilentProgress
-from storage.dictionary_store import PREPROCESSING
+from storage.dictionary_store import PREPROCESSED, PREPROCESSING, is_preprocessed
 
-STORED = "preprocessing"  # the attribute of a dictionary that says which it is
 ARRAYS = tuple(PREPROCESSING)
 _USUAL_SPAN = 255  # from black to white, to which contrast_floor refers
 _PIECE_VALUES = 1 << 18  # of rows that are worked on at once, in a core's cache
@@ -101,22 +100,18 @@ class Preprocessing:
 
         Raises: KeyError where arrays are missing.
         """
-        if not cls.is_stored(attributes):
+        if not is_preprocessed(attributes):
             return None
-        facts = attributes[STORED]
+        facts = attributes[PREPROCESSED]
         needed = ARRAYS if facts["kind"] == "zca" else ()
         found: dict[str, Any] = {name: np.asarray(arrays[name], np.float32) for name in needed}
         return cls(**facts, **found)
 
-    @staticmethod
-    def is_stored(attributes: Mapping[str, Any]) -> bool:
-        """Whether a dictionary with these attributes is of preprocessed patches."""
-        return isinstance(attributes.get(STORED), dict)  # cards say "none"
-
     @property
     def attributes(self) -> dict[str, Any]:
         """What `stored` needs, as plain JSON: all that is no array."""
-        return {STORED: {name: value for name, value in vars(self).items() if name not in ARRAYS}}
+        facts = {name: value for name, value in vars(self).items() if name not in ARRAYS}
+        return {PREPROCESSED: facts}
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -141,16 +136,19 @@ class Preprocessing:
 
         return (preprocess_rows,)
 
-    def _applied(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _applied(
+        self, patches: np.ndarray, *, whiten: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The rows, and of each patch its mean, contrast and length, (n, 3) float64."""
         (preprocess_rows,) = self.numba_kernels()
         rows = np.empty(patches.shape, np.float32)
         light = np.empty((len(patches), 3))
         centre, unit = self.kind != "none", self.distance == "cosine"
+        made = (self.feature_mean, self.whitening) if whiten else (_NO_MEAN, _NO_MATRIX)
 
         def work(part: slice) -> None:
-            whiten, out = (self.feature_mean, self.whitening), (rows[part], light[part])
-            preprocess_rows(patches[part], centre, self.floor, *whiten, unit, *out)
+            out = rows[part], light[part]
+            preprocess_rows(patches[part], centre, self.floor, *made, unit, *out)
 
         parts = _pieces(len(patches), patches.shape[1])
         if len(parts) < 2:
@@ -196,8 +194,9 @@ class Preprocessing:
         Returns:
             (n, 3) float64: mean, contrast, gain.
         """
-        rows, found = self._applied(patches)
-        if self.distance == "cosine":
+        cosine = self.distance == "cosine"
+        rows, found = self._applied(patches, whiten=cosine)  # else the rows have no part in it
+        if cosine:
             along = np.empty(len(rows))
             for part in _pieces(*rows.shape):
                 np.einsum("nd,nd->n", rows[part], centroids[labels[part]], out=along[part])

@@ -41,6 +41,7 @@ KIND, SCHEMA = "dictionaries", 2
 # what tells one experiment from another, where its attributes have it
 IDENTITY = ("digest", "train_store", "test_store", "source", "spec")
 HISTORY = ("rows", "mse", "shift", "live", "redrawn", "seconds")
+PREPROCESSED = "preprocessing"  # the attribute that says what was done to patches
 # By what patches are whitened, and centroids brought back, with the names of their axes.
 PREPROCESSING = {
     "feature_mean": ("feature",),
@@ -126,10 +127,15 @@ def handed_out(stored: "xarray.Dataset") -> "xarray.Dataset":
     )
     for name, variable in found.variables.items():
         variable.attrs = meaning(str(name))
-    if isinstance(stored.attrs.get("preprocessing"), dict):  # cards say "none"
+    if is_preprocessed(stored.attrs):
         found["centroids"].attrs["units"] = "1"
     found.attrs = plain({name: stored.attrs[name] for name in stored.attrs if name not in SEALING})
     return found
+
+
+def is_preprocessed(attributes: Mapping[Any, Any]) -> bool:
+    """Whether a dictionary with these attributes is of preprocessed patches."""
+    return isinstance(attributes.get(PREPROCESSED), dict)  # cards of others say "none"
 
 
 def finished_dictionaries(path: Path, *, missing_ok: bool = True) -> dict[int, dict[str, Any]]:

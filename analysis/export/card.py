@@ -8,6 +8,7 @@ import xarray
 
 from analysis.measures.pixel_scale import stored_scale
 from storage import InputError
+from storage.dictionary_store import is_preprocessed
 from storage.images.datasets import licence_of
 from storage.plain_attributes import parsed, plain
 
@@ -53,7 +54,7 @@ def described(dictionary: xarray.DataTree | xarray.Dataset) -> xarray.Dataset:
         card |= {"dataset": root["dataset"], "licence": licence}
     card |= {name: root[name] for name in _OF_EXPERIMENT if name in root}
     card |= {name: value for name, value in parsed(found.attrs).items() if name not in _LEFT_OUT}
-    if card["preprocessing"] != "none":
+    if is_preprocessed(card):
         card |= {"distance": card["preprocessing"]["distance"], "unit": None}
     if "source" in card:
         card["source"] = _without_folders(card["source"])

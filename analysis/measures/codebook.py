@@ -8,9 +8,8 @@ import xarray
 
 from pipeline import Preprocessing
 from storage import InputError
+from storage.dictionary_store import PREPROCESSED, is_preprocessed
 from storage.plain_attributes import parsed
-
-STORED = "preprocessing"  # the attribute of dictionaries of preprocessed patches
 
 
 def preprocessing_of(dictionary: xarray.DataTree | xarray.Dataset) -> Preprocessing | None:
@@ -47,12 +46,12 @@ def scores_in_pixels(attributes: Mapping[str, Any]) -> dict[str, float | None]:
 
     attributes: of the dictionary, `parsed`. Those of preprocessed patches were scored anew for it.
     """
-    if not Preprocessing.is_stored(attributes):
+    if not is_preprocessed(attributes):
         return {name: attributes.get(name) for name in ("mse", "heldout_mse", "variance")}
     return {
         "mse": attributes["pixel_mse"],
         "heldout_mse": attributes.get("heldout_pixel_mse"),
-        "variance": attributes[STORED]["variance"],
+        "variance": attributes[PREPROCESSED]["variance"],
     }
 
 

@@ -18,7 +18,7 @@ from pipeline.execution.scheduler import WORKER_BYTES, Scheduler
 from pipeline.kmeans import seeding
 from pipeline.kmeans.d2_sampling import D2_KERNELS
 from pipeline.kmeans.nested import most_centroids
-from pipeline.rows.source import RowSource, StoreSource, beside_rows
+from pipeline.rows.source import RowSource, StoreSource
 from pipeline.runtime.devices import device_budget
 from pipeline.runtime.kernel_cache import code_bytes
 from pipeline.runtime.memory import (
@@ -151,8 +151,8 @@ class FitPlan:
     def _blocks_bytes(self, blocks: int) -> int:
         """Rows that are read and in work at a time, bytes at most."""
         held = self.engine.blocks_held - (GAP_BLOCKS if self.tight else 0)
-        each = held * self.source.dim * self.source.dtype.itemsize + beside_rows(self.source)
-        return self._block_rows(blocks) * each
+        each = held * self.source.dim * self.source.dtype.itemsize
+        return self._block_rows(blocks) * (each + int(getattr(self.source, "bytes_beside", 0)))
 
     def _engine_bytes(self, blocks: int, sample_rows: int = 0) -> int:
         """What the engine and the centroids take, bytes at most.

@@ -25,6 +25,7 @@ class RowSource(Protocol):
     """Rows, in blocks that are read whole.
 
     n_rows, dim: shape. dtype: of the rows as read. block_rows: rows of every block but the last.
+    One that makes its rows of others has `bytes_beside`, too: what it takes of each while it does.
     """
 
     n_rows: int
@@ -66,6 +67,8 @@ class StoreSource:
         self.block_rows = store.chunk_rows
         self.path, self.seal = store.path, store.seal
         self.store, self.transform = store, transform
+        if transform:
+            self.bytes_beside = self.dim * store.dtype.itemsize + transform.bytes_beside
 
     def read_block(self, index: int) -> np.ndarray:
         block = self.store.read_chunk(index)
@@ -79,18 +82,10 @@ class TransformedRows:
         self.n_rows, self.dim, self.dtype = source.n_rows, source.dim, transform.dtype
         self.block_rows = source.block_rows
         self.inner, self.transform = source, transform
+        self.bytes_beside = source.dim * source.dtype.itemsize + transform.bytes_beside
 
     def read_block(self, index: int) -> np.ndarray:
         return self.transform.rows(self.inner.read_block(index))
-
-
-def beside_rows(source: RowSource) -> int:
-    """Bytes of each row of a block that a source takes beside it while it is read."""
-    if isinstance(source, StoreSource) and source.transform:
-        return source.dim * source.store.dtype.itemsize + source.transform.bytes_beside
-    if isinstance(source, TransformedRows):
-        return source.dim * source.inner.dtype.itemsize + source.transform.bytes_beside
-    return int(getattr(source, "bytes_beside", 0))  # of what stages leave
 
 
 class ArraySource:
