@@ -17,7 +17,7 @@ import click
 from pydantic import ByteSize
 
 from pipeline.config import Options, PatchOptions, SweepOptions
-from pipeline.option_values import FORMER_NAMES, renamed
+from pipeline.option_values import FORMER_NAMES, check_local, renamed
 from pipeline.runtime.interrupts import Interrupted, asked_to_end, end, ending_promptly
 from storage.errors import InputError, MemoryBudgetError, PatchDictError, one_line, refusal
 
@@ -89,6 +89,13 @@ def check_least(memory: int) -> None:
             f" {ByteSize(memory).human_readable(separator=' ')}: raise it"
             f" (MEMORY={LEAST_MEMORY >> 20}MiB or more)"
         )
+
+
+class LocalPath(click.Path):
+    """A path of this machine; see `check_local`."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return super().convert(check_local(value), param, ctx)
 
 
 experiment_option = click.option(

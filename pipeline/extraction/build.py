@@ -84,6 +84,9 @@ class PatchBuild:
         self.plan()
         if self.scheduler.remote:
             _ = self.scheduler.client  # one that does not answer leaves nothing half-written
+            path.parent.mkdir(parents=True, exist_ok=True)
+            paths = self.reference.paths if self.reference else ()
+            self.scheduler.preflight(folder=path.parent, paths=paths)
         if path.exists():
             with self._sole_builder(path):
                 return self.mend(path)
@@ -135,7 +138,7 @@ class PatchBuild:
         in_each = max(sent, self.images.resident_bytes)
         if self.tiled.mask:
             in_each += self.tiled.mask.source.resident_bytes
-        self.scheduler.plan(self.tiled.task_bytes, in_each)
+        self.scheduler.plan(self.tiled.task_bytes, in_each, sent)
         check_budget("extraction", self.scheduler.needed, self.memory)
 
     def is_whole(self, path: Path) -> bool:

@@ -20,7 +20,7 @@ from storage.images.formats.raw import RawReader
 from storage.images.options import ImageOptions
 from storage.images.pixel_range import PixelRange
 from storage.images.source import ImageSource, open_images
-from storage.layout import SUMS
+from storage.layout import SUMS, source_parts
 from storage.patch_spec import CHUNK_BYTES, ChunkPlan, PatchSpec
 from storage.patch_writer import read_index, write_chunk
 from storage.tiles import Tile, TileGrid, extended, read_extended, tile_side, working_bytes
@@ -144,7 +144,7 @@ class TiledImages:
                 "lazy arrays cannot be sent to workers: save them and give the path, or leave out"
                 " the scheduler"
             )
-        return scheduler.client.scatter(self, broadcast=True)
+        return scheduler.copied(self)
 
     def referred_to(self, images: "ImageReference") -> "TiledReference":
         """The same for workers, who open the images themselves."""
@@ -162,6 +162,13 @@ class ImageReference:
     split: str
     data_dir: Path
     options: ImageOptions
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The file or folder that workers open; of data sets with a name, none."""
+        place = source_parts(self.dataset)[0]
+        found = Path(place)
+        return (place,) if found.is_absolute() and found.exists() else ()
 
 
 @dataclass(frozen=True)

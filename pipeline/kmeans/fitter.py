@@ -169,7 +169,7 @@ class Fitter:
     @property
     def remote(self) -> bool:
         """Whether whole passes run on the workers of a cluster."""
-        return self._plan.scheduler.remote and isinstance(self._source, StoreSource)
+        return self._plan.remote
 
     @cached_property
     def _own_engine(self) -> AssignmentEngine | None:
@@ -190,7 +190,7 @@ class Fitter:
 
     def _executor_of(self, source: RowSource, *, remember: bool) -> Executor:
         plan = self._plan
-        if plan.scheduler.remote and isinstance(source, StoreSource):
+        if plan.remote and isinstance(source, StoreSource):
             return ClusterExecutor(
                 source,
                 plan.scheduler,
