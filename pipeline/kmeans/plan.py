@@ -17,7 +17,7 @@ from pipeline.engines.engine import GAP_BLOCKS
 from pipeline.execution.preflight import Requirements
 from pipeline.execution.scheduler import WORKER_BYTES, Scheduler
 from pipeline.kmeans import seeding
-from pipeline.kmeans.d2_sampling import D2_KERNELS
+from pipeline.kmeans.d2_trials import kernels_for
 from pipeline.kmeans.nested import most_centroids
 from pipeline.rows.source import RowSource, StoreSource
 from pipeline.runtime.devices import device_budget
@@ -159,7 +159,7 @@ class FitPlan:
         samples = EngineSpec.for_samples(dim, source.dtype)
         if self.engine != samples:
             needed += samples.host_bytes(self.most, rows)
-        spreading = D2_KERNELS if init != "random" or self.most > k else ()
+        spreading = kernels_for(dim) if init != "random" or self.most > k else ()
         transform = getattr(source, "transform", None)
         reading = transform.numba_kernels() if transform else ()
         code = code_bytes([*samples.numba_kernels(), *spreading, *reading])
