@@ -34,6 +34,7 @@ from pipeline.command_line import (
 )
 from pipeline.command_line import group as pipeline_group
 from storage import InputError
+from storage.places.place import Place, place_of
 
 # as in analysis.export.formats, which loads what writes them
 FORMAT_NAMES = ("npz", "safetensors", "sklearn", "faiss", "torch", "parquet")
@@ -46,7 +47,7 @@ def group() -> None:
 
 
 @group.command()
-@click.argument("out", type=click.Path(path_type=Path), required=False)
+@click.argument("out", type=click.Path(), required=False)
 @click.option(
     "--experiment", metavar="FILE.toml", help="Report on what a sweep made of this file of options."
 )
@@ -61,7 +62,7 @@ def group() -> None:
 @options_of(MemoryOptions)
 @json_option
 def report(
-    out: Path | None,
+    out: str | None,
     experiment: str | None,
     dataset: str | None,
     data: Path | None,
@@ -72,10 +73,10 @@ def report(
 ) -> None:
     """Write report.html and its figures.
 
-    OUT is a sweep's OUT, all of whose experiments are reported, or the folder of one experiment. It
-    may be left out where --experiment says it.
+    OUT is a sweep's OUT, all of whose experiments are reported, or the folder of one experiment, or
+    the URL of either. It may be left out where --experiment says it.
     """
-    caps = _caps_of(out, experiment, fields)
+    caps = _caps_of(None if out is None else place_of(out), experiment, fields)
     check_least(min(caps.values()))
     from analysis.html_report.build import report as write_reports
 
@@ -95,8 +96,8 @@ def report(
 
 
 def _caps_of(
-    out: Path | None, experiment: str | None, fields: Mapping[str, str | None]
-) -> dict[Path, int]:
+    out: Place | None, experiment: str | None, fields: Mapping[str, str | None]
+) -> dict[Place, int]:
     """Folders to report on, each with its cap on the memory in bytes."""
     if experiment is not None:
         runs = read_runs(experiment, fields)

@@ -6,17 +6,15 @@ from typing import Any
 
 import click
 
-from pipeline.command_line import LocalPath
-
 
 def out_option(help_text: str) -> Callable[[Any], Any]:
     """Where a command writes to."""
-    return click.option("--out", type=LocalPath(path_type=Path), help=help_text)
+    return click.option("--out", type=click.Path(path_type=Path), help=help_text)
 
 
 data_option = click.option(
     "--data",
-    type=LocalPath(path_type=Path),
+    type=click.Path(path_type=Path),
     help="Folder of downloads, if it is another one than the sweep's.",
 )
 

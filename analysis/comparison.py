@@ -30,6 +30,7 @@ from storage import InputError
 from storage.atomic import remove_orphans, write_whole
 from storage.errors import one_line
 from storage.layout import comparison_folder, find_experiments
+from storage.places.place import local
 
 FIGURE = "mse"  # name of its files
 _TOLD = ("dataset", "patch", "mode", "init")  # also where they are alike
@@ -68,16 +69,16 @@ def compare(
     rank = {
         place.resolve(): number
         for number, folder in reversed([*enumerate(folders)])
-        for place in experiment_folders(Path(folder))
+        for place in experiment_folders(local(folder, "compare"))
     }  # each experiment once, of the folder that names it first
     found = [open_experiment(place) for place in rank]
     labels, common = labels_of(found)
     ordered = sorted(zip(rank.values(), labels, found, strict=True), key=_order)
     curves = {label: _curve(experiment) for _, label, experiment in ordered}
     if out is None:
-        first = Path(folders[0])
+        first = local(folders[0], "compare")
         alone = find_experiments(first)[0].folder == first
-        out = comparison_folder(first.resolve().parent if alone else first)
+        out = local(comparison_folder(first.resolve().parent if alone else first), "compare")
     return {
         "experiments": [
             {
@@ -90,7 +91,7 @@ def compare(
             for (label, curve), (_, _, experiment) in zip(curves.items(), ordered, strict=True)
         ],
         "common": common,
-        "files": [str(path) for path in _write(curves, common, Path(out))],
+        "files": [str(path) for path in _write(curves, common, local(out, "compare"))],
     }
 
 
@@ -159,7 +160,7 @@ def labels_of(experiments: Sequence[Experiment]) -> tuple[list[str], str]:
     if len(told) == 1:
         return [common], ""
     labels = [", ".join(filter(None, map(one.get, differing))) for one in told]
-    folders = [experiment.folder.resolve() for experiment in experiments]
+    folders = [local(experiment.folder, "compare").resolve() for experiment in experiments]
     return list(map(one_line, _apart(labels, folders))), common
 
 

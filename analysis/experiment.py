@@ -35,6 +35,7 @@ from storage.images.datasets import DATASETS
 from storage.images.labels import labels_file
 from storage.layout import ExperimentLayout, moved_places, source_parts
 from storage.patch_store import store_name
+from storage.places.place import Place, place_of
 from storage.plain_attributes import parsed
 
 LABEL_ROUNDS = 1  # of asking for classes: a report without them is better than a late one
@@ -45,9 +46,9 @@ _log = logging.getLogger(__name__)  # warnings reach standard error by themselve
 class Experiment:
     """One experiment's folder, with at least one finished dictionary."""
 
-    folder: Path
+    folder: Place
     tree: xarray.DataTree
-    data: Path
+    data: Place
     dataset: str | None = None  # where the images are, if they have moved
 
     @cached_property
@@ -278,8 +279,8 @@ class Experiment:
 
 
 def open_experiment(
-    folder: Path,
-    data: Path | None = None,
+    folder: Place,
+    data: Place | None = None,
     dataset: str | None = None,
     labels: Path | None = None,
 ) -> Experiment:
@@ -289,8 +290,8 @@ def open_experiment(
     it; a data set that has a name needs none. labels: classes of its images, which it keeps.
     """
     tree = open_dictionaries(ExperimentLayout(folder).dictionaries)
-    usual = Path(tree.attrs["data"])
-    if data is None and not usual.exists():
+    usual = place_of(tree.attrs["data"])
+    if data is None and isinstance(usual, Path) and not usual.exists():
         data = next(map(Path, moved_places(str(usual), folder)), None)
     experiment = Experiment(folder, tree, data or usual, dataset)
     if labels is not None:

@@ -1,13 +1,12 @@
 """Which experiments there are, from names and attributes alone: a second `make sweep` asks it."""
 
-from pathlib import Path
-
 from storage import InputError, IntegrityError
 from storage.dictionary_store import finished_dictionaries
 from storage.layout import ExperimentLayout, find_experiments
+from storage.places.place import Place
 
 
-def experiment_folders(out: Path) -> list[Path]:
+def experiment_folders(out: Place) -> list[Place]:
     """Folders of the experiments with a finished dictionary: `out` itself, or those under it.
 
     Damaged ones count: whoever opens one is told what is wrong, and it does not hide the others.
@@ -28,7 +27,7 @@ def experiment_folders(out: Path) -> list[Path]:
     return finished
 
 
-def only_experiment(out: Path) -> Path:
+def only_experiment(out: Place) -> Place:
     """The folder of the one experiment in `out`. Raises: InputError where there are several."""
     found = experiment_folders(out)
     if len(found) > 1:

@@ -17,9 +17,10 @@ import click
 from pydantic import ByteSize
 
 from pipeline.config import Options, PatchOptions, SweepOptions
-from pipeline.option_values import FORMER_NAMES, check_local, renamed
+from pipeline.option_values import FORMER_NAMES, renamed
 from pipeline.runtime.interrupts import Interrupted, asked_to_end, end, ending_promptly
 from storage.errors import InputError, MemoryBudgetError, PatchDictError, one_line, refusal
+from storage.places.place import Place, place_of
 
 if TYPE_CHECKING:
     from pipeline.runtime.progress import Progress
@@ -89,13 +90,6 @@ def check_least(memory: int) -> None:
             f" {ByteSize(memory).human_readable(separator=' ')}: raise it"
             f" (MEMORY={LEAST_MEMORY >> 20}MiB or more)"
         )
-
-
-class LocalPath(click.Path):
-    """A path of this machine; see `check_local`."""
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        return super().convert(check_local(value), param, ctx)
 
 
 experiment_option = click.option(
@@ -197,7 +191,7 @@ def _each(
 
 
 @contextmanager
-def _writing_into(out: Path) -> Iterator[None]:
+def _writing_into(out: Place) -> Iterator[None]:
     """Names OUT in an error of the system that would name no file, or one of ours inside it."""
     try:
         yield
@@ -209,29 +203,30 @@ def _writing_into(out: Path) -> Iterator[None]:
 
 
 @group.command()
-@click.option("--out", type=click.Path(path_type=Path), default="runs", show_default=True)
+@click.option("--out", type=click.Path(), default="runs", show_default=True)
 @json_option
-def status(out: Path, as_json: bool) -> None:
+def status(out: str, as_json: bool) -> None:
     """List the patch stores and experiments under OUT."""
     from pipeline.status import in_words, take_inventory
 
-    result = take_inventory(out)
+    result = take_inventory(place_of(out))
     show(result, as_json, in_words(result) or f"nothing under {out} yet: run sweep")
 
 
 @group.command()
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path())
 @json_option
-def verify(store: Path, as_json: bool) -> None:
+def verify(store: str, as_json: bool) -> None:
     """Read all of STORE and name what is damaged (exit code 1).
 
-    STORE is a patch store, a dictionaries.zarr, or a folder: all stores in it are verified.
+    STORE is a patch store, a dictionaries.zarr, or a folder, or the URL of one: all stores in it
+    are verified.
     """
     from pipeline.runtime.progress import TerminalProgress
     from pipeline.status import verify as verify_all
 
     with TerminalProgress() as progress:
-        result = verify_all(store, progress)
+        result = verify_all(place_of(store), progress)
     lines = [bad["reason"] for bad in result["bad"]]
     show(result, as_json, "\n".join([*lines, f"{result['chunks']} chunks, {len(lines)} bad"]))
     if not result["ok"]:

@@ -94,11 +94,11 @@ class PatchOptions(MemoryOptions):
 
     dataset: Dataset = "digits"
     """digits, photos, mnist, fashion-mnist, cifar10, or a path: an image, a folder or glob of them,
-    IDX, .npy; zarr, HDF5, NetCDF, .npz, as PATH::NAME where they hold several arrays."""
+    IDX, .npy; zarr, HDF5, NetCDF, .npz, as PATH::NAME where they hold several arrays; or a URL."""
     data: Folder = Path("data")
-    """Folder of downloads; right files that are already there, whatever their names, are used."""
+    """Folder of downloads, or its URL; right files that are already there are used."""
     out: Folder = Path("runs")
-    """Folder of everything that is made."""
+    """Folder of everything that is made, or its URL (s3://BUCKET/…, gs://, az://)."""
     patch: PatchSize = (5, 5)
     """Size of a patch in pixels: 5, or rows x columns as in 5x7."""
     stride: Count = 1

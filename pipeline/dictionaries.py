@@ -55,7 +55,7 @@ def learn_dictionaries(
         options,
         engine,
         scheduler,
-        scratch=experiment.folder,
+        scratch=experiment.scratch,
         memory=options.memory,
         device_memory=options.device_memory,
         heldout_rows=experiment.heldout_rows,
@@ -63,7 +63,6 @@ def learn_dictionaries(
     for note in plan.notes:
         progress.note(note)
     require_distinct(plan.source, plan.largest)
-    plan.preflight()
     with experiment.owned(), closing(Fitter(plan, progress)) as fitter:
         stored = set(finished_dictionaries(path))  # another sweep may have been here meanwhile
         experiment.remove_leftovers(stored)
@@ -192,7 +191,7 @@ class _Learning:
             "device": device_name(self.engine.device),
             "peak_memory": peak_resident(),
             "memory": int(options.memory),
-            "scheduler": options.scheduler if self.fitter.remote else "",
+            "scheduler": options.scheduler,
             "machine": machine(),
             "versions": versions(),
         }

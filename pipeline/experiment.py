@@ -11,6 +11,7 @@ from pipeline.rows.source import RowSource, RowTransform, StoreSource
 from storage.atomic import exclusive, remove
 from storage.layout import ExperimentLayout, state_size
 from storage.patch_store import PatchStore
+from storage.places.place import Place
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,15 @@ class Experiment:
         return self.options.digest(self.train.name, self.test.name if self.test else "")
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         """`OUT`/NAME, as in runs/mnist-5x5-s1-t0-full-1a2b3c4d."""
         name = f"{self.train.source['name']}-{self.train.spec.label}-{self.options.mode}"
         return self.options.out / f"{name}-{self.digest}"
+
+    @property
+    def scratch(self) -> Path | None:
+        """Where its scratch files lie: its folder; None: behind a URL, see `scratch_folder`."""
+        return self.folder if isinstance(self.folder, Path) else None
 
     @property
     def layout(self) -> ExperimentLayout:
@@ -57,7 +63,7 @@ class Experiment:
         """Nobody else sweeps into it; raises BusyError where another does already."""
         return exclusive(self.layout.lock, f"sweeping into {self.folder}")
 
-    def leftovers(self, stored: Collection[int]) -> list[Path]:
+    def leftovers(self, stored: Collection[int]) -> list[Place]:
         """What killed sweeps left: half-written files, states of fits that are stored since."""
         states = [state for state in self.layout.fit_states() if state_size(state) in stored]
         return states + self.layout.half_written()

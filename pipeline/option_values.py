@@ -16,6 +16,8 @@ from pydantic import (
     BeforeValidator,
     ByteSize,
     Field,
+    PlainSerializer,
+    PlainValidator,
     TypeAdapter,
     ValidationError,
 )
@@ -23,6 +25,8 @@ from pydantic import (
 from storage.errors import InputError, shortened
 from storage.images.datasets import DATASETS
 from storage.layout import source_parts
+from storage.places.place import Place, is_url, place_of, writable
+from storage.places.remote import RemotePlace
 
 STUDY = (*range(100, 1001, 100), *range(2000, 10001, 1000))
 DIGITS = (10, 20, 50, 100, 200, 500, 1000)
@@ -33,7 +37,6 @@ Count = Annotated[int, Field(ge=1, le=(1 << 63) - 1)]  # numpy's integers end th
 Natural = Annotated[int, Field(ge=0, le=(1 << 63) - 1)]
 SIZES = "use a size such as 1GiB or 800MB"
 _paths_from = ContextVar("folder of relative paths", default="")  # empty: the working folder
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # Path makes one slash of two; C: is a drive
 # No two parts of it take the same characters, lest long texts take for ever.
 _WHOLE_SIZE = re.compile(r"\s*(\d+(\.\d+)?|\.\d+)\s*([^\W\d]\w*\s*)?", re.ASCII)
 
@@ -148,15 +151,6 @@ def check_address(scheduler: str) -> str:
 Address = Annotated[str, AfterValidator(check_address)]
 
 
-def check_local(path: str | Path) -> str | Path:
-    """Returns the path; raises InputError for a URL, which would become a folder of that name."""
-    if _URL.match(os.fspath(path)):
-        raise InputError(
-            "a URL is no folder yet: use one of this machine, or a bucket that is mounted here"
-        )
-    return path
-
-
 def absolute_path(path: str | Path) -> str:
     """Absolute, with ~ for a home, relative ones from the folder of `paths_from`.
 
@@ -168,8 +162,19 @@ def absolute_path(path: str | Path) -> str:
     return os.path.abspath(os.path.join(_paths_from.get(), os.path.expanduser(path)))
 
 
+def absolute_place(text: Any) -> Place:
+    """As `absolute_path`, and places behind URLs as they are, where something can be written."""
+    if isinstance(text, RemotePlace) or (isinstance(text, str) and is_url(text)):
+        return writable(place_of(text))
+    if not isinstance(text, str | Path):
+        raise ValueError("give the path of a folder, or a URL")
+    return Path(absolute_path(text))
+
+
 # Tasks on other workers have other working folders.
-Folder = Annotated[Path, AfterValidator(lambda path: Path(absolute_path(check_local(path))))]
+Folder = Annotated[
+    Path | RemotePlace, PlainValidator(absolute_place), PlainSerializer(lambda place: place)
+]
 
 
 def absolute_source(text: str) -> str:

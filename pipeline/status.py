@@ -1,6 +1,5 @@
 """What lies under `OUT`, and whether it is whole."""
 
-from pathlib import Path
 from typing import Any
 
 from pipeline.kmeans.checkpoint import unfinished_fits
@@ -11,14 +10,16 @@ from storage.errors import InputError, PatchDictError
 from storage.layout import (
     ExperimentLayout,
     find_experiments,
+    is_being_built,
     patch_stores,
     unfinished_patch_stores,
 )
 from storage.patch_store import open_patches
+from storage.places.place import Place
 from storage.verification import chunk_count, verify_store
 
 
-def take_inventory(out: Path) -> dict[str, Any]:
+def take_inventory(out: Place) -> dict[str, Any]:
     """Plain JSON: `stores` (store, rows, dim, bytes, codec), `unfinished` and `damaged` paths,
     `experiments` (experiment, dictionaries: k, mse, heldout_mse; stages: k, stage, mse,
     heldout_mse, of later stages; unfinished: k, passes, mse, seconds; codes: codes (path), k,
@@ -137,7 +138,7 @@ def in_words(inventory: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def verify(path: Path, progress: Progress) -> dict[str, Any]:
+def verify(path: Place, progress: Progress) -> dict[str, Any]:
     """Verify a store, or all stores in an experiment's folder or an `OUT`.
 
     Returns: plain JSON: ok, chunks (how many were met), bad (chunk, reason; see `Finding`).
@@ -162,7 +163,7 @@ def verify(path: Path, progress: Progress) -> dict[str, Any]:
     return {"ok": not bad, "chunks": chunks, "bad": bad}
 
 
-def _stores(path: Path) -> list[Path]:
+def _stores(path: Place) -> list[Place]:
     """The stores that a path means: itself, or what lies in it."""
     if not path.is_dir():
         raise InputError(f"no patch store at {path}: run extract first")
@@ -172,7 +173,7 @@ def _stores(path: Path) -> list[Path]:
         store
         for pattern in ("*.zarr", "*/*.zarr", "*/k*-stage*/*.zarr")
         for store in path.glob(pattern)
-        if not store.name.startswith(".")
+        if not store.name.startswith(".") and not is_being_built(store)
     )
     if not found:
         raise InputError(f"no stores in {path}: give a store, or the OUT of a sweep")

@@ -7,18 +7,19 @@ name in one step, so that neither a kill nor a power cut leaves half of anything
 import json
 import os
 import shutil
-import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from storage.errors import BusyError, InputError
-from storage.layout import PARTIAL
+from storage.layout import METADATA, PARTIAL
+from storage.places.lease import holder, holds, leased
+from storage.places.place import Place, each, files_below
+from storage.places.remote import RemotePlace, in_memory
 
 ORPHANED_SECONDS = 3600  # without a change, after which what is half-written is nobody's
 
@@ -62,6 +63,37 @@ def staged(path: Path, *, beside: Path | None = None) -> Iterator[Path]:
 
 
 @contextmanager
+def staged_place(place: Place, *, beside: Place | None = None) -> Iterator[Place]:
+    """The same at any place.
+
+    Behind a URL it is in memory, and put at the end: the metadata of a group last, and only if
+    there is none, as another process has then written the same.
+    """
+    if isinstance(place, RemotePlace):
+        with in_memory() as memory:
+            yield memory / place.name
+            _put_all(memory / place.name, place)
+    else:
+        assert not isinstance(beside, RemotePlace)
+        with staged(place, beside=beside) as staging:
+            yield staging
+
+
+def _put_all(staging: RemotePlace, place: RemotePlace) -> None:
+    """Put what is in memory at its place."""
+    if staging.is_file():
+        place.write_bytes(staging.read_bytes())
+        return
+    if (place / METADATA).is_file():  # another process has written it: its chunks stay, too
+        return
+    files = dict(files_below(staging))
+    last = files.pop(METADATA)
+    for _ in each(lambda key: (place / key).write_bytes(files[key].read_bytes()), files, place):
+        pass
+    (place / METADATA).put_new(last.read_bytes())
+
+
+@contextmanager
 def scratch(path: Path) -> Iterator[Path]:
     """A hidden name beside `path` for a file or folder, which is removed at the end.
 
@@ -74,8 +106,11 @@ def scratch(path: Path) -> Iterator[Path]:
         remove(place)
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Place, content: bytes) -> None:
     """Write a file whole or not at all."""
+    if isinstance(path, RemotePlace):
+        path.write_bytes(content)
+        return
     with staged(path) as staging:
         staging.write_bytes(content)
 
@@ -100,19 +135,23 @@ def check_file_name(path: Path) -> None:
     check_folder(path)
 
 
-def remove_orphans(path: Path) -> None:
+def remove_orphans(path: Place) -> None:
     """Remove what killed runs left beside `path` when they were writing it.
 
     What changed within ORPHANED_SECONDS may be another process's work and stays.
     """
+    if isinstance(path, RemotePlace):  # objects are whole or absent
+        return
     for orphan in path.parent.glob(f".{path.name}.*{PARTIAL}"):
         if time.time() - _changed(orphan) > ORPHANED_SECONDS:
             remove(orphan)
 
 
-def remove(path: Path) -> None:
+def remove(path: Place) -> None:
     """Remove a file, or a folder as far as it can be, or nothing."""
-    if path.is_dir():
+    if isinstance(path, RemotePlace):
+        path.remove_tree()
+    elif path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
@@ -120,13 +159,14 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def exclusive(
-    lock: Path, what: str, *, wait: Callable[[str], None] | None = None
+    lock: Place, what: str, *, wait: Callable[[str], None] | None = None
 ) -> Iterator[None]:
     """Hold a lock file, whose folder is made if need be.
 
     The lock is the operating system's, so that it ends with the process that holds it, however
     that ends. Beside it lies a note of who holds it and since when; the note alone may be left
-    behind, and is overwritten by the next holder.
+    behind, and is overwritten by the next holder. Behind a URL it is a lease, see
+    `storage.places.lease`.
 
     Args:
         lock: the file.
@@ -135,21 +175,23 @@ def exclusive(
 
     Raises: BusyError where another process holds it.
     """
+    if isinstance(lock, RemotePlace):
+        with leased(lock, what, wait):
+            yield
+        return
     lock.parent.mkdir(parents=True, exist_ok=True)
     file = FileLock(lock)
     note = lock.with_name(lock.name + ".json")
     try:
         file.acquire(timeout=0)
     except Timeout:
-        holder = f"{_holder(note)} is {what}"
+        told = f"{_holder(note)} is {what}"
         if wait is None:
-            raise BusyError(f"{holder}: wait until it is done, or choose another OUT") from None
-        wait(f"waiting: {holder}")
+            raise BusyError(f"{told}: wait until it is done, or choose another OUT") from None
+        wait(f"waiting: {told}")
         file.acquire()
     try:
-        since = datetime.now().astimezone().isoformat(" ", "seconds")
-        holds = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
-        note.write_text(json.dumps(holds))
+        note.write_text(json.dumps(holds()))
         yield
     finally:
         note.unlink(missing_ok=True)
@@ -157,11 +199,11 @@ def exclusive(
 
 
 def _holder(note: Path) -> str:
+    """Words for who wrote the note, which may not be there yet."""
     try:
-        holds = json.loads(note.read_text())
-        return f"process {holds['process']} on {holds['host']}, since {holds['since']},"
-    except (OSError, ValueError, KeyError, TypeError):  # between the lock and its note
-        return "another process"
+        return holder(note.read_bytes())
+    except OSError:
+        return holder(b"")
 
 
 def _changed(path: Path) -> float:

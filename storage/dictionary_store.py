@@ -11,25 +11,24 @@ sealed (storage.integrity): their metadata and every chunk that is read are chec
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from storage.atomic import staged
+from storage.atomic import staged_place
 from storage.errors import DamageError, InputError, IntegrityError
 from storage.images.options import identity_of
 from storage.integrity import (
-    METADATA,
     SEALING,
     describe,
-    file_fault,
+    file_faults,
     read_checksums,
     sealed_attributes,
     stated_checksums,
     write_seal,
 )
-from storage.layout import group_folders, group_name
+from storage.layout import METADATA, group_folders, group_name
+from storage.places.place import Place, each, place_of
 from storage.plain_attributes import meaning, plain
 
 if TYPE_CHECKING:
@@ -91,8 +90,10 @@ def with_axes(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[tuple[str, ..
     return {name: (axes[name], array) for name, array in arrays.items() if name in axes}
 
 
-def open_dictionaries(path: str | Path) -> "xarray.DataTree":
+def open_dictionaries(path: str | Place) -> "xarray.DataTree":
     """Open a dictionary store, lazily, as an xarray DataTree with one group per K.
+
+    path: of a folder, or a URL.
 
     Attributes are texts and numbers, so that it can be written as netCDF and zarr: those that hold
     several (spec, source, fit, machine, versions) are JSON, and what is not known is not there.
@@ -104,7 +105,7 @@ def open_dictionaries(path: str | Path) -> "xarray.DataTree":
 
     from storage.strict_store import open_strict
 
-    path = Path(path)
+    path = place_of(path)
     stated: dict[str, str] = {}
     found = finished_dictionaries(path, missing_ok=False)
     for k, attributes in found.items():
@@ -138,7 +139,7 @@ def is_preprocessed(attributes: Mapping[Any, Any]) -> bool:
     return isinstance(attributes.get(PREPROCESSED), dict)  # cards of others say "none"
 
 
-def finished_dictionaries(path: Path, *, missing_ok: bool = True) -> dict[int, dict[str, Any]]:
+def finished_dictionaries(path: Place, *, missing_ok: bool = True) -> dict[int, dict[str, Any]]:
     """Attributes of each stored dictionary by K, ascending; empty where there is no store yet.
 
     Raises: IntegrityError as `open_dictionaries`; InputError where there is no store and not
@@ -147,10 +148,12 @@ def finished_dictionaries(path: Path, *, missing_ok: bool = True) -> dict[int, d
     if missing_ok and not path.exists():
         return {}
     root = root_attributes(path)
-    return {k: group_attributes(folder, root) for k, folder in group_folders(path).items()}
+    folders = group_folders(path)
+    found = each(lambda folder: group_attributes(folder, root), folders.values(), path)
+    return dict(zip(folders, found, strict=True))
 
 
-def read_centroids(path: Path, k: int) -> tuple[np.ndarray, float]:
+def read_centroids(path: Place, k: int) -> tuple[np.ndarray, float]:
     """Centroids of a stored dictionary, (k, *patch_shape), and their MSE.
 
     Raises: IntegrityError when they are damaged.
@@ -159,7 +162,7 @@ def read_centroids(path: Path, k: int) -> tuple[np.ndarray, float]:
     return np.asarray(group["centroids"][:]), float(attributes["mse"])
 
 
-def read_preprocessing(path: Path, k: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read_preprocessing(path: Place, k: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Attributes of a stored dictionary, and those of its arrays that are of PREPROCESSING.
 
     Raises: IntegrityError when they are damaged.
@@ -168,7 +171,7 @@ def read_preprocessing(path: Path, k: int) -> tuple[dict[str, Any], dict[str, np
     return attributes, {name: np.asarray(group[name][:]) for name in PREPROCESSING if name in group}
 
 
-def _opened(path: Path, k: int) -> tuple[dict[str, Any], Any]:
+def _opened(path: Place, k: int) -> tuple[dict[str, Any], Any]:
     """Attributes and group of a stored dictionary."""
     import zarr
 
@@ -186,7 +189,7 @@ def dictionary_sum(centroids: np.ndarray) -> str:
     return hashlib.sha256(f"{values.shape}".encode() + values.data.tobytes()).hexdigest()
 
 
-def check_dictionaries(path: Path, attributes: dict[str, Any]) -> None:
+def check_dictionaries(path: Place, attributes: dict[str, Any]) -> None:
     """Check that what is stored, if anything, is whole and of the experiment of these attributes.
 
     Raises: IntegrityError for dictionaries that were fitted on another store or with other options,
@@ -201,14 +204,14 @@ def check_dictionaries(path: Path, attributes: dict[str, Any]) -> None:
             f"{path} holds no dictionaries, but has the name of a store of them: move it away"
         ) from error
     _check_identity(path, root, attributes)
-    for folder in group_folders(path).values():
-        found = group_attributes(folder, root)
-        for key, stated in stated_checksums(found).items():
-            if fault := file_fault(folder / key, stated):
+    for k, found in finished_dictionaries(path).items():
+        folder = path / group_name(k)
+        for key, fault in file_faults(folder, stated_checksums(found)):
+            if fault:
                 raise DamageError(f"{describe(folder, key)} {fault}: {_remedy(folder.name)}")
 
 
-def create_dictionaries(path: Path, attributes: dict[str, Any]) -> None:
+def create_dictionaries(path: Place, attributes: dict[str, Any]) -> None:
     """Make an empty tree that describes its experiment, unless it is there already.
 
     Raises: IntegrityError where one of another experiment is there.
@@ -216,27 +219,24 @@ def create_dictionaries(path: Path, attributes: dict[str, Any]) -> None:
     if path.exists():
         _check_identity(path, root_attributes(path), attributes)
         return
-    import zarr
+    from storage.strict_store import new_group
 
-    described = {"kind": KIND, "schema": SCHEMA, **attributes}
-    with staged(path) as staging:
-        zarr.create_group(staging, zarr_format=3, attributes=described)
+    with staged_place(path) as staging:
+        new_group(staging, {"kind": KIND, "schema": SCHEMA, **attributes})
         write_seal(staging, {})
 
 
-def write_dictionary(path: Path, dictionary: Dictionary) -> Path:
+def write_dictionary(path: Place, dictionary: Dictionary) -> Place:
     """Add one dictionary to the tree; it appears whole, and never overwrites another.
 
     Returns: the path of the new group.
     """
-    import zarr
-
-    from storage.strict_store import checked_compressors
+    from storage.strict_store import checked_compressors, new_group
 
     place = path / group_name(len(dictionary.centroids))
-    with staged(place, beside=path) as staging:
+    with staged_place(place, beside=path) as staging:
         # As xarray would write it, which takes 70 MiB to load, in a process that has none to spare.
-        group = zarr.create_group(staging, zarr_format=3, attributes=dictionary.attributes)
+        group = new_group(staging, dictionary.attributes)
         for name, (axes, values) in dictionary.variables().items():
             is_float = values.dtype.kind == "f"
             array = group.create_array(
@@ -254,7 +254,7 @@ def write_dictionary(path: Path, dictionary: Dictionary) -> Path:
     return place
 
 
-def root_attributes(path: Path) -> dict[str, Any]:
+def root_attributes(path: Place) -> dict[str, Any]:
     """Attributes of a tree; raises as `open_dictionaries` does."""
     remedy = "move the folder away and run the same sweep again"
     try:
@@ -265,7 +265,7 @@ def root_attributes(path: Path) -> dict[str, Any]:
         raise InputError(f"no dictionaries at {path}: run sweep first") from None
 
 
-def group_attributes(folder: Path, root: dict[str, Any]) -> dict[str, Any]:
+def group_attributes(folder: Place, root: dict[str, Any]) -> dict[str, Any]:
     """Attributes of one dictionary in the tree with these attributes; raises as above."""
     remedy = _remedy(folder.name)
     try:
@@ -282,7 +282,7 @@ def group_attributes(folder: Path, root: dict[str, Any]) -> dict[str, Any]:
     return attributes
 
 
-def _check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
+def _check_identity(path: Place, found: dict[str, Any], expected: dict[str, Any]) -> None:
     for name in IDENTITY:
         there, wanted = found.get(name), expected.get(name)
         if name == "source" and there and wanted:

@@ -81,6 +81,10 @@ class BusyError(PatchDictError):
     """Another process holds what this one needs."""
 
 
+class RemoteError(PatchDictError):
+    """A bucket, or another server of files, refuses or does not answer."""
+
+
 class WorkerError(PatchDictError):
     """Workers of a cluster were lost."""
 

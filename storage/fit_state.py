@@ -6,34 +6,45 @@ Arrays as numpy's savez writes them, without pickle, and a CRC32C of all bytes a
 import io
 import json
 import zipfile
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import google_crc32c
 import numpy as np
 
-from storage.atomic import staged
+from storage.atomic import staged, write_whole
 from storage.errors import IntegrityError
+from storage.places.place import Place
+from storage.places.remote import RemotePlace
 
 SCHEMA = 1
 _FACTS = "facts"
 _BLOCK = 1 << 20  # bytes
 
 
-def write_checkpoint(path: Path, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
+def write_checkpoint(path: Place, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
     """Put arrays and facts, plain JSON, into the file at `path`, all or nothing."""
     text = json.dumps({"schema": SCHEMA, **facts}).encode()
     members: dict[str, Any] = {_FACTS: np.frombuffer(text, np.uint8), **arrays}
+    if isinstance(path, RemotePlace):
+        memory = io.BytesIO()
+        _write(memory, members)
+        write_whole(path, memory.getvalue())
+        return
     with staged(path) as staging, staging.open("wb+") as file:
-        np.savez(file, **members)
-        file.seek(0)
-        checksum = google_crc32c.Checksum()
-        while block := file.read(_BLOCK):
-            checksum.update(block)
-        file.write(checksum.digest())
+        _write(file, members)
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+def _write(file: BinaryIO, members: dict[str, Any]) -> None:
+    """Arrays, and the checksum of all bytes before it."""
+    np.savez(file, **members)
+    file.seek(0)
+    checksum = google_crc32c.Checksum()
+    while block := file.read(_BLOCK):
+        checksum.update(block)
+    file.write(checksum.digest())
+
+
+def read_checkpoint(path: Place) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
     """The arrays and facts of a file, or None where there is none.
 
     Raises: IntegrityError when it is damaged or of another schema version.

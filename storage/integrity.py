@@ -13,16 +13,18 @@ Metadata are sealed by two attributes of a group, written last:
 import hashlib
 import json
 import re
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import google_crc32c
 
 from storage.atomic import write_whole
 from storage.errors import DamageError, InputError, IntegrityError
+from storage.layout import BEGUN, METADATA
+from storage.places.place import Place, each, files_below
+from storage.places.remote import RemotePlace
 
 CHECKSUM_BYTES = 4  # at the end of every chunk
-METADATA = "zarr.json"
 SEALING = ("checksums", "seal")  # the attributes that are the seal's own
 _BLANK = b"0" * 64
 _SEAL = re.compile(rb'"seal": "([0-9a-f]{64})"')
@@ -30,7 +32,7 @@ _SEAL = re.compile(rb'"seal": "([0-9a-f]{64})"')
 Checksums = dict[str, dict[str, str]]
 
 
-def describe(root: Path, key: str) -> str:
+def describe(root: Place, key: str) -> str:
     """Words for a chunk, as in: chunk 3 of runs/patches/NAME.zarr/patches."""
     array, _, place = f"/{key}".rpartition("/c/")
     return f"chunk {re.sub('(/0)+$', '', place)} of {root}{array}"
@@ -59,7 +61,7 @@ def chunk_fault(data: Any, stated: str | None) -> str | None:
     return None
 
 
-def file_fault(path: Path, stated: str | None) -> str | None:
+def file_fault(path: Place, stated: str | None) -> str | None:
     """`chunk_fault` of a chunk's file."""
     try:
         return chunk_fault(path.read_bytes(), stated)
@@ -69,13 +71,22 @@ def file_fault(path: Path, stated: str | None) -> str | None:
         return unreadable(error)
 
 
+def file_faults(folder: Place, stated: dict[str, str]) -> Iterator[tuple[str, str | None]]:
+    """`chunk_fault` of files in a folder: key and what is wrong, in order.
+
+    stated: the checksum of each by its key.
+    """
+    faults = each(lambda key: file_fault(folder / key, stated[key]), stated, folder)
+    return zip(stated, faults, strict=True)
+
+
 def unreadable(error: OSError) -> str:
     """What is wrong with a file that the system cannot read, as from a bad sector."""
     return f"cannot be read ({error.strerror})"
 
 
 def sealed_attributes(
-    folder: Path, remedy: str, *, kind: str | None = None, schema: int | None = None
+    folder: Place, remedy: str, *, kind: str | None = None, schema: int | None = None
 ) -> dict[str, Any]:
     """Attributes of a group that is of this kind and schema, complete, and as it was sealed.
 
@@ -122,41 +133,63 @@ def stated_checksums(attributes: dict[str, Any], prefix: str = "") -> dict[str, 
     }
 
 
-def read_checksums(folder: Path) -> Checksums:
+def read_checksums(folder: Place) -> Checksums:
     """Checksums of all chunks that lie in a group.
 
     Raises: DamageError for one that fails its own.
     """
-    found: Checksums = {}
-    for metadata in sorted(folder.glob(f"*/{METADATA}")):
-        array = metadata.parent
-        found[array.name] = {}
-        for file in sorted(path for path in (array / "c").rglob("*") if path.is_file()):
-            key, data = file.relative_to(folder).as_posix(), file.read_bytes()
-            if fault := chunk_fault(data, None):
-                raise DamageError(f"{describe(folder, key)} {fault}: run the same command again")
-            found[array.name][file.relative_to(array / "c").as_posix()] = checksum_of(data)
+    arrays = sorted(metadata.parent.name for metadata in folder.glob(f"*/{METADATA}"))
+    found: Checksums = {array: {} for array in arrays}
+    files = {
+        f"{array}/c/{place}": file
+        for array in arrays
+        for place, file in files_below(folder / array / "c")
+    }
+    for key, data in zip(
+        files, each(lambda file: file.read_bytes(), files.values(), folder), strict=True
+    ):
+        if fault := chunk_fault(data, None):
+            raise DamageError(f"{describe(folder, key)} {fault}: run the same command again")
+        array, _, place = key.partition("/c/")
+        found[array][place] = checksum_of(data)
     return found
 
 
-def foreign_files(folder: Path, checksums: Checksums) -> list[Path]:
+def foreign_files(folder: Place, checksums: Checksums) -> list[Place]:
     """Files in a group that are none of its own."""
     own = {METADATA, *(f"{array}/{METADATA}" for array in checksums)}
     own |= stated_checksums({"checksums": checksums}).keys()
-    files = sorted(path for path in folder.rglob("*") if not path.is_dir())
-    return [file for file in files if file.relative_to(folder).as_posix() not in own]
+    return [file for key, file in files_below(folder) if key not in own]
 
 
-def write_seal(folder: Path, checksums: Checksums) -> None:
-    """Mark a group complete and seal it, in one step that a power cut does not undo."""
-    document = json.loads((folder / METADATA).read_bytes())
+def write_seal(folder: Place, checksums: Checksums) -> None:
+    """Mark a group complete and seal it, in one step that a power cut does not undo.
+
+    Behind a URL it is put only if there is none yet, or if it is still the one that was read:
+    where another process sealed the group meanwhile, that stays.
+    """
+    place, begun = folder / METADATA, folder / BEGUN
+    tag = None
+    if isinstance(place, RemotePlace) and isinstance(begun, RemotePlace):
+        try:
+            found, tag = place.read_tagged()
+        except FileNotFoundError:
+            found = begun.read_bytes()
+    else:
+        found = place.read_bytes()
+    document = json.loads(found)
     document["attributes"] |= {"complete": True, "checksums": checksums, "seal": _BLANK.decode()}
     raw = json.dumps(document, indent=2).encode()
     raw = _with_seal(raw, _digest(folder, raw, checksums).encode())
-    write_whole(folder / METADATA, raw)
+    if not isinstance(place, RemotePlace):
+        write_whole(place, raw)
+    elif tag is None:
+        place.put_new(raw)
+    else:
+        place.put_over(raw, tag)
 
 
-def _holds(folder: Path, raw: bytes, attributes: dict[str, Any]) -> bool:
+def _holds(folder: Place, raw: bytes, attributes: dict[str, Any]) -> bool:
     stated = _SEAL.findall(raw)
     try:
         digest = _digest(folder, _with_seal(raw, _BLANK), attributes["checksums"])
@@ -169,9 +202,10 @@ def _with_seal(raw: bytes, digits: bytes) -> bytes:
     return _SEAL.sub(b'"seal": "' + digits + b'"', raw)
 
 
-def _digest(folder: Path, raw: bytes, checksums: Checksums) -> str:
+def _digest(folder: Place, raw: bytes, checksums: Checksums) -> str:
     """SHA-256 of the metadata; raw: the group's own, with a blank seal."""
     digest = hashlib.sha256()
-    for part in (raw, *((folder / name / METADATA).read_bytes() for name in sorted(checksums))):
+    arrays = [folder / name / METADATA for name in sorted(checksums)]
+    for part in (raw, *each(lambda file: file.read_bytes(), arrays, folder)):
         digest.update(len(part).to_bytes(8, "little") + part)
     return digest.hexdigest()

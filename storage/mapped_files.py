@@ -11,6 +11,8 @@ from typing import BinaryIO, Literal, cast
 import numpy as np
 from numpy.typing import DTypeLike
 
+from storage.places.place import Place
+
 IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs")  # kinds of file systems
 
 
@@ -48,7 +50,7 @@ def scratch_array(
         return np.memmap(cast(BinaryIO, file), dtype, "r", 0, shape, order)
 
 
-def scratch_folder(store: Path | None = None) -> Path:
+def scratch_folder(store: Place | None = None) -> Path:
     """A folder for scratch files.
 
     Args:
@@ -59,7 +61,7 @@ def scratch_folder(store: Path | None = None) -> Path:
         system's for temporary files (TMPDIR), the working folder. The system's where none is.
     """
     system = Path(tempfile.gettempdir())
-    folders = [system] if store is None else [store.parent, system]
+    folders = [store.parent, system] if isinstance(store, Path) else [system]
     with suppress(FileNotFoundError):  # it may have been deleted
         folders.append(Path.cwd())
     usable = (f for f in folders if os.access(f, os.W_OK) and not lies_in_memory(f))

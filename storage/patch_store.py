@@ -13,17 +13,18 @@ checked.
 
 import hashlib
 import json
+from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import zarr
 
-from storage.errors import DamageError, InputError
-from storage.integrity import METADATA, describe, file_fault, sealed_attributes, stated_checksums
-from storage.layout import STORE_SUFFIX
+from storage.errors import DamageError, InputError, IntegrityError
+from storage.integrity import describe, file_fault, file_faults, sealed_attributes, stated_checksums
+from storage.layout import METADATA, STORE_SUFFIX, is_being_built
 from storage.patch_spec import PatchSpec
+from storage.places.place import Place, bytes_below, place_of
 from storage.plain_attributes import meaning, plain
 from storage.strict_store import open_strict
 
@@ -46,7 +47,7 @@ class PatchStore:
     shape (n_rows, dim)), checksums (of all chunks by key), seal, codec (in words).
     """
 
-    def __init__(self, path: Path, group: zarr.Group, attributes: dict[str, Any]) -> None:
+    def __init__(self, path: Place, group: zarr.Group, attributes: dict[str, Any]) -> None:
         """Assumes a group that `open_patches` has checked."""
         self.path = path
         self.attributes = attributes
@@ -87,7 +88,7 @@ class PatchStore:
     @cached_property
     def stored_bytes(self) -> int:
         """Bytes on disk of the whole group."""
-        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        return bytes_below(self.path)
 
     @property
     def codec(self) -> str:
@@ -120,6 +121,12 @@ class PatchStore:
     def fault(self, key: str) -> str | None:
         """What is wrong with the file of a chunk, without decoding it; None for nothing."""
         return file_fault(self.path / key, self.checksums.get(key, ""))
+
+    def chunk_faults(self) -> Iterator[str | None]:
+        """The same of each chunk of patches, in order."""
+        keys = map(self.chunk_key, range(self.n_chunks))
+        stated = {key: self.checksums.get(key, "") for key in keys}
+        return (fault for _, fault in file_faults(self.path, stated))
 
     def check_index(self) -> None:
         """Raise DamageError where a chunk of offsets or order is damaged."""
@@ -202,18 +209,20 @@ class PatchStore:
         return PatchRows(self, batch_size, shuffle, seed)
 
 
-def open_patches(path: str | Path) -> PatchStore:
-    """Open a complete patch store for reading.
+def open_patches(path: str | Place) -> PatchStore:
+    """Open a complete patch store for reading, in a folder or at a URL.
 
     Raises: InputError when there is none; IntegrityError when it is unfinished, of another schema
         version, or its metadata is not what was written.
     """
-    path = Path(path)
+    path = place_of(path)
     if not path.is_dir():
         raise InputError(f"no patch store at {path}: run extract first")
     try:
         attributes = sealed_attributes(path, REMEDY, kind=KIND, schema=SCHEMA)
     except FileNotFoundError:
+        if is_being_built(path):
+            raise IntegrityError(f"{path} is unfinished: {REMEDY}") from None
         if (path / "patches").is_dir():
             raise DamageError(f"{path} has lost its metadata ({METADATA}): {REMEDY}") from None
         raise InputError(f"{path} is not a patch store: run extract first") from None

@@ -2,24 +2,25 @@
 
 import json
 import math
-import shutil
 from collections.abc import Iterable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import zarr
 from zarr.codecs import BytesCodec
 from zarr.core.buffer import Buffer
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import MemoryStore
 
 from storage.atomic import remove, replace_durably, sync_tree
 from storage.errors import DamageError
-from storage.integrity import METADATA, SEALING, checksum_of, file_fault, read_checksums, write_seal
-from storage.layout import PARTIAL, PIXELS, SUMS, building_place, retired_place
+from storage.integrity import SEALING, checksum_of, file_fault, read_checksums, write_seal
+from storage.layout import BEGUN, METADATA, PARTIAL, PIXELS, SUMS, building_place, retired_place
 from storage.patch_spec import Codec, PatchSpec, chunk_rows, codecs
 from storage.patch_store import KIND, SCHEMA, PatchStore
+from storage.places.place import Place, each
+from storage.places.remote import RemotePlace
+from storage.places.zarr_store import store_at
 from storage.strict_store import checked_compressors, open_strict
 
 
@@ -38,7 +39,7 @@ class TileLayout(NamedTuple):
 
 
 def take_up_staging(
-    staging: Path, spec: PatchSpec, source: dict[str, Any], tiles: TileLayout
+    staging: Place, spec: PatchSpec, source: dict[str, Any], tiles: TileLayout
 ) -> set[int] | None:
     """Indices of the chunks that a killed run left, whole, in the folder in which it built a store.
 
@@ -49,20 +50,22 @@ def take_up_staging(
     for codec in codecs(spec, channels, dtype.itemsize):
         if begins_with(staging, _beginning(attributes, tiles, codec)):
             return whole_chunks(staging)
-    shutil.rmtree(staging, ignore_errors=True)
+    remove(staging)
     staging.mkdir(parents=True, exist_ok=True)
     return None
 
 
 def create_staging(
-    staging: Path, spec: PatchSpec, source: dict[str, Any], tiles: TileLayout, codec: Codec
+    staging: Place, spec: PatchSpec, source: dict[str, Any], tiles: TileLayout, codec: Codec
 ) -> None:
     """Begin a store in this folder, in which there is none."""
     write_beginning(staging, _beginning(_attributes(spec, source, tiles), tiles, codec))
 
 
-def write_beginning(staging: Path, files: dict[str, bytes]) -> None:
+def write_beginning(staging: Place, files: dict[str, bytes]) -> None:
     """Write the files of a store that is begun, by their paths within it."""
+    if isinstance(staging, RemotePlace):  # the mark of a beginning comes last
+        files = {key: files[key] for key in files if key != METADATA} | {BEGUN: files[METADATA]}
     for key, content in files.items():
         (staging / key).parent.mkdir(parents=True, exist_ok=True)
         (staging / key).write_bytes(content)
@@ -135,11 +138,12 @@ def stored_bytes(rows: np.ndarray, codec: Codec) -> int:
     return sum(len(content) for key, content in files.items() if "/c/" in key)
 
 
-def begins_with(staging: Path, beginning: dict[str, bytes]) -> bool:
+def begins_with(staging: Place, beginning: dict[str, bytes]) -> bool:
     """Whether a folder holds the beginning of exactly this store, sealed or not."""
     try:
         for key, content in beginning.items():
-            found = (staging / key).read_bytes()
+            begun = key == METADATA and isinstance(staging, RemotePlace)
+            found = (staging / (BEGUN if begun else key)).read_bytes()
             if key == METADATA:
                 document = json.loads(found)
                 kept = {n: v for n, v in document["attributes"].items() if n not in SEALING}
@@ -153,64 +157,77 @@ def begins_with(staging: Path, beginning: dict[str, bytes]) -> bool:
     return True
 
 
-def write_chunk(path: Path, index: int, rows: np.ndarray) -> None:
+def write_chunk(path: Place, index: int, rows: np.ndarray) -> None:
     """Write one whole chunk in one step; rows: (chunk_rows, dim), fewer for the last."""
-    array = zarr.open_array(LocalStore(path / "patches"), mode="r+")  # leaves any config unread
+    # not by its group, whose metadata may not be there yet
+    array = zarr.open_array(store_at(path / "patches"), mode="r+", zarr_format=3)
     array = array.with_config({"write_empty_chunks": True})  # an absent chunk is damage
     start = index * array.chunks[0]
     array[start : start + len(rows)] = rows
 
 
-def read_index(path: Path, name: str) -> np.ndarray:
+def read_index(path: Place, name: str) -> np.ndarray:
     """Order or offsets of the tiles in a store that is being built, int64."""
-    return cast(np.ndarray, zarr.open_array(open_strict(path), path=name, mode="r")[:])
+    array = zarr.open_array(open_strict(path), path=name, mode="r", zarr_format=3)
+    return cast(np.ndarray, array[:])
 
 
-def whole_chunks(path: Path) -> set[int]:
+def whole_chunks(path: Place) -> set[int]:
     """Indices of the chunks that are there and whole; a power cut may leave others."""
-    return {
-        int(folder.name)
+    files = {
+        int(folder.name): folder / "0"
         for folder in (path / "patches" / "c").glob("*")
-        if folder.name.isdigit() and file_fault(folder / "0", None) is None
+        if folder.name.isdigit()
     }
+    faults = each(lambda file: file_fault(file, None), files.values(), path)
+    return {index for index, fault in zip(files, faults, strict=True) if fault is None}
 
 
-def finish_staging(staging: Path, path: Path) -> None:
+def finish_staging(staging: Place, path: Place) -> None:
     """Check that every chunk is there, whole, seal the store, and move it to its name.
 
     A damaged store of that name gives way.
     """
     remove_half_written(staging)
     checksums = read_checksums(staging)
-    expected = zarr.open_array(staging / "patches", mode="r").cdata_shape[0]
+    expected = zarr.open_array(store_at(staging / "patches"), mode="r").cdata_shape[0]
     if missing := expected - len(checksums["patches"]):
         raise DamageError(f"{missing} chunks of {staging} were not written: run it again")
     write_seal(staging, checksums)
-    retired = retired_place(path)
-    shutil.rmtree(retired, ignore_errors=True)
+    if isinstance(path, RemotePlace) or isinstance(staging, RemotePlace):
+        remove(path / BEGUN)
+        return
+    retired = path.with_name(retired_place(path).name)
+    remove(retired)
     if path.exists():
         path.rename(retired)
     replace_durably(staging, path)
-    shutil.rmtree(retired, ignore_errors=True)
+    remove(retired)
 
 
-def leftovers(path: Path) -> list[Path]:
+def leftovers(path: Place) -> list[Place]:
     """What a killed run left beside a store that is whole, or in it as it mended it."""
-    places = building_place(path), retired_place(path), path / PIXELS, path / SUMS
-    return [left for left in places if left.exists()]
+    beside = [path / BEGUN]
+    if not isinstance(path, RemotePlace):
+        beside = [building_place(path), retired_place(path)]
+    places = [*beside, path / PIXELS, path / SUMS]
+    there = {place.name for place in path.iterdir()} if isinstance(path, RemotePlace) else None
+    return [left for left in places if (left.exists() if there is None else left.name in there)]
 
 
-def remove_leftovers(path: Path) -> None:
+def remove_leftovers(path: Place) -> None:
     """Remove what killed runs left of a store; assumes that no other process builds it."""
     for left in leftovers(path):
         remove(left)
 
 
-def remove_half_written(folder: Path) -> None:
+def remove_half_written(folder: Place) -> None:
     """Remove files, of zarr's and of seals, that were half-written when a run was killed.
 
     Assumes that no other process writes there.
     """
+    if isinstance(folder, RemotePlace):  # objects are whole or absent
+        return
     for file in folder.rglob(f"*{PARTIAL}"):
         file.unlink(missing_ok=True)
 
@@ -225,7 +242,8 @@ def seal_again(store: PatchStore, chunks: Iterable[int]) -> None:
     for index in chunks:
         folder = store.path / "patches" / "c" / str(index)
         remove_half_written(folder)
-        sync_tree(folder)
+        if not isinstance(folder, RemotePlace):
+            sync_tree(folder)
         found[f"{index}/0"] = checksum_of((folder / "0").read_bytes())
     if found != stated["patches"]:
         write_seal(store.path, stated | {"patches": found})

@@ -4,44 +4,40 @@ They are checked where bytes are read, so that zarr's arrays, Dask, xarray and w
 same; zarr alone would return zeros for an absent chunk and bare ValueErrors for damage.
 """
 
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import zarr
+from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.storage import LocalStore, WrapperStore
+from zarr.storage import WrapperStore
 
 from storage.errors import DamageError
 from storage.integrity import chunk_fault, describe, unreadable
+from storage.places.place import Place
+from storage.places.remote import RemotePlace
+from storage.places.zarr_store import store_at
 
 
-class StrictStore(WrapperStore[LocalStore]):
+class StrictStore(WrapperStore[Store]):
     """A store whose chunks are whole and those that belong there, or an error.
 
+    root: where it lies.
     stated: checksum of each chunk by key, as `checksum_of` gives it; None: not known yet.
     remedy: what the error tells to do; GROUP in it becomes the first part of the chunk's key.
     """
 
     def __init__(
-        self, store: LocalStore, stated: dict[str, str] | None = None, remedy: str = ""
+        self, store: Store, root: Place, stated: dict[str, str] | None = None, remedy: str = ""
     ) -> None:
         super().__init__(store)
-        self.stated, self.remedy = stated, remedy
+        self.root, self.stated, self.remedy = root, stated, remedy
 
-    def _with_store(self, store: LocalStore) -> "StrictStore":
-        return StrictStore(store, self.stated, self.remedy)
+    def _with_store(self, store: Store) -> Self:
+        return type(self)(store, self.root, self.stated, self.remedy)
 
     async def get(self, key, prototype, byte_range=None):  # type: ignore[no-untyped-def]  # as in zarr
         try:
             value = await super().get(key, prototype, byte_range)
-        except OSError as error:
-            self._refuse(key, unreadable(error), error)
-            raise
-        return self._whole(key, value)
-
-    # What zarr reads without its event loop does not pass by `get`.
-    def get_sync(self, key, *, prototype=None, byte_range=None):  # type: ignore[no-untyped-def]
-        try:
-            value = self._store.get_sync(key, prototype=prototype, byte_range=byte_range)
         except OSError as error:
             self._refuse(key, unreadable(error), error)
             raise
@@ -60,12 +56,26 @@ class StrictStore(WrapperStore[LocalStore]):
         """Raise DamageError where the key is a chunk's."""
         if _is_chunk(key):
             remedy = self.remedy.replace("GROUP", key.split("/")[0])
-            raise DamageError(f"{describe(self._store.root, key)} {fault}: {remedy}") from cause
+            raise DamageError(f"{describe(self.root, key)} {fault}: {remedy}") from cause
 
 
-def open_strict(path: Path, stated: dict[str, str] | None = None, remedy: str = "") -> StrictStore:
+class StrictFolder(StrictStore):
+    """One on disk, which newer zarr reads without its event loop: not by `get`."""
+
+    def get_sync(self, key, *, prototype=None, byte_range=None):  # type: ignore[no-untyped-def]
+        store: Any = self._store
+        try:
+            value = store.get_sync(key, prototype=prototype, byte_range=byte_range)
+        except OSError as error:
+            self._refuse(key, unreadable(error), error)
+            raise
+        return self._whole(key, value)
+
+
+def open_strict(path: Place, stated: dict[str, str] | None = None, remedy: str = "") -> StrictStore:
     """The store at `path`, for reading; see `StrictStore`."""
-    return StrictStore(LocalStore(path, read_only=True), stated, remedy)
+    kind = StrictStore if isinstance(path, RemotePlace) else StrictFolder
+    return kind(store_at(path, read_only=True), path, stated, remedy)
 
 
 def _is_chunk(key: str) -> bool:
@@ -78,3 +88,8 @@ def checked_compressors(typesize: int, *, clevel: int = 1, **blosc: Any) -> list
     The checksum comes last: Blosc has none, and returns wrong data silently for most flipped bits.
     """
     return [BloscCodec(cname="zstd", clevel=clevel, typesize=typesize, **blosc), Crc32cCodec()]
+
+
+def new_group(place: Place, attributes: dict[str, Any]) -> Any:
+    """A group of zarr without arrays, at a place where there is none."""
+    return zarr.create_group(store_at(place), zarr_format=3, attributes=attributes)

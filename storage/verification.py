@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -12,9 +11,10 @@ import zarr
 from storage.codes.code_store import kind_of_codes, open_codes
 from storage.dictionary_store import HISTORY, group_attributes, root_attributes
 from storage.errors import IntegrityError, PatchDictError
-from storage.integrity import METADATA, describe, file_fault, foreign_files, stated_checksums
-from storage.layout import DICTIONARIES, group_folders
+from storage.integrity import describe, file_fault, file_faults, foreign_files, stated_checksums
+from storage.layout import DICTIONARIES, METADATA, group_folders
 from storage.patch_store import PatchStore, open_patches
+from storage.places.place import Place, each, in_order
 from storage.strict_store import open_strict
 
 SUM_TOLERANCE = 1e-9  # of sums of float64, whose order of adding may differ
@@ -31,12 +31,12 @@ class Finding:
     reason: str
 
 
-def is_dictionary_store(path: Path) -> bool:
+def is_dictionary_store(path: Place) -> bool:
     """Whether a folder holds dictionaries, or what is left of them."""
     return path.name == DICTIONARIES or bool(group_folders(path))
 
 
-def chunk_count(path: Path) -> int:
+def chunk_count(path: Place) -> int:
     """Chunks that verifying a store meets; 0 where its metadata cannot be read."""
     try:
         if kind := kind_of_codes(path):
@@ -50,14 +50,14 @@ def chunk_count(path: Path) -> int:
         return 0
 
 
-def verify_store(path: Path) -> Iterator[Finding | None]:
+def verify_store(path: Place) -> Iterator[Finding | None]:
     """Findings in a store of patches, dictionaries, codes or features; None for good chunks."""
     if kind := kind_of_codes(path):
         return verify_codes(path, kind)
     return verify_dictionaries(path) if is_dictionary_store(path) else verify_patches(path)
 
 
-def verify_patches(path: Path) -> Iterator[Finding | None]:
+def verify_patches(path: Place) -> Iterator[Finding | None]:
     """Read all of a patch store: None for each good chunk, in order, and what is wrong.
 
     Checks metadata against its seal; that `order` is a permutation of the images, and `offsets`
@@ -71,12 +71,11 @@ def verify_patches(path: Path) -> Iterator[Finding | None]:
         yield from _verify_chunk_files(path)
         return
     yield from _verify_index(store)
-    for index in range(store.n_chunks):
+    read = each(lambda index: _rows(store, index), range(store.n_chunks), store.path)
+    for index, rows in enumerate(read):
         where = describe(store.path, store.chunk_key(index))
-        try:
-            rows = store.read_chunk(index)
-        except IntegrityError as error:
-            yield Finding(index, str(error))
+        if isinstance(rows, IntegrityError):
+            yield Finding(index, str(rows))
             continue
         expected = min(store.chunk_rows, store.n_rows - index * store.chunk_rows), store.dim
         blank = int(np.count_nonzero(~rows.any(axis=1)))
@@ -92,7 +91,15 @@ def verify_patches(path: Path) -> Iterator[Finding | None]:
     yield from _verify_foreign(path, store.attributes["checksums"])
 
 
-def _verify_chunk_files(path: Path) -> Iterator[Finding | None]:
+def _rows(store: PatchStore, index: int) -> np.ndarray | IntegrityError:
+    """The rows of a chunk, or what is wrong with it."""
+    try:
+        return store.read_chunk(index)
+    except IntegrityError as error:
+        return error
+
+
+def _verify_chunk_files(path: Place) -> Iterator[Finding | None]:
     """Chunks of a patch store whose metadata is lost, each by its own checksum."""
     folders = [f for f in (path / "patches" / "c").glob("*") if f.name.isdecimal()]
     for folder in sorted(folders, key=lambda folder: int(folder.name)):
@@ -119,7 +126,7 @@ def _verify_index(store: PatchStore) -> Iterator[Finding]:
             yield Finding(-1, f"{name} of {store.path} does not fit its {images} images")
 
 
-def verify_codes(path: Path, kind: str) -> Iterator[Finding | None]:
+def verify_codes(path: Place, kind: str) -> Iterator[Finding | None]:
     """Read all of a store of codes or features: None for each good chunk, and what is wrong.
 
     Checks metadata against its seal; of each chunk presence and checksum; and that nothing else
@@ -130,13 +137,12 @@ def verify_codes(path: Path, kind: str) -> Iterator[Finding | None]:
     except IntegrityError as error:
         yield Finding(-1, str(error))
         return
-    for key, stated in store.checksums.items():
-        fault = file_fault(path / key, stated)
+    for key, fault in file_faults(path, store.checksums):
         yield None if fault is None else Finding(-1, f"{describe(path, key)} {fault}")
     yield from _verify_foreign(path, store.attributes["checksums"])
 
 
-def verify_dictionaries(path: Path) -> Iterator[Finding | None]:
+def verify_dictionaries(path: Place) -> Iterator[Finding | None]:
     """Read all of a dictionary store: None for each good chunk, and what is wrong.
 
     Checks metadata against its seals; of each chunk presence and checksum; that centroids are
@@ -156,8 +162,7 @@ def verify_dictionaries(path: Path) -> Iterator[Finding | None]:
             yield Finding(-1, str(error))
             continue
         whole = True
-        for key, stated in stated_checksums(attributes).items():
-            fault = file_fault(folder / key, stated)
+        for key, fault in file_faults(folder, stated_checksums(attributes)):
             whole = whole and fault is None
             yield None if fault is None else Finding(-1, f"{describe(folder, key)} {fault}")
         if whole:
@@ -165,13 +170,13 @@ def verify_dictionaries(path: Path) -> Iterator[Finding | None]:
                 yield Finding(-1, f"{folder} {reason}")
         yield from _verify_foreign(folder, attributes["checksums"])
     own = {METADATA, *(folder.name for folder in groups.values())}
-    for stray in sorted(path.iterdir()):
+    for stray in in_order(path.iterdir()):
         if stray.name not in own:
             yield Finding(-1, f"{stray} does not belong to the store: move it away")
 
 
 def _wrong_scores(
-    folder: Path, k: int, stated: dict[str, Any], root: dict[str, Any]
+    folder: Place, k: int, stated: dict[str, Any], root: dict[str, Any]
 ) -> Iterator[str]:
     """What the arrays of one dictionary, which can be read, say otherwise than its scores."""
     group = zarr.open_group(open_strict(folder, stated_checksums(stated)), mode="r")
@@ -197,6 +202,6 @@ def _wrong_scores(
         yield f"has a history of {sorted(passes)} passes where {stated['passes']} are stated"
 
 
-def _verify_foreign(folder: Path, checksums: dict[str, dict[str, str]]) -> Iterator[Finding]:
+def _verify_foreign(folder: Place, checksums: dict[str, dict[str, str]]) -> Iterator[Finding]:
     for file in foreign_files(folder, checksums):
         yield Finding(-1, f"{file} does not belong to the store: move it away")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from filelock import FileLock
 import pipeline.runtime.memory
 from pipeline import SweepOptions, sweep
 from pipeline.runtime.devices import gpu_possible
+from storage.places import client
+from storage.places.remote import RemotePlace
+from tests.buckets import ENVIRONMENT, SlowProxy, bucket_server
 from tests.idx_files import write_idx
 
 
@@ -118,3 +122,24 @@ def digits_swept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         return sweep(options)
 
     return made_once(tmp_path_factory, "digits_swept", make)
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[SlowProxy]:
+    """A server of buckets on this machine, of which one is called `bucket`."""
+    with bucket_server() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def bucket(
+    served: SlowProxy, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[RemotePlace]:
+    """A folder in that bucket for each test."""
+    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": served.url}.items():
+        monkeypatch.setenv(name, value)
+    client.connected.cache_clear()
+    served.seconds, served.faults = 0.0, []
+    served.requests.clear()
+    yield RemotePlace.of(f"s3://bucket/{re.sub(r'[^A-Za-z0-9]+', '-', request.node.name)}")
+    client.connected.cache_clear()

@@ -70,6 +70,7 @@ HEAVY = {
         "storage/interchange/dictionary_file.py",
         "analysis/",
     ),
+    "obstore": ("storage/places/",),
     "PIL": ("storage/images/formats/raster.py",),
     "tifffile": ("storage/images/formats/tiff.py",),
     "h5py": ("storage/images/formats/hdf5.py",),

@@ -19,6 +19,7 @@ from storage.codes.code_store import CodeStore, open_codes
 from storage.codes.code_writer import begin_again, beginning, finish, take_up
 from storage.images.options import identity_of
 from storage.layout import STORE_SUFFIX, ExperimentLayout, building_place, lock_place
+from storage.places.place import local
 
 COMPILER_BYTES = 40 << 20  # of the imports of a worker that labels, beside those that cut
 
@@ -46,7 +47,8 @@ class CodeBuild:
         images = self.images.name, self.images.split
         stages = len(self.work.stages) if isinstance(self.work, StagedCodes) else 1
         codes = layout.codes(encoding.k, *images, encoding.spec.stride, stages)
-        return codes if self.features is None else layout.features(codes, self.features.name)
+        place = codes if self.features is None else layout.features(codes, self.features.name)
+        return local(place, "encode")
 
     def done_at(self, path: Path, address: str, memory: int) -> tuple[CodeStore, int]:
         """The store at a path, and how many of its chunks were written for that."""
@@ -57,16 +59,15 @@ class CodeBuild:
             store, damaged = self._found(path)  # another process may have been faster
             if store is not None and not damaged:
                 return store, 0
-            with Scheduler(address, self._room(address, memory), self.progress) as scheduler:
+            with Scheduler(address, self._room(address, memory)) as scheduler:
                 work = self._fitted(scheduler, memory)
                 if scheduler.remote:
-                    folder = str(self.experiment.folder.resolve())  # all stays as it is
-                    scheduler.preflight(folder=path.parent, paths=[folder])
+                    _ = scheduler.client  # one that does not answer leaves all as it is
                 if store is not None:
                     self.progress.note(f"{path}: writing {len(damaged)} damaged chunks again")
                     begin_again(store, damaged)
-                written = self._write(building_place(path), work, scheduler)
-            finish(building_place(path), path, work.name)
+                written = self._write(local(building_place(path), "encode"), work, scheduler)
+            finish(local(building_place(path), "encode"), path, work.name)
         return open_codes(path, work.name), written
 
     def _found(self, path: Path) -> tuple[CodeStore | None, list[str]]:
@@ -142,7 +143,7 @@ class CodeBuild:
         """The same for workers, who open images and dictionaries themselves."""
         encoding = work.encoding
         return CodeTask(
-            self.experiment.folder.resolve(),
+            local(self.experiment.folder, "encode").resolve(),
             encoding.k,
             encoding.spec.stride,
             encoding.most,

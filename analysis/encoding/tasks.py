@@ -12,6 +12,7 @@ from analysis.encoding.work import Work, place_of
 from analysis.experiment import open_experiment
 from storage import ImageOptions, IntegrityError, open_images
 from storage.codes.code_writer import write_codes
+from storage.places.place import Place
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class CodeTask:
     chunk: int
     dataset: str
     split: str
-    data: Path
+    data: Place
     options: ImageOptions
     kind: tuple[tuple[int, ...], str]
     fingerprint: str

@@ -15,6 +15,7 @@ from analysis.text import number
 from storage import InputError, group_name
 from storage.atomic import check_file_name, remove_orphans, write_whole
 from storage.layout import ExperimentLayout
+from storage.places.place import local
 from storage.plain_attributes import parsed
 
 
@@ -92,7 +93,7 @@ def export_of_experiment(
         exports = ExperimentLayout(experiment.folder).exports
         exports.mkdir(exist_ok=True)
         stem = f"{experiment.name}-{experiment.spec.label}-{group_name(k)}"
-        out = exports / f"{stem}{FORMATS[name].suffix}"
+        out = local(exports, "export") / f"{stem}{FORMATS[name].suffix}"
     return export_dictionary(dictionary, name, out, force=force)
 
 

@@ -13,6 +13,7 @@ from pipeline import USUAL_MEMORY, MemoryOptions
 from storage import PatchDictError
 from storage.atomic import remove_orphans, write_whole
 from storage.layout import ExperimentLayout
+from storage.places.place import Place, place_of
 
 PICTURE, OTHERS = "png", ("svg", "csv")  # files of a figure
 DRAWING_BYTES = 160 << 20  # of the largest figure but the next while it is drawn, as measured
@@ -20,7 +21,7 @@ DRAWING_BYTES_OF_SIZE = 12 << 20  # of each line of patches above their centroid
 
 
 def report(
-    out: str | Path,
+    out: str | Place,
     *,
     data: Path | None = None,
     dataset: str | None = None,
@@ -33,7 +34,7 @@ def report(
     An experiment that cannot be reported does not keep the others from it.
 
     Args:
-        out: a sweep's OUT, or an experiment's folder.
+        out: a sweep's OUT, or an experiment's folder, or the URL of one.
         data: folder of downloads; None: the one that the sweep used.
         dataset: file of the images, where it is no longer the one that the sweep used; others than
             those of an experiment are passed over.
@@ -49,7 +50,8 @@ def report(
     """
     cap = MemoryOptions.checked(memory=memory).memory
     results, failures = [], []
-    folders = experiment_folders(Path(out)) if labels is None else [only_experiment(Path(out))]
+    place = place_of(out)
+    folders = experiment_folders(place) if labels is None else [only_experiment(place)]
     for folder in folders:
         try:
             if labels is not None:
@@ -69,7 +71,7 @@ def report(
 
 
 def report_experiment(
-    folder: Path,
+    folder: Place,
     *,
     data: Path | None = None,
     dataset: str | None = None,
@@ -83,7 +85,9 @@ def report_experiment(
     if only_stale:
         known, names = read_marks(page)
         files = _files(folder, names)
-        if known == with_classification(digest, folder) and all(path.is_file() for path in files):
+        there = {path.name for path in ExperimentLayout(folder).figures.glob("*")}
+        whole = there.issuperset(path.name for path in files)
+        if whole and known == with_classification(digest, folder):
             return _result(page, files, made=False, started=started)
     # Heavy (torch, matplotlib), and not needed where every report is up to date.
     from analysis.experiment import open_experiment
@@ -116,16 +120,16 @@ def report_experiment(
     return _result(page, files, made=True, started=started)
 
 
-def _files(folder: Path, names: list[str]) -> list[Path]:
+def _files(folder: Place, names: list[str]) -> list[Place]:
     """All files of the figures, the pictures first."""
     return [_file(folder, name, ending) for ending in (PICTURE, *OTHERS) for name in names]
 
 
-def _file(folder: Path, name: str, ending: str) -> Path:
+def _file(folder: Place, name: str, ending: str) -> Place:
     return ExperimentLayout(folder).figures / f"{name}.{ending}"
 
 
-def _result(page: Path, files: list[Path], *, made: bool, started: float) -> dict[str, Any]:
+def _result(page: Place, files: list[Place], *, made: bool, started: float) -> dict[str, Any]:
     return {
         "report": str(page),
         "made": made,
@@ -135,6 +139,6 @@ def _result(page: Path, files: list[Path], *, made: bool, started: float) -> dic
     }
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Place, content: bytes) -> None:
     remove_orphans(path)
     write_whole(path, content)

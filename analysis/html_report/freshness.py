@@ -11,13 +11,14 @@ from pathlib import Path
 
 from storage.dictionary_store import finished_dictionaries
 from storage.layout import ExperimentLayout
+from storage.places.place import Place, read_start
 
 CODE = (".py", ".html", ".css", ".js")  # of which a page is made
 _META = re.compile(r'<meta name="patchdict-(digest|figures)" content="([^"]*)">')
 _HEAD_BYTES = 4096  # the <meta> tags stand within
 
 
-def digest_of(folder: Path) -> str:
+def digest_of(folder: Place) -> str:
     """SHA-256 (hex) of what a report depends on.
 
     The attributes of all dictionaries, also of later stages, which hold their scores and
@@ -39,7 +40,7 @@ def digest_of(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def with_classification(digest: str, folder: Path) -> str:
+def with_classification(digest: str, folder: Place) -> str:
     """The same, and of how well classes are told, which a report may find out by itself."""
     path = ExperimentLayout(folder).classification
     if not path.is_file():
@@ -47,11 +48,10 @@ def with_classification(digest: str, folder: Path) -> str:
     return hashlib.sha256(digest.encode() + path.read_bytes()).hexdigest()
 
 
-def read_marks(page: Path) -> tuple[str, list[str]]:
+def read_marks(page: Place) -> tuple[str, list[str]]:
     """Digest that a page was made from, and names of its figures; empty where it has none."""
     if not page.is_file():
         return "", []
-    with page.open("rb") as file:
-        head = file.read(_HEAD_BYTES).decode("utf-8", errors="replace")
+    head = read_start(page, _HEAD_BYTES).decode("utf-8", errors="replace")
     marks = {name: unescape(content) for name, content in _META.findall(head)}
     return marks.get("digest", ""), marks.get("figures", "").split()

@@ -5,12 +5,10 @@ of a range of tiles: no two writers share a chunk, a task can be repeated, a kil
 with the missing chunks, and damaged chunks of a store are written again in their place.
 """
 
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 from uuid import uuid4
 
@@ -22,14 +20,23 @@ from pipeline.extraction.codec_trial import try_codecs
 from pipeline.extraction.first_reading import FirstReading
 from pipeline.extraction.sample import placed
 from pipeline.extraction.tasks import ImageReference
+from pipeline.extraction.unpacking import unpacked
 from pipeline.runtime.memory import check_budget
 from pipeline.runtime.progress import Progress
-from storage.atomic import exclusive
+from storage.atomic import exclusive, remove
 from storage.errors import DamageError, InputError, IntegrityError
-from storage.images.formats.raw import RawReader, unpack
+from storage.images.formats.raw import RawReader
 from storage.images.options import identity_of
 from storage.images.source import ImageSource
-from storage.layout import PIXELS, SUMS, building_place, lock_place, patch_store_path, patch_stores
+from storage.layout import (
+    PIXELS,
+    SUMS,
+    building_place,
+    is_there,
+    lock_place,
+    patch_store_path,
+    patch_stores,
+)
 from storage.patch_spec import ChunkPlan, PatchSpec, chunk_rows, plan_chunks
 from storage.patch_store import PatchStore, open_patches, store_name, store_name_begins
 from storage.patch_writer import (
@@ -42,6 +49,7 @@ from storage.patch_writer import (
     seal_again,
     take_up_staging,
 )
+from storage.places.place import Place
 
 _MOST_TASKS = 100_000  # of counting: each takes some 0.3 ms and 1 kB of the graph
 
@@ -69,14 +77,14 @@ class PatchBuild:
     progress: Progress
     memory: int
 
-    def done_under(self, out: Path) -> Extracted:
+    def done_under(self, out: Place) -> Extracted:
         """Find the store whole, mend it, or build it."""
         self.check_size()
         if not self.begun(out):  # one that is not to be found need not be looked for
             self.plan()
             _ = self.reading
         path = self.place(out)
-        if path.exists() and self.is_whole(path):
+        if is_there(path) and self.is_whole(path):
             if leftovers(path):
                 with suppress(OSError), self._sole_builder(path):
                     remove_leftovers(path)
@@ -84,25 +92,22 @@ class PatchBuild:
         self.plan()
         if self.scheduler.remote:
             _ = self.scheduler.client  # one that does not answer leaves nothing half-written
-            path.parent.mkdir(parents=True, exist_ok=True)
-            paths = self.reference.paths if self.reference else ()
-            self.scheduler.preflight(folder=path.parent, paths=paths)
-        if path.exists():
+        if is_there(path):
             with self._sole_builder(path):
                 return self.mend(path)
         offsets, order = self.count()
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._sole_builder(path):
-            if path.exists():  # another process built it while this one waited
+            if is_there(path):  # another process built it while this one waited
                 return Extracted(open_patches(path), True, 0)
             self.write(path, offsets, order)
         return Extracted(open_patches(path), False, 0)
 
-    def place(self, out: Path) -> Path:
+    def place(self, out: Place) -> Place:
         """Where the store lies, or will lie."""
         return patch_store_path(out, store_name(self.source, self.spec, self.tiled.side))
 
-    def begun(self, out: Path) -> bool:
+    def begun(self, out: Place) -> bool:
         """Whether there is a store of such images and patches; which, only the pixels tell."""
         begins = store_name_begins(self.images.name, self.images.split, self.spec)
         return bool(patch_stores(out, begins))
@@ -138,17 +143,17 @@ class PatchBuild:
         in_each = max(sent, self.images.resident_bytes)
         if self.tiled.mask:
             in_each += self.tiled.mask.source.resident_bytes
-        self.scheduler.plan(self.tiled.task_bytes, in_each, sent)
+        self.scheduler.plan(self.tiled.task_bytes, in_each)
         check_budget("extraction", self.scheduler.needed, self.memory)
 
-    def is_whole(self, path: Path) -> bool:
+    def is_whole(self, path: Place) -> bool:
         """Whether a store needs no mending; raises IntegrityError where it is not this one."""
         try:
             return not self._damaged(self._open(path))
         except DamageError:
             return False
 
-    def mend(self, path: Path) -> Extracted:
+    def mend(self, path: Place) -> Extracted:
         """Write again what is damaged in a store."""
         remove_half_written(path)
         try:
@@ -167,7 +172,7 @@ class PatchBuild:
             seal_again(store, damaged)
         return Extracted(open_patches(path), True, len(damaged))
 
-    def _open(self, path: Path) -> PatchStore:
+    def _open(self, path: Place) -> PatchStore:
         """The store of that name, checked to be this one; its chunks are not."""
         try:
             store = open_patches(path)
@@ -190,8 +195,8 @@ class PatchBuild:
         """Indices of the damaged chunks of patches; raises DamageError where others are."""
         self.progress.start(f"Checking {self.images.split} patches", store.n_chunks, "chunks")
         damaged = []
-        for index in range(store.n_chunks):
-            damaged += [index] if store.fault(store.chunk_key(index)) else []
+        for index, fault in enumerate(store.chunk_faults()):
+            damaged += [index] if fault else []
             self.progress.advance(1)
         self.progress.finish()
         store.check_index()
@@ -223,7 +228,7 @@ class PatchBuild:
             raise InputError(f"{rule} keeps none of the {windows}: use {remedy}")
         return placed(counts, spec)
 
-    def write(self, path: Path, offsets: np.ndarray, order: np.ndarray) -> None:
+    def write(self, path: Place, offsets: np.ndarray, order: np.ndarray) -> None:
         """Write the chunks that are not there yet, and move the whole store to `path`."""
         staging = building_place(path)
         grid = self.tiled.grid
@@ -241,7 +246,7 @@ class PatchBuild:
             self._write_chunks(staging, plans, pixels, len(present))
             self.images.check_mask()
         except IntegrityError:
-            shutil.rmtree(staging)  # of images that are no more
+            remove(staging)  # of images that are no more
             raise
         finish_staging(staging, path)
 
@@ -250,16 +255,12 @@ class PatchBuild:
         size = chunk_rows(self.spec.dim(self.images.channels), self.images.dtype.itemsize)
         return plan_chunks(cast(Sequence[int], offsets), size)
 
-    def _unpacked(self, path: Path) -> RawReader | None:
-        """The images as a file in this folder, where that saves decoding them again and again."""
-        if not self.tiled.better_unpacked:
-            return None
-        label = f"Unpacking {self.images.split} images"
-        self.progress.note(f"{label}: {self.images.nbytes / 1e6:.0f} MB beside the store")
-        return unpack(self.images.reader, path / PIXELS)
+    def _unpacked(self, path: Place) -> RawReader | None:
+        elsewhere = self.scheduler.remote
+        return unpacked(self.tiled, path, self.progress, elsewhere=elsewhere)
 
     def _write_chunks(
-        self, path: Path, plans: Sequence[ChunkPlan], pixels: RawReader | None, present: int = 0
+        self, path: Place, plans: Sequence[ChunkPlan], pixels: RawReader | None, present: int = 0
     ) -> None:
         """Write chunks of the store in this folder; `present` others are there."""
         # not tofile, which leaves a part of it on a full disk and says nothing
@@ -270,8 +271,8 @@ class PatchBuild:
         try:
             self._run(tasks.write_block, [(path, plan) for plan in plans], pixels)
         finally:
-            for made in (PIXELS, SUMS):
-                (path / made).unlink(missing_ok=True)
+            for made in (path / PIXELS, path / SUMS, *([pixels.path] if pixels else [])):
+                made.unlink(missing_ok=True)
 
     def _run(
         self,
@@ -294,6 +295,6 @@ class PatchBuild:
         self.progress.finish()
         return found
 
-    def _sole_builder(self, path: Path) -> AbstractContextManager[None]:
+    def _sole_builder(self, path: Place) -> AbstractContextManager[None]:
         """Holds the lock of one store; says so where it has to wait for another process."""
         return exclusive(lock_place(path), f"building {path}", wait=self.progress.note)

@@ -20,7 +20,10 @@ from storage.images.formats.raw import write_raw
 from storage.images.options import ImageOptions
 from storage.images.source import ImageSource, open_images
 from storage.layout import PIXELS, patch_store_path
+from storage.mapped_files import scratch_folder
 from storage.patch_spec import PatchSpec
+from storage.places.place import Place
+from storage.places.remote import RemotePlace
 
 
 def extract(
@@ -31,8 +34,8 @@ def extract(
     stride: int = 1,
     threshold: float = 0.0,
     split: str = "train",
-    out: str | Path = "runs",
-    data: str | Path = "data",
+    out: str | Place = "runs",
+    data: str | Place = "data",
     scheduler: str | Scheduler | None = "",
     memory: int | str = USUAL_MEMORY,
     progress: Progress | None = None,
@@ -55,7 +58,7 @@ def extract(
         threshold: share of the way from black to white that a kept patch's mean is above; 0: what
             is not blank.
         split: "train" or "test", of a data set; arrays and files are "train".
-        out: folder of everything that is made; the store lies in its folder `patches`.
+        out: folder of everything that is made, or its URL; the store lies in its folder `patches`.
         data: folder of downloads.
         scheduler: where tasks run: "" or None (threads), "processes:N", or an address of Dask.
         memory: cap on the resident memory of the process tree, in bytes or as in "1GiB".
@@ -79,9 +82,9 @@ def extract(
         if count is not None or isinstance(images, Iterator):
             images = stack.enter_context(_drained(images, count, split, options))
         source, reference = _opened(images, split, options)
-        told, spec, memory = progress or SilentProgress(), spec or options.spec, options.memory
-        running = running or stack.enter_context(Scheduler(options.scheduler, memory, told))
-        work = PatchBuild(source, reference, spec, running, told, memory)
+        running = running or stack.enter_context(Scheduler(options.scheduler, options.memory))
+        told, spec = progress or SilentProgress(), spec or options.spec
+        work = PatchBuild(source, reference, spec, running, told, options.memory)
         return work.done_under(options.out)
 
 
@@ -135,7 +138,8 @@ def _drained(
     if not isinstance(count, (int, np.integer)) or count < 1:
         raise InputError("images that are yielded one by one have a number: give it as count=1000")
     each = (one_image(image, options.stated) for image in images)
-    beside = patch_store_path(options.out, "images").with_name(PIXELS)
+    place = patch_store_path(options.out, "images").with_name(PIXELS)
+    beside = scratch_folder() / PIXELS if isinstance(place, RemotePlace) else place
     beside.parent.mkdir(parents=True, exist_ok=True)
     remove_orphans(beside)
     with scratch(beside) as file:

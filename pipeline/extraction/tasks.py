@@ -5,7 +5,6 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,10 @@ from storage.images.formats.raw import RawReader
 from storage.images.options import ImageOptions
 from storage.images.pixel_range import PixelRange
 from storage.images.source import ImageSource, open_images
-from storage.layout import SUMS, source_parts
+from storage.layout import SUMS
 from storage.patch_spec import CHUNK_BYTES, ChunkPlan, PatchSpec
 from storage.patch_writer import read_index, write_chunk
+from storage.places.place import Place
 from storage.tiles import Tile, TileGrid, extended, read_extended, tile_side, working_bytes
 
 _DECODED = 4  # times a tile, from which on images are unpacked
@@ -144,7 +144,7 @@ class TiledImages:
                 "lazy arrays cannot be sent to workers: save them and give the path, or leave out"
                 " the scheduler"
             )
-        return scheduler.copied(self)
+        return scheduler.client.scatter(self, broadcast=True)
 
     def referred_to(self, images: "ImageReference") -> "TiledReference":
         """The same for workers, who open the images themselves."""
@@ -160,15 +160,8 @@ class ImageReference:
 
     dataset: str
     split: str
-    data_dir: Path
+    data_dir: Place
     options: ImageOptions
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The file or folder that workers open; of data sets with a name, none."""
-        place = source_parts(self.dataset)[0]
-        found = Path(place)
-        return (place,) if found.is_absolute() and found.exists() else ()
 
 
 @dataclass(frozen=True)
@@ -203,7 +196,7 @@ def count_block(images: Images, start: int, sums: np.ndarray) -> np.ndarray:
     )
 
 
-def write_block(images: Images, path: Path, plan: ChunkPlan) -> None:
+def write_block(images: Images, path: Place, plan: ChunkPlan) -> None:
     """Write one chunk of the store that is built, or mended, at `path`."""
     rows = cut_rows(_opened(images), plan, _order(path), _offsets(path), _sums(path))
     write_chunk(path, plan.index, rows)
@@ -261,18 +254,18 @@ def _changed(source: ImageSource) -> IntegrityError:
 
 
 @lru_cache(maxsize=2)
-def _order(path: Path) -> np.ndarray:
+def _order(path: Place) -> np.ndarray:
     """The order of the tiles, read once in each process; the name fixes the content."""
     return read_index(path, "order")
 
 
 @lru_cache(maxsize=2)
-def _offsets(path: Path) -> np.ndarray:
+def _offsets(path: Place) -> np.ndarray:
     """The row at which each tile's patches start, read as the order is."""
     return read_index(path, "offsets")
 
 
 @lru_cache(maxsize=2)
-def _sums(path: Path) -> np.ndarray:
+def _sums(path: Place) -> np.ndarray:
     """The checksum of each tile's pixels, read as the order is."""
-    return np.fromfile(path / SUMS, "<u4")
+    return np.frombuffer((path / SUMS).read_bytes(), "<u4")

@@ -2,7 +2,6 @@
 
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from pipeline.runtime.progress import Progress, SilentProgress
 from storage.errors import IntegrityError
 from storage.fit_state import read_checkpoint, write_checkpoint
 from storage.layout import ExperimentLayout, state_size
+from storage.places.place import Place
 
 SHARE = 0.05  # of the time, at most, that saving takes
 
@@ -24,7 +24,7 @@ class FitCheckpoint:
     """
 
     def __init__(
-        self, folder: Path, k: int, fit_identity: dict[str, Any], progress: Progress | None = None
+        self, folder: Place, k: int, fit_identity: dict[str, Any], progress: Progress | None = None
     ) -> None:
         self.k, self._folder, self._identity = k, folder, fit_identity
         self._progress = progress or SilentProgress()
@@ -65,11 +65,11 @@ class FitCheckpoint:
         self._saved = time.perf_counter()
         self._cost = self._saved - now
 
-    def _path(self, run: str) -> Path:
+    def _path(self, run: str) -> Place:
         return ExperimentLayout(self._folder).fit_state(self.k, run)
 
 
-def unfinished_fits(folder: Path) -> list[dict[str, Any]]:
+def unfinished_fits(folder: Place) -> list[dict[str, Any]]:
     """Of an experiment: k, passes, mse (of the last pass, on its rows), seconds; K ascending.
 
     Those whose state is damaged are left out: they start anew.

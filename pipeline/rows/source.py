@@ -5,10 +5,10 @@ Blocks do not depend on memory, device or threads, so that neither does any floa
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,8 +17,10 @@ from storage.errors import InputError
 from storage.mapped_files import let_go
 from storage.patch_spec import chunk_rows
 from storage.patch_store import PatchStore
+from storage.places.remote import RemotePlace
 
 READ_AHEAD = 1  # blocks decoded ahead; more gains nothing on local disks
+REMOTE_AHEAD = 4  # the same behind a URL: what a chunk takes in work hides 50 ms then
 
 
 class RowSource(Protocol):
@@ -26,7 +28,7 @@ class RowSource(Protocol):
 
     n_rows, dim: shape. dtype: of the rows as read. block_rows: rows of every block but the last.
     One that makes its rows of others has `bytes_beside`, too: what it takes of each while it does.
-    One whose rows others pick has `take_rows`, too, as the function below.
+    One that is slow to answer has `ahead`: how many of its blocks are to be asked for at once.
     """
 
     n_rows: int
@@ -68,6 +70,7 @@ class StoreSource:
         self.block_rows = store.chunk_rows
         self.path, self.seal = store.path, store.seal
         self.store, self.transform = store, transform
+        self.ahead = REMOTE_AHEAD if isinstance(store.path, RemotePlace) else READ_AHEAD
         if transform:
             self.bytes_beside = self.dim * store.dtype.itemsize + transform.bytes_beside
 
@@ -82,7 +85,7 @@ class TransformedRows:
     def __init__(self, source: RowSource, transform: RowTransform) -> None:
         self.n_rows, self.dim, self.dtype = source.n_rows, source.dim, transform.dtype
         self.block_rows = source.block_rows
-        self.inner, self.transform = source, transform
+        self.inner, self.transform, self.ahead = source, transform, blocks_ahead(source)
         self.bytes_beside = source.dim * source.dtype.itemsize + transform.bytes_beside
 
     def read_block(self, index: int) -> np.ndarray:
@@ -95,13 +98,13 @@ class ArraySource:
     Axes after the first are flattened to one. Integers of up to 16 bits stay what they are, signed
     or not; wider ones are taken as float64, as their sums and squares would not fit. Larger chunks
     than usual blocks are read whole, lest they be decoded several times. Pages of a mapped file are
-    let go block by block. array: as it is read; no_data: values that it states to be none.
+    let go block by block.
     Raises: InputError for what is no array, other types, no rows, no columns, an unknown number of
         rows, and as `checked_block` when they are read.
     """
 
     def __init__(self, array: Any) -> None:
-        self.no_data = no_data_values(array)
+        self._no_data = no_data_values(array)
         if not hasattr(array, "shape") or not math.isnan(array.shape[0]):
             array = as_array(array)
         dtype = np.dtype(array.dtype)
@@ -117,16 +120,18 @@ class ArraySource:
         chunks = getattr(array, "chunks", None)  # zarr: (n, d); dask, xarray: ((n, n, …), (d,))
         native = (chunks[0] if isinstance(chunks[0], int) else max(chunks[0])) if chunks else 0
         self.block_rows = max(chunk_rows(self.dim, self.dtype.itemsize), native)
-        self.array = array
+        self._array = array
         let_go(array)  # what was looked at before would count
 
     def read_block(self, index: int) -> np.ndarray:
         start = index * self.block_rows
-        read = np.asanyarray(self.array[start : start + self.block_rows])
-        rows = usual_rows(read, start, np.dtype(self.array.dtype), self.no_data)
-        if isinstance(self.array, np.memmap):
-            rows = rows.copy() if np.may_share_memory(rows, self.array) else rows
-            let_go(self.array)
+        read = np.asanyarray(self._array[start : start + self.block_rows])
+        block = checked_block(read, start, np.dtype(self._array.dtype), self._no_data)
+        # kernels and torch take contiguous, writable arrays in native byte order
+        rows = np.require(block, self.dtype, ["C", "W"])
+        if isinstance(self._array, np.memmap):
+            rows = rows.copy() if np.may_share_memory(rows, self._array) else rows
+            let_go(self._array)
         return rows
 
 
@@ -137,13 +142,24 @@ class LargerBlocks:
         self.n_rows, self.dim, self.dtype = source.n_rows, source.dim, source.dtype
         self.block_rows = source.block_rows * blocks
         self.inner, self.blocks = source, blocks
+        self.ahead = -(-blocks_ahead(source) // blocks)
 
     def read_block(self, index: int) -> np.ndarray:
         start = index * self.block_rows
         rows = np.empty((min(self.block_rows, self.n_rows - start), self.dim), self.dtype)
-        size = self.inner.block_rows
-        for part, at in enumerate(range(0, len(rows), size)):
+        size, ahead = self.inner.block_rows, blocks_ahead(self.inner)
+
+        def read(part: int) -> None:
+            at = part * size
             rows[at : at + size] = self.inner.read_block(index * self.blocks + part)
+
+        parts = range(-(-len(rows) // size))
+        if ahead == READ_AHEAD:
+            for part in parts:
+                read(part)
+        else:
+            with ThreadPoolExecutor(ahead, thread_name_prefix="parts") as readers:
+                list(readers.map(read, parts))
         return rows
 
 
@@ -153,6 +169,7 @@ class FirstRows:
     def __init__(self, source: RowSource, n_rows: int) -> None:
         self.n_rows, self.dim, self.dtype = min(n_rows, source.n_rows), source.dim, source.dtype
         self.block_rows = source.block_rows
+        self.ahead = blocks_ahead(source)
         self._source = source
 
     def read_block(self, index: int) -> np.ndarray:
@@ -174,15 +191,6 @@ def row_dtype(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
 
 
-def usual_rows(
-    read: np.ndarray, first: int, stated: np.dtype, no_data: Mapping[float, str]
-) -> np.ndarray:
-    """Rows of an array as engines take them, (n, d); see `checked_block`."""
-    block = checked_block(read, first, stated, no_data)
-    # kernels and torch take contiguous, writable arrays in native byte order
-    return np.require(block, row_dtype(stated), ["C", "W"])
-
-
 def as_source(rows: Any, n_rows: int | None = None) -> RowSource:
     """A source for a patch store or anything array-like; n_rows: the first alone, None: all.
 
@@ -196,20 +204,26 @@ def as_source(rows: Any, n_rows: int | None = None) -> RowSource:
     return FirstRows(source, n_rows)
 
 
+def blocks_ahead(source: RowSource) -> int:
+    """How many blocks of a source are asked for before they are needed."""
+    return int(getattr(source, "ahead", READ_AHEAD))
+
+
 def block_count(source: RowSource) -> int:
     """Number of blocks of a source."""
     return -(-source.n_rows // source.block_rows)
 
 
 def read_ahead(source: RowSource, indices: Iterable[int] | None = None) -> Generator[np.ndarray]:
-    """Blocks in order (all, or those of `indices`), decoded on a thread while the caller works."""
+    """Blocks in order (all, or those of `indices`), decoded on threads while the caller works."""
     waiting: deque[Future[np.ndarray]] = deque()
+    ahead = blocks_ahead(source)
     order = iter(range(block_count(source)) if indices is None else indices)
-    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
+    with ThreadPoolExecutor(ahead, thread_name_prefix="read-ahead") as reader:
         try:
             for index in order:
                 waiting.append(reader.submit(source.read_block, index))
-                if len(waiting) > READ_AHEAD:
+                if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -223,8 +237,6 @@ def take_rows(source: RowSource, rows: np.ndarray) -> np.ndarray:
 
     rows: (m,) int64. Returns: (m, dim).
     """
-    if hasattr(source, "take_rows"):
-        return cast(np.ndarray, source.take_rows(rows))
     taken = np.empty((len(rows), source.dim), source.dtype)
     order = np.argsort(rows, kind="stable")
     blocks, starts = np.unique(rows[order] // source.block_rows, return_index=True)

@@ -34,6 +34,7 @@ from storage.integrity import SEALING
 from storage.layout import ExperimentLayout
 from storage.mapped_files import lies_in_memory, scratch_array
 from storage.patch_store import PatchStore
+from storage.places.place import local
 
 _STORE_S_OWN = ("kind", "schema", "complete", *SEALING)  # attributes that a tree writes by itself
 
@@ -115,7 +116,7 @@ class Stage(Experiment):
 
     @property
     def folder(self) -> Path:
-        return self.first.stage(self.options.k[0], self.number).folder
+        return local(self.first.stage(self.options.k[0], self.number).folder, "stages")
 
     def rows(self, split: str, transform: RowTransform | None = None) -> RowSource | None:
         assert transform is None  # of stages, which are of pixels

@@ -22,14 +22,15 @@ experiment (the folder of the dictionary), versions; set last, the seal (storage
 which all metadata and every chunk that is read are checked.
 """
 
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import zarr
 
 from storage.errors import DamageError, InputError
-from storage.integrity import METADATA, file_fault, sealed_attributes, stated_checksums
+from storage.integrity import file_faults, sealed_attributes, stated_checksums
+from storage.layout import METADATA
+from storage.places.place import Place, place_of
 from storage.plain_attributes import parsed
 from storage.strict_store import open_strict
 
@@ -55,7 +56,7 @@ class CodeStore:
     array), array (zarr.Array), checksums (of all chunks by key).
     """
 
-    def __init__(self, path: Path, group: zarr.Group, attributes: dict[str, Any]) -> None:
+    def __init__(self, path: Place, group: zarr.Group, attributes: dict[str, Any]) -> None:
         """Assumes a group that `open_codes` has checked."""
         self.path, self.attributes, self.kind = path, attributes, str(attributes["kind"])
         self.array = cast(zarr.Array, group[self.kind])
@@ -80,18 +81,16 @@ class CodeStore:
 
     def damaged(self) -> list[str]:
         """Keys of the chunks that are not as they were written."""
-        return [
-            key for key, stated in self.checksums.items() if file_fault(self.path / key, stated)
-        ]
+        return [key for key, fault in file_faults(self.path, self.checksums) if fault]
 
 
-def open_codes(path: str | Path, kind: str = CODES) -> CodeStore:
+def open_codes(path: str | Place, kind: str = CODES) -> CodeStore:
     """Open a complete store of codes, or of features, for reading.
 
     Raises: InputError when there is none; IntegrityError when it is unfinished, of another schema
         version, or its metadata is not what was written.
     """
-    path = Path(path)
+    path = place_of(path)
     try:
         attributes = sealed_attributes(path, ANEW, kind=kind, schema=SCHEMA)
     except (FileNotFoundError, NotADirectoryError):
@@ -106,7 +105,7 @@ def open_codes(path: str | Path, kind: str = CODES) -> CodeStore:
         raise DamageError(f"{path} has damaged metadata ({reason}): {ANEW}") from error
 
 
-def kind_of_codes(path: Path) -> str | None:
+def kind_of_codes(path: Place) -> str | None:
     """Whether a folder holds codes, or features, or what is left of them; None: neither."""
     for kind in (CODES, FEATURES):
         if path.name.startswith(f"{kind}-") or (path / kind).is_dir():

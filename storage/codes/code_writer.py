@@ -18,6 +18,7 @@ from storage.errors import DamageError
 from storage.integrity import file_fault, read_checksums, write_seal
 from storage.layout import PARTIAL, building_place
 from storage.patch_writer import begins_with, remove_half_written, write_beginning
+from storage.places.place import local
 from storage.plain_attributes import meaning, plain
 from storage.strict_store import checked_compressors
 
@@ -126,8 +127,9 @@ def finish(staging: Path, path: Path, kind: str) -> None:
 
 def begin_again(store: CodeStore, damaged: list[str]) -> None:
     """Make a store with damaged chunks one that is being built, which has only the others."""
-    staging = building_place(store.path)
+    path = local(store.path, "encode")
+    staging = local(building_place(path), "encode")
     shutil.rmtree(staging, ignore_errors=True)
-    store.path.rename(staging)
+    path.rename(staging)
     for key in damaged:
         remove(staging / key)

@@ -19,6 +19,9 @@ from storage.atomic import remove_orphans, staged
 from storage.errors import InputError
 from storage.images.datasets import RemoteFile
 from storage.images.formats.idx import GZIP_MAGIC
+from storage.places.fetched import own_folder
+from storage.places.place import Place
+from storage.places.remote import RemotePlace
 
 ROUNDS = 3  # times that the mirrors are asked by default
 BACKOFF_SECONDS = 1.0  # before the second round, doubled for each after it
@@ -30,7 +33,7 @@ _IDX_NAME = re.compile("idx|ubyte", re.IGNORECASE)
 _log = logging.getLogger(__name__)  # warnings reach standard error by themselves
 
 
-def find_or_fetch(file: RemoteFile, dataset: str, data_dir: Path, *, rounds: int = ROUNDS) -> Path:
+def find_or_fetch(file: RemoteFile, dataset: str, data_dir: Place, *, rounds: int = ROUNDS) -> Path:
     """Path of the file on disk, downloaded to `data_dir/dataset` if it is not there.
 
     Looked for in `data_dir` and the folders in it, also under the names that other tools give it
@@ -43,11 +46,14 @@ def find_or_fetch(file: RemoteFile, dataset: str, data_dir: Path, *, rounds: int
     Args:
         file: what it is called, its hash, and its mirrors.
         dataset: names the folder in `data_dir`.
-        data_dir: folder of downloads.
+        data_dir: folder of downloads; at a URL it holds the file, too, and a scratch folder of this
+            process what is read.
         rounds: how often the mirrors are asked, one after another.
 
     Raises: InputError when no mirror gives the right file, or the disk does not take it.
     """
+    if isinstance(data_dir, RemotePlace):
+        return _find_behind(data_dir / dataset / file.name, file, dataset, rounds)
     target = data_dir / dataset / file.name
     with _naming(target.parent):
         if (found := _find(file, target)) is not None:
@@ -66,7 +72,7 @@ def find_or_unpack(
     files: Sequence[RemoteFile],
     archive: RemoteFile,
     dataset: str,
-    data_dir: Path,
+    data_dir: Place,
     *,
     rounds: int = ROUNDS,
 ) -> list[Path]:
@@ -81,6 +87,9 @@ def find_or_unpack(
 
     Raises: InputError as `find_or_fetch` does.
     """
+    if isinstance(data_dir, RemotePlace):
+        find_or_fetch(archive, dataset, data_dir, rounds=rounds)
+        data_dir = own_folder()
     folder = data_dir / dataset
     with _naming(folder):
         places = [_find(file, folder / file.name) for file in files]
@@ -90,6 +99,20 @@ def find_or_unpack(
             folder.mkdir(parents=True, exist_ok=True)
             _unpack(packed, missing, folder)
         return [place or folder / file.name for file, place in zip(files, places, strict=True)]
+
+
+def _find_behind(place: RemotePlace, file: RemoteFile, dataset: str, rounds: int) -> Path:
+    """The file in the folder of this process, from a place, or from a mirror and put there."""
+    target = own_folder() / dataset / file.name
+    if not _is(target, file):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError), staged(target) as staging:
+            place.fetch(staging)
+    if not _is(target, file):
+        target.unlink(missing_ok=True)
+        find_or_fetch(file, dataset, own_folder(), rounds=rounds)
+        place.write_bytes(target.read_bytes())
+    return target
 
 
 @contextmanager

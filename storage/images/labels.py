@@ -1,10 +1,10 @@
 """Classes of images: of data sets that have a name, and of any images from a CSV file."""
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,13 +17,14 @@ from storage.images.formats.cifar import read_classes
 from storage.images.formats.folder import natural_order
 from storage.images.formats.idx import read_idx
 from storage.images.reader import ImageReader
+from storage.places.place import Place, place_of
 
 if TYPE_CHECKING:
     from storage.images.source import ImageSource
 
 
 def open_labels(
-    dataset: str, split: str = "train", data_dir: str | Path = "data", *, rounds: int = ROUNDS
+    dataset: str, split: str = "train", data_dir: str | Place = "data", *, rounds: int = ROUNDS
 ) -> np.ndarray | None:
     """The class of each image of a data set, in the order of `open_images`.
 
@@ -46,10 +47,10 @@ def open_labels(
     names = named.class_names
     if named.archive is not None:
         files = named.batches[split], named.archive
-        paths = find_or_unpack(*files, dataset, Path(data_dir), rounds=rounds)
+        paths = find_or_unpack(*files, dataset, place_of(data_dir), rounds=rounds)
         labels, path = read_classes(paths), paths[0]
     else:
-        path = find_or_fetch(named.labels[split], dataset, Path(data_dir), rounds=rounds)
+        path = find_or_fetch(named.labels[split], dataset, place_of(data_dir), rounds=rounds)
         labels = read_idx(path)
     if labels.ndim != 1 or labels.dtype.kind not in "ui":
         raise InputError(
@@ -123,18 +124,19 @@ def labels_file(images: "ImageSource") -> bytes:
     """
     if images.labels is None or images.options.labels is None:
         raise InputError(f"no classes are stated of {images.where}: give labels")
-    return Path(images.options.labels).read_bytes()
+    return place_of(images.options.labels).read_bytes()
 
 
 def _lines(path: str) -> list[tuple[int, list[str]]]:
     """Lines that are not empty, each with its number."""
+    place = place_of(path)
     try:
-        if not os.path.isfile(path):  # a pipe would be waited for
+        if not place.is_file():  # a pipe would be waited for
             raise InputError(f"no file of classes {shortened(path)}: give a CSV file")
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, skipinitialspace=True)
-            cells = ((rows.line_num, [cell.strip() for cell in row]) for row in rows)
-            found = [line for line in cells if any(line[1])]
+        text = io.StringIO(place.read_bytes().decode("utf-8-sig"), newline="")
+        rows = csv.reader(text, skipinitialspace=True)
+        cells = ((rows.line_num, [cell.strip() for cell in row]) for row in rows)
+        found = [line for line in cells if any(line[1])]
     except UnicodeDecodeError:
         raise InputError(f"{path} is no text in UTF-8: save the classes as CSV in UTF-8") from None
     except OSError as error:

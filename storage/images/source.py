@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -20,12 +19,13 @@ from storage.images.download import find_or_fetch, find_or_unpack
 from storage.images.embedded import read_digits, read_photos
 from storage.images.formats.cifar import map_images
 from storage.images.formats.idx import read_idx
-from storage.images.formats.registry import open_path, stem_of
+from storage.images.formats.registry import local_copy, open_path, stem_of
 from storage.images.labels import read_labels
 from storage.images.options import UNSTATED, ImageOptions
 from storage.images.pixel_range import PIXEL_DTYPES, PixelRange
 from storage.images.reader import ImageReader, blocks_in_order
 from storage.images.views import LabelledImages, SelectedChannels, held_out
+from storage.places.place import Place, place_of
 
 _NAME_LETTERS = 40  # with up to four bytes each, a store's name stays below 255
 
@@ -255,7 +255,7 @@ class ImageSource:
 def open_images(
     dataset: str,
     split: str = "train",
-    data_dir: str | Path = "data",
+    data_dir: str | Place = "data",
     options: ImageOptions = UNSTATED,
 ) -> ImageSource:
     """Open the images of a data set, downloading them to `data_dir` if need be.
@@ -264,10 +264,11 @@ def open_images(
         dataset: "digits" (8×8, inside scikit-learn, its 17 grey levels stretched to 0–255; the
             last 297 images, by other writers, are its test split), "photos" (two of 427×640
             colour pixels, also there), "mnist", "fashion-mnist", "cifar10", or a path: images, a
-            folder or glob of them, IDX (or .gz), or an array in .npy, .npz, zarr (or its URL), HDF5
-            or NetCDF (PATH::NAME) of shape (n, rows, columns[, channels]) or a stated layout.
+            folder or glob of them, IDX (or .gz), or an array in .npy, .npz, zarr, HDF5 or NetCDF
+            (PATH::NAME), or the URL of such a file or array, of shape (n, rows, columns[,
+            channels]) or a stated layout.
         split: "train" or "test"; a path has only "train".
-        data_dir: where downloads are kept; right files found there are used.
+        data_dir: where downloads are kept, a folder or a URL; right files found there are used.
         options: what is stated of the images.
 
     Raises: InputError for an unknown data set or split, and for files that are missing, damaged,
@@ -283,11 +284,11 @@ def open_images(
         if named.archive is not None:
             if options.layout is not None:
                 raise InputError(f"{dataset} tells the order of its axes itself: leave out layout")
-            paths = find_or_unpack(named.batches[split], named.archive, dataset, Path(data_dir))
+            paths = find_or_unpack(named.batches[split], named.archive, dataset, place_of(data_dir))
             return ImageSource(dataset, split, map_images(paths, dataset), options)
-        path = find_or_fetch(named.images[split], dataset, Path(data_dir))
+        path = find_or_fetch(named.images[split], dataset, place_of(data_dir))
         return ImageSource(dataset, split, read_idx(path), options)
-    images = open_path(dataset, options)
+    images = open_path(local_copy(dataset, place_of(data_dir)), options)
     return ImageSource(_fit_for_names(stem_of(dataset)) or "images", split, images, options)
 
 

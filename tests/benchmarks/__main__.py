@@ -24,6 +24,7 @@ from tests.benchmarks import (
     floor,
     lance_stream,
     large_patches,
+    remote,
     stepping,
     streaming,
 )
@@ -150,6 +151,10 @@ class Bench:
         title = f"Passes over all {self.store.n_rows:,} rows, from the store"
         show(title, streaming.measure(self.store, self.sizes or SIZES))
 
+    def remote(self) -> None:
+        (k,) = self.sizes or [1000]
+        show("A sweep into a bucket, seconds", remote.measure(self.data, self.folder / "local", k))
+
     def lance(self) -> None:
         if optional("lance") is None:
             return
@@ -174,6 +179,7 @@ TABLES = {
     "floor": Bench.floor,
     "lance": Bench.lance,
     "store": Bench.stored,
+    "remote": Bench.remote,
 }
 
 

@@ -135,6 +135,8 @@ def _seen_from_out(dataset: str, experiment: Experiment) -> str:
     """The same of any images."""
     if not os.path.isabs(dataset):  # as paths are stored
         return dataset
+    if not isinstance(experiment.folder, Path):  # nobody's folder lies beside a bucket
+        return Path(dataset).name
     inside = os.path.relpath(dataset, experiment.folder.resolve().parents[1])
     # Behind ./ it is a file, even if it is called as a data set.
     return Path(dataset).name if inside.startswith(os.pardir) else os.path.join(os.curdir, inside)
@@ -149,7 +151,7 @@ def commands(experiment: Experiment) -> list[str]:
     facts, spec = experiment.facts, experiment.spec
     before = {
         "dataset": _dataset(experiment),
-        "out": experiment.folder.resolve().parent.name,
+        "out": _out(experiment),
         "patch": f"{spec.rows}x{spec.cols}",
         "stride": spec.stride,
     }
@@ -174,6 +176,12 @@ def commands(experiment: Experiment) -> list[str]:
         words = [f"--{name} {shlex.quote(str(value))}" for name, value in options.items()]
         found.append(" \\\n    ".join([_PROGRAM, *words]))
     return found
+
+
+def _out(experiment: Experiment) -> str:
+    """OUT as seen from the folder that holds it, or its URL."""
+    out = experiment.folder.resolve().parent
+    return out.name if isinstance(out, Path) else str(out)
 
 
 def learning_order(started_from: Mapping[int, int | None]) -> list[list[int]]:

@@ -5,6 +5,7 @@ of the files, without the dot, and it loads a function of (path, name or None, I
 returns an `ImageReader`, or an array to be arranged by the layout of the options.
 """
 
+import itertools
 import os
 import stat
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from storage.images.formats.npy import map_npy
 from storage.images.formats.pieces import reason_of
 from storage.images.options import ImageOptions
 from storage.images.reader import ImageReader
+from storage.places.place import Place, is_url
 
 GROUP = "patchdict.sources"
 TAKEN = (
@@ -104,6 +106,28 @@ def open_path(text: str, options: ImageOptions) -> Images:
     if options.layout is not None and not form.laid_out:
         raise InputError(f"{path} tells the order of its axes itself: leave out layout")
     return form.open(path, name, options)
+
+
+def local_copy(text: str, data: Place) -> str:
+    """What a text names, where it is no array of zarr: a file behind a URL as it is in `data`.
+
+    Raises: InputError, RemoteError: it cannot be had.
+    """
+    path, name = split_name(text)
+    if not is_url(path) or os.path.lexists(path) or not _is_file_name(path):
+        return text
+    from storage.places.fetched import fetched  # needs a package that folders do without
+
+    copy = str(fetched(path, data))
+    return copy if name is None else f"{copy}::{name}"
+
+
+def _is_file_name(path: str) -> bool:
+    """Whether a URL ends as files of images do, and not as folders of zarr."""
+    known = [form.suffixes for form in FORMATS]
+    foreign = (f".{entry.name.lower()}" for entry in entry_points(group=GROUP))
+    endings = (*itertools.chain(*known), *foreign, "-ubyte")
+    return path.lower().endswith(endings)
 
 
 def has_layout(text: str) -> bool:

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import zarr
 
-from storage.errors import InputError, shortened
+from storage.errors import InputError, PatchDictError, shortened
 from storage.images.axes import letters_of, named_letters
 from storage.images.formats.pieces import ChunkedReader, reason_of, without_nodata
 from storage.images.options import ImageOptions
+from storage.places.place import is_url
+from storage.places.remote import SCHEMES, RemotePlace
+from storage.places.zarr_store import store_at
 
 _SHOWN = 8  # names of arrays in an error
 
@@ -29,7 +32,7 @@ def open_zarr(path: str, name: str | None, options: ImageOptions) -> ChunkedRead
     """
     where = path if name is None else f"{path}::{name}"
     try:
-        node = zarr.open(path, mode="r")
+        node = zarr.open(_store(path), mode="r")
         if name is not None:
             if not isinstance(node, zarr.Group):
                 raise InputError(f"{path} is one array: leave out ::{name}")
@@ -47,12 +50,18 @@ def open_zarr(path: str, name: str | None, options: ImageOptions) -> ChunkedRead
             where, array.attrs.asdict(), options, lambda place: np.asarray(array[place])
         )
         return ChunkedReader(where, array.shape, array.dtype, letters, array.chunks, fetch)
-    except InputError:
+    except PatchDictError:
         raise
     except Exception as error:  # of zarr, of its codecs, of fsspec
         raise InputError(
             f"cannot open {where} as zarr ({reason_of(error)}): check the path, or fetch it again"
         ) from error
+
+
+def _store(path: str) -> Any:
+    """What zarr opens: a path, a store over a bucket or a server, or a URL that it may know."""
+    known = is_url(path) and path.partition(":")[0].lower() in SCHEMES
+    return store_at(RemotePlace.of(path), read_only=True) if known else path
 
 
 def _named(group: zarr.Group, name: str, path: str) -> Any:

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage import ImageOptions, InputError, open_images
+from storage.errors import RemoteError
 from storage.images.formats.pieces import ChunkedReader, PieceCache
+from storage.places import client
 from tests.damage import flip_bit
 from tests.test_storage.test_images.test_formats.windows import (
     ALL,
@@ -162,5 +164,13 @@ def test_damage_is_refused_or_the_pixels_are_others(tmp_path: Path) -> None:
 def test_urls_are_opened_as_zarr_can(tmp_path: Path) -> None:
     zarr.create_array(str(tmp_path / "a.zarr"), data=STACK)
     assert_windows(opened(f"file://{tmp_path}/a.zarr"), list(STACK), [])
-    for url in ("http://127.0.0.1:1/a.zarr", "gopher://host/a.zarr"):
-        assert read_or_refuse(lambda url=url: opened(url)) is None
+    assert read_or_refuse(lambda: opened("gopher://host/a.zarr")) is None
+
+
+def test_a_server_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("obstore", reason="no obstore: pip install 'patchdict[remote]'")
+    client.connected.cache_clear()
+    monkeypatch.setitem(client._RETRIES, "max_retries", 0)
+    with pytest.raises(RemoteError, match="check the connection"):
+        opened("http://127.0.0.1:1/a.zarr")
+    client.connected.cache_clear()

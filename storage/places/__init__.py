@@ -1,0 +1,1 @@
+"""Where stores lie: folders of this machine, and buckets behind URLs."""

@@ -1,0 +1,243 @@
+"""OUT, DATASET and DATA behind URLs: the same bytes, whatever the server does."""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from pipeline import PatchOptions, SweepOptions, extract, sweep
+from pipeline.extraction import tasks
+from pipeline.runtime.progress import SilentProgress
+from pipeline.status import take_inventory, verify
+from storage import InputError, IntegrityError, open_images, open_patches
+from storage.errors import RemoteError
+from storage.images import download
+from storage.places.place import files_below
+from storage.places.remote import RemotePlace
+from storage.places.zarr_store import store_at
+from tests.buckets import SlowProxy, cut, refuse
+from tests.damage import files_of
+
+
+def small_chunks(monkeypatch: pytest.MonkeyPatch, size: int = 4 << 10) -> None:
+    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", size)
+
+
+def objects_of(place: RemotePlace) -> dict[str, bytes]:
+    return {key: found.read_bytes() for key, found in files_below(place)}
+
+
+def test_a_store_in_a_bucket_has_the_bytes_of_one_in_a_folder(
+    bucket: RemotePlace, strokes: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_chunks(monkeypatch)
+    here = extract(strokes, patch=3, out=tmp_path).store
+    there = extract(strokes, patch=3, out=str(bucket)).store
+    assert here.n_chunks > 3
+    assert objects_of(there.path) == files_of(here.path)
+    again = extract(strokes, patch=3, out=str(bucket))
+    assert (again.reused, again.repaired) == (True, 0)
+    assert np.array_equal(open_patches(str(there.path)).array[:], here.array[:])
+    found = verify(bucket, SilentProgress())
+    assert found == {"ok": True, "chunks": here.n_chunks, "bad": []}
+
+
+def test_a_killed_extraction_goes_on_with_the_missing_chunks(
+    bucket: RemotePlace, strokes: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_chunks(monkeypatch)
+    written = list[int]()
+    real = tasks.write_chunk
+
+    def some(path: Any, index: int, rows: np.ndarray) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(index)
+        real(path, index, rows)
+
+    monkeypatch.setattr(tasks, "write_chunk", some)
+    with pytest.raises(KeyboardInterrupt):
+        extract(strokes, patch=3, out=str(bucket))
+    inventory = take_inventory(bucket)
+    assert len(inventory["unfinished"]) == 1
+    assert inventory["stores"] == inventory["damaged"] == []
+    with pytest.raises(IntegrityError, match="unfinished"):
+        open_patches(inventory["unfinished"][0])
+
+    def others(path: Any, index: int, rows: np.ndarray) -> None:
+        assert index not in written
+        real(path, index, rows)
+
+    monkeypatch.setattr(tasks, "write_chunk", others)
+    store = extract(strokes, patch=3, out=str(bucket)).store
+    monkeypatch.setattr(tasks, "write_chunk", real)
+    assert objects_of(store.path) == files_of(extract(strokes, patch=3, out=tmp_path).store.path)
+    assert take_inventory(bucket)["unfinished"] == []
+
+
+def flipped(place: RemotePlace) -> None:
+    content = bytearray(place.read_bytes())
+    content[len(content) // 2] ^= 1
+    place.write_bytes(bytes(content))
+
+
+def truncated(place: RemotePlace) -> None:
+    place.write_bytes(place.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize(
+    ("harm", "key"),
+    [
+        (flipped, "patches/c/1/0"),
+        (truncated, "patches/c/1/0"),
+        (RemotePlace.unlink, "patches/c/1/0"),
+        (flipped, "offsets/c/0"),
+        (RemotePlace.unlink, "zarr.json"),
+        (flipped, "patches/zarr.json"),
+    ],
+)
+def test_damage_is_noticed_and_mended(
+    bucket: RemotePlace,
+    strokes: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    harm: Callable[[RemotePlace], None],
+    key: str,
+) -> None:
+    small_chunks(monkeypatch)
+    store = extract(strokes, patch=3, out=str(bucket)).store
+    whole = objects_of(store.path)
+    harm(store.path / key)
+    assert not verify(store.path, SilentProgress())["ok"]
+    if key.startswith("patches/c"):
+        with pytest.raises(IntegrityError):
+            open_patches(store.path).read_chunk(1)
+    extract(strokes, patch=3, out=str(bucket))
+    assert objects_of(store.path) == whole
+
+
+def test_what_a_server_refuses_is_no_damage_and_no_zeros(
+    bucket: RemotePlace, served: SlowProxy, strokes: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_chunks(monkeypatch)
+    store = extract(strokes, patch=3, out=str(bucket)).store
+    whole = objects_of(store.path)
+    for fault in (refuse(403, "patches/c/1/0"), cut("patches/c/1/0", 10)):
+        served.faults = [fault]
+        with pytest.raises(RemoteError):
+            store.read_chunk(1)
+        with pytest.raises(RemoteError):  # not mended: nobody knows what is there
+            extract(strokes, patch=3, out=str(bucket))
+    served.faults = [refuse(404, "patches/c/1/0")]
+    with pytest.raises(IntegrityError, match="is missing"):
+        store.read_chunk(1)
+    served.faults = [refuse(503, "patches/c/1/0", times=2)]
+    assert store.read_chunk(1).any()
+    served.faults = []
+    assert objects_of(store.path) == whole
+
+
+def test_images_are_read_from_zarr_in_a_bucket(
+    bucket: RemotePlace, served: SlowProxy, strokes: np.ndarray, tmp_path: Path
+) -> None:
+    array = zarr.create_array(store_at(bucket / "a.zarr"), data=strokes, chunks=(20, 12, 10))
+    assert array.shape == strokes.shape
+    source = open_images(f"{bucket}/a.zarr")
+    assert np.array_equal(source.read(slice(0, 60)), strokes)
+    here = extract(strokes, patch=3, out=tmp_path).store
+    there = extract(f"{bucket}/a.zarr", patch=3, out=tmp_path).store
+    assert np.array_equal(here.array[:], there.array[:])
+    served.faults = [refuse(403, "/c/1/0/0")]
+    with pytest.raises(RemoteError):
+        open_images(f"{bucket}/a.zarr").read(slice(0, 60))
+
+
+def test_files_behind_urls_are_fetched_once_and_again_when_they_change(
+    bucket: RemotePlace, served: SlowProxy, strokes: np.ndarray, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "a.npy", strokes)
+    url = f"{bucket}/a.npy"
+    (bucket / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes())
+    data = tmp_path / "data"
+
+    def read() -> np.ndarray:
+        return open_images(url, data_dir=data).read(slice(0, len(strokes)))
+
+    assert np.array_equal(read(), strokes)
+    served.requests.clear()
+    assert np.array_equal(read(), strokes)
+    assert [request.partition(" ")[0] for request in served.requests] == ["HEAD"]
+    np.save(tmp_path / "b.npy", 255 - strokes)
+    (bucket / "a.npy").write_bytes((tmp_path / "b.npy").read_bytes())
+    assert np.array_equal(read(), 255 - strokes)
+    (copy,) = data.rglob("a.npy")
+    copy.write_bytes(copy.read_bytes()[:-5])  # what was fetched is damaged
+    assert np.array_equal(read(), 255 - strokes)
+    with pytest.raises(InputError, match="there is no"):
+        open_images(f"{bucket}/none.npy", data_dir=data)
+
+
+def test_images_are_read_from_a_web_site(strokes: np.ndarray, tmp_path: Path) -> None:
+    pytest.importorskip("obstore", reason="no obstore: pip install 'patchdict[remote]'")
+    site, data = tmp_path / "site", tmp_path / "data"
+    zarr.create_array(site / "a.zarr", data=strokes, chunks=(20, 12, 10))
+    np.save(site / "a.npy", strokes)
+    handler = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(site)))
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        for name in ("a.npy", "a.zarr"):
+            url = f"http://127.0.0.1:{server.server_port}/{name}"
+            assert np.array_equal(open_images(url, data_dir=data).read(slice(0, 60)), strokes)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    with pytest.raises(InputError, match="only be read"):
+        PatchOptions.checked(out="https://host/runs")
+
+
+def test_named_data_sets_are_kept_behind_a_url(
+    bucket: RemotePlace, strokes_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hashlib
+
+    from storage.images.datasets import DATASETS
+
+    file = next(iter(DATASETS["mnist"].images.values()))
+    content = strokes_file.read_bytes()
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    wanted = type(file)("strokes-idx3-ubyte", digest)
+    (bucket / "mnist" / wanted.name).write_bytes(content)
+    monkeypatch.setattr(download, "_fetch", lambda *_: pytest.fail("it was there"))
+    assert download.find_or_fetch(wanted, "mnist", bucket).read_bytes() == content
+
+
+def test_a_sweep_into_a_bucket_makes_the_dictionaries_of_one_into_a_folder(
+    bucket: RemotePlace, tmp_path: Path, digits_swept: dict[str, Any]
+) -> None:
+    options = SweepOptions(dataset="digits", k=(10, 20), out=bucket, device="cpu")
+    found = sweep(options)
+    for one, other in zip(found["dictionaries"], digits_swept["dictionaries"], strict=False):
+        there, here = RemotePlace.of(one["path"]), Path(other["path"])
+        for name in ("centroids", "count", "sse"):
+            chunks = {key: data for key, data in files_of(here / name).items() if "c/" in key}
+            assert {key: (there / name / key).read_bytes() for key in chunks} == chunks
+    assert verify(bucket, SilentProgress())["ok"]
+    again = sweep(options)
+    assert all(entry["reused"] for entry in again["dictionaries"])
+    (experiment,) = take_inventory(bucket)["experiments"]
+    assert [entry["k"] for entry in experiment["dictionaries"]] == [10, 20]
+    centroids = (
+        RemotePlace.of(found["dictionaries"][0]["path"]) / "centroids" / "c" / "0" / "0" / "0"
+    )
+    flipped(centroids)
+    assert not verify(bucket, SilentProgress())["ok"]
+    with pytest.raises(IntegrityError, match="fails its checksum"):
+        sweep(options)
