@@ -6,15 +6,24 @@ from typing import Any
 
 import click
 
+from storage.places.place import local
+
+
+class LocalPath(click.Path):
+    """A path of this machine."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return super().convert(local(value, "this command"), param, ctx)
+
 
 def out_option(help_text: str) -> Callable[[Any], Any]:
     """Where a command writes to."""
-    return click.option("--out", type=click.Path(path_type=Path), help=help_text)
+    return click.option("--out", type=LocalPath(path_type=Path), help=help_text)
 
 
 data_option = click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=LocalPath(path_type=Path),
     help="Folder of downloads, if it is another one than the sweep's.",
 )
 

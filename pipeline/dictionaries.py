@@ -63,6 +63,7 @@ def learn_dictionaries(
     for note in plan.notes:
         progress.note(note)
     require_distinct(plan.source, plan.largest)
+    plan.preflight()
     with experiment.owned(), closing(Fitter(plan, progress)) as fitter:
         stored = set(finished_dictionaries(path))  # another sweep may have been here meanwhile
         experiment.remove_leftovers(stored)
@@ -191,7 +192,7 @@ class _Learning:
             "device": device_name(self.engine.device),
             "peak_memory": peak_resident(),
             "memory": int(options.memory),
-            "scheduler": options.scheduler,
+            "scheduler": options.scheduler if self.fitter.remote else "",
             "machine": machine(),
             "versions": versions(),
         }

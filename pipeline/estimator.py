@@ -77,7 +77,7 @@ class StreamingKMeans(
         device_memory: cap on what is taken of the device's memory, as in "8GiB"; None: 80 % of
             what is free there.
         scheduler: "" or None (this process), "processes:N", or the address of a Dask cluster, on
-            whose workers the passes over a patch store run.
+            whose workers the passes of `fit` over a patch store run; all else runs here.
         memory: cap on the resident memory, as in "1GiB", or None for no cap.
         progress: an observer (see `pipeline.runtime.progress`), or None.
         random_state: int, RandomState or None; an int makes results repeatable bit for bit.
@@ -160,7 +160,7 @@ class StreamingKMeans(
         init, memory = self._initial(source.dim), parse_size("memory", self.memory)
         require_distinct(source, self.n_clusters)
         progress.note(place(self.device, engine))
-        with self._scheduler(source, memory) as scheduler:
+        with self._scheduler(source, memory, progress) as scheduler:
             plan = FitPlan.make(
                 source,
                 [self.n_clusters],
@@ -172,6 +172,7 @@ class StreamingKMeans(
             )
             for note in plan.notes:
                 progress.note(note)
+            plan.preflight()
             with closing(Fitter(plan, progress)) as fitter:
                 fit = fitter.fit(self.n_clusters, init)
         self.cluster_centers_, self.counts_ = fit.centroids, fit.sums.counts

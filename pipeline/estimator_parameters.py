@@ -36,6 +36,7 @@ class Parameters:
     device: str
     device_memory: str | int | None
     scheduler: str | None
+    mode: str
     memory: str | int | None
     random_state: Any
     preprocessing_: Preprocessing | None
@@ -59,13 +60,18 @@ class Parameters:
         init = self.init if isinstance(self.init, str) else "k-means++"
         return FitOptions.checked(**fields, init=init, seed=int(seed))
 
-    def _scheduler(self, source: RowSource, memory: int | None) -> Scheduler:
+    def _scheduler(self, source: RowSource, memory: int | None, progress: Progress) -> Scheduler:
         cap = memory or psutil.virtual_memory().total
-        scheduler = Scheduler(check_address(self.scheduler or ""), cap)
+        scheduler = Scheduler(check_address(self.scheduler or ""), cap, progress)
         if scheduler.remote and not isinstance(source, StoreSource):
             raise InputError(
                 f"scheduler={self.scheduler!r} is for patch stores, which workers read themselves:"
                 " arrays are clustered in this process"
+            )
+        if scheduler.remote and self.mode == "minibatch":
+            raise InputError(
+                f"scheduler={self.scheduler!r} is not for mode='minibatch', whose batches follow"
+                " one another in this process: leave it out"
             )
         return scheduler
 

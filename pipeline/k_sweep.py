@@ -58,7 +58,7 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> dict[str, 
     if options.labels is not None:
         stated = replace(options.stated, labels=options.labels)
         labels = labels_file(open_images(options.dataset, data_dir=options.data, options=stated))
-    with Scheduler(options.scheduler, options.memory) as scheduler:
+    with Scheduler(options.scheduler, options.memory, progress) as scheduler:
         # test images that do not fit are refused before the work on the others
         opened = {
             split: open_split(options, split, scheduler, progress) for split in options.splits

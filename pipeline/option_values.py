@@ -37,6 +37,7 @@ Count = Annotated[int, Field(ge=1, le=(1 << 63) - 1)]  # numpy's integers end th
 Natural = Annotated[int, Field(ge=0, le=(1 << 63) - 1)]
 SIZES = "use a size such as 1GiB or 800MB"
 _paths_from = ContextVar("folder of relative paths", default="")  # empty: the working folder
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # Path makes one slash of two; C: is a drive
 # No two parts of it take the same characters, lest long texts take for ever.
 _WHOLE_SIZE = re.compile(r"\s*(\d+(\.\d+)?|\.\d+)\s*([^\W\d]\w*\s*)?", re.ASCII)
 
@@ -151,6 +152,13 @@ def check_address(scheduler: str) -> str:
 Address = Annotated[str, AfterValidator(check_address)]
 
 
+def check_local(path: str | Path) -> str | Path:
+    """Returns the path; raises InputError for a URL, which would become a folder of that name."""
+    if _URL.match(os.fspath(path)):
+        raise InputError("a URL is a text: give it as one, as Path makes one slash of its two")
+    return path
+
+
 def absolute_path(path: str | Path) -> str:
     """Absolute, with ~ for a home, relative ones from the folder of `paths_from`.
 
@@ -168,7 +176,7 @@ def absolute_place(text: Any) -> Place:
         return writable(place_of(text))
     if not isinstance(text, str | Path):
         raise ValueError("give the path of a folder, or a URL")
-    return Path(absolute_path(text))
+    return Path(absolute_path(check_local(text)))
 
 
 # Tasks on other workers have other working folders.

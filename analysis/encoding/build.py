@@ -59,10 +59,11 @@ class CodeBuild:
             store, damaged = self._found(path)  # another process may have been faster
             if store is not None and not damaged:
                 return store, 0
-            with Scheduler(address, self._room(address, memory)) as scheduler:
+            with Scheduler(address, self._room(address, memory), self.progress) as scheduler:
                 work = self._fitted(scheduler, memory)
                 if scheduler.remote:
-                    _ = scheduler.client  # one that does not answer leaves all as it is
+                    folder = str(self.experiment.folder.resolve())  # all stays as it is
+                    scheduler.preflight(folder=path.parent, paths=[folder])
                 if store is not None:
                     self.progress.note(f"{path}: writing {len(damaged)} damaged chunks again")
                     begin_again(store, damaged)

@@ -19,6 +19,7 @@ from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import RowTransform, StoreSource, block_count, prefix
+from pipeline.runtime.devices import use_threads
 from pipeline.runtime.progress import Progress, SilentProgress
 from storage.errors import IntegrityError
 from storage.patch_store import open_patches
@@ -183,6 +184,7 @@ def sum_range(
     worker = get_worker()
     with _states_lock:
         if task.name not in _states:
+            use_threads(worker.state.nthreads)
             _states[task.name] = _begun(task, Path(worker.local_directory))
         state = _states[task.name]
     with state.lock:

@@ -1,36 +1,35 @@
 """Where work runs: threads of this process, a local cluster, or a running Dask cluster."""
 
-import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from functools import cached_property
-from multiprocessing import spawn
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pipeline.runtime.memory
 from pipeline.config import USUAL_MEMORY
+from pipeline.execution import watch
+from pipeline.execution.connection import connected
+from pipeline.execution.preflight import Requirements, examine, refusal, token
+from pipeline.execution.watch import GOES_ON, Watch, scheduler_lost
 from pipeline.runtime.memory import SLACK_BYTES
-from storage.errors import InputError, WorkerError
+from pipeline.runtime.progress import Progress, SilentProgress
+from storage.errors import WorkerError
+from storage.places.place import Place
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-CONNECT_SECONDS = 10
 CUTTER_BYTES = 160 << 20  # of a worker with the imports of an extraction
 WORKER_BYTES = 200 << 20  # of one with those of a fit, numba included: 142 MiB were measured
-# The nanny's defaults unmap every chunk buffer after use, which halves the reading speed
-# (distributed issue 3898).
-_WORKER_ENVIRONMENT = {
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 28),
-    "MALLOC_ARENA_MAX": "1",  # or each thread keeps blocks of its own
-    # What dask sets by itself is lost with its other defaults: one thread for each worker.
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
+RESUBMISSIONS = 3  # of a task whose workers were lost
+_SENT_COPIES = 3  # of what is sent: pickled, in the scheduler, on its way
+_NAMED = 4  # workers that a note names
+T = TypeVar("T")
 
 
 class Scheduler(AbstractContextManager["Scheduler"]):
@@ -39,12 +38,19 @@ class Scheduler(AbstractContextManager["Scheduler"]):
     address: "" or None (threads of this process), "processes:N" (a local cluster of N workers of
         one thread each), or the address of a running Dask cluster.
     memory: cap in bytes on the resident memory of this machine's processes together.
+    progress: is told of workers that come and go.
     """
 
-    def __init__(self, address: str | None = "", memory: int = USUAL_MEMORY) -> None:
+    def __init__(
+        self,
+        address: str | None = "",
+        memory: int = USUAL_MEMORY,
+        progress: Progress | None = None,
+    ) -> None:
         self.address = address or ""
-        self._memory = memory
-        self._threads = self._task_bytes = self._worker_bytes = 0
+        self._memory, self._progress = memory, progress or SilentProgress()
+        self._threads = self._task_bytes = self._shared_bytes = self._sent_bytes = 0
+        self._asked: list[Requirements] = []  # of workers, all that was passed
         self._stack = ExitStack()
 
     def __exit__(self, *_: object) -> None:
@@ -61,17 +67,18 @@ class Scheduler(AbstractContextManager["Scheduler"]):
         kind, _, number = self.address.partition(":")
         return int(number) if kind == "processes" else 0
 
-    def plan(self, task_bytes: int, shared_bytes: int = 0) -> None:
+    def plan(self, task_bytes: int, shared_bytes: int = 0, sent_bytes: int = 0) -> None:
         """Take note of what one task allocates, and use as many threads as the cap has room for.
 
-        shared_bytes: what each process allocates beside its tasks, this one already.
+        shared_bytes: what each process allocates beside its tasks, this one already. sent_bytes:
+        of them, what is sent to workers.
         """
         from dask.system import CPU_COUNT  # where there is work alone, like all of Dask here
 
         room = self._memory - pipeline.runtime.memory.resident() - SLACK_BYTES
         self._threads = min(max(1, room // max(1, task_bytes)), CPU_COUNT)
-        self._task_bytes = task_bytes
-        self._worker_bytes = CUTTER_BYTES + shared_bytes + task_bytes
+        self._task_bytes, self._sent_bytes = task_bytes, sent_bytes
+        self._shared_bytes = CUTTER_BYTES + shared_bytes
 
     @property
     def at_once(self) -> int:
@@ -82,145 +89,198 @@ class Scheduler(AbstractContextManager["Scheduler"]):
     def needed(self) -> int:
         """Bytes that the planned tasks allocate on this machine beyond what is resident now."""
         if self.remote:
-            return self.local_workers * self._worker_bytes
+            each = self._shared_bytes + self._task_bytes
+            return self.local_workers * each + _SENT_COPIES * self._sent_bytes
         return self._threads * self._task_bytes
 
-    @cached_property
+    @property
     def client(self) -> "Client":
-        """Connection to the cluster.
+        """Connection to the cluster, whose workers were found to be fit for work of ours.
 
-        Raises: InputError for an address that does not answer.
+        Raises: InputError for an address that does not answer; WorkerError for a cluster that is
+            lost, has no workers, or such as `preflight` refuses.
         """
-        return self._stack.enter_context(_connect(self.address, self.local_workers))
+        if not self._asked:
+            with self._told():
+                self._watch.wait_for_workers()
+                self._progress.note(self._described(self._watch.workers))
+                self._examine(Requirements())
+        self._watch.check()
+        return self._client
+
+    @cached_property
+    def _client(self) -> "Client":
+        return self._stack.enter_context(connected(self.address, self.local_workers))
+
+    @cached_property
+    def _watch(self) -> Watch:
+        found = Watch(self._client, self.address, self._progress.note, self._unfit)
+        return self._stack.enter_context(found)
+
+    def _described(self, workers: dict[str, int]) -> str:
+        """The cluster, its workers and its dashboard, in a line."""
+        n = len(workers)
+        many = f"{n} worker{'s' * (n != 1)}"
+        if self.local_workers:
+            return many
+        names = [*workers][:_NAMED] + ["…"] * (n > _NAMED)
+        services = self._client.scheduler_info().get("services", {})
+        link = self._client.dashboard_link if "dashboard" in services else None
+        return (
+            f"cluster {self.address}: {many} ({', '.join(names)}), {sum(workers.values())} threads"
+            + (f"; dashboard {link}" if link else "")
+        )
+
+    @property
+    def n_workers(self) -> int:
+        """Workers of the cluster, as they are now."""
+        return max(1, len(self._watch.workers))
+
+    def preflight(
+        self,
+        asked: Requirements | None = None,
+        *,
+        folder: Place | None = None,
+        paths: Sequence[str] = (),
+    ) -> None:
+        """Examine scheduler and workers before they get tasks; those that come later, as they come.
+
+        Args:
+            asked: of each worker; None: what was planned.
+            folder: that all must see, the same as this process sees; none behind a URL.
+            paths: of other files and folders that they must see.
+
+        Raises: WorkerError that names those that are unfit, and why.
+        """
+        if asked is None:
+            memory, task = self._shared_bytes, self._task_bytes
+            asked = Requirements(memory=memory, memory_of_thread=task, paths=tuple(paths))
+        _ = self.client
+        with self._told():
+            if not isinstance(folder, Path):
+                self._examine(asked)
+                return
+            with token(folder) as seen:
+                self._examine(asked, seen)
+
+    def _examine(self, asked: Requirements, *seen: str) -> None:
+        if asked in self._asked:
+            return
+        if lines := examine(self._client, replace(asked, paths=(*asked.paths, *seen))):
+            raise refusal(lines)
+        self._asked.append(asked)
+
+    def _unfit(self, workers: Collection[str]) -> list[str]:
+        """Refusals of workers that came late."""
+        found = (examine(self._client, asked, workers) for asked in self._asked)
+        return next((lines for lines in found if lines), [])
+
+    def copied(self, value: T) -> "Future[T]":
+        """A value on the workers, for tasks; Dask copies it again when its worker is lost.
+
+        What is scattered is lost with its worker.
+        """
+        import dask
+
+        at_any_size = {"distributed.admin.large-graph-warning-threshold": "1TB"}  # sent once
+        with self._told(), dask.config.set(at_any_size):
+            return self.client.submit(_same, value, pure=False)
 
     def compute(self, tasks: Sequence[Any], done: Callable[[], None]) -> list[Any]:
         """Results of delayed tasks, in order; `done` is called after each of them.
 
-        Raises: WorkerError when workers die under their tasks.
+        Raises: WorkerError when the cluster is lost.
         """
         if not self.remote:
             return _compute_in_threads(tasks, done, self._threads or None)
-        futures = self.client.compute(list(tasks))
-        for _ in self.completed(futures):
+        with self._told():
+            futures = self.client.compute(list(tasks))
+        results = {}
+        for future, result in self.completed(futures):
+            results[future.key] = result
             done()
-        return list(self.client.gather(futures))
+        return [results[future.key] for future in futures]
 
-    def completed(self, futures: Any) -> "Iterator[tuple[Future, Any]]":
-        """Futures with their results, as they come; raises what a task raised, or WorkerError."""
-        from distributed import KilledWorker, as_completed  # only where a cluster is asked for
+    def completed(self, futures: Collection["Future"]) -> "Iterator[tuple[Future, Any]]":
+        """Futures with their results, as they come.
+
+        A task whose worker is lost, or does not answer, is run by another one; after
+        RESUBMISSIONS of them it is given up.
+
+        Raises: what a task raised, or WorkerError.
+        """
+        from distributed import KilledWorker  # only where a cluster is asked for
+
+        ready: SimpleQueue[Future] = SimpleQueue()
+        for future in futures:
+            future.add_done_callback(ready.put)
+        lost, left = Counter[Any](), len(futures)
+        while left:
+            future = self._next(ready)
+            with self._told():
+                try:
+                    result = self._result(future)
+                except KilledWorker as error:
+                    lost[future.key] += error.allowed_failures + 1  # Dask's own, of which it tells
+                    if lost[future.key] > RESUBMISSIONS:
+                        raise
+                    future.retry()
+                    future.add_done_callback(ready.put)
+                    continue
+                except ImportError:  # on a worker that came late, and is not examined yet?
+                    self._watch.examine_new()
+                    self._watch.check()
+                    raise
+            left -= 1
+            yield future, result
+
+    def _next(self, ready: "SimpleQueue[Future]") -> "Future":
+        while True:
+            try:
+                return ready.get(timeout=watch.LOOK_SECONDS)
+            except Empty:
+                self._watch.check()
+
+    def _result(self, future: "Future") -> Any:
+        while True:
+            try:
+                return future.result(timeout=watch.SILENT_SECONDS)
+            except TimeoutError:
+                if future.status == "error":  # the task's own
+                    raise
+                self._watch.check()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What Dask raises of a cluster becomes one line that says what is missing."""
+        from distributed import KilledWorker
+        from distributed.client import ClosedClientError
         from distributed.comm.core import CommClosedError
 
         try:
-            for future in as_completed(futures, loop=self.client.loop):
-                yield future, future.result()
-        except (CancelledError, CommClosedError) as error:
-            raise WorkerError(
-                f"the scheduler of {self.address} no longer answers: start it, and run the same"
-                " command again, it goes on"
-            ) from error
+            yield
         except KilledWorker as error:
             raise WorkerError(
-                f"workers of {self.address} died under their tasks: give them more memory, and run"
-                " the same command again"
+                f"worker {error.last_worker.address} of {self.address} was lost under a task, as"
+                f" {max(error.allowed_failures, RESUBMISSIONS)} were before it: see its log; if"
+                f" memory ran out, give workers more, {GOES_ON}"
+            ) from error
+        except (OSError, ClosedClientError) as error:
+            own = isinstance(error, OSError) and not isinstance(error, CommClosedError)
+            if own and self._client.status == "running":
+                raise  # of a task
+            raise scheduler_lost(self.address) from error
+        except CancelledError as error:
+            reason = getattr(error, "reason", "unknown")
+            if reason == "scheduler-connection-lost" or self._client.status != "running":
+                raise scheduler_lost(self.address) from error
+            raise WorkerError(
+                f"the cluster at {self.address} lost what tasks need ({reason}): {GOES_ON[4:]}"
             ) from error
 
 
-def _client_of(address: str) -> "Client":
-    """Asked in advance whether it answers: a client that fails to start hangs when it is deleted.
-
-    Raises: InputError.
-    """
-    import asyncio
-
-    from distributed import Client
-    from distributed.comm.core import connect
-    from distributed.security import Security
-
-    async def answer() -> None:
-        arguments = Security().get_connection_args("client")
-        comm = await connect(address, timeout=CONNECT_SECONDS, **arguments)
-        await comm.close()
-
-    try:
-        asyncio.run(answer())
-        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
-        # TimeoutError is an OSError; TypeError: a kind of address that is not set up here
-        raise InputError(
-            f"no Dask scheduler answers at {address}: start it, or leave SCHEDULER empty"
-        ) from error
-
-
-@contextmanager
-def _connect(address: str, workers: int) -> "Iterator[Client]":
-    import dask
-    from distributed import Client, LocalCluster  # only where a cluster is asked for
-
-    if not address.startswith("processes:"):
-        with _client_of(address) as client:
-            yield client
-        return
-    with (
-        dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT}),
-        _environment_kept(),
-        _SCRIPT_LEFT_OUT,
-    ):
-        with _environment_kept():
-            cluster = LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                memory_limit=0,  # the projection holds the cap; paused workers would hang for ever
-                # Any port: two clusters on one machine are no mistake.
-                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-            )
-        with cluster, Client(cluster, set_as_default=False) as client:
-            yield client
-
-
-class _ScriptLeftOut(AbstractContextManager[None]):
-    """Workers that start in here, also in place of others, do not run the user's script again.
-
-    They need nothing of it, and without `if __name__ == "__main__":` it would start workers too.
-    Clusters may begin and end in any order: the first sets a hook, the last takes it away.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._clusters = threading.Lock(), 0
-        self._found = spawn.get_preparation_data
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._clusters == 0:
-                self._found = spawn.get_preparation_data
-                spawn.get_preparation_data = self._prepare
-            self._clusters += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._clusters -= 1
-            if self._clusters == 0:
-                spawn.get_preparation_data = self._found
-
-    def _prepare(self, name: str) -> dict[str, Any]:
-        told = self._found(name)
-        if name.startswith("Dask Worker"):
-            told = {key: value for key, value in told.items() if not key.startswith("init_main")}
-        return told
-
-
-_SCRIPT_LEFT_OUT = _ScriptLeftOut()  # of all schedulers of this process
-
-
-@contextmanager
-def _environment_kept() -> Iterator[None]:
-    """What distributed sets for its workers it sets here, where it would stay."""
-    before = os.environ.copy()
-    try:
-        yield
-    finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)
+def _same(value: T) -> T:
+    return value
 
 
 def _compute_in_threads(

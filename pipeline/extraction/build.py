@@ -80,7 +80,8 @@ class PatchBuild:
     def done_under(self, out: Place) -> Extracted:
         """Find the store whole, mend it, or build it."""
         self.check_size()
-        if not self.begun(out):  # one that is not to be found need not be looked for
+        begins = store_name_begins(self.images.name, self.images.split, self.spec)
+        if not patch_stores(out, begins):  # one that is not to be found need not be looked for
             self.plan()
             _ = self.reading
         path = self.place(out)
@@ -92,6 +93,9 @@ class PatchBuild:
         self.plan()
         if self.scheduler.remote:
             _ = self.scheduler.client  # one that does not answer leaves nothing half-written
+            path.parent.mkdir(parents=True, exist_ok=True)
+            paths = self.reference.paths if self.reference else ()
+            self.scheduler.preflight(folder=path.parent, paths=paths)
         if is_there(path):
             with self._sole_builder(path):
                 return self.mend(path)
@@ -106,11 +110,6 @@ class PatchBuild:
     def place(self, out: Place) -> Place:
         """Where the store lies, or will lie."""
         return patch_store_path(out, store_name(self.source, self.spec, self.tiled.side))
-
-    def begun(self, out: Place) -> bool:
-        """Whether there is a store of such images and patches; which, only the pixels tell."""
-        begins = store_name_begins(self.images.name, self.images.split, self.spec)
-        return bool(patch_stores(out, begins))
 
     def check_size(self) -> None:
         """Raise InputError for patches that do not fit into any image."""
@@ -143,7 +142,7 @@ class PatchBuild:
         in_each = max(sent, self.images.resident_bytes)
         if self.tiled.mask:
             in_each += self.tiled.mask.source.resident_bytes
-        self.scheduler.plan(self.tiled.task_bytes, in_each)
+        self.scheduler.plan(self.tiled.task_bytes, in_each, sent)
         check_budget("extraction", self.scheduler.needed, self.memory)
 
     def is_whole(self, path: Place) -> bool:
@@ -167,7 +166,8 @@ class PatchBuild:
         if damaged:  # or another process mended it while this one waited
             self.progress.note(f"{path}: writing {len(damaged)} damaged chunks again")
             plans = plan_chunks(cast(Sequence[int], offsets), store.chunk_rows)
-            self._write_chunks(path, [plans[index] for index in damaged], self._unpacked(path))
+            pixels = unpacked(self.tiled, path, self.scheduler, self.progress)
+            self._write_chunks(path, [plans[index] for index in damaged], pixels)
             self.images.check_mask()
             seal_again(store, damaged)
         return Extracted(open_patches(path), True, len(damaged))
@@ -238,7 +238,7 @@ class PatchBuild:
         present = begun or set()
         plans = [p for p in self.chunk_plans(offsets) if p.index not in present]
         try:
-            pixels = self._unpacked(staging) if plans else None
+            pixels = unpacked(self.tiled, staging, self.scheduler, self.progress) if plans else None
             if begun is None:  # one that was begun keeps its codec
                 tiled = replace(self.tiled, pixels=pixels)
                 codec = try_codecs(tiled, order, offsets, self.reading.sums)
@@ -254,10 +254,6 @@ class PatchBuild:
         """What each chunk holds; offsets: as `count` returns them."""
         size = chunk_rows(self.spec.dim(self.images.channels), self.images.dtype.itemsize)
         return plan_chunks(cast(Sequence[int], offsets), size)
-
-    def _unpacked(self, path: Place) -> RawReader | None:
-        elsewhere = self.scheduler.remote
-        return unpacked(self.tiled, path, self.progress, elsewhere=elsewhere)
 
     def _write_chunks(
         self, path: Place, plans: Sequence[ChunkPlan], pixels: RawReader | None, present: int = 0

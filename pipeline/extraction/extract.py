@@ -82,9 +82,9 @@ def extract(
         if count is not None or isinstance(images, Iterator):
             images = stack.enter_context(_drained(images, count, split, options))
         source, reference = _opened(images, split, options)
-        running = running or stack.enter_context(Scheduler(options.scheduler, options.memory))
-        told, spec = progress or SilentProgress(), spec or options.spec
-        work = PatchBuild(source, reference, spec, running, told, options.memory)
+        told, spec, memory = progress or SilentProgress(), spec or options.spec, options.memory
+        running = running or stack.enter_context(Scheduler(options.scheduler, memory, told))
+        work = PatchBuild(source, reference, spec, running, told, memory)
         return work.done_under(options.out)
 
 

@@ -16,7 +16,7 @@ from storage.patch_writer import stored_bytes
 def extracted(options: PatchOptions, progress: Progress, split: str) -> dict[str, Any]:
     """Cut the patches, and what became of it: plain JSON."""
     started = time.perf_counter()
-    with Scheduler(options.scheduler, options.memory) as scheduler:
+    with Scheduler(options.scheduler, options.memory, progress) as scheduler:
         work = open_split(options, split, scheduler, progress)
         store, reused, repaired = work.done_under(options.out)
     return {
@@ -36,7 +36,7 @@ def forecast(options: PatchOptions, progress: Progress, split: str) -> dict[str,
 
     Rows are counted; bytes and seconds are those of one chunk, times their number.
     """
-    with Scheduler(options.scheduler, options.memory) as scheduler:
+    with Scheduler(options.scheduler, options.memory, progress) as scheduler:
         work = open_split(options, split, scheduler, progress)
         work.check_size()
         work.plan()

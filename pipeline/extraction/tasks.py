@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from storage.images.formats.raw import RawReader
 from storage.images.options import ImageOptions
 from storage.images.pixel_range import PixelRange
 from storage.images.source import ImageSource, open_images
-from storage.layout import SUMS
+from storage.layout import SUMS, source_parts
 from storage.patch_spec import CHUNK_BYTES, ChunkPlan, PatchSpec
 from storage.patch_writer import read_index, write_chunk
 from storage.places.place import Place
@@ -144,7 +145,7 @@ class TiledImages:
                 "lazy arrays cannot be sent to workers: save them and give the path, or leave out"
                 " the scheduler"
             )
-        return scheduler.client.scatter(self, broadcast=True)
+        return scheduler.copied(self)
 
     def referred_to(self, images: "ImageReference") -> "TiledReference":
         """The same for workers, who open the images themselves."""
@@ -162,6 +163,13 @@ class ImageReference:
     split: str
     data_dir: Place
     options: ImageOptions
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The file or folder that workers open; of data sets with a name, none."""
+        place = source_parts(self.dataset)[0]
+        found = Path(place)
+        return (place,) if found.is_absolute() and found.exists() else ()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from uuid import uuid4
 
+from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.tasks import TiledImages
 from pipeline.runtime.progress import Progress
 from storage.images.formats.raw import RawReader, unpack
@@ -12,7 +13,7 @@ from storage.places.remote import RemotePlace
 
 
 def unpacked(
-    tiled: TiledImages, store: Place, progress: Progress, *, elsewhere: bool
+    tiled: TiledImages, store: Place, scheduler: Scheduler, progress: Progress
 ) -> RawReader | None:
     """The images in a file in the folder of a store that is built; None where they stay packed.
 
@@ -21,14 +22,14 @@ def unpacked(
     Args:
         tiled: the images.
         store: that they are unpacked for.
+        scheduler: of the tasks that read them.
         progress: is told what is done.
-        elsewhere: whether tasks run on other machines.
     """
     if not tiled.better_unpacked:
         return None
     place, beside = store / PIXELS, "beside the store"
     if isinstance(place, RemotePlace):
-        if elsewhere:
+        if scheduler.remote:
             progress.note(f"images are decoded for each chunk again: {store} holds no scratch file")
             return None
         place = scratch_folder() / f"{uuid4().hex}-{PIXELS}"

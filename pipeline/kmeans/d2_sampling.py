@@ -158,24 +158,25 @@ def draw_centroids(state: D2State, k: int, dim: int, draws: np.ndarray, chosen: 
             return step
         best, gain = NOBODY, -1.0
         for trial in range(draws.shape[1]):
-            point = _draw(state, k, draws[step, trial] * everything)
+            point = draw_point(state, k, draws[step, trial] * everything)
             if point == NOBODY:
                 continue
-            won = _gain(state, point, _near(state, k, dim, point, near, squares), near, squares)
+            count = near_clusters(state, k, dim, point, near, squares)
+            won = gain_of(state, point, count, near, squares)
             if won > gain:
                 best, gain = point, won
         if best == NOBODY:
             return step
         add_centroid(state, k, state.points[best, :dim])
-        count = _near(state, k, dim, best, near, squares)
-        _take_over(state, k, best, count, near, squares)
+        count = near_clusters(state, k, dim, best, near, squares)
+        take_over(state, k, best, count, near, squares)
         chosen[step] = best
         k += 1
     return len(draws)
 
 
 @inner
-def _draw(state: D2State, k: int, target: float) -> int:
+def draw_point(state: D2State, k: int, target: float) -> int:
     """The point at which the running sum of squares passes the target."""
     last, final = NOBODY, 0
     for j in range(k):
@@ -197,7 +198,7 @@ def _draw(state: D2State, k: int, target: float) -> int:
 
 
 @inner
-def _near(
+def near_clusters(
     state: D2State, k: int, dim: int, point: int, near: np.ndarray, squares: np.ndarray
 ) -> int:
     """Clusters with points that may be nearer to `point`, into `near`; how many."""
@@ -217,7 +218,7 @@ def _near(
 
 
 @inner
-def _gain(state: D2State, x: int, count: int, near: np.ndarray, squares: np.ndarray) -> float:
+def gain_of(state: D2State, x: int, count: int, near: np.ndarray, squares: np.ndarray) -> float:
     """By how much the potential falls if the point x becomes a centroid."""
     gain, padded, member = 0.0, state.points.shape[1], state.member
     cells, here = state.points.reshape(-1), x * state.points.shape[1]
@@ -238,7 +239,7 @@ def _gain(state: D2State, x: int, count: int, near: np.ndarray, squares: np.ndar
 
 
 @inner
-def _take_over(
+def take_over(
     state: D2State, k: int, x: int, count: int, near: np.ndarray, squares: np.ndarray
 ) -> None:
     """Give the new centroid k, which is point x, the points that are nearest to it."""

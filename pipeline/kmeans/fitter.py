@@ -11,6 +11,7 @@ from pipeline.config import FitOptions
 from pipeline.engines import AssignmentEngine, EngineSpec
 from pipeline.execution.cluster import ClusterExecutor
 from pipeline.execution.executor import Executor, LocalExecutor
+from pipeline.execution.gather import SampledByWorkers
 from pipeline.kmeans import seeding
 from pipeline.kmeans.breathing import Breathing
 from pipeline.kmeans.checkpoint import FitCheckpoint
@@ -43,8 +44,10 @@ class Fitter:
         self._unit = 1.0 if self.remote else unit_of(plan.source)
         if self._unit != 1:
             self._source = InUnit(plan.source, self._unit)
+        if self.remote and isinstance(self._source, StoreSource):
+            self._source = SampledByWorkers(self._source, plan.scheduler)
         self._sample = np.empty((0, plan.source.dim), plan.source.dtype)
-        self._scored: LocalExecutor | None = None
+        self._scored: Executor | None = None
 
     def close(self) -> None:
         """Let go of what is kept of the rows."""
@@ -117,18 +120,17 @@ class Fitter:
     def score(self, source: RowSource, centroids: np.ndarray) -> ClusterSums:
         """Sums of the rows of any source about centroids, (k, d).
 
-        Those of the last source asked for stay on a device, where they leave room for others.
+        What reads the last source asked for stays; so do its rows on a device of this machine,
+        where they leave room for others.
         """
         if self._unit != 1:
             with closing(LocalExecutor(InUnit(source, self._unit), self._local_engine)) as executor:
                 sums, _ = executor.run_pass(centroids * self._unit, self._progress)
             return sums.scaled(1 / self._unit)
-        if self.remote or not self._plan.engine.caches_rows:
-            with closing(self._executor_of(source, remember=False)) as executor:
-                return executor.run_pass(centroids, self._progress)[0]
         if self._scored is None or self._scored.source is not source:
             self._close_scored()
-            self._scored = self._local_executor(source, remember=True)
+            remember = self._plan.engine.caches_rows and not self.remote
+            self._scored = self._executor_of(source, remember=remember)
         return self._scored.run_pass(centroids, self._progress)[0]
 
     def _close_scored(self) -> None:
@@ -169,7 +171,7 @@ class Fitter:
     @property
     def remote(self) -> bool:
         """Whether whole passes run on the workers of a cluster."""
-        return self._plan.scheduler.remote and isinstance(self._source, StoreSource)
+        return self._plan.remote
 
     @cached_property
     def _own_engine(self) -> AssignmentEngine | None:
@@ -190,7 +192,7 @@ class Fitter:
 
     def _executor_of(self, source: RowSource, *, remember: bool) -> Executor:
         plan = self._plan
-        if plan.scheduler.remote and isinstance(source, StoreSource):
+        if plan.remote and isinstance(source, StoreSource):
             return ClusterExecutor(
                 source,
                 plan.scheduler,

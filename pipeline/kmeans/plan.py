@@ -14,9 +14,10 @@ import pipeline.runtime.memory
 from pipeline.config import FitOptions
 from pipeline.engines import EngineSpec
 from pipeline.engines.engine import GAP_BLOCKS
+from pipeline.execution.preflight import Requirements
 from pipeline.execution.scheduler import WORKER_BYTES, Scheduler
 from pipeline.kmeans import seeding
-from pipeline.kmeans.d2_sampling import D2_KERNELS
+from pipeline.kmeans.d2_trials import kernels_for
 from pipeline.kmeans.nested import most_centroids
 from pipeline.rows.source import READ_AHEAD, RowSource, StoreSource, blocks_ahead
 from pipeline.runtime.devices import device_budget
@@ -104,9 +105,35 @@ class FitPlan:
         if scratch is None:
             scratch = scratch_folder(source.path if isinstance(source, StoreSource) else None)
         plan = cls(source, options, engine, scheduler, largest, blocks, scratch)
+        plan = replace(plan, notes=_notes(scheduler, options))
         if memory is not None:
             plan = plan._within(memory)
-        return plan._on_device(device_memory, 0 if scheduler.remote else heldout_rows)
+        return plan._on_device(device_memory, 0 if plan.remote else heldout_rows)
+
+    @property
+    def remote(self) -> bool:
+        """Whether whole passes run on the workers of a cluster."""
+        stored = isinstance(self.source, StoreSource)
+        return self.scheduler.remote and stored and self.options.mode != "minibatch"
+
+    def preflight(self) -> None:
+        """Examine the workers that passes run on, if any.
+
+        Raises: WorkerError that names those that are unfit, and why.
+        """
+        if not self.remote:
+            return
+        assert isinstance(self.source, StoreSource)
+        scratch = self.engine.scratch_bytes(self.source.n_rows, self.most)
+        asked = Requirements(
+            packages=() if self.engine.name == "pruned" else ("torch",),
+            memory=self._worker_bytes(),
+            scratch=scratch // self.scheduler.n_workers,
+            store=str(self.source.path.resolve()),
+            seal=self.source.seal,
+            device=str(self.engine.device),
+        )
+        self.scheduler.preflight(asked)
 
     @property
     def most(self) -> int:
@@ -132,12 +159,12 @@ class FitPlan:
         samples = EngineSpec.for_samples(dim, source.dtype)
         if self.engine != samples:
             needed += samples.host_bytes(self.most, rows)
-        spreading = D2_KERNELS if init != "random" or self.most > k else ()
+        spreading = kernels_for(dim) if init != "random" or self.most > k else ()
         transform = getattr(source, "transform", None)
         reading = transform.numba_kernels() if transform else ()
         code = code_bytes([*samples.numba_kernels(), *spreading, *reading])
         scratch = 0
-        if not self.scheduler.remote and lies_in_memory(self.scratch):
+        if not self.remote and lies_in_memory(self.scratch):
             scratch = self.engine.scratch_bytes(source.n_rows, self.most)
         return needed + needed // self._gaps + code + scratch
 
@@ -249,3 +276,11 @@ def check_preprocessing(source: RowSource, options: FitOptions, memory: int | No
     # them; blocks that are read ahead, and one as float32.
     needed = _COVARIANCES * 8 * dim**2 + rows * (dim * (3 * source.dtype.itemsize + 4) + 24)
     check_budget(f"whitening patches of {dim:,} values", needed, memory)
+
+
+def _notes(scheduler: Scheduler, options: FitOptions) -> tuple[str, ...]:
+    """That mini-batches do not run where the scheduler is."""
+    if not scheduler.remote or options.mode != "minibatch":
+        return ()
+    here = "mini-batches follow one another: they run in this process, not at"
+    return (f"{here} {scheduler.address}",)

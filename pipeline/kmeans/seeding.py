@@ -5,6 +5,7 @@ from contextlib import closing
 import numpy as np
 
 from pipeline.engines import AssignmentEngine, EngineSpec
+from pipeline.engines.cpu.threads import ThreadPool
 from pipeline.kmeans.d2_sampling import (
     Field,
     add_centroid,
@@ -14,6 +15,7 @@ from pipeline.kmeans.d2_sampling import (
     padded_dim,
     state_bytes,
 )
+from pipeline.kmeans.d2_trials import LONG, draw_side_by_side
 from pipeline.kmeans.empty_clusters import new_rows
 from pipeline.rows.source import RowSource, centroid_type, read_ahead, take_rows
 from pipeline.runtime.kernel_cache import compilation_told
@@ -22,7 +24,7 @@ from storage.errors import InputError
 
 INITS = ("k-means++", "random")
 MIN_SAMPLE_ROWS, SAMPLE_ROWS_PER_CENTROID = 1 << 16, 16
-SAMPLE_VALUES = 25 * MIN_SAMPLE_ROWS  # large patches: fewer rows, but for each centroid
+SAMPLE_VALUES = 256 * MIN_SAMPLE_ROWS  # larger patches: fewer rows, but for each centroid
 TRIALS = 4
 DRAWN_FROM = 50  # times as many numbers or fewer, and numpy's choice lists them all
 _DISTINCT_STEP = 1 << 14  # rows compared at once
@@ -159,10 +161,14 @@ def add_by_distance(
         add_centroid(state, j, centroid)
     assign_points(state, labels)
     chosen = np.empty(many, np.int64)
+    pool = ThreadPool() if dim >= LONG else None
     for start in range(0, many, _REPORT):
         stop = min(start + _REPORT, many)
         draws = rng.random((stop - start, trials(total)))
-        drawn = draw_centroids(state, k + start, dim, draws, chosen[start:stop])
+        if pool is not None:
+            drawn = draw_side_by_side(state, k + start, dim, draws, chosen[start:stop], pool)
+        else:
+            drawn = draw_centroids(state, k + start, dim, draws, chosen[start:stop])
         if drawn < stop - start:
             return chosen[: start + drawn]
         if progress is not None:

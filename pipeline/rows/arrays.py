@@ -83,11 +83,14 @@ class DaskRows:
 
     Args:
         array: (n, …), n known.
+
+    Attributes:
+        lazy: the same, in blocks of whole rows.
     """
 
     def __init__(self, array: Any) -> None:
         self.shape, self.dtype, self.chunks = array.shape, array.dtype, array.chunks
-        self._array = array.rechunk(dict.fromkeys(range(1, array.ndim), -1))
+        self.lazy = array.rechunk(dict.fromkeys(range(1, array.ndim), -1))
         self._ends = np.cumsum(array.chunks[0])
         self._kept: tuple[int, Any] = (-1, None)  # the block that was computed last
 
@@ -97,7 +100,7 @@ class DaskRows:
         while start < stop:
             block = int(np.searchsorted(self._ends, start, "right"))
             if self._kept[0] != block:
-                self._kept = block, self._array.blocks[block].compute()
+                self._kept = block, self.lazy.blocks[block].compute()
             kept, end = self._kept[1], min(stop, self._ends[block])
             parts.append(kept[len(kept) - (self._ends[block] - start) :][: end - start])
             start = end

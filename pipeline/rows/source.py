@@ -5,10 +5,10 @@ Blocks do not depend on memory, device or threads, so that neither does any floa
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class RowSource(Protocol):
 
     n_rows, dim: shape. dtype: of the rows as read. block_rows: rows of every block but the last.
     One that makes its rows of others has `bytes_beside`, too: what it takes of each while it does.
+    One whose rows others pick has `take_rows`, too, as the function below.
     One that is slow to answer has `ahead`: how many of its blocks are to be asked for at once.
     """
 
@@ -98,13 +99,13 @@ class ArraySource:
     Axes after the first are flattened to one. Integers of up to 16 bits stay what they are, signed
     or not; wider ones are taken as float64, as their sums and squares would not fit. Larger chunks
     than usual blocks are read whole, lest they be decoded several times. Pages of a mapped file are
-    let go block by block.
+    let go block by block. array: as it is read; no_data: values that it states to be none.
     Raises: InputError for what is no array, other types, no rows, no columns, an unknown number of
         rows, and as `checked_block` when they are read.
     """
 
     def __init__(self, array: Any) -> None:
-        self._no_data = no_data_values(array)
+        self.no_data = no_data_values(array)
         if not hasattr(array, "shape") or not math.isnan(array.shape[0]):
             array = as_array(array)
         dtype = np.dtype(array.dtype)
@@ -120,18 +121,16 @@ class ArraySource:
         chunks = getattr(array, "chunks", None)  # zarr: (n, d); dask, xarray: ((n, n, …), (d,))
         native = (chunks[0] if isinstance(chunks[0], int) else max(chunks[0])) if chunks else 0
         self.block_rows = max(chunk_rows(self.dim, self.dtype.itemsize), native)
-        self._array = array
+        self.array = array
         let_go(array)  # what was looked at before would count
 
     def read_block(self, index: int) -> np.ndarray:
         start = index * self.block_rows
-        read = np.asanyarray(self._array[start : start + self.block_rows])
-        block = checked_block(read, start, np.dtype(self._array.dtype), self._no_data)
-        # kernels and torch take contiguous, writable arrays in native byte order
-        rows = np.require(block, self.dtype, ["C", "W"])
-        if isinstance(self._array, np.memmap):
-            rows = rows.copy() if np.may_share_memory(rows, self._array) else rows
-            let_go(self._array)
+        read = np.asanyarray(self.array[start : start + self.block_rows])
+        rows = usual_rows(read, start, np.dtype(self.array.dtype), self.no_data)
+        if isinstance(self.array, np.memmap):
+            rows = rows.copy() if np.may_share_memory(rows, self.array) else rows
+            let_go(self.array)
         return rows
 
 
@@ -191,6 +190,15 @@ def row_dtype(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
 
 
+def usual_rows(
+    read: np.ndarray, first: int, stated: np.dtype, no_data: Mapping[float, str]
+) -> np.ndarray:
+    """Rows of an array as engines take them, (n, d); see `checked_block`."""
+    block = checked_block(read, first, stated, no_data)
+    # kernels and torch take contiguous, writable arrays in native byte order
+    return np.require(block, row_dtype(stated), ["C", "W"])
+
+
 def as_source(rows: Any, n_rows: int | None = None) -> RowSource:
     """A source for a patch store or anything array-like; n_rows: the first alone, None: all.
 
@@ -237,6 +245,8 @@ def take_rows(source: RowSource, rows: np.ndarray) -> np.ndarray:
 
     rows: (m,) int64. Returns: (m, dim).
     """
+    if hasattr(source, "take_rows"):
+        return cast(np.ndarray, source.take_rows(rows))
     taken = np.empty((len(rows), source.dim), source.dtype)
     order = np.argsort(rows, kind="stable")
     blocks, starts = np.unique(rows[order] // source.block_rows, return_index=True)

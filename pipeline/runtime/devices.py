@@ -225,8 +225,25 @@ def accelerator_error() -> type[Exception]:
     return getattr(torch, "AcceleratorError", torch.OutOfMemoryError)
 
 
+_threads: int | None = None  # that were asked for by `use_threads`
+
+
+def use_threads(count: int) -> None:
+    """From now on so many threads compute in this process, whatever OMP_NUM_THREADS says.
+
+    It is for workers of Dask, whose nannies set that to 1 however many threads they were given.
+    """
+    global _threads
+    _threads = count
+
+
 def thread_count() -> int:
-    """Threads that compute on the CPU: OMP_NUM_THREADS where set, else the cores we may use."""
+    """Threads that compute on the CPU.
+
+    Those of `use_threads`, else OMP_NUM_THREADS where set, else the cores we may use.
+    """
+    if _threads is not None:
+        return _threads
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdigit() and int(wanted) > 0:
         return int(wanted)

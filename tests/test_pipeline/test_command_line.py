@@ -137,6 +137,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["sweep", "--patch", "9"], "patch 9x9 is larger than the images (8x8)"),
         (["sweep", "--threshold", "0.99"], "keeps none of the 24000 patches"),
         (["sweep", "--out", "file/runs"], "Not a directory; a folder is needed there"),
+        (
+            ["sweep", "--out", "ftp://host/x"],
+            "out 'ftp://host/x' is not valid: no place 'ftp://host/x': use a folder, s3://",
+        ),
         (["sweep", "--out", "x" * 300], "File name too long; choose a shorter name"),
         (["sweep", "--memory", "1MiB"], "more than the cap of 1.0 MiB: raise it (MEMORY="),
         (["fit", "--k", "2", "--memory", "100MB"], "MiB of memory, more than the cap of 95.4 MiB"),

@@ -23,6 +23,10 @@ from tests.test_analysis.test_html_report.small_runs import learn, small_images
         (["--k", "4", "--split", "all"], "Invalid value for '--split'"),
         (["--k", "4", "--out", "codes.npy"], "ends in .zarr"),
         (["--k", "4", "--out", "absent/out.zarr"], "absent to write out.zarr into"),
+        (
+            ["--k", "4", "--out", "s3://bucket/x.zarr"],
+            "s3://bucket/x.zarr is behind a URL",
+        ),
         (["--k", "4", "--out", "there.zarr"], "is there already, and holds no codes"),
         (["--k", "4", "--memory", "10MiB"], "more than the cap of 10.0 MiB"),
         (["--k", "4", "--memory", "much"], "use a size such as 1GiB"),
@@ -87,7 +91,7 @@ def test_damaged_codes_are_not_decoded(
 def test_a_cluster_that_does_not_answer_leaves_damaged_codes_where_they_are(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.execution.scheduler.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("pipeline.execution.connection.CONNECT_SECONDS", 0.5)
     path = Path(run("encode", folder, "--k", 4)["codes"])
     flip_bit(path / "codes" / "c" / "0" / "0" / "0", 99)
     before = files_of(path)

@@ -2,8 +2,6 @@
 
 import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,16 +19,18 @@ from hypothesis import strategies as st
 from pipeline import StreamingKMeans, SweepOptions, sweep
 from pipeline.engines import EngineSpec
 from pipeline.execution.cluster import MAX_RANGES, ClusterExecutor, ranges
+from pipeline.execution.connection import _ScriptLeftOut
 from pipeline.execution.executor import LocalExecutor
-from pipeline.execution.scheduler import Scheduler, _ScriptLeftOut
+from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.extract import extract
 from pipeline.rows.source import StoreSource
 from pipeline.runtime.devices import CPU, thread_count
 from pipeline.runtime.progress import SilentProgress
-from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore
+from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore, open_dictionaries
 from storage.errors import WorkerError
 from tests.programs import ROOT, run_python
 from tests.stored_numbers import numbers_of
+from tests.test_pipeline.test_execution.clusters import Cluster
 
 MEMORY = 3 << 30
 
@@ -185,26 +185,17 @@ def test_workers_compete_neither_for_cores_nor_with_another_cluster_on_the_machi
 
 
 @pytest.fixture
-def cluster() -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """Address of a scheduler with one worker, as `dask scheduler` starts them, and its process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    program = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-show"]
-    place = ["--host", address, "--dashboard-address", "127.0.0.1:0"]
-    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with (
-        subprocess.Popen([*program, *place], **quiet) as first,
-        subprocess.Popen([*worker, "--no-nanny", "--nthreads", "1"], **quiet) as second,
-    ):
-        yield address, first
-        first.kill()
-        second.kill()
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A scheduler with a worker of two threads; the engine would get one, as under a nanny."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with Cluster() as started:
+        started.add_worker("--nthreads", "2")
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        yield started
 
 
 def test_sweeps_on_workers_store_the_same_numbers(
-    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 25 * 5000)
     monkeypatch.setattr("pipeline.kmeans.nested.FIRST_ROWS", 4000)  # so that there are prefixes
@@ -215,15 +206,41 @@ def test_sweeps_on_workers_store_the_same_numbers(
                 "experiment"
             ]
         )
-        for name, scheduler in (("here", ""), ("local", "processes:2"), ("running", cluster[0]))
+        for name, scheduler in (
+            ("here", ""),
+            ("local", "processes:2"),
+            ("running", cluster.address),
+        )
     )
     assert there == [here, here]
+    with Scheduler(cluster.address, MEMORY) as scheduler:
+        assert set(scheduler.client.run(thread_count).values()) == {2}
 
 
-def test_a_lost_scheduler_is_told(cluster: Any) -> None:
-    address, process = cluster
-    with Scheduler(address, MEMORY) as scheduler:
+def test_a_lost_scheduler_is_told(cluster: Cluster) -> None:
+    with Scheduler(cluster.address, MEMORY) as scheduler:
         assert scheduler.client.scheduler_info()["type"] == "Scheduler"
-        threading.Timer(0.5, process.kill).start()
+        threading.Timer(0.5, cluster.scheduler.kill).start()
         with pytest.raises(WorkerError, match="no longer answers: start it"):
             scheduler.compute([delayed(time.sleep)(20)], lambda: None)
+
+
+def test_mini_batches_run_here_and_say_so(strokes: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", strokes)
+    store = extract(str(tmp_path / "images.npy"), out=tmp_path)[0]
+    notes: list[str] = []
+
+    class Notes(SilentProgress):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    nobody = "tcp://127.0.0.1:1"
+    images = {"dataset": str(tmp_path / "images.npy"), "out": tmp_path, "k": "4"}
+    options = SweepOptions.checked(**images, mode="minibatch", scheduler=nobody, memory=MEMORY)
+    made = sweep(options, Notes())
+    assert made["reused"]
+    tree = open_dictionaries(Path(made["experiment"]) / "dictionaries.zarr")
+    assert tree["k00004"].attrs["scheduler"] == ""
+    assert f"mini-batches follow one another: they run in this process, not at {nobody}" in notes
+    with pytest.raises(InputError, match="is not for mode='minibatch', whose"):
+        StreamingKMeans(2, mode="minibatch", scheduler=nobody).fit(store)

@@ -141,8 +141,8 @@ def test_a_chunk_of_many_sparse_images_stays_within_its_projection(
 
 
 class OneThread(Scheduler):
-    def plan(self, task_bytes: int, shared_bytes: int = 0) -> None:
-        super().plan(task_bytes, shared_bytes)
+    def plan(self, task_bytes: int, shared_bytes: int = 0, sent_bytes: int = 0) -> None:
+        super().plan(task_bytes, shared_bytes, sent_bytes)
         self._threads = 1
 
 

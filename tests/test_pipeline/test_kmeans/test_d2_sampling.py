@@ -16,6 +16,7 @@ from pipeline.kmeans.d2_sampling import (
     draw_centroids,
     make_state,
 )
+from pipeline.kmeans.d2_trials import LONG, draw_side_by_side
 from tests.oracles import squared_distances
 
 RNG = np.random.default_rng
@@ -125,3 +126,18 @@ def test_added_centroids_are_rows_where_error_is_large() -> None:
     assert [250, 250, 250] in grown[4:].tolist()
     everything = np.unique(rows, axis=0).astype(np.float32)
     assert len(breathing.inhale(everything, 3, RNG(0))) == len(everything)
+
+
+def test_candidates_that_are_measured_side_by_side_are_the_same() -> None:
+    rng = RNG(0)
+    points = _whole_vectors(rng.integers(0, 3, (40, LONG)).astype(np.float32))
+    points[20:] = points[:20]  # each twice, so that all are centroids before the end
+    draws, drawn = rng.random((30, 4)), []
+    for side_by_side in (False, True):
+        state, chosen = make_state(points, 31), np.full(30, -1)
+        add_centroid(state, 0, points[0, :LONG])
+        assign_points(state, np.zeros(len(points), np.int64))
+        draw, *pool = (draw_side_by_side, ThreadPool()) if side_by_side else (draw_centroids,)
+        drawn.append((draw(state, 1, LONG, draws, chosen, *pool), chosen.tolist()))
+    assert drawn[0] == drawn[1]
+    assert drawn[0][0] == 19

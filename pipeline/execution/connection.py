@@ -1,0 +1,129 @@
+"""Connections to clusters: a running one at an address, or one of processes on this machine."""
+
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from multiprocessing import spawn
+from typing import TYPE_CHECKING, Any
+
+from storage.errors import InputError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+CONNECT_SECONDS = 10
+# The nanny's defaults unmap every chunk buffer after use, which halves the reading speed
+# (distributed issue 3898).
+_WORKER_ENVIRONMENT = {
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 28),
+    "MALLOC_ARENA_MAX": "1",  # or each thread keeps blocks of its own
+    # What dask sets by itself is lost with its other defaults: one thread for each worker.
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+def _client_of(address: str) -> "Client":
+    """Asked in advance whether it answers: a client that fails to start hangs when it is deleted.
+
+    Raises: InputError.
+    """
+    import asyncio
+
+    from distributed import Client
+    from distributed.comm.core import connect
+    from distributed.security import Security
+    from distributed.versions import VersionMismatchWarning
+
+    async def answer() -> None:
+        arguments = Security().get_connection_args("client")
+        comm = await connect(address, timeout=CONNECT_SECONDS, **arguments)
+        await comm.close()
+
+    try:
+        asyncio.run(answer())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", VersionMismatchWarning)  # the preflight tells
+            return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        # TimeoutError is an OSError; TypeError: a kind of address that is not set up here
+        raise InputError(
+            f"no Dask scheduler answers at {address}: start it, or leave SCHEDULER empty"
+        ) from error
+
+
+@contextmanager
+def connected(address: str, workers: int) -> "Iterator[Client]":
+    """A client of the cluster at an address; processes:N is started, with so many workers."""
+    import dask
+    from distributed import Client, LocalCluster  # only where a cluster is asked for
+
+    if not address.startswith("processes:"):
+        with _client_of(address) as client:
+            yield client
+        return
+    with (
+        dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT}),
+        _environment_kept(),
+        _SCRIPT_LEFT_OUT,
+    ):
+        with _environment_kept():
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=0,  # the projection holds the cap; paused workers would hang for ever
+                # Any port: two clusters on one machine are no mistake.
+                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            )
+        with cluster, Client(cluster, set_as_default=False) as client:
+            yield client
+
+
+class _ScriptLeftOut(AbstractContextManager[None]):
+    """Workers that start in here, also in place of others, do not run the user's script again.
+
+    They need nothing of it, and without `if __name__ == "__main__":` it would start workers too.
+    Clusters may begin and end in any order: the first sets a hook, the last takes it away.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._clusters = threading.Lock(), 0
+        self._found = spawn.get_preparation_data
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._clusters == 0:
+                self._found = spawn.get_preparation_data
+                spawn.get_preparation_data = self._prepare
+            self._clusters += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._clusters -= 1
+            if self._clusters == 0:
+                spawn.get_preparation_data = self._found
+
+    def _prepare(self, name: str) -> dict[str, Any]:
+        told = self._found(name)
+        if name.startswith("Dask Worker"):
+            told = {key: value for key, value in told.items() if not key.startswith("init_main")}
+        return told
+
+
+_SCRIPT_LEFT_OUT = _ScriptLeftOut()  # of all schedulers of this process
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """What distributed sets for its workers it sets here, where it would stay."""
+    before = os.environ.copy()
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
