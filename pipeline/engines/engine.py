@@ -66,6 +66,8 @@ class AssignmentEngine(Protocol):
         centroids: np.ndarray,
         cache: Any,
         progress: Progress,
+        *,
+        goes_on: bool = False,
     ) -> ClusterSums:
         """Sums over the rows of some blocks, each assigned to its nearest centroid.
 
@@ -73,9 +75,11 @@ class AssignmentEngine(Protocol):
             source: of the rows.
             blocks: the numbers of those that are read.
             centroids: (k, d) float32 or float64.
-            cache: of this engine, for this source or one that it is a prefix of, and blocks that
-                begin with these; None: nothing is kept.
+            cache: of this engine, for this source or one that it is a prefix of, and all blocks or
+                some that begin with these; None: nothing is kept.
             progress: told of rows as they are done.
+            goes_on: whether this is another part of the pass that the engine ran last, of the same
+                rows and centroids, but other blocks.
         """
 
     def load(self, centroids: np.ndarray) -> None:
@@ -172,6 +176,10 @@ class EngineSpec(ABC):
 
     def scratch_bytes(self, n_rows: int, k: int) -> int:
         """What it writes of so many rows into its scratch file, bytes."""
+        return 0
+
+    def kept_sums_bytes(self, k: int, parts: int) -> int:
+        """What its cache keeps of the sums of a pass in so many parts, bytes of the host."""
         return 0
 
     def numba_kernels(self) -> tuple[Any, ...]:

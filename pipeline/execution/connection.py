@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 CONNECT_SECONDS = 10
+_NAMED = 4  # workers that a note names
 # The nanny's defaults unmap every chunk buffer after use, which halves the reading speed
 # (distributed issue 3898).
 _WORKER_ENVIRONMENT = {
@@ -127,3 +128,17 @@ def _environment_kept() -> Iterator[None]:
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
+
+
+def described(client: "Client", address: str, workers: dict[str, int]) -> str:
+    """A cluster, its workers and its dashboard, in a line. workers: threads by address."""
+    n = len(workers)
+    many = f"{n} worker{'s' * (n != 1)}"
+    if address.startswith("processes:"):
+        return many
+    names = [*workers][:_NAMED] + ["…"] * (n > _NAMED)
+    services = client.scheduler_info().get("services", {})
+    link = client.dashboard_link if "dashboard" in services else None
+    return f"cluster {address}: {many} ({', '.join(names)}), {sum(workers.values())} threads" + (
+        f"; dashboard {link}" if link else ""
+    )

@@ -70,13 +70,18 @@ class LocalExecutor:
         centroids: np.ndarray,
         progress: Progress,
         source: RowSource | None = None,
+        *,
+        goes_on: bool = False,
     ) -> ClusterSums:
-        """Sums over some blocks of the source, or of one that is a prefix of it."""
-        source = source or self.source
+        """Sums over some blocks of the source, or of one that is a prefix of it.
+
+        goes_on: see `AssignmentEngine.run_pass`.
+        """
+        source, cache = source or self.source, self.cache
         try:
-            return self.engine.run_pass(source, blocks, centroids, self.cache, progress)
+            return self.engine.run_pass(source, blocks, centroids, cache, progress, goes_on=goes_on)
         except OSError as error:
-            if self.cache is None or error.errno not in FULL_DISK:
+            if cache is None or error.errno not in FULL_DISK:
                 raise
             progress.note("the disk of the scratch file is full: passes go on without it, slower")
             self.close()

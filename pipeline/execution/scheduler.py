@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pipeline.runtime.memory
 from pipeline.config import USUAL_MEMORY
 from pipeline.execution import watch
-from pipeline.execution.connection import connected
+from pipeline.execution.connection import connected, described
 from pipeline.execution.preflight import Requirements, examine, refusal, token
 from pipeline.execution.watch import GOES_ON, Watch, scheduler_lost
 from pipeline.runtime.memory import SLACK_BYTES
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 CUTTER_BYTES = 160 << 20  # of a worker with the imports of an extraction
 WORKER_BYTES = 200 << 20  # of one with those of a fit, numba included: 142 MiB were measured
 RESUBMISSIONS = 3  # of a task whose workers were lost
+_AT_ANY_SIZE = {"distributed.admin.large-graph-warning-threshold": "1TB"}
 _SENT_COPIES = 3  # of what is sent: pickled, in the scheduler, on its way
-_NAMED = 4  # workers that a note names
 T = TypeVar("T")
 
 
@@ -103,7 +103,7 @@ class Scheduler(AbstractContextManager["Scheduler"]):
         if not self._asked:
             with self._told():
                 self._watch.wait_for_workers()
-                self._progress.note(self._described(self._watch.workers))
+                self._progress.note(described(self._client, self.address, self._watch.workers))
                 self._examine(Requirements())
         self._watch.check()
         return self._client
@@ -117,24 +117,15 @@ class Scheduler(AbstractContextManager["Scheduler"]):
         found = Watch(self._client, self.address, self._progress.note, self._unfit)
         return self._stack.enter_context(found)
 
-    def _described(self, workers: dict[str, int]) -> str:
-        """The cluster, its workers and its dashboard, in a line."""
-        n = len(workers)
-        many = f"{n} worker{'s' * (n != 1)}"
-        if self.local_workers:
-            return many
-        names = [*workers][:_NAMED] + ["…"] * (n > _NAMED)
-        services = self._client.scheduler_info().get("services", {})
-        link = self._client.dashboard_link if "dashboard" in services else None
-        return (
-            f"cluster {self.address}: {many} ({', '.join(names)}), {sum(workers.values())} threads"
-            + (f"; dashboard {link}" if link else "")
-        )
+    @property
+    def workers(self) -> list[str]:
+        """Addresses of the cluster's workers, as last seen."""
+        return list(self._watch.workers)
 
     @property
     def n_workers(self) -> int:
         """Workers of the cluster, as they are now."""
-        return max(1, len(self._watch.workers))
+        return max(1, len(self.workers))
 
     def preflight(
         self,
@@ -180,11 +171,18 @@ class Scheduler(AbstractContextManager["Scheduler"]):
 
         What is scattered is lost with its worker.
         """
-        import dask
+        with self._sending():
+            return self.client.submit(same, value, pure=False)
 
-        at_any_size = {"distributed.admin.large-graph-warning-threshold": "1TB"}  # sent once
-        with self._told(), dask.config.set(at_any_size):
-            return self.client.submit(_same, value, pure=False)
+    def kept(self, make: Callable[[str], T], name: str, worker: str) -> "Future[T]":
+        """Something that one worker makes and keeps, for as long as this process wants it."""
+        with self._sending():
+            return self.client.submit(make, name, workers=worker, pure=False)
+
+    def started(self, graph: Any, keys: Sequence[Any]) -> "list[Future]":
+        """Futures of some keys of a graph of tasks, which Dask begins to run."""
+        with self._sending():
+            return list(self.client.get(graph, keys, sync=False))
 
     def compute(self, tasks: Sequence[Any], done: Callable[[], None]) -> list[Any]:
         """Results of delayed tasks, in order; `done` is called after each of them.
@@ -251,6 +249,14 @@ class Scheduler(AbstractContextManager["Scheduler"]):
                 self._watch.check()
 
     @contextmanager
+    def _sending(self) -> Iterator[None]:
+        """What is sent may be large: it is sent once."""
+        import dask
+
+        with self._told(), dask.config.set(_AT_ANY_SIZE):
+            yield
+
+    @contextmanager
     def _told(self) -> Iterator[None]:
         """What Dask raises of a cluster becomes one line that says what is missing."""
         from distributed import KilledWorker
@@ -279,7 +285,8 @@ class Scheduler(AbstractContextManager["Scheduler"]):
             ) from error
 
 
-def _same(value: T) -> T:
+def same(value: T) -> T:
+    """A task whose result workers hand on to each other."""
     return value
 
 

@@ -16,10 +16,11 @@ from pipeline.engines import EngineSpec
 from pipeline.engines.engine import GAP_BLOCKS
 from pipeline.execution.preflight import Requirements
 from pipeline.execution.scheduler import WORKER_BYTES, Scheduler
+from pipeline.execution.shards import shard_count, sums_bytes
 from pipeline.kmeans import seeding
 from pipeline.kmeans.d2_trials import kernels_for
 from pipeline.kmeans.nested import most_centroids
-from pipeline.rows.source import READ_AHEAD, RowSource, StoreSource, blocks_ahead
+from pipeline.rows.source import READ_AHEAD, RowSource, StoreSource, block_count, blocks_ahead
 from pipeline.runtime.devices import device_budget
 from pipeline.runtime.kernel_cache import code_bytes
 from pipeline.runtime.memory import (
@@ -201,7 +202,9 @@ class FitPlan:
         imports = WORKER_BYTES
         if self.engine.device.type != "cpu":
             imports = max(imports, pipeline.runtime.memory.resident())
-        needed = self._blocks_bytes(1) + self._engine_bytes(1)
+        shards = shard_count(block_count(self.source))
+        sums = sums_bytes(self.engine, self.most, shards)
+        needed = self._blocks_bytes(1) + self._engine_bytes(1) + sums
         return imports + needed + needed // GAPS + code_bytes(self.engine.numba_kernels())
 
     def _within(self, cap: int) -> "FitPlan":

@@ -6,7 +6,6 @@ that wrote it: what does not fit is not used. Losing it costs time, never correc
 """
 
 import tempfile
-from collections.abc import Iterable
 from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ import numpy as np
 from pipeline.rows.cluster_sums import ClusterSums
 
 MAX_LEVEL = 65535  # of a stored distance; as an upper bound it says: unknown
+KEPT_SUMS_BYTES = 128 << 20  # of the sums of parts of a pass, beside those of the first
 _NEVER = -1
 
 
@@ -42,6 +42,12 @@ def scratch_bytes(n_rows: int, k: int) -> int:
     return n_rows * (label_dtype(k).itemsize + 4)
 
 
+def kept_sums_bytes(k: int, dim: int, parts: int) -> int:
+    """What is kept of the sums of a pass in so many parts, bytes at most."""
+    each = 8 * k * (dim + 2)
+    return min(parts * each, each + KEPT_SUMS_BYTES)
+
+
 def room_for(n: int, k: int) -> CachedAssignments:
     """Labels and bounds of n rows, unset."""
     label = np.empty(n, label_dtype(k))
@@ -53,11 +59,20 @@ def set_unknown(known: CachedAssignments) -> None:
     known.upper[:], known.lower[:] = MAX_LEVEL, 0
 
 
+class _Base(NamedTuple):
+    """What a pass found of some blocks; sums of them under the labels that it wrote."""
+
+    sums: ClusterSums
+    blocks: frozenset[int]
+    found_in: int
+
+
 class AssignmentCache:
     """Cache of the rows of one source, from pass to pass and from one K to the next.
 
-    A pass may see a prefix of the rows. folder: where the scratch file lies; None: the system's
-    folder for temporary files. before: (k, d), centroids of the last pass.
+    A pass may see a prefix of the rows, and come in parts, each of other blocks. folder: where the
+    scratch file lies; None: the system's folder for temporary files. before: (k, d), centroids of
+    the last pass.
     """
 
     def __init__(self, n_rows: int, block_rows: int, folder: Path | None) -> None:
@@ -72,7 +87,7 @@ class AssignmentCache:
         self._pass, self._units_since = 0, 0
         self._room = np.empty(0, np.uint8)
         self._unit = 0.0
-        self._whole = False  # the last pass came to its end
+        self._bases: dict[int, _Base] = {}  # of each part, by its first block
         self._centroids = np.empty((0, 0))
         self._forget()
 
@@ -80,8 +95,7 @@ class AssignmentCache:
         self._written[:] = _NEVER
         self._successors.clear()
         self._latest: np.ndarray | None = None
-        self._sums: ClusterSums | None = None
-        self._counted: set[int] = set()
+        self._bases.clear()
         self.before = np.empty((0, 0))
 
     def close(self) -> None:
@@ -102,9 +116,8 @@ class AssignmentCache:
             is the successor of, and seen from other rows, (k,) float64, inf for new ones; None
             where nothing is known.
         """
-        if not self._whole:  # what the sums belong to is lost
-            self._sums, self._counted = None, set()
-        self._whole, self._n_rows = False, n_rows
+        self._bases = {at: base for at, base in self._bases.items() if base.found_in == self._pass}
+        self._n_rows = n_rows
         k, before = len(centroids), len(self._centroids)
         successors, self._next = self._next, None
         if successors is None and k >= before:  # added ones come last
@@ -119,10 +132,8 @@ class AssignmentCache:
                 self._units_since = self._pass + 1
         self.before, self._centroids, self._unit = self._centroids, centroids.copy(), unit
         self._pass += 1
-        if any(self._lengths[index] != self._rows_of(index) for index in self._counted):
-            self._sums, self._counted = None, set()
         self._touched: set[int] = set()
-        self._base_blocks: set[int] = set()
+        self._base_blocks: frozenset[int] = frozenset()
         return moved
 
     def _pass_on(self, wide: np.ndarray, successors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -140,30 +151,37 @@ class AssignmentCache:
                 written: successors[self._successors.get(written, slice(None))]
                 for written in set(self._written.tolist())
             }
-        if self._sums is not None:
-            self._sums = _merge(self._sums, successors, k)
         return own, others
 
     def relabelled(self, labels: np.ndarray) -> np.ndarray:
         """Labels among `before` as this pass counts them."""
         return labels if self._latest is None else self._latest[labels]
 
-    def base_sums(self, wanted: Iterable[int], empty: ClusterSums) -> ClusterSums:
+    def base_sums(self, wanted: range, empty: ClusterSums) -> ClusterSums:
         """Sums to which this pass adds what changed; `empty` where there are none that serve.
 
-        wanted: the blocks of this pass.
+        wanted: the blocks of this part of the pass; it ends with `finish`.
         """
-        sums, counted = self._sums, self._counted
-        self._sums, self._counted = None, set()
-        exact = empty.squares.dtype == np.int64
-        if sums is None or not exact or not counted <= set(wanted):
+        self._touched, self._base_blocks = set(), frozenset()
+        base = self._bases.pop(wanted.start, None)
+        # Labels of passes before the last could not be found again, if they were damaged.
+        if base is None or base.found_in != self._pass - 1 or not base.blocks <= set(wanted):
             return empty
-        self._base_blocks = counted
-        return deepcopy(sums)
+        if any(self._lengths[index] != self._rows_of(index) for index in base.blocks):
+            return empty
+        self._base_blocks = base.blocks
+        before, k = len(base.sums.counts), len(empty.counts)
+        if self._latest is None and before == k:
+            return deepcopy(base.sums)
+        successors = np.arange(before) if self._latest is None else self._latest
+        return _merge(base.sums, successors, k)
 
-    def finish(self, sums: ClusterSums) -> None:
-        """The pass is whole; these are its sums."""
-        self._sums, self._counted, self._whole = sums, self._touched, True
+    def finish(self, wanted: range, sums: ClusterSums) -> None:
+        """That part of the pass is whole; these are its sums."""
+        kept = sum(base.sums.sums.nbytes for base in self._bases.values())
+        exact = sums.squares.dtype == np.int64
+        if exact and (not self._bases or kept + sums.sums.nbytes <= KEPT_SUMS_BYTES):
+            self._bases[wanted.start] = _Base(sums, frozenset(self._touched), self._pass)
 
     def in_base(self, index: int) -> bool:
         """Whether the base sums of this pass hold the block under its labels of the pass before."""

@@ -78,8 +78,11 @@ class PrunedEngine:
         centroids: np.ndarray,
         cache: AssignmentCache | None,
         progress: Progress,
+        *,
+        goes_on: bool = False,
     ) -> ClusterSums:
-        self.labeller.begin(self._widened(centroids), cache, source.n_rows)
+        if not goes_on:
+            self.labeller.begin(self._widened(centroids), cache, source.n_rows)
         sums = ClusterSums.zeros(centroids, self._dtype)
         if cache is not None:
             sums = cache.base_sums(blocks, sums)
@@ -91,7 +94,7 @@ class PrunedEngine:
                     self._step_from(cache, index, rows, sums)
                 progress.advance(len(rows))
         if cache is not None:
-            cache.finish(sums)
+            cache.finish(blocks, sums)
         return sums
 
     def _step_from(

@@ -64,6 +64,11 @@ class PrunedSpec(EngineSpec):
 
         return scratch_bytes(n_rows, k)
 
+    def kept_sums_bytes(self, k: int, parts: int) -> int:
+        from pipeline.engines.cpu.assignment_cache import kept_sums_bytes
+
+        return kept_sums_bytes(k, self.dim, parts) if self.dtype.itemsize == 1 else 0
+
     def numba_kernels(self) -> tuple[Any, ...]:
         from pipeline.engines.cpu.engine import PRUNED_KERNELS
 

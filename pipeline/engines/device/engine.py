@@ -75,13 +75,15 @@ class DeviceEngine:
     def cache_for(
         self, source: RowSource, folder: Path | None = None, blocks: range | None = None
     ) -> ResidentRows | None:
-        """Room for rows, which is taken at the first pass."""
+        """Room for rows, which is taken at the first pass.
+
+        Sums of parts of a source are not kept: there may be thousands, each of all centroids.
+        """
         if not self._keeps_rows:
             return None
-        blocks = range(block_count(source)) if blocks is None else blocks
-        cache = ResidentRows(
-            _rows_of(source, blocks), source.block_rows, keeps_labels=self._sums_there
-        )
+        labels = self._sums_there and blocks is None
+        n_rows = _rows_of(source, range(block_count(source)) if blocks is None else blocks)
+        cache = ResidentRows(n_rows, source.block_rows, keeps_labels=labels)
         self._caches.append(cache)
         return cache
 
@@ -116,8 +118,11 @@ class DeviceEngine:
         centroids: np.ndarray,
         cache: ResidentRows | None,
         progress: Progress,
+        *,
+        goes_on: bool = False,
     ) -> ClusterSums:
-        self.load(centroids)
+        if not goes_on:
+            self.load(centroids)
         sums = ClusterSums.zeros(centroids, self._dtype)
         with self._at_work():
             if cache is None:
@@ -278,8 +283,9 @@ def plan_kernels(
 
 
 def _rows_of(source: RowSource, blocks: range) -> int:
-    """Rows of some blocks of a source."""
-    return min(blocks.stop * source.block_rows, source.n_rows) - blocks.start * source.block_rows
+    """Rows of some blocks of a source, of which the last alone may be short."""
+    short = max((blocks[-1] + 1) * source.block_rows - source.n_rows, 0) if blocks else 0
+    return len(blocks) * source.block_rows - short
 
 
 def _add_sums(sums: Uint8Sums, into: ClusterSums) -> None:

@@ -13,17 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 from dask.delayed import delayed
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipeline import StreamingKMeans, SweepOptions, sweep
 from pipeline.engines import EngineSpec
-from pipeline.execution.cluster import MAX_RANGES, ClusterExecutor, ranges
+from pipeline.execution.cluster import ClusterExecutor
 from pipeline.execution.connection import _ScriptLeftOut
 from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
+from pipeline.execution.shards import Parts, add_up, shard_count
 from pipeline.extraction.extract import extract
-from pipeline.rows.source import StoreSource
+from pipeline.rows.source import StoreSource, block_count
 from pipeline.runtime.devices import CPU, thread_count
 from pipeline.runtime.progress import SilentProgress
 from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore, open_dictionaries
@@ -33,16 +32,6 @@ from tests.stored_numbers import numbers_of
 from tests.test_pipeline.test_execution.clusters import Cluster
 
 MEMORY = 3 << 30
-
-
-@given(st.integers(1, 100_000), st.floats(0, 1))
-def test_ranges_cover_all_blocks_once(blocks: int, share: float) -> None:
-    wanted = max(1, round(share * blocks))
-    found = ranges(blocks, wanted)
-    assert len(found) <= MAX_RANGES
-    assert [block for first, stop in found for block in range(first, stop)] == list(range(wanted))
-    # those of a prefix begin where those of all rows do, so that workers know them again
-    assert {first for first, _ in found} <= {first for first, _ in ranges(blocks, blocks)}
 
 
 def store_of(images: np.ndarray, folder: Path) -> PatchStore:
@@ -92,6 +81,23 @@ def test_workers_add_up_what_this_process_does(
             np.testing.assert_array_equal(theirs, mine)
         else:
             np.testing.assert_allclose(theirs, mine, rtol=1e-12)
+    if dtype == "float32":  # those of shards, added by a tree that knows nothing of workers
+        levels = [tree_of_sums(source, engine.make(), centroids)]
+        for theirs, mine in zip((there.sums, there.counts, there.squares), *levels, strict=True):
+            assert theirs.tobytes() == mine.tobytes()
+
+
+def tree_of_sums(source: StoreSource, engine: Any, centroids: np.ndarray) -> Parts:
+    """Sums, counts, squares of a store by shards, as they are to be added up."""
+    here, blocks = LocalExecutor(source, engine), block_count(source)
+    level = []
+    for shard in range(shard_count(blocks)):
+        mine = range(shard, blocks, shard_count(blocks))
+        sums = here.sum_blocks(mine, centroids, SilentProgress())
+        level.append((sums.sums, sums.counts, sums.squares))
+    while len(level) > 1:
+        level = [add_up(level[at : at + 8]) for at in range(0, len(level), 8)]
+    return level[0]
 
 
 def test_arrays_stay_in_this_process() -> None:

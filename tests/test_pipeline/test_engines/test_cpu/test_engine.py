@@ -191,8 +191,8 @@ class Damaged(AssignmentCache):
         super().__init__(*arguments)
         self._how = how
 
-    def finish(self, sums: ClusterSums) -> None:
-        super().finish(sums)
+    def finish(self, wanted: range, sums: ClusterSums) -> None:
+        super().finish(wanted, sums)
         if self._how == "truncated":
             self._file.truncate(700)
             return

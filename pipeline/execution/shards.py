@@ -1,0 +1,234 @@
+"""Shards of a patch store, and what a worker makes of them in a pass.
+
+Shard r of R holds the chunks r, r + R, r + 2R, …, where R depends on the store alone: so the first
+rows, however many they are, lie in all shards. Sums of shards are added by a tree over their
+numbers. Those of integer rows are the local pass's, bit for bit; those of floats are the same
+whatever the workers, but their last bits are not a local pass's, nor those that versions before
+November 2026 stored.
+"""
+
+import weakref
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock, RLock
+
+import numpy as np
+
+from pipeline.engines import AssignmentCache, AssignmentEngine, EngineSpec
+from pipeline.execution.executor import LocalExecutor
+from pipeline.rows.source import RowTransform, StoreSource, block_count, prefix
+from pipeline.runtime.devices import use_threads
+from pipeline.runtime.progress import SilentProgress
+from storage.errors import IntegrityError
+from storage.patch_store import open_patches
+
+MAX_SHARDS = 4096
+FAN_IN = 8  # sums that are added at a time
+
+# Sums, (k, d), counts, (k,), and squares, (k,), as in `ClusterSums`; the origin need not travel.
+Parts = tuple[np.ndarray, ...]
+
+
+def shard_count(blocks: int) -> int:
+    """Shards of a store of so many chunks."""
+    return min(blocks, MAX_SHARDS)
+
+
+def fold_levels(n: int) -> Iterator[list[range]]:
+    """Which sums are added, level by level, until one is left of n; each level has its own count.
+
+    The first level adds shards, the next one what the first gave, and so on.
+    """
+    while True:
+        groups = [range(first, min(first + FAN_IN, n)) for first in range(0, n, FAN_IN)]
+        yield groups
+        n = len(groups)
+        if n == 1:
+            return
+
+
+def sums_held(shards: int) -> int:
+    """Sums that a worker which runs all shards in order holds at a time, at most."""
+    waiting = sum(min(FAN_IN, max(map(len, groups))) for groups in fold_levels(shards))
+    return waiting + 2  # the one that is made, and what the last ones are added up to
+
+
+def sums_bytes(spec: EngineSpec, k: int, shards: int) -> int:
+    """What a worker keeps of sums about k centroids, those for the next pass included, bytes."""
+    return sums_held(shards) * 8 * k * (spec.dim + 2) + spec.kept_sums_bytes(k, shards)
+
+
+def add_up(parts: Sequence[Parts]) -> Parts:
+    """The sum of some, in order; they stay what they are."""
+    total = tuple(part.copy() for part in parts[0])
+    for other in parts[1:]:
+        for into, part in zip(total, other, strict=True):
+            into += part
+    return total
+
+
+@dataclass(frozen=True)
+class WorkersTask:
+    """What workers are told of a fit: the same for all passes.
+
+    name: of the fit. path: of the store, which the workers must see. seal: of the store that is
+    meant; a worker may have another one under that name. remember: whether workers keep what helps
+    the next pass. largest, device_memory: see `EngineSpec.make`; of each worker. transform: of the
+    store's rows.
+    """
+
+    name: str
+    path: str
+    seal: str
+    engine: EngineSpec
+    remember: bool
+    largest: int
+    device_memory: int | None
+    transform: RowTransform | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterPass:
+    """What workers are told of a pass: the same for all shards.
+
+    number: of the pass, from 1. centroids: (k, d). successors: see `Executor.relabel`. rows: of
+    the store that the pass sees.
+    """
+
+    task: WorkersTask
+    number: int
+    centroids: np.ndarray
+    successors: np.ndarray | None
+    rows: int
+
+
+@dataclass
+class _WorkerState:
+    """What a worker keeps of one fit.
+
+    number: of the pass that the engine is in; None: of none that it could go on with.
+    """
+
+    task: WorkersTask
+    engine: AssignmentEngine
+    source: StoreSource
+    folder: Path
+    number: int | None = None
+    caches: dict[int, AssignmentCache | None] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)  # the engine uses all threads by itself
+
+    def sums(self, told: ClusterPass, shard: int) -> Parts:
+        """Those of a shard."""
+        rows, shards = prefix(self.source, told.rows), shard_count(block_count(self.source))
+        with self.lock:
+            goes_on, self.number = self.number == told.number, None
+            if not goes_on and told.successors is not None:
+                for one in self.caches.values():
+                    if one is not None:
+                        one.relabel(told.successors)
+            at = self._cache_of(shard, shards)
+            here = LocalExecutor(rows, self.engine, self.caches.get(at))
+            blocks = range(shard, block_count(rows), shards)
+            sums = here.sum_blocks(blocks, told.centroids, SilentProgress(), goes_on=goes_on)
+            if at in self.caches:
+                self.caches[at] = here.cache
+            self.number = told.number
+        return sums.sums, sums.counts, sums.squares
+
+    def _cache_of(self, shard: int, shards: int) -> int:
+        """Number of the shard's cache, if it has one: rows have theirs, labels share one."""
+        blocks = None
+        if self.task.engine.caches_rows:
+            blocks = range(shard, block_count(self.source), shards)
+        at = shard if blocks else 0
+        if self.task.remember and at not in self.caches:
+            self.caches[at] = self.engine.cache_for(self.source, self.folder, blocks)
+        return at
+
+    def close(self) -> None:
+        """Let go of the caches, unless they are in use: then the last user does, as it ends."""
+        if self.lock.acquire(blocking=False):
+            for cache in self.caches.values():
+                if cache is not None:
+                    cache.close()
+            self.lock.release()
+
+
+class Lease:
+    """Kept by Dask on one worker for as long as a client wants it; a fit's state is, too."""
+
+
+_states: dict[str, _WorkerState] = {}  # of a worker, by the name of the fit
+_holders: Counter[str] = Counter()  # leases and passes that are left of a fit
+_passes: "weakref.WeakSet[ClusterPass]" = weakref.WeakSet()  # those among them
+_lock, _making = RLock(), Lock()  # the first is taken by finalizers as well, which come at any time
+
+
+def lease_state(name: str) -> Lease:
+    """The state of a fit stays on this worker until the result goes."""
+    lease = Lease()
+    _hold(name, lease)
+    return lease
+
+
+def sum_shard(told: ClusterPass, shard: int) -> Parts:
+    """Sums over a shard of the store; runs on a worker."""
+    with _lock:
+        if told not in _passes:  # on a worker that has no lease the pass takes its place
+            _passes.add(told)
+            _hold(told.task.name, told)
+    return _state_of(told.task).sums(told, shard)
+
+
+def shard_done(parts: Parts) -> tuple[int, str]:
+    """Rows of a shard whose sums are there, and the address of their worker."""
+    from distributed import get_worker  # only where a cluster is asked for
+
+    return int(parts[1].sum()), str(get_worker().address)
+
+
+def _hold(name: str, holder: object) -> None:
+    with _lock:
+        _holders[name] += 1
+    weakref.finalize(holder, _let_go, name).atexit = False
+
+
+def _let_go(name: str) -> None:
+    """One holder of a fit's state is gone; with the last goes the state."""
+    with _lock:
+        _holders[name] -= 1
+        if _holders[name] > 0:
+            return
+        del _holders[name]
+        state = _states.pop(name, None)
+    if state is not None:
+        state.close()
+
+
+def _state_of(task: WorkersTask) -> _WorkerState:
+    """What this worker keeps of a fit, which begins with its first shard."""
+    with _making:
+        state = _states.get(task.name)
+        if state is None:
+            state = _begun(task)
+            with _lock:
+                _states[task.name] = state
+    return state
+
+
+def _begun(task: WorkersTask) -> _WorkerState:
+    from distributed import get_worker  # only where a cluster is asked for
+
+    source, asked = StoreSource(open_patches(task.path), task.transform), task.engine
+    if source.seal != task.seal:
+        raise IntegrityError(
+            f"{task.path} is another store for a worker than for the process that sent it the"
+            " work: give all of them the same folder"
+        )
+    worker = get_worker()
+    use_threads(worker.state.nthreads)
+    engine = EngineSpec.resolve(asked.name, asked.device, source.dim, source.dtype)
+    made = engine.make(largest=task.largest, device_memory=task.device_memory)
+    return _WorkerState(task, made, source, Path(worker.local_directory))

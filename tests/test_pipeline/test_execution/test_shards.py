@@ -1,0 +1,134 @@
+"""Shards of a store, the tree that adds up their sums, and where each of them runs."""
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.engines import EngineSpec
+from pipeline.execution.cluster import assign_shards
+from pipeline.execution.shards import (
+    FAN_IN,
+    MAX_SHARDS,
+    add_up,
+    fold_levels,
+    shard_count,
+    sums_bytes,
+    sums_held,
+)
+from pipeline.runtime.devices import CPU
+
+WORKERS = st.integers(1, 300).map(lambda n: [f"tcp://{place}" for place in range(n)])
+
+
+@given(st.integers(1, 20_000), st.floats(0, 1))
+def test_the_first_chunks_lie_in_all_shards(blocks: int, share: float) -> None:
+    wanted, shards = max(1, round(share * blocks)), shard_count(blocks)
+    assert shards <= MAX_SHARDS
+    found = [range(shard, wanted, shards) for shard in range(shards)]
+    assert sorted(block for mine in found for block in mine) == list(range(wanted))
+    lengths = [len(mine) for mine in found]
+    assert max(lengths) - min(lengths) <= 1
+    # those that have any are those of a store of so many chunks
+    assert sum(map(bool, lengths)) == shard_count(wanted)
+
+
+@given(st.integers(1, MAX_SHARDS))
+def test_each_sum_is_added_once_and_few_wait(shards: int) -> None:
+    live, most = 0, 1
+    counts = {(-1, shard): 1 for shard in range(shards)}  # of shards in each sum
+    levels = list(fold_levels(shards))
+    waiting: list[list[int]] = [[] for _ in range(len(levels) + 1)]
+
+    def made(level: int, place: int) -> None:
+        """A sum is there; the one that waits for it last is made at once."""
+        nonlocal live, most
+        live, most = live + 1, max(most, live + 1)
+        waiting[level].append(place)
+        if level == len(levels):
+            return
+        group = levels[level][place // FAN_IN]
+        assert len(group) <= FAN_IN
+        if place == group[-1]:
+            assert waiting[level] == list(group)
+            counts[level, place // FAN_IN] = sum(counts[level - 1, one] for one in group)
+            most = max(most, live + 1)
+            live -= len(group)
+            waiting[level].clear()
+            made(level + 1, place // FAN_IN)
+
+    for shard in range(shards):
+        made(0, shard)
+    assert counts[len(levels) - 1, 0] == shards
+    assert live == 1
+    assert most <= sums_held(shards)
+
+
+def test_sums_of_a_worker_are_counted() -> None:
+    spec = EngineSpec.resolve("pruned", CPU, 25, np.dtype(np.uint8))
+    each = 8 * 10_000 * 27
+    # 8 of 77 shards, 8 of the 10 sums of such, both of the last two, what is made, what comes out
+    assert sums_bytes(spec, 10_000, 77) == (8 + 8 + 2 + 2) * each + each + (128 << 20)
+    assert sums_bytes(spec, 10, 77) == (8 + 8 + 2 + 2 + 77) * 8 * 10 * 27
+    floats = EngineSpec.resolve("pruned", CPU, 25, np.dtype(np.float32))
+    assert sums_bytes(floats, 10_000, 77) == (8 + 8 + 2 + 2) * each
+
+
+def test_sums_are_added_in_order_and_stay_what_they_are() -> None:
+    rng = np.random.default_rng(3)
+    parts = [(rng.standard_normal((4, 3)) * 10.0**place, np.arange(4)) for place in range(5)]
+    before = [tuple(one.copy() for one in part) for part in parts]
+    sums, counts = add_up(parts)
+    expected = ((((parts[0][0] + parts[1][0]) + parts[2][0]) + parts[3][0]) + parts[4][0]).tobytes()
+    assert sums.tobytes() == expected
+    assert counts.tolist() == [0, 5, 10, 15]
+    for part, kept in zip(parts, before, strict=True):
+        assert all(np.array_equal(one, other) for one, other in zip(part, kept, strict=True))
+
+
+@given(st.integers(1, 500), WORKERS)
+def test_shards_are_dealt_evenly_and_neighbours_together(shards: int, workers: list[str]) -> None:
+    homes = assign_shards(shards, workers, {})
+    load = Counter(homes)
+    assert max(load.values()) - min(load[one] for one in workers) <= 1
+    assert sum(one != other for one, other in pairwise(homes)) < len(workers)
+
+
+@given(st.data())
+def test_workers_that_remember_a_shard_get_it_again(data: st.DataObject) -> None:
+    workers = data.draw(WORKERS)
+    shards = data.draw(st.integers(1, 200))
+    gone = [*workers, "tcp://gone"]
+    held = data.draw(st.dictionaries(st.integers(0, 2 * shards), st.sampled_from(gone)))
+    homes = assign_shards(shards, workers, held)
+    assert len(homes) == shards
+    assert set(homes) <= set(workers)
+    share = -(-shards // len(workers))
+    load = Counter(homes)
+    assert all(2 * load[one] >= share - 1 for one in workers)
+    remembered = {shard: one for shard, one in held.items() if shard < shards and one in workers}
+    moved = sum(homes[shard] != one for shard, one in remembered.items())
+    before = Counter(remembered.values())
+    # no more go elsewhere than those lack that have too few
+    assert moved <= sum(share - before[one] for one in workers if 2 * before[one] < share)
+
+
+def test_a_worker_that_came_late_takes_its_share_once() -> None:
+    old, new = ["tcp://a", "tcp://b"], ["tcp://a", "tcp://b", "tcp://c"]
+    first = assign_shards(12, old, {})
+    assert first == ["tcp://a"] * 6 + ["tcp://b"] * 6
+    second = assign_shards(12, new, dict(enumerate(first)))
+    assert Counter(second) == {"tcp://a": 4, "tcp://b": 4, "tcp://c": 4}
+    assert sum(one != other for one, other in zip(first, second, strict=True)) == 4
+    uneven = dict(enumerate(["tcp://a"] * 7 + ["tcp://b"] * 5))  # b is slower: it stays so
+    assert assign_shards(12, old, uneven) == list(uneven.values())
+    assert assign_shards(3, [], {}) == [""] * 3
+
+
+@pytest.mark.parametrize("remembered", ["all by one", "none"])
+def test_a_short_prefix_runs_on_all_workers(remembered: str) -> None:
+    held = dict.fromkeys(range(4), "tcp://a") if remembered == "all by one" else {}
+    assert set(assign_shards(4, ["tcp://a", "tcp://b"], held)) == {"tcp://a", "tcp://b"}
