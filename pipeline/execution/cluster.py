@@ -91,7 +91,7 @@ class ClusterExecutor:
         graph, keys = pass_graph(told, assign_shards(shards, workers, self._held))
         *counts, total = self._scheduler.started(graph, keys)
         numbers = {future.key: shard for shard, future in enumerate(counts)}
-        parts: Parts = ()
+        parts: Parts | None = None
         for future, result in self._scheduler.completed([*counts, total]):
             if future.key == total.key:
                 parts = result
@@ -101,6 +101,7 @@ class ClusterExecutor:
                 self._lease(worker)
                 progress.advance(n_rows)
             future.release()
+        assert parts is not None  # or an error was raised
         return parts
 
     def _lease(self, worker: str) -> None:

@@ -28,7 +28,7 @@ MAX_SHARDS = 4096
 FAN_IN = 8  # sums that are added at a time
 
 # Sums, (k, d), counts, (k,), and squares, (k,), as in `ClusterSums`; the origin need not travel.
-Parts = tuple[np.ndarray, ...]
+Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def shard_count(blocks: int) -> int:
@@ -62,11 +62,12 @@ def sums_bytes(spec: EngineSpec, k: int, shards: int) -> int:
 
 def add_up(parts: Sequence[Parts]) -> Parts:
     """The sum of some, in order; they stay what they are."""
-    total = tuple(part.copy() for part in parts[0])
-    for other in parts[1:]:
-        for into, part in zip(total, other, strict=True):
-            into += part
-    return total
+    sums, counts, squares = (part.copy() for part in parts[0])
+    for more_sums, more_counts, more_squares in parts[1:]:
+        sums += more_sums
+        counts += more_counts
+        squares += more_squares
+    return sums, counts, squares
 
 
 @dataclass(frozen=True)

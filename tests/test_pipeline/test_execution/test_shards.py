@@ -79,12 +79,15 @@ def test_sums_of_a_worker_are_counted() -> None:
 
 def test_sums_are_added_in_order_and_stay_what_they_are() -> None:
     rng = np.random.default_rng(3)
-    parts = [(rng.standard_normal((4, 3)) * 10.0**place, np.arange(4)) for place in range(5)]
+    parts = [
+        (rng.standard_normal((4, 3)) * 10.0**place, np.arange(4), np.ones(4)) for place in range(5)
+    ]
     before = [tuple(one.copy() for one in part) for part in parts]
-    sums, counts = add_up(parts)
+    sums, counts, squares = add_up(parts)
     expected = ((((parts[0][0] + parts[1][0]) + parts[2][0]) + parts[3][0]) + parts[4][0]).tobytes()
     assert sums.tobytes() == expected
     assert counts.tolist() == [0, 5, 10, 15]
+    assert squares.tolist() == [5, 5, 5, 5]
     for part, kept in zip(parts, before, strict=True):
         assert all(np.array_equal(one, other) for one, other in zip(part, kept, strict=True))
 
