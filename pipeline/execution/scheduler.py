@@ -122,11 +122,6 @@ class Scheduler(AbstractContextManager["Scheduler"]):
         """Addresses of the cluster's workers, as last seen."""
         return list(self._watch.workers)
 
-    @property
-    def n_workers(self) -> int:
-        """Workers of the cluster, as they are now."""
-        return max(1, len(self.workers))
-
     def preflight(
         self,
         asked: Requirements | None = None,

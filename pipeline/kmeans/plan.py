@@ -129,7 +129,7 @@ class FitPlan:
         asked = Requirements(
             packages=() if self.engine.name == "pruned" else ("torch",),
             memory=self._worker_bytes(),
-            scratch=scratch // self.scheduler.n_workers,
+            scratch=scratch // max(1, len(self.scheduler.workers)),
             store=str(self.source.path.resolve()),
             seal=self.source.seal,
             device=str(self.engine.device),
