@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -208,22 +209,31 @@ with Scheduler(address) as scheduler:
 def test_a_client_that_is_killed_leaves_nothing_on_workers(
     source: StoreSource, two: Scheduler
 ) -> None:
-    def open_files() -> int:
-        return sum(two.client.run(lambda: len(os.listdir("/proc/self/fd"))).values())
+    def scratch_files() -> list[int]:
+        """Of each worker: those that have no name any more."""
+        return list(two.client.run(nameless_files).values())
 
     address = two.client.scheduler.address
     program = [sys.executable, "-c", CLIENT, address, str(source.path)]
-    before = None
+    before = scratch_files()
     for _ in range(2):
         with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE) as client:
             assert client.stdout is not None
             assert client.stdout.readline() == b"pass\n"
             assert states(two) == [1, 1]
+            assert scratch_files() == [one + 1 for one in before]
             client.kill()
         wait_until(lambda: states(two) == [0, 0])
-        # what stays of the first is Dask's and the libraries', not the second's
-        before = open_files() if before is None else before
-    wait_until(lambda: open_files() <= before)
+        wait_until(lambda: scratch_files() == before)
+
+
+def nameless_files() -> int:
+    """Files that this process has open and that have no name."""
+    found = 0
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # that of the folder itself
+            found += os.readlink(f"/proc/self/fd/{number}").endswith("(deleted)")
+    return found
 
 
 @pytest.mark.slow
