@@ -81,8 +81,8 @@ def test_what_is_taken_of_a_device_is_told_with_held_out_rows(
 ) -> None:
     taken, run_pass = [], DeviceEngine.run_pass
 
-    def noting(self: DeviceEngine, *rest: Any) -> Any:
-        found = run_pass(self, *rest)
+    def noting(self: DeviceEngine, *rest: Any, **more: Any) -> Any:
+        found = run_pass(self, *rest, **more)
         taken.append(self._plan.fixed + sum(one.nbytes for one in self._caches))
         return found
 
