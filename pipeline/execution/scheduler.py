@@ -162,10 +162,7 @@ class Scheduler(AbstractContextManager["Scheduler"]):
         return next((lines for lines in found if lines), [])
 
     def copied(self, value: T) -> "Future[T]":
-        """A value on the workers, for tasks; Dask copies it again when its worker is lost.
-
-        What is scattered is lost with its worker.
-        """
+        """A value on the workers, for tasks; unlike what is scattered, it outlives its worker."""
         with self._sending():
             return self.client.submit(same, value, pure=False)
 
@@ -246,7 +243,7 @@ class Scheduler(AbstractContextManager["Scheduler"]):
     @contextmanager
     def _sending(self) -> Iterator[None]:
         """What is sent may be large: it is sent once."""
-        import dask
+        import dask  # only where a cluster is asked for
 
         with self._told(), dask.config.set(_AT_ANY_SIZE):
             yield

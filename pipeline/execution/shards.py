@@ -18,11 +18,10 @@ import numpy as np
 
 from pipeline.engines import AssignmentCache, AssignmentEngine, EngineSpec
 from pipeline.execution.executor import LocalExecutor
+from pipeline.execution.gather import source_on_worker
 from pipeline.rows.source import RowTransform, StoreSource, block_count, prefix
 from pipeline.runtime.devices import use_threads
 from pipeline.runtime.progress import SilentProgress
-from storage.errors import IntegrityError
-from storage.patch_store import open_patches
 
 MAX_SHARDS = 4096
 FAN_IN = 8  # sums that are added at a time
@@ -222,12 +221,7 @@ def _state_of(task: WorkersTask) -> _WorkerState:
 def _begun(task: WorkersTask) -> _WorkerState:
     from distributed import get_worker  # only where a cluster is asked for
 
-    source, asked = StoreSource(open_patches(task.path), task.transform), task.engine
-    if source.seal != task.seal:
-        raise IntegrityError(
-            f"{task.path} is another store for a worker than for the process that sent it the"
-            " work: give all of them the same folder"
-        )
+    source, asked = source_on_worker(task.path, task.seal, task.transform), task.engine
     worker = get_worker()
     use_threads(worker.state.nthreads)
     engine = EngineSpec.resolve(asked.name, asked.device, source.dim, source.dtype)
