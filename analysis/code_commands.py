@@ -6,8 +6,10 @@ from typing import Any
 import click
 
 from analysis.command_options import (
+    LocalPath,
     data_option,
     dataset_option,
+    experiment_argument,
     k_option,
     labels_option,
     out_option,
@@ -17,6 +19,7 @@ from analysis.command_options import (
 from pipeline import MemoryOptions, PatchOptions, SweepOptions
 from pipeline.command_line import given, json_option, options_of, show
 from storage import InputError
+from storage.places.place import Place
 
 FEATURE_KINDS = ("hard", "triangle", "soft")  # as in analysis.encoding.pooling
 
@@ -28,7 +31,7 @@ pool_option = click.option(
 
 
 @click.command()
-@click.argument("experiment", type=click.Path(path_type=Path))
+@experiment_argument
 @k_option
 @click.option(
     "--stages", type=int, default=1, help="Dictionaries, each of what those before it leave."
@@ -60,7 +63,7 @@ pool_option = click.option(
 )
 @json_option
 def encode(
-    experiment: Path,
+    experiment: Place,
     k: int,
     as_json: bool,
     dataset: str | None,
@@ -98,10 +101,10 @@ def encode(
 
 
 @click.command()
-@click.argument("codes", metavar="CODES.zarr", type=click.Path(path_type=Path))
+@click.argument("codes", metavar="CODES.zarr", type=LocalPath(path_type=Path))
 @click.option(
     "--experiment",
-    type=click.Path(path_type=Path),
+    type=LocalPath(path_type=Path),
     help="Folder of the dictionary, if it is no longer where the codes were made.",
 )
 @out_option("Write the images there: a name that ends in .zarr.")
@@ -121,7 +124,7 @@ def decode(codes: Path, as_json: bool, memory: str | None, **options: Any) -> No
 
 
 @click.command()
-@click.argument("experiment", type=click.Path(path_type=Path))
+@experiment_argument
 @click.option("--k", help="Sizes of dictionaries, as in 400,1000; default: all that fit.")
 @click.option(
     "--features",
@@ -141,7 +144,7 @@ def decode(codes: Path, as_json: bool, memory: str | None, **options: Any) -> No
 @options_of(MemoryOptions)
 @json_option
 def classify(
-    experiment: Path,
+    experiment: Place,
     k: str | None,
     pool: str | None,
     as_json: bool,

@@ -16,6 +16,7 @@ from analysis.code_commands import classify, decode, encode
 from analysis.command_options import (
     data_option,
     dataset_option,
+    experiment_argument,
     k_option,
     labels_option,
     out_option,
@@ -110,7 +111,7 @@ def _caps_of(
 
 
 @group.command()
-@click.argument("experiment", type=click.Path(path_type=Path))
+@experiment_argument
 @k_option
 @split_option
 @stride_option
@@ -121,7 +122,7 @@ def _caps_of(
 @options_of(MemoryOptions)
 @json_option
 def reconstruct(
-    experiment: Path, k: int, as_json: bool, memory: str | None, **options: Any
+    experiment: Place, k: int, as_json: bool, memory: str | None, **options: Any
 ) -> None:
     """Rebuild all images from one dictionary, and score them.
 
@@ -153,7 +154,7 @@ def compare(folders: tuple[str, ...], out: Path | None, as_json: bool) -> None:
 
 
 @group.command()
-@click.argument("experiment", type=click.Path(path_type=Path))
+@experiment_argument
 @k_option
 @click.option(
     "--format",
@@ -167,7 +168,7 @@ def compare(folders: tuple[str, ...], out: Path | None, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @json_option
 def export(
-    experiment: Path, k: int, format_name: str, out: Path | None, force: bool, as_json: bool
+    experiment: Place, k: int, format_name: str, out: Path | None, force: bool, as_json: bool
 ) -> None:
     """Hand a dictionary on: write it as a file that other tools open.
 

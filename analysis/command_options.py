@@ -6,7 +6,16 @@ from typing import Any
 
 import click
 
-from storage.places.place import local
+from storage.places.place import local, place_of
+from storage.places.remote import RemotePlace
+
+
+class PlacePath(click.Path):
+    """A path of this machine, or a URL."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        place = place_of(value)
+        return place if isinstance(place, RemotePlace) else super().convert(value, param, ctx)
 
 
 class LocalPath(click.Path):
@@ -20,6 +29,8 @@ def out_option(help_text: str) -> Callable[[Any], Any]:
     """Where a command writes to."""
     return click.option("--out", type=LocalPath(path_type=Path), help=help_text)
 
+
+experiment_argument = click.argument("experiment", type=PlacePath(path_type=Path))
 
 data_option = click.option(
     "--data",

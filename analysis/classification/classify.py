@@ -14,12 +14,13 @@ from pipeline import USUAL_MEMORY, Progress, SilentProgress
 from storage.atomic import write_whole
 from storage.dictionary_store import dictionary_sum
 from storage.layout import ExperimentLayout
+from storage.places.place import Place, place_of
 
 SCHEMA = 1
 
 
 def classify(
-    folder: str | Path,
+    folder: str | Place,
     k: int | Sequence[int] | None = None,
     *,
     features: str = "triangle",
@@ -66,7 +67,7 @@ def classify(
         dictionaries are damaged; MemoryBudgetError: a K that was asked for does not fit.
     """
     options = FeatureOptions.of(features, pool, tf_idf)
-    experiment = open_experiment(only_experiment(Path(folder)), data, dataset, labels)
+    experiment = open_experiment(only_experiment(place_of(folder)), data, dataset, labels)
     sizes = [k] if isinstance(k, int) else k
     for one in sizes or ():
         experiment.dictionary(one)

@@ -144,7 +144,7 @@ class CodeBuild:
         """The same for workers, who open images and dictionaries themselves."""
         encoding = work.encoding
         return CodeTask(
-            local(self.experiment.folder, "encode").resolve(),
+            self.experiment.folder.resolve(),
             encoding.k,
             encoding.spec.stride,
             encoding.most,

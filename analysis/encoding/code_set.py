@@ -20,10 +20,11 @@ from storage import ImageOptions, ImageSource, InputError, open_images
 from storage.codes.code_store import CodeStore
 from storage.images.datasets import splits_of
 from storage.images.formats.registry import has_layout
+from storage.places.place import Place, local
 
 
 def encode_set(
-    folder: Path,
+    folder: Place,
     k: int,
     *,
     stages: int = 1,
@@ -73,7 +74,7 @@ def encode_set(
     encoding = Encoding.of(images, node, stride=stride, white=white)
     if dataset is not None and white is None:
         _check_reach(images, encoding)
-    out = None if out is None else target(out)
+    out = _stated(out, experiment)
     if features is None:
         work, scores = _in_stages(experiment, encoding, stages, memory, progress)
     else:
@@ -82,6 +83,14 @@ def encode_set(
     store, written = build.done_at(target(out or build.usual_place), scheduler, memory)
     made = {"chunks": written, "seconds": time.perf_counter() - started, "reused": not written}
     return _told(images, work, store) | scores | made
+
+
+def _stated(out: Path | None, experiment: Experiment) -> Path | None:
+    """Where codes are written to; None: beside the dictionaries. Raises: InputError: not there."""
+    if out is not None:
+        return target(out)
+    local(experiment.folder, "encode without --out")
+    return None
 
 
 def _in_stages(

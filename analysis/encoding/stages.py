@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from pipeline import USUAL_MEMORY, Progress, learn_stages
 from storage import InputError, group_name, open_dictionaries
 from storage.dictionary_store import dictionary_sum
 from storage.layout import ExperimentLayout
-from storage.places.place import local
+from storage.places.place import Place, local, place_of
 from storage.plain_attributes import parsed
 
 Node = xarray.DataTree | xarray.Dataset
@@ -44,7 +43,7 @@ def _check_plain(nodes: Sequence[Node]) -> None:
 
 
 def open_stages(
-    experiment: str | Path,
+    experiment: str | Place,
     k: int,
     stages: int,
     *,
@@ -70,7 +69,7 @@ def open_stages(
     Raises: InputError: no such dictionary, no stages, no patches to learn on, or fewer than k
         distinct rows are left; IntegrityError; MemoryBudgetError; BusyError.
     """
-    found = open_experiment(only_experiment(Path(experiment)))
+    found = open_experiment(only_experiment(place_of(experiment)))
     return completed_stages(found, k, stages, memory=memory, progress=progress)
 
 

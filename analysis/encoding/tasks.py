@@ -33,7 +33,7 @@ class CodeTask:
         white: of the images, if they have another unit than the dictionary.
     """
 
-    experiment: Path
+    experiment: Place
     k: int
     stride: int
     most: int

@@ -15,7 +15,7 @@ from analysis.text import number
 from storage import InputError, group_name
 from storage.atomic import check_file_name, remove_orphans, write_whole
 from storage.layout import ExperimentLayout
-from storage.places.place import local
+from storage.places.place import Place, local
 from storage.plain_attributes import parsed
 
 
@@ -77,7 +77,7 @@ def export_dictionary(
 
 
 def export_of_experiment(
-    folder: Path, k: int, name: str, out: Path | None = None, *, force: bool = False
+    folder: Place, k: int, name: str, out: Path | None = None, *, force: bool = False
 ) -> dict[str, Any]:
     """`export_dictionary` for the dictionary of k centroids in an experiment's folder.
 
@@ -90,10 +90,10 @@ def export_of_experiment(
     experiment = open_experiment(only_experiment(folder))
     dictionary = experiment.dictionary(k)
     if out is None:
-        exports = ExperimentLayout(experiment.folder).exports
+        exports = local(ExperimentLayout(experiment.folder).exports, "export without --out")
         exports.mkdir(exist_ok=True)
         stem = f"{experiment.name}-{experiment.spec.label}-{group_name(k)}"
-        out = local(exports, "export") / f"{stem}{FORMATS[name].suffix}"
+        out = exports / f"{stem}{FORMATS[name].suffix}"
     return export_dictionary(dictionary, name, out, force=force)
 
 

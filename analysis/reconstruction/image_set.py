@@ -17,12 +17,13 @@ from analysis.text import SPLIT_NAMES, count, number
 from pipeline import USUAL_MEMORY, Progress
 from storage import write_images
 from storage.images.writer import ImageWriter, check_target
+from storage.places.place import Place
 
 VARIABLE = "rebuilt"  # of the zarr store
 
 
 def rebuild_set(
-    folder: Path,
+    folder: Place,
     k: int,
     *,
     split: str | None = None,

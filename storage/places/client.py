@@ -77,6 +77,8 @@ def telling(doing: str, place: object) -> Iterator[None]:
     except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
         raise
     except exceptions.BaseError as error:
+        if doing == "list" and "404 Not Found" in _first_line(error):
+            raise RemoteError(f"there is no bucket for {place}: make it first") from None
         raise RemoteError(f"cannot {doing} {place}: {_reason(error)}") from error
 
 

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import zarr
 
+from analysis import compare, report
+from analysis.encoding.code_set import encode_set
+from analysis.export.export_dictionary import export_of_experiment
 from pipeline import PatchOptions, SweepOptions, extract, sweep
 from pipeline.extraction import tasks
 from pipeline.runtime.progress import SilentProgress
@@ -23,6 +26,7 @@ from storage.places.remote import RemotePlace
 from storage.places.zarr_store import store_at
 from tests.buckets import SlowProxy, cut, refuse
 from tests.damage import files_of
+from tests.stored_numbers import numbers_of
 
 
 def small_chunks(monkeypatch: pytest.MonkeyPatch, size: int = 4 << 10) -> None:
@@ -220,20 +224,35 @@ def test_named_data_sets_are_kept_behind_a_url(
 
 
 def test_a_sweep_into_a_bucket_makes_the_dictionaries_of_one_into_a_folder(
-    bucket: RemotePlace, tmp_path: Path, digits_swept: dict[str, Any]
+    bucket: RemotePlace, strokes_file: Path, tmp_path: Path, undrawn: None
 ) -> None:
-    options = SweepOptions(dataset="digits", k=(10, 20), out=bucket, device="cpu")
+    options = SweepOptions.checked(
+        dataset=str(strokes_file), k="3,5", max_iter=3, breathing=0, out=bucket, device="cpu"
+    )
     found = sweep(options)
-    for one, other in zip(found["dictionaries"], digits_swept["dictionaries"], strict=False):
-        there, here = RemotePlace.of(one["path"]), Path(other["path"])
-        for name in ("centroids", "count", "sse"):
-            chunks = {key: data for key, data in files_of(here / name).items() if "c/" in key}
-            assert {key: (there / name / key).read_bytes() for key in chunks} == chunks
+    here = sweep(options.model_copy(update={"out": tmp_path / "runs"}))
+    assert numbers_of(found["experiment"]) == numbers_of(here["experiment"])
     assert verify(bucket, SilentProgress())["ok"]
     again = sweep(options)
     assert all(entry["reused"] for entry in again["dictionaries"])
     (experiment,) = take_inventory(bucket)["experiments"]
-    assert [entry["k"] for entry in experiment["dictionaries"]] == [10, 20]
+    assert [entry["k"] for entry in experiment["dictionaries"]] == [3, 5]
+    (written,) = report(str(bucket))
+    assert written["made"]
+    assert b"patchdict-digest" in RemotePlace.of(written["report"]).read_start(4096)
+    assert all(RemotePlace.of(path).is_file() for path in written["files"])
+    (fresh,) = report(bucket, only_stale=True)
+    assert not fresh["made"]
+    folder = RemotePlace.of(found["experiment"])
+    exported = export_of_experiment(folder, 3, "npz", tmp_path / "k3.npz")
+    assert exported["bytes"] == (tmp_path / "k3.npz").stat().st_size
+    for refused in (
+        lambda: export_of_experiment(folder, 3, "npz"),
+        lambda: encode_set(folder, 3),
+        lambda: compare(str(bucket)),
+    ):
+        with pytest.raises(InputError, match="is behind a URL"):
+            refused()
     centroids = (
         RemotePlace.of(found["dictionaries"][0]["path"]) / "centroids" / "c" / "0" / "0" / "0"
     )

@@ -85,6 +85,13 @@ def test_what_a_server_refuses_is_an_error_and_not_absent(
             ask()
 
 
+def test_a_bucket_that_is_not_there_is_told(bucket: RemotePlace) -> None:
+    absent = RemotePlace.of("s3://absent/runs")
+    for ask in (absent.exists, absent.remove_tree, lambda: (absent / "a").write_bytes(b"")):
+        with pytest.raises(RemoteError, match="there is no bucket for"):
+            ask()
+
+
 def test_passing_faults_are_tried_again(bucket: RemotePlace, served: SlowProxy) -> None:
     (bucket / "a").write_bytes(b"content")
     served.faults = [refuse(503, "/a", times=2), refuse(500, "/a", times=1)]
