@@ -11,7 +11,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from pipeline.config import FitOptions
 from pipeline.estimator_files import SavedModel
 from pipeline.estimator_parameters import Parameters
-from pipeline.execution.executor import LocalExecutor
 from pipeline.kmeans.fitter import Fitter, generator
 from pipeline.kmeans.loop import StoppingRules
 from pipeline.kmeans.minibatch import learn_batches
@@ -77,7 +76,8 @@ class StreamingKMeans(
         device_memory: cap on what is taken of the device's memory, as in "8GiB"; None: 80 % of
             what is free there.
         scheduler: "" or None (this process), "processes:N", or the address of a Dask cluster, on
-            whose workers the passes of `fit` over a patch store run; all else runs here.
+            whose workers the passes of `fit` over a patch store or a Dask array run; all else runs
+            here. Dask arrays are fitted where Dask computes, see `fit`.
         memory: cap on the resident memory, as in "1GiB", or None for no cap.
         progress: an observer (see `pipeline.runtime.progress`), or None.
         random_state: int, RandomState or None; an int makes results repeatable bit for bit.
@@ -92,7 +92,8 @@ class StreamingKMeans(
         stopped_: which option ended the fit: "tol", "target" or "max_iter".
         history_: dict of lists, one entry per pass (see `pipeline.kmeans.history.History`).
         labels_: (n,) int32, of the rows of the last `fit`. Where those are read block by block, or
-            mapped: found when first asked for, kept in a temporary file, and not pickled.
+            mapped: found when first asked for, kept in a temporary file, and not pickled; or a Dask
+            array, see `fit`.
     """
 
     def __init__(
@@ -147,20 +148,28 @@ class StreamingKMeans(
     def fit(self, X: Any, y: None = None) -> Self:  # noqa: N803  # scikit-learn's names
         """Learn the centroids from all rows of X; y is ignored.
 
+        Where workers of a Dask cluster are at work, by `scheduler` or as a client is the default
+        one of this process, passes over a Dask array run on them (but mini-batches): each block
+        is computed once and kept there, as by `persist`, until the fit ends, so that the workers
+        need memory for all of X, or disk to spill to. A task sees one block; sums, and samples of
+        the rows, come here. `labels_` is then a Dask array, too. Results of integers are those of
+        the same rows in this process, bit for bit, but of more than 16 bits, which are floats.
+
         Raises: InputError (a ValueError) for bad parameters, or fewer than K distinct rows;
             MemoryBudgetError where the cap is too small.
         """
         options = self._options()
         source = self._source(X, reset=True)
         self._forget("cluster_centers_", "counts_", "inertia_", "n_iter_")
-        progress = self.progress or SilentProgress()
-        self._prepare(source, options, progress)
-        source = self._met(source)
-        engine = self._engine_spec(source)
-        init, memory = self._initial(source.dim), parse_size("memory", self.memory)
-        require_distinct(source, self.n_clusters)
-        progress.note(place(self.device, engine))
+        progress, given = self.progress or SilentProgress(), source
+        memory = parse_size("memory", self.memory)
         with self._scheduler(source, memory, progress) as scheduler:
+            source = self._spread(source, scheduler)
+            self._prepare(source, options, progress)
+            source = self._met(source)
+            engine, init = self._engine_spec(source), self._initial(source.dim)
+            require_distinct(source, self.n_clusters)
+            progress.note(place(self.device, engine))
             plan = FitPlan.make(
                 source,
                 [self.n_clusters],
@@ -180,7 +189,10 @@ class StreamingKMeans(
         self.n_iter_, self.stopped_ = fit.updates, fit.stopped
         self.history_ = vars(fit.history)
         self._taken, self._row_type = fit.sums, source.dtype
-        self._label(X, source)
+        if self._lazily(given):
+            self._labels = self._lazy_labels(given)
+        else:
+            self._label(X, source)
         return self
 
     def partial_fit(self, X: Any, y: None = None) -> Self:  # noqa: N803
@@ -215,10 +227,16 @@ class StreamingKMeans(
         self.counts_, self._row_type, self.n_iter_ = taken.counts, source.dtype, passes + 1
         return self
 
-    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Index of the nearest centroid of each row, (n,) int32; ties go to the lowest."""
+    def predict(self, X: Any) -> Any:  # noqa: N803
+        """Index of the nearest centroid of each row, (n,) int32; ties go to the lowest.
+
+        Of a Dask array it is one, lazy, where `fit` would run on workers.
+        """
         check_is_fitted(self, "cluster_centers_")
-        return self._assign(self._met(self._source(X, reset=False)))
+        source = self._source(X, reset=False)
+        return (
+            self._lazy_labels(source) if self._lazily(source) else self._assign(self._met(source))
+        )
 
     def transform(self, X: Any) -> np.ndarray:  # noqa: N803
         """Euclidean distance of each row to each centroid, (n, K), float64 for float64 rows, else
@@ -234,9 +252,9 @@ class StreamingKMeans(
     def score(self, X: Any, y: None = None) -> float:  # noqa: N803
         """Minus the SSE of the rows; y is ignored."""
         check_is_fitted(self, "cluster_centers_")
-        source = self._met(self._source(X, reset=False))
-        centroids, executor = self.cluster_centers_, LocalExecutor(source, self._engine(source))
-        return -float(executor.run_pass(centroids, SilentProgress())[0].sse(centroids).sum())
+        centroids, source = self.cluster_centers_, self._source(X, reset=False)
+        with self._executor(source, len(centroids)) as executor:
+            return -float(executor.run_pass(centroids, SilentProgress())[0].sse(centroids).sum())
 
     @property
     def _n_features_out(self) -> int:

@@ -1,5 +1,7 @@
 """What the parameters of the estimator mean: options of a fit, engine, scheduler, start."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -8,14 +10,24 @@ from sklearn.utils import check_random_state
 
 from pipeline.config import FitOptions
 from pipeline.engines import ENGINES, AssignmentEngine, EngineSpec
+from pipeline.execution.blocks import (
+    BlocksOnWorkers,
+    SchedulerOfClient,
+    address_of,
+    client_at_work,
+    lazy_array,
+)
+from pipeline.execution.cluster import ClusterExecutor
+from pipeline.execution.executor import Executor, LocalExecutor
 from pipeline.execution.scheduler import Scheduler
 from pipeline.kmeans.plan import check_preprocessing
 from pipeline.kmeans.seeding import INITS, check_start
 from pipeline.option_values import FORMER_NAMES, check_address, parse_size
 from pipeline.preprocessing import Preprocessing
-from pipeline.rows.source import RowSource, StoreSource, TransformedRows
+from pipeline.rows.source import ArraySource, RowSource, StoreSource, TransformedRows
+from pipeline.rows.units import unit_of
 from pipeline.runtime.devices import resolve_device
-from pipeline.runtime.progress import Progress
+from pipeline.runtime.progress import Progress, SilentProgress
 from storage.errors import InputError
 from storage.images.pixel_range import PixelRange
 
@@ -62,11 +74,15 @@ class Parameters:
 
     def _scheduler(self, source: RowSource, memory: int | None, progress: Progress) -> Scheduler:
         cap = memory or psutil.virtual_memory().total
-        scheduler = Scheduler(check_address(self.scheduler or ""), cap, progress)
-        if scheduler.remote and not isinstance(source, StoreSource):
+        address, lazy = check_address(self.scheduler or ""), lazy_array(source) is not None
+        client = client_at_work() if lazy and self.mode != "minibatch" else None
+        if client is not None and address in ("", address_of(client)):
+            return SchedulerOfClient(client, cap, progress)
+        scheduler = Scheduler(address, cap, progress)
+        if scheduler.remote and not isinstance(source, StoreSource) and not lazy:
             raise InputError(
-                f"scheduler={self.scheduler!r} is for patch stores, which workers read themselves:"
-                " arrays are clustered in this process"
+                f"scheduler={self.scheduler!r} is for patch stores, which workers read themselves,"
+                " and for Dask arrays: others are clustered in this process"
             )
         if scheduler.remote and self.mode == "minibatch":
             raise InputError(
@@ -74,6 +90,36 @@ class Parameters:
                 " one another in this process: leave it out"
             )
         return scheduler
+
+    def _lazily(self, source: RowSource) -> bool:
+        """Whether these are rows of a Dask array, which workers of a cluster compute."""
+        at_work = bool(self.scheduler) or client_at_work() is not None
+        return lazy_array(source) is not None and at_work
+
+    def _spread(self, source: RowSource, scheduler: Scheduler) -> RowSource:
+        """The source itself, or a Dask array's blocks on the workers."""
+        if not scheduler.remote or lazy_array(source) is None:
+            return source
+        assert isinstance(source, ArraySource)
+        blocks = BlocksOnWorkers(source, scheduler)
+        return blocks if unit_of(blocks) == 1 else source
+
+    @contextmanager
+    def _executor(self, source: RowSource, k: int) -> Iterator[Executor]:
+        """Runs one pass over the rows, with k centroids."""
+        with ExitStack() as stack:
+            if self._lazily(source):
+                scheduler = stack.enter_context(self._scheduler(source, None, SilentProgress()))
+                source = self._spread(source, scheduler)
+            met = self._met(source)
+            if not isinstance(met, BlocksOnWorkers):
+                yield LocalExecutor(met, self._engine(met))
+                return
+            cap, spec = parse_size("device_memory", self.device_memory), self._engine_spec(met)
+            given = ClusterExecutor(
+                met, scheduler, spec, remember=False, largest=k, device_memory=cap
+            )
+            yield stack.enter_context(closing(given))
 
     def _engine(self, source: RowSource) -> AssignmentEngine:
         device_memory = parse_size("device_memory", self.device_memory)
@@ -107,4 +153,6 @@ class Parameters:
             return source
         if isinstance(source, StoreSource):
             return StoreSource(source.store, found)
+        if isinstance(source, BlocksOnWorkers):
+            return source.transformed(found)
         return TransformedRows(source, found)

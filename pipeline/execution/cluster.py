@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.engines import EngineSpec
+from pipeline.execution.blocks import BlocksOnWorkers
+from pipeline.execution.gather import StoreOnWorkers
 from pipeline.execution.scheduler import Scheduler, same
 from pipeline.execution.shards import (
     ClusterPass,
@@ -22,12 +24,12 @@ from pipeline.execution.shards import (
     add_up,
     fold_levels,
     lease_state,
-    shard_count,
     shard_done,
+    shards_of,
     sum_shard,
 )
 from pipeline.rows.cluster_sums import ClusterSums
-from pipeline.rows.source import StoreSource, block_count, prefix
+from pipeline.rows.source import StoreSource
 from pipeline.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class ClusterExecutor:
-    """Passes over a patch store on the workers of a cluster.
+    """Passes over a patch store, or blocks of an array, on the workers of a cluster.
 
     Sums are the same whatever the number of workers, see `pipeline.execution.shards`. A worker
     that did not run a shard before takes longer for it. Arguments: see `WorkersTask`.
@@ -44,7 +46,7 @@ class ClusterExecutor:
 
     def __init__(
         self,
-        source: StoreSource,
+        source: StoreSource | BlocksOnWorkers,
         scheduler: Scheduler,
         engine: EngineSpec,
         *,
@@ -54,9 +56,9 @@ class ClusterExecutor:
     ) -> None:
         self.source = source
         self._scheduler = scheduler
-        store = (uuid.uuid4().hex, str(source.path.resolve()), source.seal)
-        of_rows = source.transform
-        self._task = WorkersTask(*store, engine, remember, largest, device_memory, of_rows)
+        rows = source.how if isinstance(source, BlocksOnWorkers) else StoreOnWorkers.of(source)
+        given = engine, remember, largest, device_memory
+        self._task = WorkersTask(uuid.uuid4().hex, rows, *given)
         self._passes = 0
         self._successors: np.ndarray | None = None  # for the next pass
         self._held: dict[int, str] = {}  # shard -> worker that remembers its rows
@@ -87,8 +89,13 @@ class ClusterExecutor:
         self._leases = {one: self._leases[one] for one in workers if one in self._leases}
         for worker in workers:
             self._lease(worker)
-        shards = shard_count(block_count(prefix(self.source, told.rows)))
-        graph, keys = pass_graph(told, assign_shards(shards, workers, self._held))
+        shards = shards_of(self.source, told.rows)
+        if isinstance(self.source, BlocksOnWorkers):  # those that lie nowhere yet are for Dask
+            homes = [self._held.get(shard, "") for shard in range(shards)]
+            homes = [home if home in workers else "" for home in homes]
+            graph, keys = pass_graph(told, homes, self.source.tasks(shards))
+        else:
+            graph, keys = pass_graph(told, assign_shards(shards, workers, self._held))
         *counts, total = self._scheduler.started(graph, keys)
         numbers = {future.key: shard for shard, future in enumerate(counts)}
         parts: Parts | None = None
@@ -110,10 +117,13 @@ class ClusterExecutor:
             self._leases[worker] = self._scheduler.kept(lease_state, self._task.name, worker)
 
 
-def pass_graph(told: ClusterPass, homes: Sequence[str]) -> "tuple[HighLevelGraph, list[Any]]":
+def pass_graph(
+    told: ClusterPass, homes: Sequence[str], blocks: Sequence[tuple[Any, ...]] = ()
+) -> "tuple[HighLevelGraph, list[Any]]":
     """Dask's tasks of a pass.
 
-    homes: the worker that each shard is offered to; "": any.
+    homes: the worker that each shard is offered to; "": any. blocks: what `sum_shard` takes of
+    each; none: they are of a store.
     Returns: the graph, and the keys of what comes back: of each shard, see `shard_done`, and last
         the sums of all of them.
     """
@@ -125,7 +135,15 @@ def pass_graph(told: ClusterPass, homes: Sequence[str]) -> "tuple[HighLevelGraph
     needs: dict[str, set[str]] = {begin: set()}
     for home in set(homes):
         mine = [shard for shard, one in enumerate(homes) if one == home]
-        tasks = {(f"sum_shard-{mark}", shard): (sum_shard, begin, shard) for shard in mine}
+        tasks = {
+            (f"sum_shard-{mark}", shard): (
+                sum_shard,
+                begin,
+                shard,
+                *(blocks[shard] if blocks else ()),
+            )
+            for shard in mine
+        }
         offered = {"workers": [home], "allow_other_workers": True} if home else None
         layers[f"sum_shard-{mark}-{home}"] = MaterializedLayer(tasks, offered)
         needs[f"sum_shard-{mark}-{home}"] = {begin}

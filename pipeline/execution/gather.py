@@ -4,6 +4,8 @@ Samples are spread over nearly all chunks. Each worker reads some of these and h
 that were drawn; this process reads none.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from pipeline.execution.scheduler import Scheduler
@@ -12,6 +14,34 @@ from storage.errors import IntegrityError
 from storage.patch_store import open_patches
 
 TASKS_PER_THREAD = 2  # of the workers, lest the slowest be waited for
+
+
+@dataclass(frozen=True)
+class StoreOnWorkers:
+    """What workers are told of a store, which they must see.
+
+    seal: of the store that is meant; a worker may have another one under that name. transform: of
+    its rows.
+    """
+
+    path: str
+    seal: str
+    transform: RowTransform | None = None
+
+    @classmethod
+    def of(cls, source: StoreSource) -> "StoreOnWorkers":
+        """That of a source."""
+        return cls(str(source.path.resolve()), source.seal, source.transform)
+
+    def opened(self) -> StoreSource:
+        """The store as this process sees it; raises IntegrityError where it is another one."""
+        source = StoreSource(open_patches(self.path), self.transform)
+        if source.seal != self.seal:
+            raise IntegrityError(
+                f"{self.path} is another store for a worker than for the process that sent it the"
+                " work: give all of them the same folder"
+            )
+        return source
 
 
 class SampledByWorkers(StoreSource):
@@ -29,11 +59,9 @@ class SampledByWorkers(StoreSource):
         blocks, starts = np.unique(rows[order] // self.block_rows, return_index=True)
         each = max(1, -(-len(blocks) // tasks))  # a block is read by one task alone
         groups = np.split(order, starts[each::each])
-        path, taken = str(self.path.resolve()), np.empty((len(rows), self.dim), self.dtype)
+        there, taken = StoreOnWorkers.of(self), np.empty((len(rows), self.dim), self.dtype)
         futures = {
-            client.submit(
-                rows_on_worker, path, self.seal, self.transform, rows[places], pure=False
-            ): places
+            client.submit(take_on_worker, there, rows[places], pure=False): places
             for places in groups
         }
         for future, part in self._scheduler.completed(futures):
@@ -42,22 +70,6 @@ class SampledByWorkers(StoreSource):
         return taken
 
 
-def rows_on_worker(
-    path: str, seal: str, transform: RowTransform | None, rows: np.ndarray
-) -> np.ndarray:
-    """The rows of a store with these numbers, in this order; runs on a worker."""
-    return take_rows(source_on_worker(path, seal, transform), rows)
-
-
-def source_on_worker(path: str, seal: str, transform: RowTransform | None) -> StoreSource:
-    """The store at a path as a worker sees it.
-
-    Raises: IntegrityError where that is not the one of this seal.
-    """
-    source = StoreSource(open_patches(path), transform)
-    if source.seal != seal:
-        raise IntegrityError(
-            f"{path} is another store for a worker than for the process that sent it the"
-            " work: give all of them the same folder"
-        )
-    return source
+def take_on_worker(store: StoreOnWorkers, rows: np.ndarray) -> np.ndarray:
+    """Rows of a store with these numbers, in this order; runs on a worker."""
+    return take_rows(store.opened(), rows)

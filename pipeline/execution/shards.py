@@ -13,13 +13,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock, RLock
+from typing import Any
 
 import numpy as np
 
 from pipeline.engines import AssignmentCache, AssignmentEngine, EngineSpec
+from pipeline.execution.blocks import Block, BlockRows, BlocksOnWorkers
 from pipeline.execution.executor import LocalExecutor
-from pipeline.execution.gather import source_on_worker
-from pipeline.rows.source import RowTransform, StoreSource, block_count, prefix
+from pipeline.execution.gather import StoreOnWorkers
+from pipeline.rows.source import RowSource, StoreSource, block_count, prefix
 from pipeline.runtime.devices import use_threads
 from pipeline.runtime.progress import SilentProgress
 
@@ -33,6 +35,13 @@ Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
 def shard_count(blocks: int) -> int:
     """Shards of a store of so many chunks."""
     return min(blocks, MAX_SHARDS)
+
+
+def shards_of(source: RowSource, rows: int) -> int:
+    """Shards that the first rows of a source lie in; of blocks on workers each is one."""
+    if isinstance(source, BlocksOnWorkers):
+        return int(np.searchsorted(source.starts[:-1], rows))
+    return shard_count(block_count(prefix(source, rows)))
 
 
 def fold_levels(n: int) -> Iterator[list[range]]:
@@ -73,20 +82,17 @@ def add_up(parts: Sequence[Parts]) -> Parts:
 class WorkersTask:
     """What workers are told of a fit: the same for all passes.
 
-    name: of the fit. path: of the store, which the workers must see. seal: of the store that is
-    meant; a worker may have another one under that name. remember: whether workers keep what helps
-    the next pass. largest, device_memory: see `EngineSpec.make`; of each worker. transform: of the
-    store's rows.
+    name: of the fit. rows: of a store that the workers must see, or how those of blocks are read
+    that are given with their tasks. remember: whether workers keep what helps the next pass.
+    largest, device_memory: see `EngineSpec.make`; of each worker.
     """
 
     name: str
-    path: str
-    seal: str
+    rows: StoreOnWorkers | BlockRows
     engine: EngineSpec
     remember: bool
     largest: int
     device_memory: int | None
-    transform: RowTransform | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,44 +114,54 @@ class ClusterPass:
 class _WorkerState:
     """What a worker keeps of one fit.
 
-    number: of the pass that the engine is in; None: of none that it could go on with.
+    source: of the rows; or how those of each block are read. number: of the pass that the engine
+    is in; None: of none that it could go on with.
     """
 
     task: WorkersTask
     engine: AssignmentEngine
-    source: StoreSource
+    source: StoreSource | BlockRows
     folder: Path
     number: int | None = None
     caches: dict[int, AssignmentCache | None] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)  # the engine uses all threads by itself
 
-    def sums(self, told: ClusterPass, shard: int) -> Parts:
-        """Those of a shard."""
-        rows, shards = prefix(self.source, told.rows), shard_count(block_count(self.source))
+    def sums(self, told: ClusterPass, shard: int, block: Block | None = None) -> Parts:
+        """Those of a shard; block: that it is; None: it is of the store."""
         with self.lock:
             goes_on, self.number = self.number == told.number, None
             if not goes_on and told.successors is not None:
                 for one in self.caches.values():
                     if one is not None:
                         one.relabel(told.successors)
-            at = self._cache_of(shard, shards)
+            if isinstance(self.source, StoreSource):
+                rows, shards = prefix(self.source, told.rows), shard_count(block_count(self.source))
+                at = self._cache_of(self.source, shard, shards)
+                blocks = range(shard, block_count(rows), shards)
+            else:
+                assert block is not None
+                rows, at = prefix(block, told.rows - block.first), shard
+                self._add_cache(at, block)
+                blocks, goes_on = range(block_count(rows)), False  # but begins its own cache
             here = LocalExecutor(rows, self.engine, self.caches.get(at))
-            blocks = range(shard, block_count(rows), shards)
             sums = here.sum_blocks(blocks, told.centroids, SilentProgress(), goes_on=goes_on)
             if at in self.caches:
                 self.caches[at] = here.cache
             self.number = told.number
         return sums.sums, sums.counts, sums.squares
 
-    def _cache_of(self, shard: int, shards: int) -> int:
+    def _cache_of(self, source: StoreSource, shard: int, shards: int) -> int:
         """Number of the shard's cache, if it has one: rows have theirs, labels share one."""
         blocks = None
         if self.task.engine.caches_rows:
-            blocks = range(shard, block_count(self.source), shards)
+            blocks = range(shard, block_count(source), shards)
         at = shard if blocks else 0
-        if self.task.remember and at not in self.caches:
-            self.caches[at] = self.engine.cache_for(self.source, self.folder, blocks)
+        self._add_cache(at, source, blocks)
         return at
+
+    def _add_cache(self, at: int, source: RowSource, blocks: range | None = None) -> None:
+        if self.task.remember and at not in self.caches:
+            self.caches[at] = self.engine.cache_for(source, self.folder, blocks)
 
     def close(self) -> None:
         """Let go of the caches, unless they are in use: then the last user does, as it ends."""
@@ -173,13 +189,17 @@ def lease_state(name: str) -> Lease:
     return lease
 
 
-def sum_shard(told: ClusterPass, shard: int) -> Parts:
-    """Sums over a shard of the store; runs on a worker."""
+def sum_shard(told: ClusterPass, shard: int, *block: Any) -> Parts:
+    """Sums over a shard; runs on a worker.
+
+    block: that it is, with the numbers of its first row and of its rows; none: it is of the store.
+    """
     with _lock:
         if told not in _passes:  # on a worker that has no lease the pass takes its place
             _passes.add(told)
             _hold(told.task.name, told)
-    return _state_of(told.task).sums(told, shard)
+    state, how = _state_of(told.task), told.task.rows
+    return state.sums(told, shard, Block(how, *block) if isinstance(how, BlockRows) else None)
 
 
 def shard_done(parts: Parts) -> tuple[int, str]:
@@ -221,7 +241,8 @@ def _state_of(task: WorkersTask) -> _WorkerState:
 def _begun(task: WorkersTask) -> _WorkerState:
     from distributed import get_worker  # only where a cluster is asked for
 
-    source, asked = source_on_worker(task.path, task.seal, task.transform), task.engine
+    rows, asked = task.rows, task.engine
+    source = rows if isinstance(rows, BlockRows) else rows.opened()
     worker = get_worker()
     use_threads(worker.state.nthreads)
     engine = EngineSpec.resolve(asked.name, asked.device, source.dim, source.dtype)

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.config import FitOptions
 from pipeline.engines import AssignmentEngine, EngineSpec
+from pipeline.execution.blocks import BlocksOnWorkers
 from pipeline.execution.cluster import ClusterExecutor
 from pipeline.execution.executor import Executor, LocalExecutor
 from pipeline.execution.gather import SampledByWorkers
@@ -192,7 +193,7 @@ class Fitter:
 
     def _executor_of(self, source: RowSource, *, remember: bool) -> Executor:
         plan = self._plan
-        if plan.remote and isinstance(source, StoreSource):
+        if plan.remote and isinstance(source, (StoreSource, BlocksOnWorkers)):
             return ClusterExecutor(
                 source,
                 plan.scheduler,

@@ -14,13 +14,15 @@ import pipeline.runtime.memory
 from pipeline.config import FitOptions
 from pipeline.engines import EngineSpec
 from pipeline.engines.engine import GAP_BLOCKS
+from pipeline.execution.blocks import BlocksOnWorkers
+from pipeline.execution.gather import StoreOnWorkers
 from pipeline.execution.preflight import Requirements
 from pipeline.execution.scheduler import WORKER_BYTES, Scheduler
-from pipeline.execution.shards import shard_count, sums_bytes
+from pipeline.execution.shards import shards_of, sums_bytes
 from pipeline.kmeans import seeding
 from pipeline.kmeans.d2_trials import kernels_for
 from pipeline.kmeans.nested import most_centroids
-from pipeline.rows.source import READ_AHEAD, RowSource, StoreSource, block_count, blocks_ahead
+from pipeline.rows.source import READ_AHEAD, RowSource, StoreSource, blocks_ahead
 from pipeline.runtime.devices import device_budget
 from pipeline.runtime.kernel_cache import code_bytes
 from pipeline.runtime.memory import (
@@ -114,8 +116,8 @@ class FitPlan:
     @property
     def remote(self) -> bool:
         """Whether whole passes run on the workers of a cluster."""
-        stored = isinstance(self.source, StoreSource)
-        return self.scheduler.remote and stored and self.options.mode != "minibatch"
+        spread = isinstance(self.source, (StoreSource, BlocksOnWorkers))
+        return self.scheduler.remote and spread and self.options.mode != "minibatch"
 
     def preflight(self) -> None:
         """Examine the workers that passes run on, if any.
@@ -124,16 +126,16 @@ class FitPlan:
         """
         if not self.remote:
             return
-        assert isinstance(self.source, StoreSource)
         scratch = self.engine.scratch_bytes(self.source.n_rows, self.most)
         asked = Requirements(
             packages=() if self.engine.name == "pruned" else ("torch",),
             memory=self._worker_bytes(),
             scratch=scratch // max(1, len(self.scheduler.workers)),
-            store=str(self.source.path.resolve()),
-            seal=self.source.seal,
             device=str(self.engine.device),
         )
+        if isinstance(self.source, StoreSource):
+            store = StoreOnWorkers.of(self.source)
+            asked = replace(asked, store=store.path, seal=store.seal)
         self.scheduler.preflight(asked)
 
     @property
@@ -202,7 +204,7 @@ class FitPlan:
         imports = WORKER_BYTES
         if self.engine.device.type != "cpu":
             imports = max(imports, pipeline.runtime.memory.resident())
-        shards = shard_count(block_count(self.source))
+        shards = shards_of(self.source, self.source.n_rows)
         sums = sums_bytes(self.engine, self.most, shards)
         needed = self._blocks_bytes(1) + self._engine_bytes(1) + sums
         return imports + needed + needed // GAPS + code_bytes(self.engine.numba_kernels())
@@ -215,6 +217,8 @@ class FitPlan:
         """
         workers = self.scheduler.local_workers
         beside = workers * self._worker_bytes() if workers else 0
+        if workers and isinstance(self.source, BlocksOnWorkers):
+            beside += self.source.held_bytes
         for plan in self._ever_smaller():
             needed = beside + plan.allocated()
             if fits(needed, cap):
