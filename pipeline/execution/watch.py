@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.execution.preflight import refusal
 from pipeline.execution.probes import ByValue, give_up
@@ -116,7 +116,7 @@ class Watch(AbstractContextManager["Watch"]):
             self._over.wait(max(LOOK_SECONDS, len(self.workers) * _SECONDS_OF_WORKER))
 
     def _look(self) -> None:
-        scheduler = self._client.scheduler
+        scheduler: Any = self._client.scheduler
         found = self._client.sync(scheduler.identity, callback_timeout=SILENT_SECONDS)
         now = monotonic()
         if now - self._looked > _LATE_SECONDS:
