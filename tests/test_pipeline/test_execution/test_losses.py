@@ -179,27 +179,20 @@ def test_a_stopped_process_of_a_local_cluster_is_replaced(
 def test_a_worker_that_comes_late_and_is_unfit_ends_the_run(
     cluster: Cluster, scheduler: Scheduler, tmp_path: Path
 ) -> None:
-    def add() -> None:
-        cluster.add_worker(ours=False, cwd=tmp_path)
-
-    def until_it_is_seen() -> None:
-        add()
-        for _ in range(20):
-            squares(scheduler)
-
+    cluster.add_worker(ours=False, cwd=tmp_path)  # one that gets a task before it is seen exits
+    wait_until(lambda: scheduler._watch._refused)
     with pytest.raises(WorkerError, match=r"^worker tcp\S+ does not have patchdict: install"):
-        until_it_is_seen()
+        squares(scheduler)
 
 
 def started_sweep(cluster: Cluster, out: Path, *more: str) -> "subprocess.Popen[str]":
     """`patchdict sweep` of the digits in small chunks on the cluster."""
     code = (
-        "import sys, storage.patch_spec\n"
+        "import runpy, storage.patch_spec\n"
         "storage.patch_spec.CHUNK_BYTES = 25 * 3000\n"
         "from pipeline.execution import watch\n"
         "watch.WORKERLESS_SECONDS = 3.0\n"
-        "from pipeline.command_line import main\n"
-        "main()\n"
+        "runpy.run_module('pipeline', run_name='__main__')\n"
     )
     options = ["--k", "20,40", "--out", str(out), "--scheduler", cluster.address, *more]
     return subprocess.Popen(
@@ -218,31 +211,29 @@ def experiments(out: Path) -> list[Path]:
 def test_a_sweep_whose_scheduler_is_killed_goes_on_when_it_is_back(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    out, rng = tmp_path / "there", np.random.default_rng(3)
-    told, kills = [], 0
-    while True:
-        process = started_sweep(cluster, out)
-        try:
-            process.communicate(timeout=rng.uniform(4, 14))
-        except subprocess.TimeoutExpired:
-            cluster.scheduler.kill()
-            cluster.scheduler.wait()
-            kills += 1
-            told.append(process.communicate(timeout=60)[1].splitlines()[-1])
-            assert process.returncode == 2
-            cluster.start_scheduler()
-            for _ in range(2):
-                cluster.add_worker()
-            continue
-        assert process.returncode == 0
-        break
-    assert kills
-    lost = "no longer answers: start it, and run the same command again, it goes on"
-    assert [line for line in told if not line.startswith("error: ") or lost not in line] == []
     options = SweepOptions.checked(out=tmp_path / "here", k="20,40", memory=MEMORY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("storage.patch_spec.CHUNK_BYTES", 25 * 3000)
-        here = sweep(options)["experiment"]
+        here = sweep(options)["experiment"]  # and what is compiled is
+    out, rng = tmp_path / "there", np.random.default_rng(3)
+    told = []
+    for seconds in (*rng.uniform(4, 20, 4), 300):
+        process = started_sweep(cluster, out)
+        try:
+            process.communicate(timeout=seconds)
+            break
+        except subprocess.TimeoutExpired:
+            cluster.scheduler.kill()
+            told.append(process.communicate(timeout=120)[1].splitlines()[-1])
+            assert process.returncode == 2
+            cluster.scheduler.wait()
+            cluster.start_scheduler()
+            for _ in range(2):
+                cluster.add_worker()
+    assert process.returncode == 0
+    assert told
+    lost = "no longer answers: start it, and run the same command again, it goes on"
+    assert [line for line in told if not line.startswith("error: ") or lost not in line] == []
     (there,) = experiments(out)
     assert numbers_of(there) == numbers_of(here)
 
