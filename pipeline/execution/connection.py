@@ -1,5 +1,6 @@
 """Connections to clusters: a running one at an address, or one of processes on this machine."""
 
+import logging
 import os
 import threading
 import warnings
@@ -64,10 +65,11 @@ def connected(address: str, workers: int) -> "Iterator[Client]":
     from distributed import Client, LocalCluster  # only where a cluster is asked for
 
     if not address.startswith("processes:"):
-        with _client_of(address) as client:
+        with _without_logs(), _client_of(address) as client:
             yield client
         return
     with (
+        _without_logs(),
         dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT}),
         _environment_kept(),
         _SCRIPT_LEFT_OUT,
@@ -116,6 +118,24 @@ class _ScriptLeftOut(AbstractContextManager[None]):
 
 
 _SCRIPT_LEFT_OUT = _ScriptLeftOut()  # of all schedulers of this process
+
+
+@contextmanager
+def _without_logs() -> Iterator[None]:
+    """What is lost is told in a line, see `watch`, and not by Dask with all that it was doing."""
+
+    def nothing(_: logging.LogRecord) -> bool:
+        return False  # of this context: others may end before it, or after
+
+    names = [*logging.root.manager.loggerDict]
+    kept = [logging.getLogger(one) for one in names if one.startswith(("distributed", "tornado"))]
+    for logger in kept:
+        logger.addFilter(nothing)
+    try:
+        yield
+    finally:
+        for logger in kept:
+            logger.removeFilter(nothing)
 
 
 @contextmanager

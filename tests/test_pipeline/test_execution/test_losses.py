@@ -203,6 +203,12 @@ def started_sweep(cluster: Cluster, out: Path, *more: str) -> "subprocess.Popen[
     )
 
 
+def is_connected(process: "subprocess.Popen[str]") -> None:
+    """Returns when the process says that it has a cluster."""
+    assert process.stderr is not None
+    assert any("cluster tcp:" in line for line in process.stderr)
+
+
 def experiments(out: Path) -> list[Path]:
     return [path.parent for path in out.glob("*/dictionaries.zarr")]
 
@@ -217,14 +223,17 @@ def test_a_sweep_whose_scheduler_is_killed_goes_on_when_it_is_back(
         here = sweep(options)["experiment"]  # and what is compiled is
     out, rng = tmp_path / "there", np.random.default_rng(3)
     told = []
-    for seconds in (*rng.uniform(4, 20, 4), 300):
+    for seconds in (*rng.uniform(0, 6, 4), 300):
         process = started_sweep(cluster, out)
+        is_connected(process)
         try:
             process.communicate(timeout=seconds)
             break
         except subprocess.TimeoutExpired:
             cluster.scheduler.kill()
-            told.append(process.communicate(timeout=120)[1].splitlines()[-1])
+            said = process.communicate(timeout=120)[1]
+            assert "Traceback" not in said
+            told.append(said.splitlines()[-1])
             assert process.returncode == 2
             cluster.scheduler.wait()
             cluster.start_scheduler()
@@ -241,12 +250,9 @@ def test_a_sweep_whose_scheduler_is_killed_goes_on_when_it_is_back(
 @pytest.mark.slow
 def test_an_extraction_whose_workers_die_ends_in_one_line(cluster: Cluster, tmp_path: Path) -> None:
     process = started_sweep(cluster, tmp_path)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "cluster" in line:  # it is about to begin
-            for worker in cluster.workers:
-                worker.kill()
-            break
+    is_connected(process)
+    for worker in cluster.workers:
+        worker.kill()
     *_, last = process.communicate(timeout=60)[1].splitlines()
     assert process.returncode == 2
     assert last == (
