@@ -1,6 +1,8 @@
 """Fits of Dask arrays where their blocks lie, against fits of the same rows in this process."""
 
+import os
 import pickle
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +15,7 @@ from distributed import Client, LocalCluster
 
 from pipeline import StreamingKMeans
 from pipeline.execution.blocks import BlocksOnWorkers, address_of, client_at_work
+from pipeline.runtime.progress import SilentProgress
 from storage import InputError
 
 COMPUTED: list[int] = []  # first row of each block that was computed; workers are threads here
@@ -160,6 +163,32 @@ def test_a_scheduler_may_be_named(rows: np.ndarray, where: str, client: Client) 
     np.testing.assert_array_equal(there.cluster_centers_, here.cluster_centers_)
     assert there.score(given) == here.score(rows)
     np.testing.assert_array_equal(there.labels_.compute(), here.labels_)
+
+
+@pytest.mark.slow
+def test_blocks_of_a_lost_worker_are_computed_again(
+    rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.kmeans.nested.FIRST_ROWS", 2000)
+    asked = {"max_iter": 6, "breathing": 2, "random_state": 0}
+    here = StreamingKMeans(9, **asked).fit(rows)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster) as client,
+    ):
+        victim = [*client.run(os.getpid).values()]
+
+        class Kills(SilentProgress):
+            def advance(self, units: int, **facts: Any) -> None:
+                if facts.get("pass") == 3 and victim:
+                    os.kill(victim.pop(), signal.SIGKILL)
+                    victim.clear()
+
+        given = dask.array.from_array(rows, chunks=(1000, 9))
+        there = StreamingKMeans(9, progress=Kills(), **asked).fit(given)
+        assert not victim
+        np.testing.assert_array_equal(there.cluster_centers_, here.cluster_centers_)
+        assert there.inertia_ == here.inertia_
 
 
 def test_who_computes_is_whom_dask_would_ask(rows: np.ndarray, client: Client) -> None:
