@@ -37,6 +37,9 @@ class AssignmentCache(Protocol):
                 each one of the last. Without this message, added centroids come last.
         """
 
+    def forget_sums(self) -> None:
+        """Sums of the last pass are in the way: those of the next one are made anew."""
+
     def close(self) -> None:
         """Let go of it."""
 

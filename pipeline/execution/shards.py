@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.engines import AssignmentCache, AssignmentEngine, EngineSpec
+from pipeline.engines.cpu.assignment_cache import KEPT_SUMS_BYTES
 from pipeline.execution.blocks import Block, BlockRows, BlocksOnWorkers
 from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.gather import StoreOnWorkers
@@ -141,12 +142,15 @@ class _WorkerState:
             else:
                 assert block is not None
                 rows, at = prefix(block, told.rows - block.first), shard
-                self._add_cache(at, block)
+                self._add_cache(at, block, range(block_count(block)))
                 blocks, goes_on = range(block_count(rows)), False  # but begins its own cache
             here = LocalExecutor(rows, self.engine, self.caches.get(at))
             sums = here.sum_blocks(blocks, told.centroids, SilentProgress(), goes_on=goes_on)
             if at in self.caches:
                 self.caches[at] = here.cache
+                # Each block's cache would keep sums of all centroids.
+                if block and here.cache and len(self.caches) * sums.sums.nbytes > KEPT_SUMS_BYTES:
+                    here.cache.forget_sums()
             self.number = told.number
         return sums.sums, sums.counts, sums.squares
 

@@ -98,6 +98,10 @@ class AssignmentCache:
         self._bases.clear()
         self.before = np.empty((0, 0))
 
+    def forget_sums(self) -> None:
+        """See `pipeline.engines.engine.AssignmentCache`."""
+        self._bases.clear()
+
     def close(self) -> None:
         """Let the scratch file go."""
         self._file.close()

@@ -43,6 +43,10 @@ class ResidentRows:
         """The next pass has other centroids; see `pipeline.engines.engine.AssignmentCache`."""
         self._successors = successors
 
+    def forget_sums(self) -> None:
+        """See `pipeline.engines.engine.AssignmentCache`."""
+        self.forget()
+
     def forget(self) -> None:
         """Labels and sums are not to be trusted."""
         self._sums: Uint8Sums | None = None

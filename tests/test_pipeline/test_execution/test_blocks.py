@@ -14,6 +14,7 @@ import xarray
 from distributed import Client, LocalCluster
 
 from pipeline import StreamingKMeans
+from pipeline.engines.cpu.assignment_cache import AssignmentCache
 from pipeline.execution.blocks import BlocksOnWorkers, address_of, client_at_work
 from pipeline.runtime.progress import SilentProgress
 from storage import InputError
@@ -151,6 +152,32 @@ def test_only_sums_and_samples_come_here(
     monkeypatch.setattr(BlocksOnWorkers, "take_rows", counted)
     StreamingKMeans(10, max_iter=3, breathing=2, random_state=0).fit(lazy(rows))
     assert 100 <= sum(taken) < 1000
+
+
+def test_sums_that_blocks_keep_for_the_next_pass_have_a_limit(
+    rows: np.ndarray, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+    finish, forget = AssignmentCache.finish, AssignmentCache.forget_sums
+
+    def finished(cache: AssignmentCache, *given: Any) -> None:
+        finish(cache, *given)
+        kept.append(1)
+
+    def forgot(cache: AssignmentCache) -> None:
+        forget(cache)
+        kept.append(-1)
+
+    monkeypatch.setattr(AssignmentCache, "finish", finished)
+    monkeypatch.setattr(AssignmentCache, "forget_sums", forgot)
+    monkeypatch.setattr("pipeline.execution.shards.KEPT_SUMS_BYTES", 3 * 8 * 9 * 6)
+    asked = {"mode": "full", "max_iter": 3, "tol": 0, "random_state": 0}
+    there = StreamingKMeans(6, **asked).fit(lazy(rows))
+    # Workers are threads here, and share what they keep: three blocks of eight, of the first pass.
+    assert sum(kept) == 3
+    np.testing.assert_array_equal(
+        there.cluster_centers_, StreamingKMeans(6, **asked).fit(rows).cluster_centers_
+    )
 
 
 @pytest.mark.parametrize("where", ["address", pytest.param("processes:1", marks=pytest.mark.slow)])
