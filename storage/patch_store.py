@@ -228,7 +228,7 @@ def open_patches(path: str | Place) -> PatchStore:
         raise InputError(f"{path} is not a patch store: run extract first") from None
     checksums = stated_checksums(attributes)
     try:
-        strict = open_strict(path, checksums, REMEDY)
+        strict = open_strict(path, checksums, REMEDY, keep=True)
         group = zarr.open_group(strict, mode="r", zarr_format=3)
         store = PatchStore(path, group, attributes)
         stated = (attributes["n_rows"], attributes["dim"], attributes["source"]["dtype"])

@@ -13,6 +13,7 @@ from zarr.storage import WrapperStore
 
 from storage.errors import DamageError
 from storage.integrity import chunk_fault, describe, unreadable
+from storage.places.kept import KeptObjects
 from storage.places.place import Place
 from storage.places.remote import RemotePlace
 from storage.places.zarr_store import store_at
@@ -24,7 +25,10 @@ class StrictStore(WrapperStore[Store]):
     root: where it lies.
     stated: checksum of each chunk by key, as `checksum_of` gives it; None: not known yet.
     remedy: what the error tells to do; GROUP in it becomes the first part of the chunk's key.
+    kept: where chunks that were read are kept, to be read from there; None: nowhere.
     """
+
+    kept: KeptObjects | None = None
 
     def __init__(
         self, store: Store, root: Place, stated: dict[str, str] | None = None, remedy: str = ""
@@ -33,9 +37,19 @@ class StrictStore(WrapperStore[Store]):
         self.root, self.stated, self.remedy = root, stated, remedy
 
     def _with_store(self, store: Store) -> Self:
-        return type(self)(store, self.root, self.stated, self.remedy)
+        other = type(self)(store, self.root, self.stated, self.remedy)
+        other.kept = self.kept
+        return other
 
     async def get(self, key, prototype, byte_range=None):  # type: ignore[no-untyped-def]  # as in zarr
+        if self.kept is not None and _is_chunk(key):
+            if (data := self.kept.get(key)) is not None:
+                if self._fault(key, data) is None:
+                    return prototype.buffer.from_bytes(data)
+                self.kept.drop(key)
+            value = self._whole(key, await super().get(key, prototype, byte_range))
+            self.kept.keep(key, value.to_bytes())
+            return value
         try:
             value = await super().get(key, prototype, byte_range)
         except OSError as error:
@@ -47,10 +61,12 @@ class StrictStore(WrapperStore[Store]):
         """The value, checked where it is a chunk's."""
         if _is_chunk(key):
             data = None if value is None else value.as_numpy_array()
-            fault = chunk_fault(data, None if self.stated is None else self.stated.get(key, ""))
-            if fault is not None:
+            if (fault := self._fault(key, data)) is not None:
                 self._refuse(key, fault)
         return value
+
+    def _fault(self, key: str, data: Any) -> str | None:
+        return chunk_fault(data, None if self.stated is None else self.stated.get(key, ""))
 
     def _refuse(self, key: str, fault: str, cause: OSError | None = None) -> None:
         """Raise DamageError where the key is a chunk's."""
@@ -72,10 +88,18 @@ class StrictFolder(StrictStore):
         return self._whole(key, value)
 
 
-def open_strict(path: Place, stated: dict[str, str] | None = None, remedy: str = "") -> StrictStore:
-    """The store at `path`, for reading; see `StrictStore`."""
+def open_strict(
+    path: Place, stated: dict[str, str] | None = None, remedy: str = "", *, keep: bool = False
+) -> StrictStore:
+    """The store at `path`, for reading; see `StrictStore`.
+
+    keep: whether chunks of one behind a URL are kept on a disk of this machine.
+    """
     kind = StrictStore if isinstance(path, RemotePlace) else StrictFolder
-    return kind(store_at(path, read_only=True), path, stated, remedy)
+    store = kind(store_at(path, read_only=True), path, stated, remedy)
+    if keep and isinstance(path, RemotePlace):
+        store.kept = KeptObjects()
+    return store
 
 
 def _is_chunk(key: str) -> bool:

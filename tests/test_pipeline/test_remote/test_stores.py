@@ -1,29 +1,26 @@
-"""OUT, DATASET and DATA behind URLs: the same bytes, whatever the server does."""
+"""OUT behind a URL: the same bytes, whatever the server does."""
 
-import threading
+import errno
+import os
+import pickle
 from collections.abc import Callable
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import zarr
 
 from analysis import compare, report
 from analysis.encoding.code_set import encode_set
 from analysis.export.export_dictionary import export_of_experiment
-from pipeline import PatchOptions, SweepOptions, extract, sweep
+from pipeline import SweepOptions, extract, sweep
 from pipeline.extraction import tasks
 from pipeline.runtime.progress import SilentProgress
 from pipeline.status import take_inventory, verify
-from storage import InputError, IntegrityError, open_images, open_patches
+from storage import InputError, IntegrityError, open_patches
 from storage.errors import RemoteError
-from storage.images import download
 from storage.places.place import files_below
 from storage.places.remote import RemotePlace
-from storage.places.zarr_store import store_at
 from tests.buckets import SlowProxy, cut, refuse
 from tests.damage import files_of
 from tests.stored_numbers import numbers_of
@@ -146,81 +143,40 @@ def test_what_a_server_refuses_is_no_damage_and_no_zeros(
     assert objects_of(store.path) == whole
 
 
-def test_images_are_read_from_zarr_in_a_bucket(
-    bucket: RemotePlace, served: SlowProxy, strokes: np.ndarray, tmp_path: Path
+def test_chunks_are_asked_for_once_and_kept_on_disk(
+    bucket: RemotePlace, served: SlowProxy, strokes: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    array = zarr.create_array(store_at(bucket / "a.zarr"), data=strokes, chunks=(20, 12, 10))
-    assert array.shape == strokes.shape
-    source = open_images(f"{bucket}/a.zarr")
-    assert np.array_equal(source.read(slice(0, 60)), strokes)
-    here = extract(strokes, patch=3, out=tmp_path).store
-    there = extract(f"{bucket}/a.zarr", patch=3, out=tmp_path).store
-    assert np.array_equal(here.array[:], there.array[:])
-    served.faults = [refuse(403, "/c/1/0/0")]
-    with pytest.raises(RemoteError):
-        open_images(f"{bucket}/a.zarr").read(slice(0, 60))
-
-
-def test_files_behind_urls_are_fetched_once_and_again_when_they_change(
-    bucket: RemotePlace, served: SlowProxy, strokes: np.ndarray, tmp_path: Path
-) -> None:
-    np.save(tmp_path / "a.npy", strokes)
-    url = f"{bucket}/a.npy"
-    (bucket / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes())
-    data = tmp_path / "data"
-
-    def read() -> np.ndarray:
-        return open_images(url, data_dir=data).read(slice(0, len(strokes)))
-
-    assert np.array_equal(read(), strokes)
+    small_chunks(monkeypatch)
+    monkeypatch.setattr("storage.places.kept.lies_in_memory", lambda folder: False)
+    store = extract(strokes, patch=3, out=str(bucket)).store
+    first = [store.read_chunk(index) for index in range(store.n_chunks)]
     served.requests.clear()
-    assert np.array_equal(read(), strokes)
-    assert [request.partition(" ")[0] for request in served.requests] == ["HEAD"]
-    np.save(tmp_path / "b.npy", 255 - strokes)
-    (bucket / "a.npy").write_bytes((tmp_path / "b.npy").read_bytes())
-    assert np.array_equal(read(), 255 - strokes)
-    (copy,) = data.rglob("a.npy")
-    copy.write_bytes(copy.read_bytes()[:-5])  # what was fetched is damaged
-    assert np.array_equal(read(), 255 - strokes)
-    with pytest.raises(InputError, match="there is no"):
-        open_images(f"{bucket}/none.npy", data_dir=data)
+    for index, rows in enumerate(first):
+        assert np.array_equal(store.read_chunk(index), rows)
+    assert served.requests == []
+    kept = store.array.store.kept
+    other = pickle.loads(pickle.dumps(store.array))  # of a worker, which keeps its own
+    assert np.array_equal(other[:], np.concatenate(first))
+    os.pwrite(kept._file.fileno(), b"damaged", kept._places[store.chunk_key(1)][0] + 5)
+    assert np.array_equal(store.read_chunk(1), first[1])  # is asked for again
+    assert served.requests[-1].startswith("GET")
 
 
-def test_images_are_read_from_a_web_site(strokes: np.ndarray, tmp_path: Path) -> None:
-    pytest.importorskip("obstore", reason="no obstore: pip install 'patchdict[remote]'")
-    site, data = tmp_path / "site", tmp_path / "data"
-    zarr.create_array(site / "a.zarr", data=strokes, chunks=(20, 12, 10))
-    np.save(site / "a.npy", strokes)
-    handler = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(site)))
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        for name in ("a.npy", "a.zarr"):
-            url = f"http://127.0.0.1:{server.server_port}/{name}"
-            assert np.array_equal(open_images(url, data_dir=data).read(slice(0, 60)), strokes)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-    with pytest.raises(InputError, match="only be read"):
-        PatchOptions.checked(out="https://host/runs")
-
-
-def test_named_data_sets_are_kept_behind_a_url(
-    bucket: RemotePlace, strokes_file: Path, monkeypatch: pytest.MonkeyPatch
+def test_where_the_disk_has_no_room_chunks_are_asked_for_again(
+    bucket: RemotePlace, strokes: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import hashlib
+    small_chunks(monkeypatch)
+    store = extract(strokes, patch=3, out=str(bucket)).store
+    whole = [store.read_chunk(index) for index in range(store.n_chunks)]
 
-    from storage.images.datasets import DATASETS
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "full")
 
-    file = next(iter(DATASETS["mnist"].images.values()))
-    content = strokes_file.read_bytes()
-    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    wanted = type(file)("strokes-idx3-ubyte", digest)
-    (bucket / "mnist" / wanted.name).write_bytes(content)
-    monkeypatch.setattr(download, "_fetch", lambda *_: pytest.fail("it was there"))
-    assert download.find_or_fetch(wanted, "mnist", bucket).read_bytes() == content
+    monkeypatch.setattr(os, "pwrite", full)
+    again = open_patches(store.path)
+    for _ in range(2):
+        found = [again.read_chunk(index) for index in range(again.n_chunks)]
+        assert all(map(np.array_equal, found, whole))
 
 
 def test_a_sweep_into_a_bucket_makes_the_dictionaries_of_one_into_a_folder(
