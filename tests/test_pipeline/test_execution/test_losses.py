@@ -79,7 +79,12 @@ def test_tasks_of_a_killed_worker_and_what_it_held_are_made_again(
     wait_until(lambda: len(scheduler.client.who_has([beside])[beside.key]) == 1)  # idle: dropped
     (holder,) = scheduler.client.who_has([beside])[beside.key]
     pid = scheduler.client.run(os.getpid, workers=[holder])[holder]
-    assert squares(scheduler, beside, after=lambda: os.kill(pid, signal.SIGKILL)) == SQUARES
+    last = scheduler.client.submit(
+        slow_square, 3, beside, seconds=2, workers=[holder], allow_other_workers=True
+    )
+    wait_until(lambda: last.key in scheduler.client.processing()[holder])
+    os.kill(pid, signal.SIGKILL)  # of the only one that has what the task needs
+    assert [result for _, result in scheduler.completed([last])] == [9]
     wait_until(lambda: notes.notes[-1] == f"worker {holder} is gone: its tasks run elsewhere")
     assert any(note.startswith(f"cluster {cluster.address}: ") for note in notes.notes)
 
