@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline import StreamingKMeans
-from pipeline.engines import EngineSpec
-from pipeline.execution import cluster
+from pipeline.execution.gather import StoreOnWorkers
 from pipeline.execution.scheduler import Scheduler
+from pipeline.rows.source import StoreSource
 from storage import IntegrityError, PatchStore, open_patches
 from tests.damage import DAMAGES, chunk_file, restore
 
@@ -63,8 +63,7 @@ def test_workers_of_a_cluster_refuse_damage(store: PatchStore) -> None:
 
 
 def test_a_worker_with_another_store_of_that_name_refuses(store: PatchStore) -> None:
-    engine = EngineSpec.for_samples(store.dim, store.dtype)
-    task = cluster.WorkersTask(str(store.path), store.seal, engine, True, 1, None)
-    assert cluster._begun(task, store.path).source.n_rows == store.n_rows
+    there = StoreOnWorkers.of(StoreSource(store))
+    assert there.opened().n_rows == store.n_rows
     with pytest.raises(IntegrityError, match="is another store for a worker"):
-        cluster._begun(replace(task, seal="0" * 64), store.path)
+        replace(there, seal="0" * 64).opened()
