@@ -31,7 +31,7 @@ class Mask:
         options = images.options
         if options.mask is None:
             return None
-        found = open_images(options.mask)
+        found = open_images(options.mask, data_dir=None)
         if options.heldout not in (None, 1) and not _fits(found, images):
             part = held_out(found.reader, options.heldout, images.split == "test")
             found = ImageSource(found.name, "train", part)

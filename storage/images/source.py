@@ -201,7 +201,8 @@ class ImageSource:
     def check_mask(self) -> None:
         """Raise IntegrityError where the mask is another than that of `fingerprint`."""
         mask = self.options.mask
-        if mask is not None and open_images(mask).fingerprint != self._mask_fingerprint:
+        found = open_images(mask, data_dir=None) if mask is not None else None
+        if found is not None and found.fingerprint != self._mask_fingerprint:
             raise IntegrityError(f"{mask} changed while patches were cut by it: run it again")
 
     def describe(self) -> dict[str, Any]:
@@ -249,13 +250,13 @@ class ImageSource:
 
     @cached_property
     def _mask_fingerprint(self) -> str:
-        return open_images(self.options.mask or "").fingerprint
+        return open_images(self.options.mask or "", data_dir=None).fingerprint
 
 
 def open_images(
     dataset: str,
     split: str = "train",
-    data_dir: str | Place = "data",
+    data_dir: str | Place | None = "data",
     options: ImageOptions = UNSTATED,
 ) -> ImageSource:
     """Open the images of a data set, downloading them to `data_dir` if need be.
@@ -269,12 +270,14 @@ def open_images(
             channels]) or a stated layout.
         split: "train" or "test"; a path has only "train".
         data_dir: where downloads are kept, a folder or a URL; right files found there are used.
+            None: what is behind a URL is kept as long as the process runs.
         options: what is stated of the images.
 
     Raises: InputError for an unknown data set or split, and for files that are missing, damaged,
         or not images.
     """
     check_split(dataset, split, options.heldout)
+    data = place_of(data_dir or "data")
     if dataset == "digits":
         return ImageSource(dataset, split, read_digits(split)[0], options)
     if dataset == "photos":
@@ -284,11 +287,11 @@ def open_images(
         if named.archive is not None:
             if options.layout is not None:
                 raise InputError(f"{dataset} tells the order of its axes itself: leave out layout")
-            paths = find_or_unpack(named.batches[split], named.archive, dataset, place_of(data_dir))
+            paths = find_or_unpack(named.batches[split], named.archive, dataset, data)
             return ImageSource(dataset, split, map_images(paths, dataset), options)
-        path = find_or_fetch(named.images[split], dataset, place_of(data_dir))
+        path = find_or_fetch(named.images[split], dataset, data)
         return ImageSource(dataset, split, read_idx(path), options)
-    images = open_path(local_copy(dataset, place_of(data_dir)), options)
+    images = open_path(local_copy(dataset, None if data_dir is None else data), options)
     return ImageSource(_fit_for_names(stem_of(dataset)) or "images", split, images, options)
 
 

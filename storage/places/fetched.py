@@ -20,15 +20,15 @@ FOLDER = "urls"  # in DATA
 _log = logging.getLogger(__name__)  # warnings reach standard error by themselves
 
 
-def fetched(url: str, data: Place) -> Path:
-    """The file of a URL in the folder of downloads.
+def fetched(url: str, data: Place | None) -> Path:
+    """The file of a URL in the folder of downloads, if that is a folder; else in `own_folder`.
 
     It is fetched where it is not there, where its SHA-256 is no longer that of what was fetched, or
     where the server has another one since, by size, tag or date; one that cannot be asked is told.
 
     Raises: InputError: there is nothing at the URL. RemoteError: it cannot be fetched.
     """
-    place, folder = RemotePlace.of(url), own_folder() if isinstance(data, RemotePlace) else data
+    place, folder = RemotePlace.of(url), data if isinstance(data, Path) else own_folder()
     target = folder / FOLDER / hashlib.sha256(url.encode()).hexdigest()[:10] / place.name
     note = target.with_name(f"{target.name}.json")
     known = _known(target, note)

@@ -152,8 +152,9 @@ class Bench:
         show(title, streaming.measure(self.store, self.sizes or SIZES))
 
     def remote(self) -> None:
-        (k,) = self.sizes or [1000]
-        show("A sweep into a bucket, seconds", remote.measure(self.data, self.folder / "local", k))
+        (k,), rows = self.sizes or [100], self.rows or remote.ROWS
+        table = remote.measure(self.data, self.folder / "local", k, rows, self.repeats)
+        show(f"A sweep of {rows:,} rows into a bucket: seconds (requests)", table)
 
     def lance(self) -> None:
         if optional("lance") is None:

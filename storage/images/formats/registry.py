@@ -108,8 +108,9 @@ def open_path(text: str, options: ImageOptions) -> Images:
     return form.open(path, name, options)
 
 
-def local_copy(text: str, data: Place) -> str:
-    """What a text names, where it is no array of zarr: a file behind a URL as it is in `data`.
+def local_copy(text: str, data: Place | None) -> str:
+    """What a text names, where it is no array of zarr: a file behind a URL as it is in `data`; see
+    `storage.places.fetched`.
 
     Raises: InputError, RemoteError: it cannot be had.
     """

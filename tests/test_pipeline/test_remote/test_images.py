@@ -34,7 +34,11 @@ def test_images_are_read_from_zarr_in_a_bucket(
 
 
 def test_files_behind_urls_are_fetched_once_and_again_when_they_change(
-    bucket: RemotePlace, served: SlowProxy, strokes: np.ndarray, tmp_path: Path
+    bucket: RemotePlace,
+    served: SlowProxy,
+    strokes: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     np.save(tmp_path / "a.npy", strokes)
     url = f"{bucket}/a.npy"
@@ -54,6 +58,15 @@ def test_files_behind_urls_are_fetched_once_and_again_when_they_change(
     (copy,) = data.rglob("a.npy")
     copy.write_bytes(copy.read_bytes()[:-5])  # what was fetched is damaged
     assert np.array_equal(read(), 255 - strokes)
+    mask = np.zeros(strokes.shape[1:], np.uint8)
+    mask[:6] = 1
+    np.save(tmp_path / "mask.npy", mask[np.newaxis])
+    (bucket / "mask.npy").write_bytes((tmp_path / "mask.npy").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    fewer = extract(strokes, patch=3, out=tmp_path, mask=f"{bucket}/mask.npy").store
+    same = extract(strokes, patch=3, out=tmp_path / "2", mask=str(tmp_path / "mask.npy")).store
+    assert np.array_equal(fewer.array[:], same.array[:])
+    assert not list(tmp_path.rglob("data/**/mask.npy"))  # the masks are kept nowhere
     with pytest.raises(InputError, match="there is no"):
         open_images(f"{bucket}/none.npy", data_dir=data)
 
