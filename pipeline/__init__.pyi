@@ -9,11 +9,11 @@ from .extraction.extract import extract
 from .extraction.patches import cut_patches, keep_mask
 from .k_sweep import sweep
 from .preprocessing import Preprocessing
+from .rows.residuals import residuals
 from .rows.source import RowSource, as_source, read_ahead
 from .runtime.memory import check_budget, fits
 from .runtime.progress import Progress, SilentProgress, TerminalProgress
 from .stages.learning import learn_stages
-from .stages.residuals import residuals
 
 __all__ = [
     "USUAL_MEMORY",

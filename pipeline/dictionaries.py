@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.engines import EngineSpec
+from pipeline.engines.nearest import NearestCentroids
 from pipeline.execution.scheduler import Scheduler
 from pipeline.experiment import Experiment
 from pipeline.kmeans.checkpoint import FitCheckpoint
@@ -17,7 +18,8 @@ from pipeline.kmeans.history import Fit, mean_squared_error
 from pipeline.kmeans.plan import FitPlan, check_preprocessing
 from pipeline.kmeans.seeding import require_distinct
 from pipeline.preprocessing import Preprocessing, is_asked_for
-from pipeline.rows.source import RowSource, StoreSource
+from pipeline.rows.residuals import residuals
+from pipeline.rows.source import RowSource, StoreSource, read_ahead
 from pipeline.runtime.machine import device_name, machine, versions
 from pipeline.runtime.memory import peak_resident
 from pipeline.runtime.progress import Progress, rounded
@@ -85,8 +87,8 @@ def _preprocessing(experiment: Experiment, progress: Progress) -> Preprocessing 
     options, train = experiment.options, experiment.train
     if not is_asked_for(options):
         return None
-    for k in finished_dictionaries(experiment.layout.dictionaries):
-        return Preprocessing.stored(*read_preprocessing(experiment.layout.dictionaries, k))
+    for k in finished_dictionaries(experiment.preprocessed_like):
+        return Preprocessing.stored(*read_preprocessing(experiment.preprocessed_like, k))
     span = PixelRange.of_source(train.source).span
     source = StoreSource(train)
     check_preprocessing(source, options, options.memory)
@@ -172,14 +174,16 @@ class _Learning:
         if self.preprocessing is None:
             return {}
         found, experiment = {}, self.experiment
+        stages = experiment.stages(fit.centroids)
         for name, store in (
             ("pixel_mse", experiment.train),
             ("heldout_pixel_mse", experiment.test),
         ):
             if store is not None:
                 self.progress.start(f"K={k} in pixels", store.n_rows, "rows")
-                source = StoreSource(store)
-                found[name] = self.preprocessing.mse(source, fit.centroids, self.progress)
+                found[name] = _mse_of_pixels(
+                    self.preprocessing, StoreSource(store), stages, self.progress
+                )
                 self.progress.finish()
         return found
 
@@ -196,6 +200,28 @@ class _Learning:
             "machine": machine(),
             "versions": versions(),
         }
+
+
+def _mse_of_pixels(
+    preprocessing: Preprocessing, source: RowSource, stages: list[np.ndarray], progress: Progress
+) -> float:
+    """Mean squared error per pixel of patches that are restored, squared levels.
+
+    stages: centroids, (k, d), and those of what they leave; of one alone by cosine.
+    """
+    nearest = [NearestCentroids(one, preprocessing.dtype, device="cpu") for one in stages]
+    directions, total = [preprocessing.directions(one) for one in stages], 0.0
+    with closing(read_ahead(source)) as blocks:
+        for block in blocks:
+            left = preprocessing.rows(block)
+            labels = [nearest[0].label(left)]
+            for before, one in zip(stages, nearest[1:], strict=False):
+                left = residuals(left, before, labels[-1])
+                labels.append(one.label(left))
+            light = preprocessing.amplitudes(block, stages[0], labels[0])
+            total += float(preprocessing.errors_of_sums(block, light, directions, labels).sum())
+            progress.advance(len(block))
+    return total / (source.n_rows * source.dim)
 
 
 def _scores(fit: Fit, heldout_mse: float | None, seconds: float) -> dict[str, Any]:

@@ -205,6 +205,8 @@ class StreamingKMeans(
         source = self._source(X, reset=first)
         if first:
             self._prepare(source, options, SilentProgress())
+        else:
+            self._check_goes_on(options)
         source = self._met(source)
         if not first and source.dtype != self._row_type:
             raise InputError(

@@ -33,6 +33,7 @@ class SavedModel(BaseEstimator):
     _taken: ClusterSums
     _row_type: np.dtype
     preprocessing_: Preprocessing | None
+    _of_rows: dict[str, Any]
 
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator as an .npz file, without pickle, in place of what is there.
@@ -111,6 +112,7 @@ class SavedModel(BaseEstimator):
         model = cls(**parameters)
         centroids = arrays["centroids"].reshape(card["k"], -1)
         model.preprocessing_ = Preprocessing.stored(card, arrays)
+        model._of_rows = {name: getattr(model, name) for name in OF_ROWS}
         model.cluster_centers_, model.counts_ = centroids, arrays["count"]
         model.n_features_in_, model._row_type = centroids.shape[1], np.dtype(told["row_type"])
         if "sums" in arrays:

@@ -52,6 +52,7 @@ class Parameters:
     memory: str | int | None
     random_state: Any
     preprocessing_: Preprocessing | None
+    _of_rows: dict[str, Any]
 
     def _options(self) -> FitOptions:
         if not isinstance(self.n_clusters, (int, np.integer)) or self.n_clusters < 1:
@@ -145,6 +146,17 @@ class Parameters:
             levels = PixelRange.of_type(source.dtype)
         check_preprocessing(source, options, parse_size("memory", self.memory))
         self.preprocessing_ = Preprocessing.learn(source, options, levels.span, progress)
+        self._of_rows = {name: getattr(self, name) for name in OF_ROWS}
+
+    def _check_goes_on(self, options: FitOptions) -> None:
+        """Raise InputError where rows would be preprocessed otherwise than those before."""
+        matter = {"preprocess", "distance", *options.in_use()}
+        for name, begun in self._of_rows.items():
+            if name in matter and getattr(self, name) != begun:
+                raise InputError(
+                    f"{name} is {getattr(self, name)} where the stream began with {begun}: set it"
+                    " back, or begin another estimator"
+                )
 
     def _met(self, source: RowSource) -> RowSource:
         """Rows as they meet the centroids."""

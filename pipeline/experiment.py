@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.config import SweepOptions
 from pipeline.rows.source import RowSource, RowTransform, StoreSource
 from storage.atomic import exclusive, remove
@@ -72,6 +74,15 @@ class Experiment:
         """Of an experiment that is owned; stored: K of its dictionaries."""
         for path in self.leftovers(stored):
             remove(path)
+
+    @property
+    def preprocessed_like(self) -> Place:
+        """Dictionary store whose dictionaries, if any, tell how patches are preprocessed."""
+        return self.layout.dictionaries
+
+    def stages(self, centroids: np.ndarray) -> list[np.ndarray]:
+        """Centroids, (k, d), of all stages whose sums stand for patches, these being the last."""
+        return [centroids]
 
     def describe(self) -> dict[str, Any]:
         """What the dictionary store records of its experiment: plain JSON."""

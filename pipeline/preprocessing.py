@@ -17,7 +17,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from pipeline.config import FitOptions
-from pipeline.engines.nearest import NearestCentroids
+from pipeline.rows.moments import Moments, pieces
 from pipeline.rows.source import RowSource, read_ahead
 from pipeline.runtime.devices import thread_count
 from pipeline.runtime.progress import Progress, SilentProgress
@@ -25,7 +25,6 @@ from storage.dictionary_store import PREPROCESSED, PREPROCESSING, is_preprocesse
 
 ARRAYS = tuple(PREPROCESSING)
 _USUAL_SPAN = 255  # from black to white, to which contrast_floor refers
-_PIECE_VALUES = 1 << 18  # of rows that are worked on at once, in a core's cache
 _NO_MEAN, _NO_MATRIX = np.empty(0, np.float32), np.empty((0, 0), np.float32)
 
 
@@ -137,20 +136,23 @@ class Preprocessing:
         return (preprocess_rows,)
 
     def _applied(
-        self, patches: np.ndarray, *, whiten: bool = True
+        self, patches: np.ndarray, *, light_alone: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The rows, and of each patch its mean, contrast and length, (n, 3) float64."""
+        """The rows, and of each patch its mean, contrast and length, (n, 3) float64.
+
+        light_alone: rows are not whitened, and have no other length.
+        """
         (preprocess_rows,) = self.numba_kernels()
         rows = np.empty(patches.shape, np.float32)
         light = np.empty((len(patches), 3))
-        centre, unit = self.kind != "none", self.distance == "cosine"
-        made = (self.feature_mean, self.whitening) if whiten else (_NO_MEAN, _NO_MATRIX)
+        centre, unit = self.kind != "none", self.distance == "cosine" and not light_alone
+        made = (_NO_MEAN, _NO_MATRIX) if light_alone else (self.feature_mean, self.whitening)
 
         def work(part: slice) -> None:
             out = rows[part], light[part]
             preprocess_rows(patches[part], centre, self.floor, *made, unit, *out)
 
-        parts = _pieces(len(patches), patches.shape[1])
+        parts = pieces(len(patches), patches.shape[1])
         if len(parts) < 2:
             work(slice(None))
         else:
@@ -194,15 +196,25 @@ class Preprocessing:
         Returns:
             (n, 3) float64: mean, contrast, gain.
         """
-        cosine = self.distance == "cosine"
-        rows, found = self._applied(patches, whiten=cosine)  # else the rows have no part in it
-        if cosine:
-            along = np.empty(len(rows))
-            for part in _pieces(*rows.shape):
-                np.einsum("nd,nd->n", rows[part], centroids[labels[part]], out=along[part])
-            found[:, 2] *= np.maximum(along, 0)
+        rows, found = self._applied(patches, light_alone=True)
+        if self.distance == "cosine":
+            if self.feature_mean.size:  # whitened centroids stand for whitened rows: there are few
+                rows -= self.feature_mean
+                centroids = self._whitened(centroids)
+            for part in pieces(*rows.shape):
+                np.einsum("nd,nd->n", rows[part], centroids[labels[part]], out=found[part, 2])
+            np.maximum(found[:, 2], 0, out=found[:, 2])
         found[:, 2] *= found[:, 1]
         return found
+
+    def _whitened(self, centroids: np.ndarray) -> np.ndarray:
+        """Centroids, (k, d), times the whitening matrix, (k, d) float32."""
+        (preprocess_rows,) = self.numba_kernels()
+        short = np.require(centroids, np.float32, "C")
+        made, light = np.empty(short.shape, np.float32), np.empty((len(short), 3))
+        given = np.zeros_like(self.feature_mean), self.whitening
+        preprocess_rows(short, False, 0.0, *given, False, made, light)
+        return made
 
     def restored(
         self, patches: np.ndarray, centroids: np.ndarray, labels: np.ndarray
@@ -227,61 +239,55 @@ class Preprocessing:
         self, patches: np.ndarray, centroids: np.ndarray, labels: np.ndarray
     ) -> np.ndarray:
         """Squared differences of patches and what is restored, summed over pixels, (n,) float64."""
-        found, directions = np.empty(len(patches)), self.directions(centroids)
         amplitudes = self.amplitudes(patches, centroids, labels)
-        for part in _pieces(*patches.shape):
-            errors = self._put_together(directions[labels[part]], amplitudes[part])
+        return self.errors_of_sums(patches, amplitudes, [self.directions(centroids)], [labels])
+
+    def errors_of_sums(
+        self,
+        patches: np.ndarray,
+        amplitudes: np.ndarray,
+        directions: list[np.ndarray],
+        labels: list[np.ndarray],
+    ) -> np.ndarray:
+        """The same of sums of directions, (k, d) each, with labels of all patches, (n,), each."""
+        found = np.empty(len(patches))
+        for part in pieces(*patches.shape):
+            made = directions[0][labels[0][part]]
+            for more, chosen in zip(directions[1:], labels[1:], strict=True):
+                made += more[chosen[part]]
+            errors = self._put_together(made, amplitudes[part])
             errors -= patches[part]
             np.einsum("nd,nd->n", errors, errors, out=found[part])
         return found
 
-    def mse(self, source: RowSource, centroids: np.ndarray, progress: Progress) -> float:
-        """Mean squared error per pixel of a source of patches, as `restored`, squared levels."""
-        nearest, total = NearestCentroids(centroids, self.dtype, device="cpu"), 0.0
-        with closing(read_ahead(source)) as blocks:
-            for block in blocks:
-                labels = nearest.label(self.rows(block))
-                total += float(self.squared_errors(block, centroids, labels).sum())
-                progress.advance(len(block))
-        return total / (source.n_rows * source.dim)
-
     def _learned(self, source: RowSource, progress: Progress) -> "Preprocessing":
         """The same with all that the patches say."""
-        dim, n = source.dim, source.n_rows
+        n, whiten, light = source.n_rows, self.kind == "zca", np.zeros(3)
         # the covariance is that of patches of any length
-        before = replace(self, distance="euclidean") if self.kind == "zca" else self
-        sums, gram, light = np.zeros(dim), np.zeros((dim, dim)), np.zeros(3)
-        start = source.read_block(0).mean(axis=0, dtype=np.float64)
-        of_pixels, squares = np.zeros(dim), 0.0
+        before = replace(self, distance="euclidean") if whiten else self
+        pixels = Moments(source.read_block(0).mean(axis=0, dtype=np.float64), pairs=False)
+        of_rows = Moments(np.zeros(source.dim), pairs=True) if whiten else None
         progress.start("preprocessing", n, "rows")
         with closing(read_ahead(source)) as blocks:
             for block in blocks:
                 rows, found = before._applied(block)
                 light += found.sum(axis=0)
-                for part in _pieces(*block.shape):
-                    apart = block[part] - start
-                    of_pixels += apart.sum(axis=0)
-                    squares += float(np.einsum("nd,nd->", apart, apart))
-                    if self.kind == "zca":
-                        wide = rows[part].astype(np.float64)
-                        sums += wide.sum(axis=0)
-                        gram += wide.T @ wide
+                pixels.add(block)
+                if of_rows is not None:
+                    of_rows.add(rows)
                 progress.advance(len(block))
         progress.finish()
-        variance = max(0.0, squares / n - float(of_pixels @ of_pixels) / n**2) / dim
         facts: dict[str, Any] = dict(zip(("level", "spread", "length"), light / n, strict=True))
         given = self.kind, self.distance, self.floor, self.epsilon
-        if self.kind == "zca":
-            mean = sums / n
-            gram /= n
-            gram -= np.outer(mean, mean)
-            matrices = _whitening(gram, self.epsilon)
-            facts |= dict(zip(ARRAYS, (mean.astype(np.float32), *matrices), strict=True))
+        if of_rows is not None:
+            mean = of_rows.mean.astype(np.float32)
+            matrices = _whitening(of_rows.covariance(), self.epsilon)
+            facts |= dict(zip(ARRAYS, (mean, *matrices), strict=True))
             if self.distance == "cosine":
                 whole = Preprocessing(*given, **facts)
                 facts["length"] = whole._applied(source.read_block(0))[1][:, 2].mean()
         numbers = {name: float(value) for name, value in facts.items() if name not in ARRAYS}
-        return Preprocessing(*given, **facts | numbers, variance=variance)
+        return Preprocessing(*given, **facts | numbers, variance=pixels.variance)
 
 
 def _whitening(covariance: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
@@ -290,9 +296,3 @@ def _whitening(covariance: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.n
     roots = np.sqrt(np.maximum(values, 0) + epsilon)
     whitening, inverse = (vectors * scale @ vectors.T for scale in (1 / roots, roots))
     return whitening.astype(np.float32), inverse.astype(np.float32)
-
-
-def _pieces(n: int, dim: int) -> list[slice]:
-    """Rows in pieces, the same whatever the number of threads."""
-    step = max(1, _PIECE_VALUES // dim)
-    return [slice(first, first + step) for first in range(0, n, step)]

@@ -22,8 +22,8 @@ from storage.verification import chunk_count, verify_store
 def take_inventory(out: Place) -> dict[str, Any]:
     """Plain JSON: `stores` (store, rows, dim, bytes, codec), `unfinished` and `damaged` paths,
     `experiments` (experiment, dictionaries: k, mse, heldout_mse; stages: k, stage, mse,
-    heldout_mse, of later stages; unfinished: k, passes, mse, seconds; codes: codes (path), k,
-    stages, dataset, split, stride, images, bytes).
+    heldout_mse, of later stages; unfinished: k, passes, mse, seconds, of later stages stage, too;
+    codes: codes (path), k, stages, dataset, split, stride, images, bytes).
     """
     stores, damaged = [], []
     for path in patch_stores(out):
@@ -57,7 +57,7 @@ def take_inventory(out: Place) -> dict[str, Any]:
                 "experiment": str(experiment.folder),
                 "dictionaries": entries,
                 "stages": _stages(experiment, damaged),
-                "unfinished": unfinished_fits(experiment.folder),
+                "unfinished": _unfinished(experiment),
                 "codes": _codes(experiment, damaged),
             }
         )
@@ -67,6 +67,16 @@ def take_inventory(out: Place) -> dict[str, Any]:
         "damaged": damaged,
         "experiments": experiments,
     }
+
+
+def _unfinished(experiment: ExperimentLayout) -> list[dict[str, Any]]:
+    """Fits that were broken off, those of later stages after the others."""
+    return unfinished_fits(experiment.folder) + [
+        {**fit, "stage": number}
+        for k, last in experiment.stages().items()
+        for number in range(2, last + 1)
+        for fit in unfinished_fits(experiment.stage(k, number).folder)
+    ]
 
 
 def _stages(experiment: ExperimentLayout, damaged: list[str]) -> list[dict[str, Any]]:
@@ -120,8 +130,9 @@ def in_words(inventory: dict[str, Any]) -> str:
         sizes = ", ".join(str(entry["k"]) for entry in experiment["dictionaries"])
         lines.append(f"{experiment['experiment']}: K = {sizes or 'none yet'}")
         lines += [
-            f"   unfinished  K = {fit['k']} after {fit['passes']} passes,"
-            f" MSE {rounded(fit['mse'])}: the same sweep goes on"
+            f"   unfinished  {_place(fit)} after {fit['passes']} passes,"
+            f" MSE {rounded(fit['mse'])}: the same"
+            f" {'encode' if 'stage' in fit else 'sweep'} goes on"
             for fit in experiment["unfinished"]
         ]
         lines += [
@@ -136,6 +147,11 @@ def in_words(inventory: dict[str, Any]) -> str:
             for one in experiment["codes"]
         ]
     return "\n".join(lines)
+
+
+def _place(fit: dict[str, Any]) -> str:
+    """Which dictionary an unfinished fit is of."""
+    return (f"stage {fit['stage']} of " if "stage" in fit else "") + f"K = {fit['k']}"
 
 
 def verify(path: Place, progress: Progress) -> dict[str, Any]:

@@ -171,8 +171,12 @@ class Encoding:
 
     def labels(self, patches: np.ndarray) -> np.ndarray:
         """The centroid nearest to each patch, (m,) int64."""
+        return self.labels_of_rows(self.nearest.rows(patches))
+
+    def labels_of_rows(self, rows: np.ndarray) -> np.ndarray:
+        """The same of patches as they meet the centroids, see `NearestPatches.rows`."""
         with _LABELLING:
-            return self.nearest.label(patches)
+            return self.nearest.label_rows(rows)
 
     def _pixels(self, place: Place) -> Iterator[tuple[Place, np.ndarray]]:
         """Parts of a place that are worked on at once, from its corner on, and their pixels.

@@ -103,7 +103,8 @@ class StagedCodes:
 
     def _labels(self, patches: np.ndarray) -> list[np.ndarray]:
         """The centroid of each patch in each stage, (m,) int64."""
-        found, left = [self.encoding.labels(patches)], patches
+        left = self.encoding.nearest.rows(patches)
+        found = [self.encoding.labels_of_rows(left)]
         for centroids, nearest in zip(self.stages, self._nearest, strict=False):
             left = residuals(left, centroids.reshape(len(centroids), -1), found[-1])
             with _LABELLING:

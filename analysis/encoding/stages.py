@@ -9,7 +9,7 @@ import xarray
 
 from analysis.experiment import Experiment, open_experiment
 from analysis.experiment_folders import only_experiment
-from analysis.measures.codebook import preprocessing_of
+from analysis.measures.codebook import preprocessing_of, scores_in_pixels
 from analysis.measures.usage import usage_of_counts
 from analysis.text import number
 from pipeline import USUAL_MEMORY, Progress, learn_stages
@@ -29,16 +29,17 @@ def in_stages(dictionary: Dictionaries) -> list[Node]:
     if not nodes:
         raise InputError("no dictionary to encode by: give one, or one for each stage")
     if len(nodes) > 1:
-        _check_plain(nodes)
+        _check_sums(nodes)
     return nodes
 
 
-def _check_plain(nodes: Sequence[Node]) -> None:
-    """Raise InputError for preprocessed patches, of which only the direction may be known."""
-    if any(preprocessing_of(node) is not None for node in nodes):
+def _check_sums(nodes: Sequence[Node]) -> None:
+    """Raise InputError for centroids that are directions alone."""
+    made = map(preprocessing_of, nodes)
+    if any(one is not None and one.distance == "cosine" for one in made):
         raise InputError(
-            "stages add up pixels, and the dictionary is of preprocessed patches: use one learned"
-            " with PREPROCESS=none and DISTANCE=euclidean"
+            "stages add up what the one before leaves, and of directions nothing is left: use a"
+            " dictionary learned with DISTANCE=euclidean"
         )
 
 
@@ -87,7 +88,7 @@ def completed_stages(
         raise InputError(f"stages {stages} is too small: use 1 or more")
     if stages == 1:
         return [first]
-    _check_plain([first])
+    _check_sums([first])
     there = stored_stages(experiment, k)
     if len(there) < stages:
         stores = {split: experiment.store(split) for split in experiment.splits}
@@ -140,11 +141,12 @@ def stage_scores(nodes: Sequence[Node]) -> list[dict[str, Any]]:
     found = []
     for stage, node in enumerate(nodes, 1):
         use = usage_of_counts(np.asarray(node["count"]))
+        scores = scores_in_pixels(parsed(node.attrs))
         found.append(
             {
                 "stage": stage,
-                "mse": float(node.attrs["mse"]),
-                "heldout_mse": node.attrs.get("heldout_mse"),
+                "mse": scores["mse"],
+                "heldout_mse": scores["heldout_mse"],
                 "bits": math.log2(use["k"]),
                 "entropy": use["entropy"],
             }

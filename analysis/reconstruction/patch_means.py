@@ -61,7 +61,11 @@ class NearestPatches:
 
     def label(self, patches: np.ndarray) -> np.ndarray:
         """The centroid nearest to each patch, (m,) int64; one thread at a time."""
-        return self._nearest.label(self.rows(patches))
+        return self.label_rows(self.rows(patches))
+
+    def label_rows(self, rows: np.ndarray) -> np.ndarray:
+        """The same of patches as `rows` gives them."""
+        return self._nearest.label(rows)
 
     def rows(self, patches: np.ndarray) -> np.ndarray:
         """Patches, (m, d), as they meet the centroids, preprocessed or as they are."""

@@ -17,16 +17,18 @@ from pipeline.config import USUAL_MEMORY, SweepOptions
 from pipeline.experiment import Experiment
 from pipeline.kmeans.compilation import compile_apart
 from pipeline.option_values import renamed
+from pipeline.rows.residuals import ResidualRows
 from pipeline.rows.source import RowSource, RowTransform, StoreSource, read_ahead
 from pipeline.runtime.devices import CPU
 from pipeline.runtime.progress import Progress, SilentProgress
-from pipeline.stages.residuals import ResidualRows
 from storage.codes.code_store import code_dtype
 from storage.dictionary_store import (
     check_dictionaries,
     dictionary_sum,
     finished_dictionaries,
+    is_preprocessed,
     read_centroids,
+    read_preprocessing,
     root_attributes,
 )
 from storage.errors import InputError
@@ -34,7 +36,7 @@ from storage.integrity import SEALING
 from storage.layout import ExperimentLayout
 from storage.mapped_files import lies_in_memory, scratch_array
 from storage.patch_store import PatchStore
-from storage.places.place import local
+from storage.places.place import Place, local
 
 _STORE_S_OWN = ("kind", "schema", "complete", *SEALING)  # attributes that a tree writes by itself
 
@@ -71,7 +73,7 @@ def learn_stages(
     layout, progress, learned = ExperimentLayout(folder), progress or SilentProgress(), []
     root = root_attributes(layout.dictionaries)
     facts = {name: value for name, value in root.items() if name not in _STORE_S_OWN}
-    rows = _Residuals(folder, stores, progress)
+    rows = _Residuals(folder, stores, _preprocessing(layout, k), progress)
     earlier = [read_centroids(layout.dictionaries, k)[0]]
     for number in range(2, stages + 1):
         options = SweepOptions.checked(**renamed(facts["fit"])[0], k=(k,), memory=memory)
@@ -119,11 +121,28 @@ class Stage(Experiment):
         return local(self.first.stage(self.options.k[0], self.number).folder, "stages")
 
     def rows(self, split: str, transform: RowTransform | None = None) -> RowSource | None:
-        assert transform is None  # of stages, which are of pixels
-        return self.residuals.after(self.earlier).get(split)
+        return self.residuals.after(self.earlier).get(split)  # of rows that are transformed already
+
+    @property
+    def preprocessed_like(self) -> Place:
+        return self.first.dictionaries
+
+    def stages(self, centroids: np.ndarray) -> list[np.ndarray]:
+        return [*(one.reshape(len(one), -1) for one in self.earlier), centroids]
 
     def describe(self) -> dict[str, Any]:
         return self.facts | {"digest": self.digest, "residual_of": self.sums}
+
+    def _scoring_bytes(self) -> int:
+        """What the stages before take while preprocessed patches are scored in pixels."""
+        from pipeline.engines.nearest import NearestCentroids  # loads numba
+
+        source = self.residuals.after([])["train"]
+        given = source.dim, source.block_rows
+        return sum(
+            NearestCentroids.projected_bytes(len(one), *given, dtype=source.dtype, device="cpu")
+            for one in (self.earlier if self.options.preprocess != "none" else ())
+        )
 
     def learn(self, progress: Progress) -> None:
         """Learn it; see `learn_stages`."""
@@ -135,7 +154,7 @@ class Stage(Experiment):
 
         progress.note(f"stage {self.number} of K = {self.options.k[0]}, of what is left before")
         self.residuals.after(self.earlier)  # labels of the stages before
-        left = max(1, memory - self.residuals.bytes_in_memory)
+        left = max(1, memory - self.residuals.bytes_in_memory - self._scoring_bytes())
         capped = replace(self, options=self.options.model_copy(update={"memory": left}))
         engine = EngineSpec.resolve("auto", CPU, self.train.dim, dtype)
         try:
@@ -144,16 +163,33 @@ class Stage(Experiment):
             raise InputError(f"there is no stage {self.number}, of what is left: {error}") from None
 
 
+def _preprocessing(layout: ExperimentLayout, k: int) -> RowTransform | None:
+    """That of the first stage; None where there is none."""
+    attributes, arrays = read_preprocessing(layout.dictionaries, k)
+    if not is_preprocessed(attributes):
+        return None
+    from pipeline.preprocessing import Preprocessing  # loads numba
+
+    return Preprocessing.stored(attributes, arrays)
+
+
 class _Residuals:
     """What stages leave of the rows of each split; labels are found when they are needed, once.
 
     folder: for labels, in scratch files without names, 2 or 4 bytes of each row and stage.
+    transform: of patches, before they meet the first stage; None: they stay.
     """
 
-    def __init__(self, folder: Path, stores: Mapping[str, PatchStore], progress: Progress) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stores: Mapping[str, PatchStore],
+        transform: RowTransform | None,
+        progress: Progress,
+    ) -> None:
         self._folder, self._progress = folder, progress
         self._left: list[dict[str, RowSource]] = [
-            {split: StoreSource(store) for split, store in stores.items()}
+            {split: StoreSource(store, transform) for split, store in stores.items()}
         ]
 
     def after(self, centroids: list[np.ndarray]) -> dict[str, RowSource]:

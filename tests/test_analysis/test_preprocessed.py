@@ -1,10 +1,12 @@
 """What reads dictionaries reads those of preprocessed patches, too, and shows them in pixels."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray
+from PIL import Image
 
 from analysis import (
     centroid_kinds,
@@ -15,14 +17,17 @@ from analysis import (
     export_dictionary,
     gallery,
     mse_curve,
+    open_stages,
     reconstruct,
     report,
 )
+from analysis.encoding.stages import stage_scores
 from analysis.export.export_dictionary import in_words
 from analysis.measures.codebook import pixel_centroids, preprocessing_of
 from analysis.text import number
 from pipeline import SweepOptions, sweep
 from storage import InputError, load_dictionary, open_dictionaries, open_images, open_patches
+from tests.oracles import squared_distances
 
 KINDS = {"zca": ("zca", "euclidean"), "spherical": ("contrast", "cosine")}
 
@@ -123,6 +128,54 @@ def test_centroids_are_shown_in_pixels(node: xarray.DataTree) -> None:
     assert len(set(centroid_kinds(node).values)) > 1
 
 
+def test_stages_are_of_what_is_left_of_preprocessed_patches(
+    experiment: Path, node: xarray.DataTree, tmp_path: Path
+) -> None:
+    runs = shutil.copytree(experiment.parent, tmp_path / "runs")
+    folder, made = runs / experiment.name, preprocessing_of(node)
+    assert made is not None
+    if made.distance == "cosine":
+        with pytest.raises(InputError, match="use a dictionary learned with DISTANCE=euclidean"):
+            open_stages(folder, 40, 2)
+        with pytest.raises(InputError, match="of directions nothing is left"):
+            encode(open_images("digits", "test"), [node, node])
+        return
+    nodes = open_stages(folder, 40, 3)
+    images = open_images("digits", "test")
+    codes = encode(images, nodes)
+    cut = windows(images.images[:9]).reshape(-1, 25)
+    kept = cut.any(axis=1)
+    left = made.rows(cut[kept])
+    for of_stage, one in zip(codes[:, :9].values.reshape(3, -1), nodes, strict=True):
+        flat = one["centroids"].values.reshape(40, -1)
+        labels = squared_distances(left, flat).argmin(axis=1)
+        np.testing.assert_array_equal(of_stage[kept], labels)
+        left = left - flat[labels]
+    for split, name in (("train", "pixel_mse"), ("test", "heldout_pixel_mse")):
+        (store,) = (runs / "patches").glob(f"digits-{split}*.zarr")
+        patches = np.asarray(open_patches(store).array[:])
+        left, total = made.rows(patches), np.zeros(patches.shape)
+        scores = []
+        for one in nodes:
+            flat = one["centroids"].values.reshape(40, -1)
+            labels = squared_distances(left, flat).argmin(axis=1)
+            left = left - flat[labels]
+            total += made.directions(flat)[labels]
+            light = made.amplitudes(patches, flat, labels)
+            restored = light[:, :1] + light[:, 1:2] * made.feature_mean + light[:, 2:] * total
+            scores.append(float(np.square(restored - patches).mean()))
+            assert one.attrs[name] == pytest.approx(scores[-1], rel=1e-6)
+            if split == "train":
+                assert one.attrs["mse"] == pytest.approx(np.square(left).mean(), rel=1e-5)
+        assert scores[2] < scores[1] < scores[0]
+        told = [
+            one[name.removeprefix("pixel_").replace("_pixel", "")] for one in stage_scores(nodes)
+        ]
+        assert told == pytest.approx(scores)
+    with pytest.raises(InputError, match="brightness and contrast"):
+        decode(codes, nodes)
+
+
 def test_a_map_of_distances_is_of_pixels(node: xarray.DataTree) -> None:
     images = open_images("digits", "test").read(slice(0, 2))
     found = distance_map(images, node)
@@ -166,3 +219,39 @@ def test_a_dictionary_that_lost_its_matrix_is_refused(node: xarray.DataTree) -> 
         pytest.skip("contrast alone has no matrix")
     with pytest.raises(InputError, match="whole node"):
         pixel_centroids(lost)
+
+
+def test_a_folder_of_images_with_a_mask_and_a_rule_is_preprocessed(tmp_path: Path) -> None:
+    """Patches are those that pixels alone decide on; all is told in pixels of the folder's."""
+    rng = np.random.default_rng(0)
+    images = np.cumsum(rng.integers(0, 20, (8, 14, 12, 3)), axis=1).astype(np.uint8)
+    images[:, :, :5] = 90  # flat: the rule leaves it out
+    (tmp_path / "images").mkdir()
+    for place, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / "images" / f"{place}.png")
+    mask = np.ones((14, 12), bool)
+    mask[10:] = False
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    given = {"patch": "3x4", "keep": "std>0.02", "mask": str(tmp_path / "mask.png"), "k": "30"}
+    given |= {"dataset": str(tmp_path / "images"), "heldout": "0.25", "preprocess": "zca"}
+    done = sweep(SweepOptions.checked(out=tmp_path / "runs", max_iter=3, breathing=0, **given))
+    (entry,) = done["dictionaries"]
+    cut = np.moveaxis(np.lib.stride_tricks.sliding_window_view(images, (3, 4), (1, 2)), 3, -1)
+    inside = np.arange(12)[:, np.newaxis] + 3 <= 10
+    kept = (cut.std(axis=(3, 4, 5)) > 0.02 * 255) & inside
+    rows = {}
+    for split in ("train", "test"):
+        (path,) = (tmp_path / "runs" / "patches").glob(f"*-{split}-*.zarr")
+        rows[split] = np.asarray(open_patches(path).array[:])
+    found = np.sort(np.concatenate([*rows.values()]), axis=0)
+    np.testing.assert_array_equal(found, np.sort(cut[kept].reshape(-1, 36), axis=0))
+    node = open_dictionaries(Path(done["experiment"]) / "dictionaries.zarr")["k00030"]
+    made, centroids = preprocessing_of(node), node["centroids"].values.reshape(30, -1)
+    assert made is not None
+    labels = squared_distances(made.rows(rows["test"]), centroids).argmin(axis=1)
+    errors = np.square(made.restored(rows["test"], centroids, labels) - rows["test"])
+    assert entry["heldout_pixel_mse"] == pytest.approx(errors.mean(), rel=1e-9)
+    covered = coverage(node, open_patches(path))
+    assert float(covered["mse"]) == pytest.approx(errors.mean(), rel=1e-9)
+    (told,) = report(done["experiment"])
+    assert "taken without their mean" in Path(told["report"]).read_text()

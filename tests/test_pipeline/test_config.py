@@ -185,3 +185,17 @@ def test_none_is_as_if_nothing_were_given() -> None:
     assert SweepOptions(**nothing).model_fields_set == set()
     with pytest.raises(InputError, match="no option 'schedule'"):
         SweepOptions.checked(schedule=None)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"preprocess": "pca"}, "preprocess 'pca' is not valid"),
+        ({"distance": "manhattan"}, "distance 'manhattan' is not valid"),
+        ({"zca_epsilon": 0}, "zca_epsilon 0 is not valid"),
+        ({"contrast_floor": -1}, "contrast_floor -1 is not valid"),
+    ],
+)
+def test_bad_preprocessing_is_refused_in_one_line(options: dict[str, object], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        FitOptions.checked(**options)

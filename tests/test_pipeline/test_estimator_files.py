@@ -185,3 +185,35 @@ def test_of_equal_centroids_scikit_learn_takes_the_first() -> None:
     model.cluster_centers_ = np.array([[9, 9], [0, 0], [9, 9], [0, 0]], np.float32)
     assert model.to_sklearn().predict(rows).tolist() == [0] * 40
     assert assign(rows, model.cluster_centers_).tolist() == [0] * 40
+
+
+@pytest.mark.parametrize(
+    ("begun", "changed"),
+    [
+        ({"preprocess": "contrast"}, {"preprocess": "zca"}),
+        ({}, {"preprocess": "contrast"}),
+        ({"preprocess": "zca"}, {"zca_epsilon": 0.5}),
+        ({"preprocess": "contrast"}, {"contrast_floor": 1.0}),
+        ({}, {"distance": "cosine"}),
+    ],
+)
+def test_a_stream_whose_preprocessing_changes_is_refused(
+    begun: dict[str, object], changed: dict[str, object], tmp_path: Path
+) -> None:
+    km = StreamingKMeans(5, random_state=0, **begun).partial_fit(ROWS["uint8"])
+    km.save(tmp_path / "km.npz")
+    before = km.get_params()
+    for one in (km, StreamingKMeans.load(tmp_path / "km.npz")):
+        centroids = one.cluster_centers_
+        one.set_params(**changed)
+        (name,) = changed
+        with pytest.raises(InputError, match=f"{name} is .* where the stream began with "):
+            one.partial_fit(ROWS["uint8"])
+        assert one.cluster_centers_ is centroids
+        one.set_params(**{name: before[name]}).partial_fit(ROWS["uint8"])
+
+
+def test_what_has_no_part_in_a_stream_may_change() -> None:
+    km = StreamingKMeans(5, random_state=0).partial_fit(ROWS["uint8"])
+    km.set_params(zca_epsilon=0.5, contrast_floor=1.0).partial_fit(ROWS["uint8"])
+    assert km.counts_.sum() == 1800

@@ -202,20 +202,6 @@ def test_options_of_preprocessing_tell_experiments_apart_and_others_keep_their_n
     assert FitOptions(contrast_floor=2.0).digest() == FitOptions().digest()
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"preprocess": "pca"}, "preprocess 'pca' is not valid"),
-        ({"distance": "manhattan"}, "distance 'manhattan' is not valid"),
-        ({"zca_epsilon": 0}, "zca_epsilon 0 is not valid"),
-        ({"contrast_floor": -1}, "contrast_floor -1 is not valid"),
-    ],
-)
-def test_what_is_wrong_is_refused_in_one_line(options: dict[str, object], said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        FitOptions.checked(**options)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
 def test_workers_learn_what_this_process_does(distance: str, tmp_path: Path) -> None:
@@ -256,6 +242,19 @@ def test_a_stream_keeps_the_preprocessing_of_its_first_rows() -> None:
     assert km.preprocessing_ is first
     np.testing.assert_allclose(np.linalg.norm(km.cluster_centers_, axis=1), 1, atol=1e-5)
     assert km.counts_.sum() == 500
+
+
+@pytest.mark.parametrize("kind", ["none", "contrast", "zca"])
+def test_by_cosine_the_gain_is_the_length_along_the_centroid(kind: str) -> None:
+    rows = ROWS["uint8"]
+    found, labels = learned(rows, preprocess=kind, distance="cosine"), np.arange(500) % 50
+    centroids = found.rows(rows[::10])
+    made = rows.astype(np.float64) if kind == "none" else contrast_of(rows, 10)
+    if kind == "zca":
+        made = (made - found.feature_mean) @ found.whitening
+    _, spread, gain = found.amplitudes(rows, centroids, labels).T
+    along = np.maximum((made * centroids[labels]).sum(1), 0)
+    np.testing.assert_allclose(gain, along * spread, rtol=1e-5, atol=1e-3)
 
 
 def test_whitening_is_the_same_on_any_number_of_cores() -> None:

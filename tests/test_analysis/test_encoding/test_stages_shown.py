@@ -3,16 +3,20 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from click.testing import CliRunner
 
-from analysis import report
+from analysis import open_stages, report
 from analysis.command_line import combined
 from analysis.encoding.stages import stage_curves
 from analysis.experiment import open_experiment
 from analysis.html_report.freshness import digest_of
 from analysis.html_report.sections.rate import rate_figure
+from pipeline.kmeans import checkpoint
+from pipeline.status import in_words, take_inventory
 from tests.damage import files_of, flip_bit
 from tests.test_analysis.commands import invoke
 
@@ -65,3 +69,24 @@ def test_people_are_told_of_stages_and_codes(staged: Path) -> None:
     flip_bit(path / "zarr.json", 999)
     found = CliRunner().invoke(combined(), ["status", "--out", str(staged.parent), "--json"])
     assert len(json.loads(found.stdout)["damaged"]) == 1
+
+
+def test_status_lists_a_stage_that_was_broken_off(
+    staged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(staged / "k00012-stage3")
+    monkeypatch.setattr(checkpoint, "SHARE", 1)  # each pass is saved
+    save = checkpoint.write_checkpoint
+
+    def broken(*given: Any) -> None:
+        save(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "write_checkpoint", broken)
+    with pytest.raises(KeyboardInterrupt):
+        open_stages(staged, K, 3)
+    found = take_inventory(staged)
+    (fit,) = found["experiments"][0]["unfinished"]
+    assert (fit["k"], fit["stage"], fit["passes"]) == (K, 3, 1)
+    assert "unfinished  stage 3 of K = 12 after 1 passes, MSE " in in_words(found)
+    assert "the same encode goes on" in in_words(found)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from pipeline.rows.residuals import ResidualRows, residuals
 from pipeline.rows.source import ArraySource
-from pipeline.stages.residuals import ResidualRows, residuals
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])

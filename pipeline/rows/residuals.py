@@ -33,7 +33,8 @@ class ResidualRows:
     def __init__(self, source: RowSource, centroids: np.ndarray, labels: np.ndarray) -> None:
         self.n_rows, self.dim, self.block_rows = source.n_rows, source.dim, source.block_rows
         self.dtype = np.dtype(np.float32)
-        self.bytes_beside = source.dim * source.dtype.itemsize + 12  # labels as numpy takes them
+        beside = getattr(source, "bytes_beside", 0) + source.dim * source.dtype.itemsize
+        self.bytes_beside = beside + 12  # labels as numpy takes them
         self._source, self._centroids, self._labels = source, centroids, labels
 
     def read_block(self, index: int) -> np.ndarray:
