@@ -65,7 +65,7 @@ def learn_dictionaries(
     for note in plan.notes:
         progress.note(note)
     require_distinct(plan.source, plan.largest)
-    plan.preflight()
+    plan = plan.preflight(progress)
     with experiment.owned(), closing(Fitter(plan, progress)) as fitter:
         stored = set(finished_dictionaries(path))  # another sweep may have been here meanwhile
         experiment.remove_leftovers(stored)

@@ -181,7 +181,7 @@ class StreamingKMeans(
             )
             for note in plan.notes:
                 progress.note(note)
-            plan.preflight()
+            plan = plan.preflight(progress)
             with closing(Fitter(plan, progress)) as fitter:
                 fit = fitter.fit(self.n_clusters, init)
         self.cluster_centers_, self.counts_ = fit.centroids, fit.sums.counts

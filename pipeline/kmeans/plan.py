@@ -15,6 +15,7 @@ from pipeline.config import FitOptions
 from pipeline.engines import EngineSpec
 from pipeline.engines.engine import GAP_BLOCKS
 from pipeline.execution.blocks import BlocksOnWorkers
+from pipeline.execution.device_shares import device_share
 from pipeline.execution.gather import StoreOnWorkers
 from pipeline.execution.preflight import Requirements
 from pipeline.execution.scheduler import WORKER_BYTES, Scheduler
@@ -32,6 +33,7 @@ from pipeline.runtime.memory import (
     in_words,
     keep_no_gaps,
 )
+from pipeline.runtime.progress import Progress
 from storage.errors import InputError
 from storage.mapped_files import lies_in_memory, scratch_folder
 
@@ -119,13 +121,14 @@ class FitPlan:
         spread = isinstance(self.source, (StoreSource, BlocksOnWorkers))
         return self.scheduler.remote and spread and self.options.mode != "minibatch"
 
-    def preflight(self) -> None:
+    def preflight(self, progress: Progress) -> "FitPlan":
         """Examine the workers that passes run on, if any.
 
-        Raises: WorkerError that names those that are unfit, and why.
+        Returns: the plan, with the share of those among them that share a device.
+        Raises: WorkerError that names those that are unfit, and why; MemoryBudgetError.
         """
         if not self.remote:
-            return
+            return self
         scratch = self.engine.scratch_bytes(self.source.n_rows, self.most)
         asked = Requirements(
             packages=() if self.engine.name == "pruned" else ("torch",),
@@ -137,6 +140,8 @@ class FitPlan:
             store = StoreOnWorkers.of(self.source)
             asked = replace(asked, store=store.path, seal=store.seal)
         self.scheduler.preflight(asked)
+        given = self.scheduler, self.engine, self.most, self.device_share
+        return replace(self, device_share=device_share(*given, progress))
 
     @property
     def most(self) -> int:

@@ -166,6 +166,15 @@ def device_budget(device: Device, cap: int | None) -> int:
     return int(FREE_SHARE * free) if cap is None else min(cap, free)
 
 
+def device_identity(device: Device) -> str:
+    """A name that tells a device from others of its machine, in whatever process it is cuda:0."""
+    if device.type != "cuda":
+        return device.type
+    import torch
+
+    return f"GPU {torch.cuda.get_device_properties(str(device)).uuid}"
+
+
 def give_back(device: "Device | torch.device") -> None:
     """What torch holds of freed memory goes back to the device."""
     if device.type == "cpu":
