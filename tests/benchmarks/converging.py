@@ -35,6 +35,7 @@ ITERATIONS = 100
 FAISS_AT_ONCE = 10  # iterations between two looks at the score
 LARGE_FAISS = 30  # iterations on large patches, where each takes seconds; its default is 25
 SUPERKMEANS = 10, 25, 50, 100  # iterations of its runs
+SQ8 = 10, 25  # of those with its quantizer, which take twenty times as long
 BLOCK, PASSES, BLOCKS_AT_ONCE = 1 << 16, 5, 8  # of MiniBatchKMeans; blocks between two looks
 EVERYTHING = 1 << 30  # points per centroid: faiss would take a sample otherwise
 COLOURS = "#b2182b", "#2166ac", "#4d4d4d", "#e08214", "#1b7837"
@@ -185,11 +186,13 @@ def minibatch(rows: np.ndarray, k: int) -> Curve:
     return curve
 
 
-def superkmeans(rows: np.ndarray, k: int, quantizer: str = "f32") -> Curve:
+def superkmeans(
+    rows: np.ndarray, k: int, quantizer: str = "f32", runs: Sequence[int] = SUPERKMEANS
+) -> Curve:
     """Its flat mode on all rows: no looks at a run, so runs of more and more steps."""
     wide, told = rows.astype(np.float32), "" if quantizer == "f32" else f" {quantizer}"
     curve = Curve(f"superkmeans{told}, separate runs")
-    for steps in SUPERKMEANS:
+    for steps in runs:
         clock = Clock()
         curve.centroids = flat_superkmeans(k, wide.shape[1], steps, quantizer).train(wide)
         curve.seconds.append(clock.read())
@@ -205,7 +208,7 @@ LARGE_WAYS = (
     scikit_learn,
     partial(flat_faiss, iterations=LARGE_FAISS),
     superkmeans,
-    partial(superkmeans, quantizer="sq8"),
+    partial(superkmeans, quantizer="sq8", runs=SQ8),
 )
 
 
