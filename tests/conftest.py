@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 import pipeline.runtime.memory
 from pipeline import SweepOptions, sweep
@@ -31,6 +32,10 @@ def has_cuda() -> bool:
 
 if not has_cuda():
     os.environ["TRITON_INTERPRET"] = "1"  # read when kernels are defined: they run on the CPU
+
+# No test asserts a time: machines are busy.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 MNIST_FILES = ("train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz")
 

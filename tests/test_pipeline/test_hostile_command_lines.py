@@ -211,7 +211,6 @@ def check_command_line(user: Path, words: list[str]) -> None:
 
 COMMAND_LINES = settings(
     derandomize=True,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

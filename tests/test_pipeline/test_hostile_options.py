@@ -17,7 +17,6 @@ from storage import InputError
 QUICK = settings(
     max_examples=100,  # test_fuzzing.py tries many more
     derandomize=True,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],  # of a busy machine
 )
 FIELDS = sorted(SweepOptions.model_fields)

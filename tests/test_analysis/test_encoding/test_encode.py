@@ -98,7 +98,7 @@ def cases(draw: st.DrawFn) -> tuple[tuple[int, ...], PatchSpec, str]:
     return shape, spec, draw(st.sampled_from(["uint8", "uint16", "float32"]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(cases(), st.sampled_from([4, 16, 64, 1 << 19]), st.sampled_from([1, 5, 1 << 19]))
 def test_decoded_codes_are_the_reconstruction_bit_for_bit(
     case: tuple[tuple[int, ...], PatchSpec, str], chunk: int, most: int

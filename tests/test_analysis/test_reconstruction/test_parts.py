@@ -63,7 +63,7 @@ def cuts(draw: st.DrawFn) -> tuple[tuple[int, ...], PatchSpec, int]:
     return (*size, *draw(st.sampled_from([(), (3,)]))), spec, draw(st.sampled_from([1, 2, 4, 8]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(cuts(), st.sampled_from(["uint8", "float32"]), st.sampled_from([None, 0]))
 def test_parts_are_those_of_the_whole_image_bit_for_bit(
     cut: tuple[tuple[int, ...], PatchSpec, int], dtype: str, nodata: int | None

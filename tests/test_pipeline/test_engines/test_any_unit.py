@@ -134,7 +134,7 @@ def test_rows_without_spread_leave_nothing() -> None:
         *(pytest.param(mode, "fused", marks=pytest.mark.slow) for mode in ("nested", "minibatch")),
     ],
 )
-@settings(deadline=None, max_examples=4)
+@settings(max_examples=4)
 @given(data=st.data())
 def test_rows_times_a_power_of_two_give_centroids_times_it(
     mode: str, engine: str, data: st.DataObject

@@ -48,7 +48,7 @@ def drawn(dtype: str, n: int, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("engine", "dtype"), PAIRS)
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 1 << 30), k=st.integers(1, 40))
 def test_labels_and_sums_are_those_of_brute_force(
     engine: str, dtype: str, seed: int, k: int

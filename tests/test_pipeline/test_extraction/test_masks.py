@@ -17,7 +17,7 @@ IMAGES = np.random.default_rng(0).integers(1, 255, (3, 14, 17)).astype(np.uint8)
 MASKS = np.random.default_rng(1).random((3, 14, 17)) < 0.8
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.builds(PatchSpec, st.integers(1, 5), st.integers(1, 5), st.integers(1, 6)),
     st.sampled_from(["all", "centre"]),

@@ -33,7 +33,7 @@ def images_and_specs(draw: st.DrawFn) -> tuple[np.ndarray, PatchSpec]:
     return images, spec
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(images_and_specs())
 def test_cutting_equals_nested_loops(case: tuple[np.ndarray, PatchSpec]) -> None:
     images, spec = case

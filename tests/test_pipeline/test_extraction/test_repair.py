@@ -41,7 +41,7 @@ def states_of(folder: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_exactly_the_damaged_chunks_are_written_again(
     cut: Cut, tmp_path: Path, data: st.DataObject

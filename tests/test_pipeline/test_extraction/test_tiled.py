@@ -49,7 +49,7 @@ def check(store: PatchStore, images: list[np.ndarray]) -> None:
             np.testing.assert_array_equal(sorted_rows(found), sorted_rows(alone))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.integers(3, 40), st.integers(3, 40)), min_size=1, max_size=4),
     st.builds(

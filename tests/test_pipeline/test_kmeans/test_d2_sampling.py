@@ -26,7 +26,7 @@ def _whole_vectors(points: np.ndarray) -> np.ndarray:
     return np.pad(points, ((0, 0), (0, -points.shape[1] % WIDTH)))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     m=st.integers(1, 200),
     dim=st.sampled_from([1, 2, 16, 17, 25, 80, 200]),

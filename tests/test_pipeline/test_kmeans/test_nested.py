@@ -224,7 +224,7 @@ def test_why_a_run_stopped_and_that_options_do_something(digits_rows: np.ndarray
     assert last[-3] - last[-2] < 0.01 * last[-2]
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(data=st.data(), dtype=st.sampled_from(["uint8", "float32"]), seed=st.integers(0, 999))
 def test_sums_are_right_whatever_k_prefix_and_heirs_came_before(
     data: st.DataObject, dtype: str, seed: int

@@ -30,7 +30,6 @@ from tests.npy_files import HEADER, npy_bytes, npy_parts
 QUICK = settings(
     max_examples=125,  # test_fuzzing.py tries many more
     derandomize=True,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 OWN_BYTES = 4 << 20  # what reading a header may take, whatever the file: parsers and buffers

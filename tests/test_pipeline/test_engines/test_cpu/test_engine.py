@@ -79,7 +79,7 @@ def check(rows: np.ndarray, centroids: np.ndarray, labels: np.ndarray) -> None:
 
 
 @pytest.mark.usefixtures("path")
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(
     n=st.integers(1, 90),
     k=st.integers(1, 120),

@@ -140,7 +140,7 @@ def test_sums_of_many_passes_are_those_of_the_cpu(dtype: str, stay: int) -> None
             assert kernels_of(passes.engine).rows["add"] == 333
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     n=st.integers(1, 200),
     block_rows=st.integers(1, 70),

@@ -106,9 +106,7 @@ def test_labels_are_those_of_float64_or_as_good(make: Make, dtype: str, dim: int
             assert (labels == nearest).mean() > 0.98
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     n=st.integers(1, 300),
     k=st.integers(1, 70),

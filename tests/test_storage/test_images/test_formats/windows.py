@@ -17,7 +17,6 @@ from storage.images.reader import ImageReader
 QUICK = settings(
     max_examples=25,
     derandomize=True,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 PARTS = st.tuples(st.integers(0, 40), st.integers(0, 40)).map(lambda pair: slice(*sorted(pair)))
