@@ -71,6 +71,7 @@ class AssignmentEngine(Protocol):
         progress: Progress,
         *,
         goes_on: bool = False,
+        at_once: int = 1,
     ) -> ClusterSums:
         """Sums over the rows of some blocks, each assigned to its nearest centroid.
 
@@ -83,6 +84,7 @@ class AssignmentEngine(Protocol):
             progress: told of rows as they are done.
             goes_on: whether this is another part of the pass that the engine ran last, of the same
                 rows and centroids, but other blocks.
+            at_once: blocks that are worked on together, see `EngineSpec.blocks_at_once`.
         """
 
     def load(self, centroids: np.ndarray) -> None:

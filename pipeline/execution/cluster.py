@@ -53,11 +53,12 @@ class ClusterExecutor:
         remember: bool = True,
         largest: int = 1,
         device_memory: int | None = None,
+        at_once: int = 1,
     ) -> None:
         self.source = source
         self._scheduler = scheduler
         rows = source.how if isinstance(source, BlocksOnWorkers) else StoreOnWorkers.of(source)
-        given = engine, remember, largest, device_memory
+        given = engine, remember, largest, device_memory, at_once
         self._task = WorkersTask(uuid.uuid4().hex, rows, *given)
         self._passes = 0
         self._successors: np.ndarray | None = None  # for the next pass

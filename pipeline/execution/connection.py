@@ -28,6 +28,14 @@ _WORKER_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
 }
 
+# What Dask measures for dashboards, which nobody sees here, takes 4 % of a core of each process.
+_OF_WORKERS = {
+    "distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT,
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "2s",
+    "distributed.worker.profile.enabled": False,
+}
+
 
 def _client_of(address: str) -> "Client":
     """Asked in advance whether it answers: a client that fails to start hangs when it is deleted.
@@ -70,7 +78,7 @@ def connected(address: str, workers: int) -> "Iterator[Client]":
         return
     with (
         _without_logs(),
-        dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT}),
+        dask.config.set(_OF_WORKERS),
         _environment_kept(),
         _SCRIPT_LEFT_OUT,
     ):

@@ -3,6 +3,7 @@
 import errno
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -49,12 +50,13 @@ class LocalExecutor:
     """Passes in this process.
 
     cache: what the engine keeps of the rows between them, if anything; it is given up where its
-    disk is full, which costs time alone.
+    disk is full, which costs time alone. at_once: see `AssignmentEngine.run_pass`.
     """
 
     source: RowSource
     engine: AssignmentEngine
     cache: AssignmentCache | None = None
+    at_once: int = 1
 
     def run_pass(
         self, centroids: np.ndarray, progress: Progress, rows: int | None = None
@@ -78,15 +80,16 @@ class LocalExecutor:
         goes_on: see `AssignmentEngine.run_pass`.
         """
         source, cache = source or self.source, self.cache
+        work = partial(self.engine.run_pass, source, blocks, centroids, at_once=self.at_once)
         try:
-            return self.engine.run_pass(source, blocks, centroids, cache, progress, goes_on=goes_on)
+            return work(cache, progress, goes_on=goes_on)
         except OSError as error:
             if cache is None or error.errno not in FULL_DISK:
                 raise
             progress.note("the disk of the scratch file is full: passes go on without it, slower")
             self.close()
             self.cache = None
-        return self.engine.run_pass(source, blocks, centroids, None, progress)
+        return work(None, progress)
 
     def relabel(self, successors: np.ndarray) -> None:
         if self.cache is not None:

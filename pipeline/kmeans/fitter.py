@@ -201,6 +201,7 @@ class Fitter:
                 remember=remember,
                 largest=plan.most,
                 device_memory=plan.device_share,
+                at_once=plan.blocks,
             )
         return self._local_executor(source, remember=remember)
 

@@ -211,7 +211,7 @@ class FitPlan:
             imports = max(imports, pipeline.runtime.memory.resident())
         shards = shards_of(self.source, self.source.n_rows)
         sums = sums_bytes(self.engine, self.most, shards)
-        needed = self._blocks_bytes(1) + self._engine_bytes(1) + sums
+        needed = self._blocks_bytes(self.blocks) + self._engine_bytes(self.blocks) + sums
         return imports + needed + needed // GAPS + code_bytes(self.engine.numba_kernels())
 
     def _within(self, cap: int) -> "FitPlan":
@@ -221,11 +221,12 @@ class FitPlan:
         less of it, both slower.
         """
         workers = self.scheduler.local_workers
-        beside = workers * self._worker_bytes() if workers else 0
+        beside = 0
         if workers and isinstance(self.source, BlocksOnWorkers):
-            beside += self.source.held_bytes
+            beside = self.source.held_bytes
         for plan in self._ever_smaller():
-            needed = beside + plan.allocated()
+            each = plan._worker_bytes() if workers else 0
+            needed = beside + workers * each + plan.allocated()
             if fits(needed, cap):
                 break
         if plan.tight:

@@ -195,7 +195,7 @@ class AssignmentCache:
         """What is left of the last pass that met a block, and whether there is anything, undamaged.
 
         Of passes before the last, labels are left, no bounds. The arrays are to be changed in
-        place and hold until the next call; see `write`.
+        place and hold until the next call of `read` or `write`.
         """
         n, k = self._rows_of(index), len(self._centroids)
         labels = n * label_dtype(k).itemsize
@@ -219,9 +219,27 @@ class AssignmentCache:
         set_unknown(known)
         return known, False
 
+    def read_together(
+        self, blocks: range, n_rows: int
+    ) -> tuple[CachedAssignments, list[slice], list[bool]]:
+        """The same of some blocks, which have so many rows: of all of them, and where each is."""
+        if len(blocks) == 1:
+            known, found = self.read(blocks[0])
+            return known, [slice(0, n_rows)], [found]
+        known, parts, labelled = room_for(n_rows, len(self._centroids)), [], []
+        first = 0
+        for index in blocks:
+            one, found = self.read(index)
+            parts.append(slice(first, first + len(one.label)))
+            labelled.append(found)
+            for into, array in zip(known, one, strict=True):
+                into[parts[-1]] = array
+            first = parts[-1].stop
+        return known, parts, labelled
+
     def write(self, index: int, known: CachedAssignments) -> None:
-        """Store what this pass found of a block, in the arrays that `read` gave."""
-        data = self._room[: sum(array.nbytes for array in known)]
+        """Store what this pass found of a block."""
+        data = np.concatenate([array.view(np.uint8) for array in known])
         self._file.seek(self._offset(index))
         self._file.write(data.data)
         self._checksums[index] = google_crc32c.value(data)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.engines.cpu.assignment_cache import AssignmentCache
+from pipeline.engines.cpu.assignment_cache import AssignmentCache, CachedAssignments
 from pipeline.engines.cpu.bounds import BOUND_KERNELS
 from pipeline.engines.cpu.labeller import Effort, Labeller
 from pipeline.engines.cpu.neighbour_lists import LIST_ENTRIES, LIST_KERNELS
@@ -80,6 +80,7 @@ class PrunedEngine:
         progress: Progress,
         *,
         goes_on: bool = False,
+        at_once: int = 1,
     ) -> ClusterSums:
         if not goes_on:
             self.labeller.begin(self._widened(centroids), cache, source.n_rows)
@@ -87,30 +88,40 @@ class PrunedEngine:
         if cache is not None:
             sums = cache.base_sums(blocks, sums)
         with closing(read_ahead(source, blocks)) as stream, compilation_told(progress):
-            for index, rows in zip(blocks, stream, strict=True):
+            for first in range(0, len(blocks), at_once):
+                together = blocks[first : first + at_once]
+                parts = [next(stream) for _ in together]
+                rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+                del parts
                 if cache is None:
                     self.step(rows, sums)
                 else:
-                    self._step_from(cache, index, rows, sums)
+                    self._step_from(cache, together, rows, sums)
                 progress.advance(len(rows))
         if cache is not None:
             cache.finish(blocks, sums)
         return sums
 
     def _step_from(
-        self, cache: AssignmentCache, index: int, rows: np.ndarray, into: ClusterSums
+        self, cache: AssignmentCache, blocks: range, rows: np.ndarray, into: ClusterSums
     ) -> None:
-        """A step that begins where the last pass left the rows of a block."""
-        known, labelled = cache.read(index)
-        before = None
-        if cache.in_base(index):
-            before = known.label.copy() if labelled else self._labels_before(rows, cache)
-        self.labeller.label(rows, known, labelled=labelled)
-        cache.write(index, known)
-        if before is None:
-            self._add(rows, known.label, into)
-        else:  # of bytes, whose sums alone are a base
-            move_rows(rows, before, known.label, into.sums, into.counts, into.squares)
+        """A step that begins where the last pass left the rows of some blocks."""
+        known, parts, labelled = cache.read_together(blocks, len(rows))
+        before: list[np.ndarray | None] = []
+        for index, part, found in zip(blocks, parts, labelled, strict=True):
+            kept = None
+            if cache.in_base(index):
+                own = rows[part]
+                kept = known.label[part].copy() if found else self._labels_before(own, cache)
+            before.append(kept)
+        self.labeller.label(rows, known, labelled=all(labelled))
+        for index, part, kept in zip(blocks, parts, before, strict=True):
+            cache.write(index, CachedAssignments(*(array[part] for array in known)))
+            labels = known.label[part]
+            if kept is None:
+                self._add(rows[part], labels, into)
+            else:  # of bytes, whose sums alone are a base
+                move_rows(rows[part], kept, labels, into.sums, into.counts, into.squares)
 
     def _labels_before(self, rows: np.ndarray, cache: AssignmentCache) -> np.ndarray:
         """Labels of the pass before, found once more: what was kept of them is damaged."""

@@ -120,6 +120,7 @@ class DeviceEngine:
         progress: Progress,
         *,
         goes_on: bool = False,
+        at_once: int = 1,
     ) -> ClusterSums:
         if not goes_on:
             self.load(centroids)

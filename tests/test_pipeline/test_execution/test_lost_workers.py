@@ -33,17 +33,18 @@ from tests.test_pipeline.test_execution.clusters import wait_until
 
 MEMORY = 3 << 30
 SHARDS = 24
+CHUNKS = SHARDS * shards.SHARD_CHUNKS
 K = 30
 
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StoreSource:
-    """A store of 24 chunks."""
-    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 256)
+    """A store of 24 shards."""
+    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 9 * 64)
     rng = np.random.default_rng(1)
-    np.save(tmp_path / "images.npy", rng.integers(0, 256, (24, 18, 18), np.uint8))
+    np.save(tmp_path / "images.npy", rng.integers(0, 256, (18, 18, 18), np.uint8))
     store = extract(str(tmp_path / "images.npy"), patch=PatchSpec(3, 3), out=tmp_path)[0]
-    assert store.n_chunks == SHARDS
+    assert store.n_chunks == CHUNKS
     return StoreSource(store)
 
 
@@ -103,7 +104,7 @@ def states(scheduler: Scheduler) -> list[int]:
 def test_a_pass_goes_on_without_a_worker_that_was_killed(
     source: StoreSource, two: Scheduler
 ) -> None:
-    cluster = ClusterExecutor(source, two, engine_of(source))
+    cluster = ClusterExecutor(source, two, engine_of(source), at_once=2)
     kills = [0, 1, SHARDS, SHARDS // 2]  # in which report of each pass: none, first, last, amid
     seen = [Counts(at, lambda: kill_one(two)) for at in kills]
     found = lloyd(cluster, start_of(source), seen)
@@ -116,7 +117,7 @@ def test_a_pass_goes_on_when_all_that_held_its_centroids_are_gone(
     source: StoreSource, two: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the last busy worker of a pass is killed: Dask drops the copies of idle ones."""
-    cluster = ClusterExecutor(source, two, engine_of(source))
+    cluster = ClusterExecutor(source, two, engine_of(source), at_once=2)
 
     def kill() -> None:
         two.client.amm.run_once()
@@ -150,7 +151,7 @@ def test_a_worker_that_comes_late_gets_shards_and_keeps_what_helps(source: Store
 def test_states_of_workers_last_as_long_as_they_are_wanted(
     source: StoreSource, two: Scheduler
 ) -> None:
-    cluster, other = (ClusterExecutor(source, two, engine_of(source)) for _ in range(2))
+    cluster, other = (ClusterExecutor(source, two, engine_of(source), at_once=2) for _ in range(2))
     for executor in (cluster, other):
         lloyd(executor, start_of(source), [Counts()])
     two.client.amm.run_once()  # Dask drops what it holds twice
@@ -169,7 +170,7 @@ def test_this_process_receives_the_sums_of_all_rows_alone(
 ) -> None:
     centroids = np.random.default_rng(2).integers(0, 256, (2000, 9)).astype(np.float32)
     one = 8 * len(centroids) * (9 + 2)
-    cluster = ClusterExecutor(source, two, engine_of(source))
+    cluster = ClusterExecutor(source, two, engine_of(source), at_once=2)
     cluster.run_pass(centroids[:5], SilentProgress())  # code, addresses
     received, read = [0], IOStream.read_from_fd
 

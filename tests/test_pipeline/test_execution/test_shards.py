@@ -13,6 +13,7 @@ from pipeline.execution.cluster import assign_shards
 from pipeline.execution.shards import (
     FAN_IN,
     MAX_SHARDS,
+    SHARD_CHUNKS,
     add_up,
     fold_levels,
     shard_count,
@@ -28,12 +29,12 @@ WORKERS = st.integers(1, 300).map(lambda n: [f"tcp://{place}" for place in range
 def test_the_first_chunks_lie_in_all_shards(blocks: int, share: float) -> None:
     wanted, shards = max(1, round(share * blocks)), shard_count(blocks)
     assert shards <= MAX_SHARDS
+    assert blocks >= SHARD_CHUNKS * (shards - 1) + 1
     found = [range(shard, wanted, shards) for shard in range(shards)]
     assert sorted(block for mine in found for block in mine) == list(range(wanted))
     lengths = [len(mine) for mine in found]
     assert max(lengths) - min(lengths) <= 1
-    # those that have any are those of a store of so many chunks
-    assert sum(map(bool, lengths)) == shard_count(wanted)
+    assert sum(map(bool, lengths)) == min(wanted, shards)
 
 
 @given(st.integers(1, MAX_SHARDS))
