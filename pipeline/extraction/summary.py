@@ -10,6 +10,7 @@ from pipeline.extraction.extract import open_split
 from pipeline.extraction.tasks import cut_rows
 from pipeline.runtime.memory import resident
 from pipeline.runtime.progress import Progress, rounded
+from storage.layout import is_there
 from storage.patch_writer import stored_bytes
 
 
@@ -55,7 +56,7 @@ def forecast(options: PatchOptions, progress: Progress, split: str) -> dict[str,
             "bytes": stored * int(offsets[-1]) // len(rows),
             "seconds": seconds * len(plans) / scheduler.at_once,
             "memory": scheduler.needed + resident(),
-            "reused": path.exists(),
+            "reused": is_there(path),
         }
 
 

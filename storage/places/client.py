@@ -29,9 +29,8 @@ def client_of(root: str) -> Any:
     try:
         import obstore.store
     except ImportError:
-        raise InputError(
-            f"{root} needs the package obstore: pip install 'patchdict[remote]'"
-        ) from None
+        told = f"{root} needs the package obstore (the extra `remote`): pip install obstore"
+        raise InputError(told) from None
     if root.startswith("memory:"):
         return _in_memory.setdefault(root, obstore.store.MemoryStore())
     return connected(root)
