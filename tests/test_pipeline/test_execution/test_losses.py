@@ -148,7 +148,7 @@ def test_a_task_that_takes_its_workers_along_is_given_up(cluster: Cluster, notes
 def test_a_stopped_worker_is_named_and_its_tasks_run_elsewhere(
     nanny: bool, notes: Notes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "SILENT_SECONDS", 4.0)
+    monkeypatch.setattr(watch, "SILENT_SECONDS", 8.0)
     with Cluster() as cluster, Scheduler(cluster.address, MEMORY, notes) as scheduler:
         for _ in range(2):
             cluster.add_worker(nanny=nanny)
@@ -157,8 +157,8 @@ def test_a_stopped_worker_is_named_and_its_tasks_run_elsewhere(
         address, pid = next(iter(pids.items()))
         started = time.monotonic()
         assert squares(scheduler, after=lambda: os.kill(pid, signal.SIGSTOP)) == SQUARES
-        assert time.monotonic() - started < 30
-        silent = f"worker {address} has not answered for 4 s: its tasks run elsewhere"
+        assert time.monotonic() - started < 40
+        silent = f"worker {address} has not answered for 8 s: its tasks run elsewhere"
         assert notes.notes[-1] == silent
         if nanny:  # another one takes its place
             wait_until(lambda: len(scheduler.client.scheduler_info()["workers"]) == 2)
@@ -172,12 +172,12 @@ def test_a_stopped_worker_is_named_and_its_tasks_run_elsewhere(
 def test_a_stopped_process_of_a_local_cluster_is_replaced(
     notes: Notes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "SILENT_SECONDS", 4.0)
+    monkeypatch.setattr(watch, "SILENT_SECONDS", 8.0)
     with Scheduler("processes:1", MEMORY, notes) as scheduler:
         (pid,) = scheduler.client.run(os.getpid).values()
         assert squares(scheduler, after=lambda: os.kill(pid, signal.SIGSTOP)) == SQUARES
     assert notes.notes[0] == "1 worker"
-    assert "has not answered for 4 s" in notes.notes[1]
+    assert "has not answered for 8 s" in notes.notes[1]
 
 
 @pytest.mark.slow
@@ -264,3 +264,28 @@ def test_an_extraction_whose_workers_die_ends_in_one_line(cluster: Cluster, tmp_
         f"error: no worker is at {cluster.address}, and none came within 3 s: start some, and run"
         " the same command again, it goes on"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_sweep_goes_on_without_a_worker(
+    number: signal.Signals, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.patch_spec.CHUNK_BYTES", 25 * 3000)
+    monkeypatch.setattr(watch, "SILENT_SECONDS", 8.0)
+
+    class LosesOne(Notes):
+        """At the first pass with 40 centroids."""
+
+        def start(self, label: str, total: int, unit: str) -> None:
+            if label == "K=40":
+                cluster.workers[0].send_signal(number)
+
+    options = {"k": "20,40", "max_iter": 5, "breathing": 1, "memory": MEMORY}
+    here = sweep(SweepOptions.checked(out=tmp_path / "here", **options))
+    notes = LosesOne()
+    there = sweep(
+        SweepOptions.checked(out=tmp_path / "there", scheduler=cluster.address, **options), notes
+    )
+    assert numbers_of(there["experiment"]) == numbers_of(here["experiment"])
+    assert len([note for note in notes.notes if note.endswith("its tasks run elsewhere")]) == 1
