@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -155,9 +154,7 @@ def test_a_stopped_worker_is_named_and_its_tasks_run_elsewhere(
         wait_until(lambda: len(scheduler.client.scheduler_info()["workers"]) == 2)
         pids = scheduler.client.run(os.getpid)
         address, pid = next(iter(pids.items()))
-        started = time.monotonic()
         assert squares(scheduler, after=lambda: os.kill(pid, signal.SIGSTOP)) == SQUARES
-        assert time.monotonic() - started < 40
         silent = f"worker {address} has not answered for 8 s: its tasks run elsewhere"
         assert notes.notes[-1] == silent
         if nanny:  # another one takes its place
