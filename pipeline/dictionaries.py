@@ -4,6 +4,7 @@ import hashlib
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from pipeline.kmeans.plan import FitPlan, check_preprocessing
 from pipeline.kmeans.seeding import require_distinct
 from pipeline.preprocessing import Preprocessing, is_asked_for
 from pipeline.rows.residuals import residuals
-from pipeline.rows.source import RowSource, StoreSource, read_ahead
+from pipeline.rows.source import RowSource, StoreSource, map_blocks, read_ahead
 from pipeline.runtime.machine import device_name, machine, versions
 from pipeline.runtime.memory import peak_resident
 from pipeline.runtime.progress import Progress, rounded
@@ -181,9 +182,8 @@ class _Learning:
         ):
             if store is not None:
                 self.progress.start(f"K={k} in pixels", store.n_rows, "rows")
-                found[name] = _mse_of_pixels(
-                    self.preprocessing, StoreSource(store), stages, self.progress
-                )
+                source = self.fitter.spread(StoreSource(store))
+                found[name] = _mse_of_pixels(self.preprocessing, source, stages, self.progress)
                 self.progress.finish()
         return found
 
@@ -209,19 +209,32 @@ def _mse_of_pixels(
 
     stages: centroids, (k, d), and those of what they leave; of one alone by cosine.
     """
+    sums = map_blocks(source, partial(_errors_of_blocks, preprocessing, stages), progress)
+    return sum(sums, 0.0) / (source.n_rows * source.dim)
+
+
+def _errors_of_blocks(
+    preprocessing: Preprocessing,
+    stages: list[np.ndarray],
+    source: RowSource,
+    blocks: range,
+    progress: Progress,
+) -> list[float]:
+    """Of each of some blocks the sum of its patches' squared errors; may run on a worker."""
     nearest = [NearestCentroids(one, preprocessing.dtype, device="cpu") for one in stages]
-    directions, total = [preprocessing.directions(one) for one in stages], 0.0
-    with closing(read_ahead(source)) as blocks:
-        for block in blocks:
+    directions, found = [preprocessing.directions(one) for one in stages], []
+    with closing(read_ahead(source, blocks)) as stream:
+        for block in stream:
             left = preprocessing.rows(block)
             labels = [nearest[0].label(left)]
             for before, one in zip(stages, nearest[1:], strict=False):
                 left = residuals(left, before, labels[-1])
                 labels.append(one.label(left))
             light = preprocessing.amplitudes(block, stages[0], labels[0])
-            total += float(preprocessing.errors_of_sums(block, light, directions, labels).sum())
+            errors = preprocessing.errors_of_sums(block, light, directions, labels)
+            found.append(float(errors.sum()))
             progress.advance(len(block))
-    return total / (source.n_rows * source.dim)
+    return found
 
 
 def _scores(fit: Fit, heldout_mse: float | None, seconds: float) -> dict[str, Any]:

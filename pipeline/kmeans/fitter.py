@@ -12,7 +12,7 @@ from pipeline.engines import AssignmentEngine, EngineSpec
 from pipeline.execution.blocks import BlocksOnWorkers
 from pipeline.execution.cluster import ClusterExecutor
 from pipeline.execution.executor import Executor, LocalExecutor
-from pipeline.execution.gather import SampledByWorkers
+from pipeline.execution.gather import ReadByWorkers
 from pipeline.kmeans import seeding
 from pipeline.kmeans.breathing import Breathing
 from pipeline.kmeans.checkpoint import FitCheckpoint
@@ -45,8 +45,7 @@ class Fitter:
         self._unit = 1.0 if self.remote else unit_of(plan.source)
         if self._unit != 1:
             self._source = InUnit(plan.source, self._unit)
-        if self.remote and isinstance(self._source, StoreSource):
-            self._source = SampledByWorkers(self._source, plan.scheduler)
+        self._source = self.spread(self._source)
         self._sample = np.empty((0, plan.source.dim), plan.source.dtype)
         self._scored: Executor | None = None
 
@@ -117,6 +116,12 @@ class Fitter:
         fit = loop.finish()
         progress.finish()
         return fit
+
+    def spread(self, source: RowSource) -> RowSource:
+        """The source itself, or a store of which workers take rows and make results."""
+        if self.remote and isinstance(source, StoreSource):
+            return ReadByWorkers(source, self._plan.scheduler)
+        return source
 
     def score(self, source: RowSource, centroids: np.ndarray) -> ClusterSums:
         """Sums of the rows of any source about centroids, (k, d).

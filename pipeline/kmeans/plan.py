@@ -212,6 +212,7 @@ class FitPlan:
         shards = shards_of(self.source, self.source.n_rows)
         sums = sums_bytes(self.engine, self.most, shards)
         needed = self._blocks_bytes(self.blocks) + self._engine_bytes(self.blocks) + sums
+        needed += self._engine_bytes(1) * hasattr(self.source, "bytes_beside")  # scores in pixels
         return imports + needed + needed // GAPS + code_bytes(self.engine.numba_kernels())
 
     def _within(self, cap: int) -> "FitPlan":

@@ -5,20 +5,22 @@ Blocks do not depend on memory, device or threads, so that neither does any floa
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 
 from pipeline.rows.arrays import as_array, checked_block, no_data_values
+from pipeline.runtime.progress import Progress
 from storage.errors import InputError
 from storage.mapped_files import let_go
 from storage.patch_spec import chunk_rows
 from storage.patch_store import PatchStore
 from storage.places.remote import RemotePlace
 
+T = TypeVar("T")
 READ_AHEAD = 1  # blocks decoded ahead; more gains nothing on local disks
 REMOTE_AHEAD = 4  # the same behind a URL: what a chunk takes in work hides 50 ms then
 
@@ -28,7 +30,7 @@ class RowSource(Protocol):
 
     n_rows, dim: shape. dtype: of the rows as read. block_rows: rows of every block but the last.
     One that makes its rows of others has `bytes_beside`, too: what it takes of each while it does.
-    One whose rows others pick has `take_rows`, too, as the function below.
+    One whose rows others read has `take_rows` and `map_blocks`, too, as the functions below.
     One that is slow to answer has `ahead`: how many of its blocks are to be asked for at once.
     """
 
@@ -238,6 +240,18 @@ def read_ahead(source: RowSource, indices: Iterable[int] | None = None) -> Gener
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def map_blocks(
+    source: RowSource, task: Callable[[RowSource, range, Progress], list[T]], progress: Progress
+) -> list[T]:
+    """What a task makes of each block, in order.
+
+    task: is told of a source and some of its blocks, and gives what it makes of each.
+    """
+    if hasattr(source, "map_blocks"):
+        return cast(list[T], source.map_blocks(task, progress))
+    return task(source, range(block_count(source)), progress)
 
 
 def take_rows(source: RowSource, rows: np.ndarray) -> np.ndarray:

@@ -206,11 +206,14 @@ def test_options_of_preprocessing_tell_experiments_apart_and_others_keep_their_n
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
 def test_workers_learn_what_this_process_does(distance: str, tmp_path: Path) -> None:
     given = {"preprocess": "zca", "distance": distance, "mode": "full", "k": "4"}
-    found = []
+    given["memory"] = "3GiB"  # this process has all tests' code
+    found, scores = [], []
     for scheduler in ("processes:1", "processes:2"):
         done = sweep(options_of(tmp_path / scheduler[-1], scheduler=scheduler, **given))
         found.append(read_centroids(Path(done["experiment"]) / "dictionaries.zarr", 4)[0])
+        scores.append(done["dictionaries"][0]["pixel_mse"])
     assert found[0].tobytes() == found[1].tobytes()
+    assert scores[0] == scores[1] > 0
 
 
 def test_the_estimator_prepares_rows_by_itself(tmp_path: Path) -> None:

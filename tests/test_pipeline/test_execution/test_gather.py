@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from pipeline.config import FitOptions
-from pipeline.execution.gather import SampledByWorkers
+from pipeline.execution.gather import ReadByWorkers
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.extract import extract
 from pipeline.preprocessing import Preprocessing
-from pipeline.rows.source import StoreSource, take_rows
+from pipeline.rows.source import RowSource, StoreSource, map_blocks, take_rows
+from pipeline.runtime.progress import Progress, SilentProgress
 from storage import IntegrityError, PatchSpec, PatchStore
 
 
@@ -44,19 +45,40 @@ def test_workers_take_the_rows_and_this_process_reads_none(
     )
     expected = [take_rows(source, numbers) for numbers in asked]
 
-    def unread(*_: Any) -> None:
-        raise AssertionError("read here")
-
     monkeypatch.setattr(PatchStore, "read_chunk", unread)
-    spread = SampledByWorkers(source, workers)
+    spread = ReadByWorkers(source, workers)
     for numbers, rows in zip(asked, expected, strict=True):
         taken = take_rows(spread, numbers)
         assert taken.dtype == rows.dtype
         np.testing.assert_array_equal(taken, rows)
 
 
+def test_workers_make_something_of_each_chunk(
+    store: PatchStore, workers: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, seen = StoreSource(store), list[int]()
+
+    class Counts(SilentProgress):
+        def advance(self, units: int, **facts: Any) -> None:
+            seen.append(units)
+
+    expected = map_blocks(source, first_values, SilentProgress())
+    assert len(expected) == store.n_chunks
+    monkeypatch.setattr(PatchStore, "read_chunk", unread)
+    assert map_blocks(ReadByWorkers(source, workers), first_values, Counts()) == expected
+    assert sum(seen) == store.n_rows
+
+
+def first_values(source: RowSource, blocks: range, progress: Progress) -> list[int]:
+    return [int(source.read_block(index)[0].sum()) for index in blocks]
+
+
+def unread(*_: Any) -> None:
+    raise AssertionError("read here")
+
+
 def test_another_store_of_that_name_is_refused(store: PatchStore, workers: Scheduler) -> None:
-    source = SampledByWorkers(StoreSource(store), workers)
+    source = ReadByWorkers(StoreSource(store), workers)
     source.seal = "0" * 64
     with pytest.raises(IntegrityError, match="is another store for a worker"):
         take_rows(source, np.array([1]))
