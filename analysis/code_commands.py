@@ -153,7 +153,7 @@ def classify(
 ) -> None:
     """Tell the class of test images by their features: accuracy by K, and by labels per class.
 
-    EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone. A ridge
+    EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone. A linear
     classifier learns from the training images; results are kept in the folder, and the next report
     shows them.
     """

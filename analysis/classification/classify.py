@@ -16,7 +16,7 @@ from storage.dictionary_store import dictionary_sum
 from storage.layout import ExperimentLayout
 from storage.places.place import Place, place_of
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def classify(
@@ -35,10 +35,12 @@ def classify(
 ) -> dict[str, Any]:
     """Tell the class of all test images by features of a dictionary, for each K.
 
-    The classifier is linear: a ridge on standardised features, as scikit-learn's `RidgeClassifier`.
-    It is learned from training images alone; its penalty is chosen on a fifth of them that it was
-    not learned from, or, of a few, by leaving each of them out. The best K is the one of the most
-    right answers there; test images are counted, and decide nothing.
+    The classifier is linear, on standardised features: a squared hinge for each class against the
+    others, as scikit-learn's `LinearSVC`, or of fewer images than features, up to 2,000, a ridge,
+    as `RidgeClassifierCV`. It is learned from training images alone; its penalty is chosen on a
+    fifth of them that it was not learned from, or, by the ridge, by leaving each of them out. The
+    best K is the one of the most right answers there; test images are counted, and decide nothing.
+    Features of training images lie in a scratch file in the experiment's folder, 4 bytes each.
 
     Args:
         folder: of the experiment, or a sweep's OUT that holds only one.
@@ -56,12 +58,12 @@ def classify(
     Returns:
         Plain JSON, also written into the experiment's folder: features, pool, tf_idf, stride,
         train_images, test_images, classes (names), by_k (of each K: k, dictionary (SHA-256 of its
-        centroids), width (features of an image), penalty (per image), validation_accuracy,
-        validation_images, accuracy, low and high (of test images, with the ends of its 95 %
-        interval by Wilson), test_errors, seconds), left_out (K that do not fit under the cap), best
-        (K), asked (K, or null), confusion (of best: rows are classes, columns what they were told
-        to be), learning (of best, by labels_per_class: images, accuracies (of each draw), mean,
-        deviation), path.
+        centroids), width (features of an image), classifier ("squared hinge" or "ridge"), penalty
+        (per image), validation_accuracy, validation_images, accuracy, low and high (of test images,
+        with the ends of its 95 % interval by Wilson), test_errors, seconds), left_out (K that do
+        not fit under the cap), best (K), asked (K, or null), confusion (of best: rows are classes,
+        columns what they were told to be), learning (of best, by labels_per_class: images,
+        classifier, accuracies (of each draw), mean, deviation), path.
 
     Raises: InputError: no classes, no test images, no such K; IntegrityError: images or
         dictionaries are damaged; MemoryBudgetError: a K that was asked for does not fit.
@@ -103,7 +105,8 @@ def in_words(result: dict[str, Any]) -> str:
     what = f"{result['features']} features, {result['pool']}"
     by_k = [
         f"K = {one['k']}: {percent(one['accuracy'])} right ({percent(one['low'])} to"
-        f" {percent(one['high'])}), {one['test_errors']:,} wrong, {one['seconds']:.1f} s"
+        f" {percent(one['high'])}), {one['test_errors']:,} wrong, {one['classifier']}, penalty"
+        f" {one['penalty']:g}, {one['seconds']:.1f} s"
         for one in result["by_k"]
     ]
     left_out = ", ".join(map(str, result["left_out"]))

@@ -1,23 +1,19 @@
-"""Ridge classifiers: least squares on classes coded as 1 and −1, features standardised.
+"""Ridge classifiers of a few images: least squares on classes coded as 1 and −1.
 
-They are scikit-learn's `RidgeClassifier`, computed from sums: what is kept of many images is one
-matrix of features by features, so that memory does not grow with them, and the solution is exact,
-whatever the order of the images. A logistic regression, which might be told apart by a few images,
-would need all features at every step.
+They are scikit-learn's `RidgeClassifierCV` on standardised features, of fewer images than features.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import blas, eigh, lapack
-
-from storage import InputError
+from scipy.linalg import eigh
 
 # What is tried: penalties on the squared weights, per image.
 PENALTIES = tuple(10.0**exponent for exponent in range(-9, 1))
 CONSTANT = 1e-10  # of its squared mean: the variance of a feature that is always the same
-PART = 128  # columns that are worked on at once
+NAME = "ridge"
+_PART = 128  # columns that are worked on at once
 
 
 @dataclass(frozen=True)
@@ -33,8 +29,12 @@ class LinearClassifier:
 
 @dataclass(frozen=True)
 class Fit:
-    """A classifier, its penalty, and how many of the images it was chosen by it gets wrong."""
+    """A classifier, its penalty, and how many of the images it was chosen by it gets wrong.
 
+    name: of the kind of classifier.
+    """
+
+    name: str
     classifier: LinearClassifier
     penalty: float
     errors: int
@@ -52,7 +52,7 @@ def decisions(classifiers: Sequence[LinearClassifier], rows: np.ndarray) -> np.n
     return np.moveaxis(found, 1, 0)
 
 
-class _Standard:
+class Standard:
     """Mean, and one over the standard deviation, of each feature; 0 of those that are constant."""
 
     def __init__(self, n: int, sums: np.ndarray, squares: np.ndarray) -> None:
@@ -67,76 +67,9 @@ class _Standard:
         return LinearClassifier(weights, offsets - self.mean @ weights)
 
 
-class RidgeSums:
-    """Sums over images, from which the classifier of any penalty is computed.
-
-    width: features. classes: so many. Memory: `projected_bytes`.
-    """
-
-    def __init__(self, width: int, classes: int) -> None:
-        # Above the diagonal products of features, below it what the solver makes of them.
-        self._gram = np.zeros((width, width), order="F")
-        self._by_class = np.zeros((width, classes))
-        self._counts = np.zeros(classes, np.int64)
-
-    @staticmethod
-    def projected_bytes(width: int, classes: int) -> int:
-        """At most, the solutions for all penalties included."""
-        return 8 * width * (width + (2 * len(PENALTIES) + 3) * classes + 3 * PART)
-
-    def add(self, rows: np.ndarray, labels: np.ndarray) -> None:
-        """Add the features, (n, p) float32, of images of these classes, (n,)."""
-        wide = np.ascontiguousarray(rows, np.float64)
-        blas.dsyrk(1.0, wide.T, beta=1.0, c=self._gram, overwrite_c=True)
-        for label in np.unique(labels):
-            self._by_class[:, label] += wide[labels == label].sum(axis=0)
-        self._counts += np.bincount(labels, minlength=len(self._counts))
-
-    def solutions(self, penalties: Sequence[float]) -> list[LinearClassifier]:
-        """Classifiers of all images so far.
-
-        penalties: ascending; one that is lost in the rounding of sums gets the next one's solution.
-        """
-        n, diagonal = int(self._counts.sum()), self._gram.diagonal().copy()
-        sums = self._by_class.sum(axis=1)
-        standard = _Standard(n, sums, diagonal)
-        shares = self._counts / n
-        # Targets are 2 · (own class) − 1, less their mean; features standardised.
-        products = 2 * (self._by_class - np.outer(sums, shares))
-        products *= standard.scale[:, np.newaxis]
-        offsets, found = 2 * shares - 1, list[LinearClassifier]()
-        for penalty in reversed(penalties):
-            self._fill_below(standard, n)
-            self._gram[np.diag_indices_from(self._gram)] += penalty * n
-            factor, failed = lapack.dpotrf(self._gram, lower=1, clean=0, overwrite_a=1)
-            if failed and not found:
-                raise InputError(
-                    "features are too much alike for a classifier: ask for a smaller K, or pool"
-                    " over fewer parts"
-                )
-            if failed:
-                found.append(found[-1])
-                continue
-            weights, _ = lapack.dpotrs(factor, products, lower=1)
-            found.append(standard.classifier(weights, offsets))
-        np.fill_diagonal(self._gram, diagonal)
-        return found[::-1]
-
-    def _fill_below(self, standard: _Standard, n: int) -> None:
-        """Products of standardised features, from the diagonal down."""
-        width = len(self._gram)
-        for first in range(0, width, PART):
-            own, below = slice(first, min(first + PART, width)), slice(first, width)
-            block = self._gram[own, below].T - n * np.outer(
-                standard.mean[below], standard.mean[own]
-            )
-            block *= standard.scale[below, np.newaxis] * standard.scale[own]
-            square = own.stop - own.start
-            lower = np.tril_indices(square, -1)
-            self._gram[own, own][lower] = block[:square][lower]
-            self._gram[own.stop :, own] = block[square:]
-        # Of those that vary; constant ones get a 1, which no weight meets.
-        np.fill_diagonal(self._gram, n)
+def few_bytes(n: int, width: int) -> int:
+    """What fitting so many images takes at most, their features included."""
+    return 4 * n * width + 3 * 8 * n * (n + _PART)
 
 
 def fit_from_few(rows: np.ndarray, labels: np.ndarray, classes: int) -> Fit:
@@ -152,12 +85,12 @@ def fit_from_few(rows: np.ndarray, labels: np.ndarray, classes: int) -> Fit:
     Memory: the rows, and three matrices of images by images.
     """
     n, width = rows.shape
-    parts = [slice(first, min(first + PART, width)) for first in range(0, width, PART)]
+    parts = [slice(first, min(first + _PART, width)) for first in range(0, width, _PART)]
     sums, squares = (
         np.concatenate([(rows[:, part].astype(np.float64) ** power).sum(axis=0) for part in parts])
         for power in (1, 2)
     )
-    standard = _Standard(n, sums, squares)
+    standard = Standard(n, sums, squares)
 
     def standardised() -> Iterator[tuple[slice, np.ndarray]]:
         for part in parts:
@@ -183,4 +116,4 @@ def fit_from_few(rows: np.ndarray, labels: np.ndarray, classes: int) -> Fit:
     inverse = 1 / (np.maximum(values, 0) + best[2] * n)
     dual = vectors @ (inverse[:, np.newaxis] * rotated)
     weights = np.concatenate([block.T @ dual for _, block in standardised()])
-    return Fit(standard.classifier(weights, offsets), best[2], best[0], n)
+    return Fit(NAME, standard.classifier(weights, offsets), best[2], best[0], n)

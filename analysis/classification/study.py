@@ -2,9 +2,10 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,18 @@ import numpy as np
 from analysis.classification.accuracy import wilson_interval
 from analysis.classification.labelled_features import LabelledFeatures
 from analysis.classification.ridge import (
-    PART,
-    PENALTIES,
     Fit,
     LinearClassifier,
-    RidgeSums,
     decisions,
+    few_bytes,
     fit_from_few,
+)
+from analysis.classification.squared_hinge import (
+    PENALTIES,
+    StoredFeatures,
+    features_folder,
+    fit_many,
+    projected_bytes,
 )
 from analysis.encoding.pooling import FeatureOptions
 from analysis.experiment import Experiment
@@ -92,13 +98,17 @@ class Study:
         _ = self.labels
         every = self.experiment.sizes if sizes is None else sizes
         left_out = [
-            k for k in every if sizes is None and not fits(sum(self._needed(k)), self.memory)
+            k for k in every if sizes is None and not fits(self._least_bytes(k), self.memory)
         ]
         # Before minutes of work, what does not fit is refused, or left out where others do.
         threads = {k: self._threads(k) for k in every if k not in left_out or every == left_out}
-        made = {k: self._one_size(k, threads[k]) for k in threads}
-        rows = [row for row, _ in made.values()]
-        best = min(rows, key=lambda row: (-row["validation_accuracy"], row["k"]))["k"]
+        best, rows = None, list[dict[str, Any]]()
+        for k in threads:
+            found = self._one_size(k, threads[k])
+            rows.append(found.row)
+            if best is None or found.row["validation_accuracy"] > best.row["validation_accuracy"]:
+                best = found  # the features of others go with them
+        assert best is not None
         names = self.experiment.class_names or ()
         return {
             "features": self.options.kind,
@@ -111,26 +121,31 @@ class Study:
             "classes": [names[n] if n < len(names) else str(n) for n in range(self.classes)],
             "by_k": rows,
             "left_out": left_out,
-            "best": best,
-            "confusion": made[best][1].tolist(),
-            "learning": list(self._learning(best, threads[best])),
+            "best": best.row["k"],
+            "confusion": best.confusion.tolist(),
+            "learning": list(self._learning(best, threads[best.row["k"]])),
         }
 
-    def _one_size(self, k: int, threads: int) -> tuple[dict[str, Any], np.ndarray]:
-        """Of one dictionary: its line of the table, and the confusion matrix."""
+    def _one_size(self, k: int, threads: int) -> "_OneSize":
+        """What one dictionary tells."""
         started, data = time.perf_counter(), self._data(k, threads)
-        every = {split: np.arange(len(labels)) for split, labels in self.labels.items()}
-        images = sum(map(len, every.values()))
-        self.progress.start(f"classifying, K={k}", images, "images")
-        fit = self._fit(data["train"], every["train"])
+        train, n = np.arange(len(self.labels["train"])), len(self.labels["test"])
+        width = data["train"].work(train[:1]).shape[1]
+        self.progress.start(f"features, K={k}", len(train), "images")
+        features = StoredFeatures(data["train"].blocks(train), len(train), width, self._folder)
+        self.progress.start(f"fitting, K={k}", len(PENALTIES) + 1, "fits")
+        every = np.ones(len(train), bool)
+        fit = self._fit(features, every, lambda: self.progress.advance(1))
+        self.progress.start(f"classifying, K={k}", n, "images")
         (confusion,) = self._confusions([fit.classifier], data["test"])
         self.progress.finish()
-        right, n = int(np.trace(confusion)), len(every["test"])
+        right = int(np.trace(confusion))
         low, high = wilson_interval(right, n)
-        return {
+        row = {
             "k": k,
             "dictionary": dictionary_sum(self.experiment.codebook(k)[0]),
-            "width": data["train"].work(every["train"][:1]).shape[1],
+            "width": width,
+            "classifier": fit.name,
             "penalty": fit.penalty,
             "validation_accuracy": 1 - fit.errors / fit.judged,
             "validation_images": fit.judged,
@@ -139,60 +154,57 @@ class Study:
             "high": high,
             "test_errors": n - right,
             "seconds": time.perf_counter() - started,
-        }, confusion
+        }
+        return _OneSize(row, confusion, features)
 
-    def _learning(self, k: int, threads: int) -> Iterator[dict[str, Any]]:
+    def _learning(self, found: "_OneSize", threads: int) -> Iterator[dict[str, Any]]:
         """Accuracy of classifiers that a few labels of each class teach, by their number."""
-        labels, data = self.labels["train"], self._data(k, threads)
+        labels, k = self.labels["train"], found.row["k"]
         members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
         each = [n for n in LABELS if n < min(map(len, members))]
         if not each:
             return
-        test = len(self.labels["test"])
-        images = DRAWS * sum(each) * len(members) + test
-        self.progress.start(f"learning from a few labels, K={k}", images, "images")
-        rng, learned = np.random.default_rng(SEED), list[LinearClassifier]()
+        self.progress.start(f"learning from a few labels, K={k}", DRAWS * len(each), "fits")
+        rng, learned = np.random.default_rng(SEED), list[Fit]()
         for n in each:
             for _ in range(DRAWS):
-                drawn = np.sort(np.concatenate([rng.choice(own, n, False) for own in members]))
-                learned.append(self._fit(data["train"], drawn).classifier)
-        right = [int(np.trace(found)) for found in self._confusions(learned, data["test"])]
+                drawn = np.zeros(len(labels), bool)
+                drawn[np.concatenate([rng.choice(own, n, False) for own in members])] = True
+                learned.append(self._fit(found.features, drawn))
+                self.progress.advance(1)
+        test, data = len(self.labels["test"]), self._data(k, threads)["test"]
+        self.progress.start(f"classifying by few labels, K={k}", test, "images")
+        confusions = self._confusions([fit.classifier for fit in learned], data)
         self.progress.finish()
         for place, n in enumerate(each):
-            shares = np.array(right[place * DRAWS : (place + 1) * DRAWS]) / test
+            own = slice(place * DRAWS, (place + 1) * DRAWS)
+            shares = np.trace(confusions[own], axis1=1, axis2=2) / test
             yield {
                 "labels_per_class": n,
                 "images": n * len(members),
+                "classifier": learned[own.start].name,
                 "accuracies": shares.tolist(),
                 "mean": float(shares.mean()),
                 "deviation": float(shares.std(ddof=1)),
             }
 
-    def _fit(self, data: LabelledFeatures, which: np.ndarray) -> Fit:
-        """A classifier of some training images, of nothing else."""
-        width, labels = data.work(which[:1]).shape[1], data.labels[which]
-        if self._few(len(which), width):
-            rows = np.empty((len(which), width), np.float32)
-            first = 0
-            for block, _ in data.blocks(which):
-                rows[first : first + len(block)] = block
-                first += len(block)
-            return fit_from_few(rows, labels, self.classes)
-        judged = _some_of_each(labels, JUDGED_SHARE)
-        sums = RidgeSums(width, self.classes)
-        for block, own in data.blocks(which[~judged]):
-            sums.add(block, own)
-        tried = sums.solutions(PENALTIES)
-        errors, squares = np.zeros(len(tried), np.int64), np.zeros(len(tried))
-        for block, own in data.blocks(which[judged]):
-            said = decisions(tried, block)
-            errors += np.count_nonzero(said.argmax(axis=2) != own, axis=1)
-            targets = 2.0 * (own[:, np.newaxis] == np.arange(self.classes)) - 1
-            squares += np.square(said - targets).sum(axis=(1, 2))
-            sums.add(block, own)
-        best = min(range(len(tried)), key=lambda i: (errors[i], squares[i], -PENALTIES[i]))
-        (classifier,) = sums.solutions([PENALTIES[best]])
-        return Fit(classifier, PENALTIES[best], int(errors[best]), int(judged.sum()))
+    def _fit(
+        self,
+        features: StoredFeatures,
+        chosen: np.ndarray,
+        told: Callable[[], None] = lambda: None,
+    ) -> Fit:
+        """A classifier of some training images, of nothing else; chosen: (images,) bool."""
+        which = np.flatnonzero(chosen)
+        labels = features.labels[which]
+        if self._few(len(which), features.width):
+            fit = fit_from_few(features.rows(which), labels, self.classes)
+        else:
+            judged = np.zeros(len(chosen), bool)
+            judged[which] = _some_of_each(labels, JUDGED_SHARE)
+            fit = fit_many(features, chosen, judged, self.classes, told)
+        own = fit.classifier
+        return replace(fit, classifier=features.standard.classifier(own.weights, own.offsets))
 
     def _confusions(
         self, classifiers: Sequence[LinearClassifier], data: LabelledFeatures
@@ -215,16 +227,24 @@ class Study:
     def _few(self, n: int, width: int) -> bool:
         return n <= min(FEW_IMAGES, width)
 
+    def _least_bytes(self, k: int) -> int:
+        """What classifying takes with one thread."""
+        fixed, task, learned = self._needed(k)
+        return fixed + max(task, learned)
+
     def _threads(self, k: int) -> int:
         """Threads that make features at the same time. Raises: MemoryBudgetError."""
-        fixed, task = self._needed(k)
+        fixed, task, learned = self._needed(k)
         with Scheduler("", self.memory - fixed) as scheduler:
             scheduler.plan(task)
-            check_budget(f"classifying by K = {k}", fixed + scheduler.needed, self.memory)
+            needed = fixed + max(scheduler.needed, learned)
+            check_budget(f"classifying by K = {k}", needed, self.memory)
             return scheduler.at_once
 
-    def _needed(self, k: int) -> tuple[int, int]:
-        """Bytes that classifying takes at most: beside threads that make features, and of each."""
+    def _needed(self, k: int) -> tuple[int, int, int]:
+        """Bytes that classifying takes at most: always; of each thread that makes features; or,
+        when these are there, of a fit.
+        """
         source, labels = self.sources["train"], self.labels["train"]
         node = self.experiment.dictionary(k)
         data = LabelledFeatures(source, labels, node, self.options, self.stride, 1, self.progress)
@@ -234,15 +254,30 @@ class Study:
         taught = [len(source), *(n for n in drawn if n < len(source))]
         learned = max(self._fit_bytes(n, width) for n in taught)
         decided = 2 * 8 * width * self.classes * DRAWS * len(LABELS)
+        stored = StoredFeatures.projected_bytes(len(source), width, self._folder)
         # Of each thread a block in work, and one that waits; one as float64.
         task = work.task_bytes + 4 * block + 2 * source.piece_bytes
-        return work.engine_bytes + 8 * block + learned + decided, task
+        return work.engine_bytes + 8 * block + decided + stored, task, learned
 
     def _fit_bytes(self, n: int, width: int) -> int:
         """What a classifier of so many images takes while it is learned."""
         if self._few(n, width):
-            return 4 * n * width + 3 * 8 * n * (n + PART)
-        return RidgeSums.projected_bytes(width, self.classes)
+            return few_bytes(n, width)
+        return projected_bytes(width, self.classes)
+
+    @cached_property
+    def _folder(self) -> Path:
+        """Where features lie while a classifier is learned."""
+        return features_folder(self.experiment.folder)
+
+
+@dataclass(frozen=True)
+class _OneSize:
+    """Of one dictionary: its line of the table, the confusion matrix, features to learn from."""
+
+    row: dict[str, Any]
+    confusion: np.ndarray
+    features: StoredFeatures
 
 
 def _some_of_each(labels: np.ndarray, share: float) -> np.ndarray:

@@ -107,9 +107,9 @@ def _method(measured: Measured, found: dict[str, Any]) -> str:
     apart = f"patches are {count(found['stride'], 'pixel')} apart"
     apart += "" if prepared == "none" else f", preprocessed ({prepared})"
     return (
-        f"{words}; {apart}. The classifier is a ridge regression on the classes, features"
-        " standardised; its penalty is chosen on training images that it was not learned from. Test"
-        " images decide nothing."
+        f"{words}; {apart}. The classifier is linear ({_best(found)['classifier']}),"
+        " features standardised; its penalty is chosen on training images that it was not learned"
+        " from. Test images decide nothing."
     )
 
 
@@ -166,14 +166,15 @@ def _accuracy(found: dict[str, Any]) -> ReportFigure:
         "features_of_an_image": [row["width"] for row in rows],
         **{name: [row[name] for row in rows] for name in ("accuracy", "low", "high")},
         "test_errors": [row["test_errors"] for row in rows],
+        "classifier": [row["classifier"] for row in rows],
         "penalty_per_image": [row["penalty"] for row in rows],
         "validation_accuracy": [row["validation_accuracy"] for row in rows],
     }
     caption = (
         f"The share of {found['test_images']:,} test images whose class is told right, against K;"
         " bars: 95 % confidence intervals (Wilson). Dashed: the same of training images that the"
-        f" classifier was not learned from, by which K and its penalty are chosen. Ridge classifier"
-        f" on {_what(found)}."
+        " classifier was not learned from, by which K and its penalty are chosen. Linear classifier"
+        f" ({_best(found)['classifier']}) on {_what(found)}."
     )
     figure = accuracy_figure(found)
     return finished("accuracy", "Accuracy against K.", caption, figure, table(columns))

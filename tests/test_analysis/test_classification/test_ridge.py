@@ -1,4 +1,4 @@
-"""Ridge classifiers from sums, and from a few images, are scikit-learn's."""
+"""Ridge classifiers of a few images are scikit-learn's."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,9 @@ from analysis.classification.accuracy import wilson_interval
 from analysis.classification.ridge import (
     PENALTIES,
     LinearClassifier,
-    RidgeSums,
     decisions,
     fit_from_few,
 )
-from storage import InputError
 
 
 def blobs(n: int, width: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -29,24 +27,6 @@ def blobs(n: int, width: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
 
 def scaled(rows: np.ndarray) -> np.ndarray:
     return np.asarray(StandardScaler().fit_transform(rows.astype(np.float64)))
-
-
-@pytest.mark.parametrize(("n", "width", "classes"), [(300, 20, 3), (200, 150, 4), (90, 300, 2)])
-@pytest.mark.parametrize("penalty", [1e-2, 1.0])
-def test_sums_give_the_classifier_of_scikit_learn(
-    n: int, width: int, classes: int, penalty: float
-) -> None:
-    rows, labels = blobs(n, width, classes)
-    sums = RidgeSums(width, classes)
-    for first in range(0, n, 37):  # in blocks
-        sums.add(rows[first : first + 37], labels[first : first + 37])
-    expected = RidgeClassifier(alpha=penalty * n).fit(scaled(rows), labels)
-    wanted = expected.decision_function(scaled(rows)).reshape(n, -1)
-    for _ in range(2):  # the sums are left as they were
-        one, other = sums.solutions([penalty, 100.0])
-        (found,) = decisions([one], rows)
-        np.testing.assert_allclose(found[:, -wanted.shape[1] :], wanted, atol=2e-4)
-        assert not np.allclose(one.weights, other.weights)
 
 
 @pytest.mark.parametrize(("n", "width"), [(30, 80), (36, 300)])
@@ -69,21 +49,6 @@ def test_few_images_choose_the_penalty_by_leaving_each_out(
     expected = RidgeClassifierCV(alphas=[fit.penalty * n]).fit(scaled(rows), labels)
     (found,) = decisions([fit.classifier], rows)
     np.testing.assert_allclose(found, expected.decision_function(scaled(rows)), atol=2e-4)
-
-
-def test_a_penalty_that_rounding_swallows_is_passed_over() -> None:
-    rng = np.random.default_rng(0)
-    rows = np.repeat(rng.normal(size=(60, 3)), 3, axis=1)  # each feature three times
-    rows = (100 + rows).astype(np.float32)
-    labels = (rows[:, 0] > 100).astype(np.int64)
-    sums = RidgeSums(9, 2)
-    sums.add(rows, labels)
-    lost, usual = sums.solutions([-0.5, 1e-3])  # below 0 as by rounding
-    assert lost is usual
-    with pytest.raises(InputError, match="too much alike"):
-        sums.solutions([-0.5])
-    (found,) = decisions([usual], rows)
-    assert (found.argmax(axis=1) == labels).mean() > 0.9
 
 
 def test_several_classifiers_say_what_each_of_them_says() -> None:

@@ -78,7 +78,9 @@ def test_weak_evidence_is_told() -> None:
 def test_figures_have_their_data() -> None:
     with styled():
         accuracy, confusion, learning = CLASSIFICATION.figures(made_up())
-    assert accuracy.files["csv"].splitlines()[1] == b"100,400,0.9,0.88,0.917,100,0.1,0.92"
+    assert accuracy.files["csv"].splitlines()[1] == (
+        b"100,400,0.9,0.88,0.917,100,squared hinge,0.1,0.92"
+    )
     assert confusion.files["csv"].splitlines()[3] == b"dog,cat,60"
     assert learning.files["csv"].splitlines()[1:] == [b"10,20,0,0.6", b"10,20,1,0.7"]
 

@@ -1,0 +1,122 @@
+"""Classifiers of many images are scikit-learn's linear support vector machines."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from analysis.classification import squared_hinge
+from analysis.classification.ridge import decisions
+from analysis.classification.squared_hinge import StoredFeatures, fit_many
+from storage import InputError
+from tests.test_analysis.test_classification.test_ridge import blobs, scaled
+
+
+def stored(rows: np.ndarray, labels: np.ndarray, folder: Path) -> StoredFeatures:
+    def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for first in range(0, len(rows), 37):
+            yield rows[first : first + 37], labels[first : first + 37]
+
+    return StoredFeatures(blocks(), *rows.shape, folder)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(squared_hinge, "_BLOCK_BYTES", 1 << 12)
+
+
+def test_features_are_standardised_and_read_in_blocks(tmp_path: Path) -> None:
+    rows, labels = blobs(300, 20, 3)
+    found = stored(rows, labels, tmp_path)
+    assert not [*tmp_path.iterdir()]  # the file has no name
+    chosen = np.arange(300) % 7 < 3
+    got = [*found.blocks(chosen)]
+    assert len(got) > 3
+    np.testing.assert_allclose(
+        np.concatenate([one for one, _ in got]), scaled(rows)[chosen], atol=1e-4
+    )
+    np.testing.assert_array_equal(np.concatenate([own for _, own in got]), labels[chosen])
+    np.testing.assert_allclose(found.rows(np.array([4, 250])), scaled(rows)[[4, 250]], atol=1e-4)
+
+
+@pytest.mark.parametrize(("n", "width", "classes"), [(300, 20, 3), (200, 150, 4), (400, 30, 2)])
+def test_a_classifier_is_that_of_scikit_learn(
+    n: int, width: int, classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(squared_hinge, "PENALTIES", (1e-2,))
+    monkeypatch.setattr(squared_hinge, "STEPS", 500)
+    monkeypatch.setattr(squared_hinge, "_GAIN", 1e-12)
+    rows, labels = blobs(n, width, classes)
+    steps = list[None]()
+    fit = fit_many(
+        stored(rows, labels, tmp_path),
+        np.ones(n, bool),
+        np.arange(n) % 5 == 0,
+        classes,
+        lambda: steps.append(None),
+    )
+    assert len(steps) == 2
+    assert (fit.name, fit.penalty, fit.judged) == ("squared hinge", 1e-2, n // 5)
+    offsets = 1000.0  # whose penalty vanishes
+    expected = LinearSVC(
+        C=1 / (2 * 1e-2 * n), dual=False, intercept_scaling=offsets, tol=1e-9, max_iter=20_000
+    ).fit(scaled(rows), labels)
+    (found,) = decisions([fit.classifier], scaled(rows).astype(np.float32))
+    wanted = expected.decision_function(scaled(rows)).reshape(n, -1)
+    np.testing.assert_allclose(found[:, -wanted.shape[1] :], wanted, atol=5e-3)
+
+
+def test_some_steps_are_nearly_all_where_features_are_alike(tmp_path: Path) -> None:
+    """As pooled features are: most of what they say is common to all."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 800)
+    hidden = rng.normal(size=(800, 30)) + 1.2 * rng.normal(size=(4, 30))[labels]
+    rows = hidden @ (rng.normal(size=(30, 60)) * np.logspace(0, -2, 30)[:, np.newaxis])
+    rows += 3 * rng.normal(size=(800, 1)) + 0.01 * rng.normal(size=(800, 60))
+    features = stored(rows.astype(np.float32), labels, tmp_path)
+    fit = fit_many(features, np.ones(800, bool), np.arange(800) % 5 == 0, 4, lambda: None)
+    model = LinearSVC(
+        C=1 / (2 * fit.penalty * 800), dual=False, intercept_scaling=100, tol=1e-6, max_iter=50_000
+    ).fit(scaled(rows), labels)
+    (found,) = decisions([fit.classifier], scaled(rows).astype(np.float32))
+    alike = found.argmax(axis=1) == model.predict(scaled(rows))
+    assert alike.mean() > 0.98
+
+
+def test_the_penalty_is_that_of_the_least_errors_on_images_set_aside(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 90)
+    rows = rng.normal(size=(90, 60)).astype(np.float32)
+    rows[:, 0] += 2 * labels
+    judged = np.arange(90) % 3 == 0
+    features = stored(rows, labels, tmp_path)
+    fit = fit_many(features, np.ones(90, bool), judged, 2, lambda: None)
+    scaler = StandardScaler().fit(rows)
+    errors = []
+    for penalty in squared_hinge.PENALTIES:
+        model = LinearSVC(
+            C=1 / (2 * penalty * 60), dual=False, intercept_scaling=100, max_iter=50_000, tol=1e-6
+        ).fit(scaler.transform(rows[~judged]), labels[~judged])
+        wrong = model.predict(scaler.transform(rows[judged])) != labels[judged]
+        errors.append(int(np.count_nonzero(wrong)))
+    rises = [i for i in range(1, len(errors)) if errors[i] > min(errors[:i])]
+    until = rises[0] if rises else len(errors)
+    assert fit.penalty == squared_hinge.PENALTIES[int(np.argmin(errors[:until]))]
+    assert fit.errors == min(errors[:until])
+
+
+def test_where_rounding_leaves_no_factor_another_one_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, labels = blobs(300, 20, 3)
+    features, every = stored(rows, labels, tmp_path), np.ones(300, bool)
+    given = features, every, np.arange(300) % 5 == 0, 3, lambda: None
+    usual = fit_many(*given)
+    monkeypatch.setattr(squared_hinge, "_FLOORS", (-5.0, 1e-3))  # below 0 as by rounding
+    np.testing.assert_array_equal(fit_many(*given).classifier.weights, usual.classifier.weights)
+    monkeypatch.setattr(squared_hinge, "_FLOORS", (-5.0,))
+    with pytest.raises(InputError, match="too much alike for a classifier"):
+        fit_many(*given)
