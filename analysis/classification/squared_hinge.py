@@ -26,7 +26,7 @@ from storage.places.place import Place
 # What is tried, from the largest on: penalties on the squared weights, per image.
 PENALTIES = (1e-2, 1e-3, 1e-4, 1e-5)
 NAME = "squared hinge"
-STEPS = 40  # of a fit, at most: the loss of the digits is within 6 % of the least then
+STEPS = 40  # of a fit, at most: the loss of the digits is within 7 % of the least then
 _GAIN = 1e-5  # of the loss at the start: a step that brings less is the last
 _KEPT_STEPS = 10  # of which L-BFGS keeps what they changed
 # Added to the variance of all directions, the first with which rounding leaves a factor.
