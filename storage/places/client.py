@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any, cast
 
 from storage.errors import InputError, RemoteError
@@ -26,14 +27,19 @@ _in_memory: dict[str, Any] = {}  # stores of memory://, by what follows
 
 def client_of(root: str) -> Any:
     """Of obstore; root: scheme and bucket. Raises: InputError: there is none for it."""
-    try:
-        import obstore.store
-    except ImportError:
-        told = f"{root} needs the package obstore (the extra `remote`): pip install obstore"
-        raise InputError(told) from None
+    import obstore.store
+
     if root.startswith("memory:"):
         return _in_memory.setdefault(root, obstore.store.MemoryStore())
     return connected(root)
+
+
+def require_library(url: str) -> None:
+    """Raises: InputError where obstore is not installed; url: needs it."""
+    if find_spec("obstore") is None:
+        raise InputError(
+            f"{url} needs the package obstore (the extra `remote`): pip install obstore"
+        )
 
 
 def forget(root: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from storage.errors import InputError, RemoteError, shortened
-from storage.places.client import client_of, forget, telling
+from storage.places.client import client_of, forget, require_library, telling
 
 WRITABLE = ("s3", "gs", "az", "memory")
 SCHEMES = (*WRITABLE, "http", "https")
@@ -47,7 +47,7 @@ class RemotePlace:
 
     @classmethod
     def of(cls, url: str) -> "RemotePlace":
-        """The place of a URL. Raises: InputError for one that is none."""
+        """The place of a URL. Raises: InputError for one that is none, or without obstore."""
         found = _URL.fullmatch(url)
         scheme = found[1].lower() if found else ""
         if found is None or scheme not in SCHEMES:
@@ -57,6 +57,7 @@ class RemotePlace:
         parts = [part for part in found[3].split("/") if part not in ("", ".")]
         if ".." in parts:
             raise InputError(f"{shortened(url)} leads out of itself: leave out the ..")
+        require_library(f"{scheme}://{found[2]}")
         key = "/".join(parts)
         return cls(f"{scheme}://{found[2]}", unquote(key) if scheme.startswith("http") else key)
 

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ from storage.places import lease
 from storage.places.place import bytes_below, each, files_below, place_of, read_start, writable
 from storage.places.remote import RemotePlace
 from tests.buckets import SlowProxy, cut, refuse
+
+needs_library = pytest.mark.skipif(
+    find_spec("obstore") is None, reason="no obstore: pip install 'patchdict[remote]'"
+)
 
 
 def test_a_place_has_the_methods_of_a_path(place: RemotePlace) -> None:
@@ -37,6 +42,15 @@ def test_a_place_has_the_methods_of_a_path(place: RemotePlace) -> None:
     assert not place.exists()
 
 
+def test_what_a_url_needs_is_told_before_anything_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("storage.places.client.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"s3://bucket needs the package obstore .* pip install"):
+        place_of("s3://bucket/runs")
+
+
+@needs_library
 def test_names_of_places_are_those_of_paths() -> None:
     for text in ("s3://bucket/a/b.tar.gz", "s3://bucket/a/.hidden", "s3://bucket/a"):
         place, path = place_of(text), Path(text.removeprefix("s3:/"))
@@ -55,6 +69,7 @@ def test_other_urls_are_refused_in_a_line(url: str) -> None:
         place_of(url)
 
 
+@needs_library
 def test_web_sites_can_only_be_read() -> None:
     with pytest.raises(InputError, match="only be read"):
         writable(place_of("https://host/runs"))
