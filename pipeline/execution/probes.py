@@ -129,9 +129,9 @@ def _unusable(asked: dict[str, Any], worker: Any) -> list[str]:
     import importlib
     import shutil
 
-    top = asked["module"].rpartition("pipeline.")[0]
+    folder = asked["module"].rpartition(".")[0]
     if asked["store"]:
-        patches = importlib.import_module(f"{top}storage.patch_store")
+        patches = importlib.import_module(folder.removesuffix("pipeline.execution") + "storage")
         try:
             seal = patches.open_patches(asked["store"]).seal
         except Exception as error:  # whatever it is, it is told
@@ -139,7 +139,7 @@ def _unusable(asked: dict[str, Any], worker: Any) -> list[str]:
         if seal != asked["seal"]:
             return [f"has another store at {asked['store']}: give all workers the same folder"]
     if asked["device"] != "cpu":
-        devices = importlib.import_module(f"{top}pipeline.runtime.devices")
+        devices = importlib.import_module("..runtime.devices", folder)
         try:
             devices.resolve_device(asked["device"])
         except Exception as error:
