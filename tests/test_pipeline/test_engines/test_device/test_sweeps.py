@@ -88,11 +88,11 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
     counted, passing = Counter[int](), 0
     run_pass, read_block = DeviceEngine.run_pass, StoreSource.read_block
 
-    def noting(self: DeviceEngine, *rest: Any) -> Any:
+    def noting(self: DeviceEngine, *rest: Any, **more: Any) -> Any:
         nonlocal passing
         passing += 1
         try:
-            return run_pass(self, *rest)
+            return run_pass(self, *rest, **more)
         finally:
             passing -= 1
 
