@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.execution.gather import gather_rows
 from pipeline.execution.scheduler import Scheduler
 from pipeline.rows.arrays import DaskRows
 from pipeline.rows.source import (
@@ -170,10 +171,7 @@ class BlocksOnWorkers:
             block = self.blocks[index], int(first), int(stop - first)
             task = take_on_worker, self.how, rows[places] - first, *block
             futures[self.scheduler.client.submit(*task, pure=False)] = places
-        for future, part in self.scheduler.completed(futures):
-            taken[futures[future]] = part
-            future.release()
-        return taken
+        return gather_rows(self.scheduler, futures, taken)
 
 
 def take_on_worker(how: BlockRows, rows: np.ndarray, *block: Any) -> np.ndarray:

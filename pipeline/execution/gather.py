@@ -6,7 +6,7 @@ that were drawn, or what a task made of the chunks; this process reads none.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -16,6 +16,9 @@ from pipeline.rows.source import RowSource, RowTransform, StoreSource, block_cou
 from pipeline.runtime.progress import Progress, SilentProgress
 from storage.errors import IntegrityError
 from storage.patch_store import open_patches
+
+if TYPE_CHECKING:
+    from distributed import Future
 
 T = TypeVar("T")
 TASKS_PER_THREAD = 2  # of the workers, lest the slowest be waited for
@@ -49,6 +52,16 @@ class StoreOnWorkers:
         return source
 
 
+def gather_rows(
+    scheduler: Scheduler, futures: "dict[Future, np.ndarray]", into: np.ndarray
+) -> np.ndarray:
+    """Rows that tasks take, each into its places of an array, (m, dim); returns it."""
+    for future, rows in scheduler.completed(futures):
+        into[futures[future]] = rows
+        future.release()
+    return into
+
+
 class ReadByWorkers(StoreSource):
     """A patch store, read block by block here, and row by row on the workers of a cluster."""
 
@@ -67,10 +80,7 @@ class ReadByWorkers(StoreSource):
             self._scheduler.client.submit(take_on_worker, there, rows[places], pure=False): places
             for places in groups
         }
-        for future, part in self._scheduler.completed(futures):
-            taken[futures[future]] = part
-            future.release()
-        return taken
+        return gather_rows(self._scheduler, futures, taken)
 
     def map_blocks(
         self, task: Callable[[RowSource, range, Progress], list[T]], progress: Progress

@@ -228,19 +228,17 @@ class RemotePlace:
 
     def put_new(self, content: bytes) -> str | None:
         """Put an object where there is none. Returns: its tag; None: there is another one."""
-        import obstore.exceptions
-
-        try:
-            return self._put(content, "create")
-        except (obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError):
-            return self._mine(content)
+        return self._put_if(content, "create")
 
     def put_over(self, content: bytes, tag: str) -> str | None:
         """Put an object over that of this tag. Returns: its tag; None: it is no longer that one."""
+        return self._put_if(content, {"e_tag": tag})
+
+    def _put_if(self, content: bytes, mode: Any) -> str | None:
         import obstore.exceptions
 
         try:
-            return self._put(content, {"e_tag": tag})
+            return self._put(content, mode)
         except (obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError):
             return self._mine(content)
 

@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import dask
 import psutil
+from distributed import Client, LocalCluster
 
 QUIET: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 # Dask as it is, without what editable installations add: without our package
@@ -62,6 +64,21 @@ class Cluster(AbstractContextManager["Cluster"]):
                     with suppress(psutil.NoSuchProcess):
                         each.send_signal(signal.SIGKILL)
             process.wait()
+
+
+@contextmanager
+def two_workers_here(threads: int, **of_client: Any) -> Iterator[Client]:
+    """A client of two workers, which are threads of this process, of some threads each."""
+    with (
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=threads,
+            processes=False,
+            dashboard_address="127.0.0.1:0",
+        ) as cluster,
+        Client(cluster, **of_client) as client,
+    ):
+        yield client
 
 
 def children(pid: int) -> list[psutil.Process]:

@@ -18,6 +18,7 @@ from pipeline.engines.cpu.assignment_cache import AssignmentCache
 from pipeline.execution.blocks import BlocksOnWorkers, address_of, client_at_work
 from pipeline.runtime.progress import SilentProgress
 from storage import InputError
+from tests.test_pipeline.test_execution.clusters import two_workers_here
 
 COMPUTED: list[int] = []  # first row of each block that was computed; workers are threads here
 
@@ -31,12 +32,7 @@ def rows() -> np.ndarray:
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     """The default one of this process, of two workers."""
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with two_workers_here(2) as client:
         yield client
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from pipeline.engines import EngineSpec
 from pipeline.execution import device_shares
@@ -17,6 +17,7 @@ from storage import MemoryBudgetError
 from tests.device_kernels import PlainKernels
 from tests.device_sweeps import own_kernels, take_fused
 from tests.notes import Notes
+from tests.test_pipeline.test_execution.clusters import two_workers_here
 
 MIB = 1 << 20
 
@@ -24,12 +25,7 @@ MIB = 1 << 20
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     """Of two workers, which are threads of this process."""
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with two_workers_here(1, set_as_default=False) as client:
         yield client
 
 
