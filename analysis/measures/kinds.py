@@ -1,5 +1,8 @@
 """What the centroids are: flat, edge, corner, stroke, curve, line end, dot, or other.
 
+Of colour patches two more: an edge between colours that are equally bright, and a slow change of
+colour in a patch that is flat otherwise.
+
 The rule (`RULE` says it for readers) looks at a centroid's brightness; for a colour patch, at its
 levels along the direction of colour in which its pixels differ most. It uses three numbers:
     swings:      how many times brightness falls and rises again by SWING of the patch's range on a
@@ -14,7 +17,7 @@ Source of the doubled angles: Bigün and Granlund, "Optimal orientation detectio
 symmetry", ICCV 1987.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray
@@ -27,6 +30,7 @@ FLAT = 0.06  # standard deviation, of the largest level
 SWING = 0.25  # of the patch's own range
 ONE_WAY = 0.65  # direction
 STRAIGHT = 0.75  # orientation
+TINTED = 0.015  # standard deviation of what is left of colours without their brightness
 MEANINGS = {
     "flat": "nearly even areas",
     "edge": "edges: dark meets light along one straight line",
@@ -36,7 +40,10 @@ MEANINGS = {
     "line end": "line ends: a bright or dark line comes in from one side and stops",
     "dot": "dots: a bright or dark spot that does not reach the border",
     "other": "others: three or more lines meet, or cross the patch side by side",
+    "colour edge": "edges of colour: two colours meet that are about equally bright",
+    "colour gradient": "gradients of colour: it changes slowly one way over an even area",
 }
+OF_COLOUR = ("colour edge", "colour gradient")  # of patches with channels alone
 KINDS: tuple[str, ...] = tuple(MEANINGS)
 RULE = (
     f"A centroid is flat when the standard deviation of its pixels is below {FLAT:.0%} of the"
@@ -47,6 +54,18 @@ RULE = (
     " neighbouring pixels points one way; and straight (edge, stroke), not bent (corner, curve),"
     f" when at least {STRAIGHT:.0%} of the change lies along one axis."
 ).replace("%", " %")
+COLOUR_RULE = (
+    " In colour, brightness stands for the levels along the direction of colour in which the pixels"
+    " of the centroid differ most. An edge or a corner is a colour edge when the mean of its"
+    f" channels alone would be flat; a flat centroid is a colour gradient when its colours without"
+    f" their brightness have a standard deviation of at least {TINTED:.1%} of the largest level,"
+    f" and {ONE_WAY:.0%} of their change points one way."
+).replace("%", " %")
+
+
+def rule_of(shape: Sequence[int]) -> str:
+    """The rule for readers; shape: of a patch, (rows, cols[, channels])."""
+    return RULE + COLOUR_RULE if len(shape) == 3 else RULE
 
 
 def plural(kind: str) -> str:
@@ -81,10 +100,10 @@ def centroid_kinds(
             )
         largest = scale.span
     if "centroids" in dictionaries:
-        names = np.array(KINDS)[kinds_of(pixel_centroids(dictionaries), largest)]
-        return xarray.DataArray(
-            names, dims="atom", name="kind", attrs={"long_name": "kind of centroid", "rule": RULE}
-        )
+        centroids = pixel_centroids(dictionaries)
+        names = np.array(KINDS)[kinds_of(centroids, largest)]
+        facts = {"long_name": "kind of centroid", "rule": rule_of(centroids.shape[1:])}
+        return xarray.DataArray(names, dims="atom", name="kind", attrs=facts)
     if isinstance(dictionaries, xarray.Dataset) or not dictionaries.children:
         raise InputError("there are no dictionaries in it: run sweep first")
     nodes = [node.to_dataset() for node in dictionaries.children.values()]
@@ -105,7 +124,8 @@ def kinds_of(centroids: np.ndarray, largest: float) -> np.ndarray:
     Returns:
         (k,) int64 indices into KINDS. Memory: a few times the centroids in float64.
     """
-    grey = _brightness(centroids.astype(np.float64))
+    levels = centroids.astype(np.float64)
+    grey = _brightness(levels)
     swings = _swings(_border(grey), SWING * np.ptp(grey, axis=(1, 2)))
     direction, orientation = _agreement(grey)
     even = grey.std(axis=(1, 2)) < FLAT * largest
@@ -118,8 +138,26 @@ def kinds_of(centroids: np.ndarray, largest: float) -> np.ndarray:
         "stroke": (swings == 2) & (orientation >= STRAIGHT),
         "curve": swings == 2,
     }  # the first that holds
+    if levels.ndim == 4:
+        rules = _of_colour(levels, rules, largest) | rules
     indices = [KINDS.index(kind) for kind in rules]
     return np.select(list(rules.values()), indices, KINDS.index("other")).astype(np.int64)
+
+
+def _of_colour(
+    levels: np.ndarray, rules: Mapping[str, np.ndarray], largest: float
+) -> dict[str, np.ndarray]:
+    """Which are of OF_COLOUR; levels: (k, rows, cols, channels), rules: kind -> (k,) bool."""
+    brightness = levels.mean(axis=3, keepdims=True)
+    tints = levels - brightness
+    spread = np.sqrt(tints.var(axis=(1, 2)).mean(axis=1))
+    as_bright = brightness.std(axis=(1, 2, 3)) < FLAT * largest
+    edges = (rules["edge"] | rules["corner"]) & ~(rules["flat"] | rules["dot"] | rules["line end"])
+    one_way = _agreement(_brightness(tints))[0] >= ONE_WAY
+    return {
+        "colour edge": edges & as_bright,
+        "colour gradient": rules["flat"] & (spread >= TINTED * largest) & one_way,
+    }
 
 
 def shares_of_kinds(
@@ -139,7 +177,7 @@ def shares_of_kinds(
     return xarray.Dataset(
         {"of_centroids": (axes, of_centroids), "of_patches": (axes, of_patches)},
         {"k": list(kinds), "kind": list(KINDS)},
-        {"rule": RULE},
+        {"rule": RULE + COLOUR_RULE},
     )
 
 

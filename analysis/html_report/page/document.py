@@ -114,10 +114,14 @@ def _explained(measured: Measured, chosen: Chosen) -> str:
     known, here = len(experiment.sizes), len(explored_sizes(measured, chosen))
     if here < known:
         origin += f" Of the {known:,} K {here:,} are here, in even steps."
+    errors = (
+        "The error map shows the root mean square over the channels,"
+        if len(experiment.image_shape) == 3
+        else "In the error map blue is too dark and orange too bright,"
+    )
     return (
         f"{origin} Each kept patch is replaced by its nearest centroid; where patches overlap their"
-        " mean is taken. In the error map blue is too dark and orange too bright, on one scale for"
-        " all K of an image."
+        f" mean is taken. {errors} on one scale for all K of an image."
     )
 
 

@@ -37,12 +37,19 @@ if (moved == "mousemove" || moved == "tap") {
 
 // NaN is a pixel that holds no data: there is no error.
 const error = (level, right) => isNaN(right) ? 0 : level - right
-const NDArray = dictionaries.data.blank[0].constructor
-if (!moved && !typed) {
+// Signed where there is one channel; of several the root mean square, for red and green that are
+// off in opposite ways are both wrong.
+function errors_of(levels) {
   const errors = new Float32Array(height * width)
   for (let i = 0; i < area; i++) {
-    errors[Math.floor(i / channels)] += error(rebuilt[i], original[i]) / channels
+    const off = error(levels[i], original[i])
+    errors[Math.floor(i / channels)] += channels == 1 ? off : off ** 2 / channels
   }
+  return channels == 1 ? errors : errors.map(Math.sqrt)
+}
+const NDArray = dictionaries.data.blank[0].constructor
+if (!moved && !typed) {
+  const errors = errors_of(rebuilt)
   pictures.original.data = {image: [new NDArray(shade(original, channels, black, span), [height, width])]}
   pictures.rebuilt.data = {
     image: [new NDArray(shade(rebuilt, channels, black, span), [height, width])],
@@ -52,16 +59,16 @@ if (!moved && !typed) {
   // One scale for all K of an image, so that its colours can be compared.
   let most = 0
   for (let k = 0; k < sizes.length; k++) {
-    const start = (k * splits * shown + image) * area
-    for (let i = 0; i < area; i++) {
-      most = Math.max(most, Math.abs(error(data.rebuilt[start + i], original[i])))
-    }
+    const found = errors_of(part(data.rebuilt, (k * splits * shown + image) * area, area))
+    most = found.reduce((largest, one) => Math.max(largest, Math.abs(one)), most)
   }
-  scale.setv({low: -most || -1, high: most || 1})
+  scale.setv({low: channels > 1 ? 0 : -most || -1, high: most || 1})
   pictures.error.change.emit()
-  words["error-words"].text = `<span style="display:flex;align-items:center;gap:.5em">−${number(most, 3)}
-    <span style="flex:1;height:.5em;border-radius:9px;background:linear-gradient(90deg,
-    ${scale.palette[0]},${scale.palette[127]},${scale.palette[254]})"></span>+${number(most, 3)}</span>`
+  const [low, high] = channels > 1 ? ["0", ""] : [`−${number(most, 3)}`, "+"]
+  const colours = [0, 127, 254].map((place) => scale.palette[place]).join()
+  words["error-words"].text = `<span style="display:flex;align-items:center;gap:.5em">${low}
+    <span style="flex:1;height:.5em;border-radius:9px;background:linear-gradient(90deg,${colours})"></span>
+    ${high}${number(most, 3)}</span>`
   const mse = data.mse[version]
   const psnr = mse > 0 ? `${(10 * Math.log10(span ** 2 / mse)).toFixed(1)} dB` : "∞"
   const name = controls.split.labels[controls.split.active]

@@ -17,12 +17,9 @@ from storage import PatchSpec
 ACROSS = 5  # centroids of a pixel or an image in a row, at most, and rows
 GAP, CAPTION = 0.12, 0.3  # between tiles and of the words below one, in widths of a tile
 TOO_DARK, EXACT, TOO_BRIGHT = "#0072B2", "#f4f4f2", "#D55E00"  # also for colour-blind readers
-# What a screen reader says of the pictures.
-LABELS = {
-    "original": "Original image",
-    "rebuilt": "Rebuilt image",
-    "error": "Error, rebuilt minus original",
-}
+# What a screen reader says of the pictures; of the error by whether there are several channels.
+LABELS = {"original": "Original image", "rebuilt": "Rebuilt image"}
+ERROR_LABELS = ("Error, rebuilt minus original", "Error, root mean square over the channels")
 TILE_COLUMNS = ("image", "x", "y", "bottom", "weight", "words", "atom", "kind", "level")
 _EVENTS = ("mousemove", "tap", "mouseleave")
 
@@ -43,16 +40,12 @@ def explorer(
         pixels: their range and unit.
         first: the K that is shown at first.
     """
-    height, width = seen["original"].shape[2:4]
-    errors = {"image": [np.zeros((height, width), np.float32)]}
-    pictures = {
-        "original": widgets.image_source("explorer-original", height, width),
-        "rebuilt": widgets.image_source("explorer-rebuilt", height, width),
-        "error": ColumnDataSource(errors, name="explorer-error"),
-    }
+    height, width, *channels = seen["original"].shape[2:]
+    pictures = _sources(height, width)
     marks = ColumnDataSource({name: [] for name in ("x", "y", "width", "height")})
     tiles = ColumnDataSource({name: [] for name in TILE_COLUMNS}, name="explorer-tiles")
-    scale = LinearColorMapper(interp_palette([TOO_DARK, EXACT, TOO_BRIGHT], 255), low=-1, high=1)
+    labels = LABELS | {"error": ERROR_LABELS[bool(channels)]}
+    scale = _error_colours(signed=not channels)
     controls = _controls(seen, first)
     words = {
         name: widgets.text(f"explorer-{name}") for name in ("score", "error-words", "made-words")
@@ -76,7 +69,7 @@ def explorer(
         name="explorer-draw",
     )
     plots = {
-        name: _picture(name, source, marks, scale, (height, width))
+        name: _picture(name, labels[name], source, marks, scale, (height, width))
         for name, source in pictures.items()
     }
     pointed = CustomJS(args={"draw": draw}, code="draw.execute(cb_obj)")
@@ -87,6 +80,22 @@ def explorer(
         control.js_on_change("active" if name in ("split", "shown") else "value", draw)
     models = {**controls, **plots, "made": board, **words}
     return {f"explorer_{name.replace('-', '_')}": model for name, model in models.items()}, draw
+
+
+def _sources(height: int, width: int) -> dict[str, ColumnDataSource]:
+    """What each of the three pictures shows, until a script draws it."""
+    errors = {"image": [np.zeros((height, width), np.float32)]}
+    return {
+        "original": widgets.image_source("explorer-original", height, width),
+        "rebuilt": widgets.image_source("explorer-rebuilt", height, width),
+        "error": ColumnDataSource(errors, name="explorer-error"),
+    }
+
+
+def _error_colours(*, signed: bool) -> LinearColorMapper:
+    """Colours of the error map; a script sets where they end."""
+    ends = [TOO_DARK, EXACT, TOO_BRIGHT] if signed else [EXACT, TOO_BRIGHT]
+    return LinearColorMapper(interp_palette(ends, 255), low=-1, high=1)
 
 
 def _controls(seen: xarray.Dataset, first: int) -> dict[str, Any]:
@@ -133,6 +142,7 @@ def _data(seen: xarray.Dataset, spec: PatchSpec, pixels: PixelScale) -> dict[str
 
 def _picture(
     name: str,
+    label: str,
     source: ColumnDataSource,
     marks: ColumnDataSource,
     scale: LinearColorMapper,
@@ -140,7 +150,7 @@ def _picture(
 ) -> figure:
     """One of the three pictures, with the pixel that is pointed at and its patches marked."""
     height, width = shape
-    plot = widgets.picture(f"explorer-{name}-picture", LABELS[name], height, width)
+    plot = widgets.picture(f"explorer-{name}-picture", label, height, width)
     place = {"x": 0, "y": 0, "dw": width, "dh": height, "source": source}
     if name == "error":
         plot.image("image", color_mapper=scale, **place)

@@ -25,7 +25,7 @@ from analysis.html_report.figures.style import new_figure
 from analysis.html_report.measured import Measured
 from analysis.html_report.section import Section
 from analysis.measures.gallery import grid_shape, tiled
-from analysis.measures.kinds import KINDS, MEANINGS, RULE, plural
+from analysis.measures.kinds import KINDS, MEANINGS, plural, rule_of
 from analysis.measures.pixel_scale import PixelScale, scale_to
 from analysis.measures.similarity_grid import similarity_grid
 from analysis.text import count, listed, percent
@@ -41,7 +41,8 @@ def _paragraphs(measured: Measured) -> list[str]:
     first_k, last_k = measured.sizes[0], measured.sizes[-1]
     shares = _shares(measured, "of_centroids", last_k)
     first, second = sorted(shares, key=lambda kind: -shares[kind])[:2]
-    rule = f"How they were told apart: {RULE} The limits were chosen by eye."
+    told = rule_of(measured.experiment.patch_shape)
+    rule = f"How they were told apart: {told} The limits were chosen by eye."
     if last_k == 1:
         return [f"The only centroid, the mean patch, is of the kind “{first}”.", rule]
     text = (
@@ -122,7 +123,7 @@ def _curves(measured: Measured) -> list[ReportFigure]:
         return []
     shares = measured.kind_shares
     caption = (
-        "The share of each kind of centroid at every K: a, among the centroids; b, among the"
+        "The share of each kind of centroid against K: a, among the centroids; b, among the"
         " training patches that are nearest to them."
     )
     figure, csv = kinds_figure(shares), long_table(shares)
@@ -130,7 +131,7 @@ def _curves(measured: Measured) -> list[ReportFigure]:
 
 
 def kinds_figure(shares: xarray.Dataset) -> Figure:
-    """Shares of each kind of centroid against K, among centroids and among patches.
+    """Shares of the kinds of centroids that there are against K, among centroids and patches.
 
     shares: of_centroids and of_patches over (k, kind), 0 … 1.
     """
@@ -140,6 +141,8 @@ def kinds_figure(shares: xarray.Dataset) -> Figure:
         "of_centroids": ("a", "among the centroids", "per cent of the centroids"),
         "of_patches": ("b", "among the patches", "per cent of the patches"),
     }
+    there = (shares[[*panels]].max("k").to_array() > 0).any("variable")
+    shares = shares.isel(kind=there.values)
     highest = 100 * max(float(shares[name].max()) for name in panels)
     kinds = [str(kind) for kind in shares["kind"].values]
     for axes, (name, (letter, title, unit)) in zip(

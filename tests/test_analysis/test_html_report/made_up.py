@@ -10,13 +10,13 @@ from analysis.experiment import Experiment
 from analysis.html_report.measured import Measured
 from analysis.html_report.samples import Composition, TypicalImage
 from analysis.measures.elbow import Bend, ElbowInterval
-from analysis.measures.kinds import KINDS
+from analysis.measures.kinds import KINDS, OF_COLOUR
 from analysis.measures.pixel_scale import PixelScale
 from storage import PatchSpec
 from storage.images.pixel_range import PixelRange
 
 GREY_LEVELS = PixelScale(PixelRange(0, 255.0), "grey levels")
-EVEN = dict.fromkeys(KINDS, 1 / len(KINDS))
+EVEN = {kind: 0.0 if kind in OF_COLOUR else 1 / 8 for kind in KINDS}
 EDGES = dict.fromkeys(KINDS, 0.0) | {"flat": 0.1, "edge": 0.625, "stroke": 0.2, "other": 0.075}
 CHORD = ElbowInterval("chord", 200, 200, 300, 0.9, 204, {300: 200, 400: 200, 600: 200})
 LINES = ElbowInterval("lines", 300, 200, 400, 0.5, 150, {600: 300})

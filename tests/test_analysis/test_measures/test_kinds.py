@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import centroid_kinds
-from analysis.measures.kinds import FLAT, KINDS, RULE, kinds_of
+from analysis.measures.kinds import COLOUR_RULE, FLAT, KINDS, OF_COLOUR, RULE, TINTED, kinds_of
 from storage import InputError
 
 Ink = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -70,7 +70,9 @@ def test_drawn_shapes_are_named_in_all_turns_polarities_and_colours(
                 "faint": kind_of(100 + 0.3 * turned),
                 "floats": kind_of(turned / 255, 1.0),
                 "grey in three channels": kind_of(np.repeat(turned[..., np.newaxis], 3, axis=2)),
-                "red on blue": kind_of(np.stack([turned, turned * 0, 255 - turned], axis=2)),
+                "red on dark blue": kind_of(
+                    np.stack([turned, turned * 0, (255 - turned) / 5], axis=2)
+                ),
             }
             assert found == dict.fromkeys(found, kind)
 
@@ -154,7 +156,7 @@ def test_kinds_of_one_dictionary_are_names_over_its_atoms(dtype: str) -> None:
     found = centroid_kinds(tree["k00003"])
     assert found.dims == ("atom",)
     assert found.values.tolist() == ["edge", "dot", "dot"]
-    assert found.attrs["rule"] == RULE
+    assert found.attrs["rule"] == RULE  # of grey patches: nothing of colours
     dataset = tree["k00003"].to_dataset()
     with pytest.raises(InputError, match="largest=255"):
         centroid_kinds(dataset)
@@ -178,7 +180,28 @@ def test_kinds_of_nothing_are_refused() -> None:
         centroid_kinds(xarray.Dataset(), largest=255)
 
 
+def test_an_edge_between_colours_that_are_as_bright_is_one_of_colour() -> None:
+    light = drawn(SHAPES["edge"][0], 5, 5)
+    red_and_green = np.stack([light, 255 - light, np.full_like(light, 127.5)], axis=2)
+    assert kind_of(red_and_green) == "colour edge"
+    assert kind_of(red_and_green + 0.4 * light[..., np.newaxis]) == "edge"  # brighter on one side
+    stroke = drawn(SHAPES["stroke"][0], 5, 5)
+    assert kind_of(np.stack([stroke, 255 - stroke, 0 * stroke], axis=2)) == "stroke"
+
+
+def test_a_slow_change_of_colour_is_no_flat_area() -> None:
+    across = np.linspace(-1, 1, 5) * np.ones((5, 1))
+    across *= TINTED * 255 / np.sqrt((across**2).mean() * 2 / 3)  # red up, green down, blue still
+    ramp = np.stack([across, -across, 0 * across], axis=2)
+    assert kind_of(120 + 1.01 * ramp) == "colour gradient"
+    assert kind_of(120 + 0.99 * ramp) == "flat"
+    ridge = np.stack([abs(across), -abs(across), 0 * across], axis=2)
+    assert kind_of(120 + 2.5 * ridge) == "flat"  # there and back
+    assert kind_of(np.repeat(120 + ramp[..., :1], 3, axis=2)) == "flat"  # no colours
+
+
 def test_the_rule_names_every_kind_and_its_thresholds() -> None:
-    assert all(kind in RULE for kind in KINDS)
+    assert all(kind in RULE for kind in KINDS if kind not in OF_COLOUR)
+    assert all(words in COLOUR_RULE for words in (*OF_COLOUR, "1.5 %", "65 %"))
     for threshold in ("6 %", "25 %", "65 %", "75 %"):
         assert threshold in RULE

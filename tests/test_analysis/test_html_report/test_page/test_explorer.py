@@ -36,6 +36,12 @@ def grey(levels: np.ndarray) -> np.ndarray:
     return levels.astype(np.float64).reshape(*levels.shape[:2], -1).mean(axis=2)
 
 
+def errors_of(original: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """What the error map shows: signed of one channel, of several their root mean square."""
+    off = expected.astype(np.float64) - original
+    return off if off.ndim == 2 else np.sqrt((off**2).mean(axis=2))
+
+
 def assert_shown(page: Opened, reported: Reported, k: int, split: str, place: int) -> None:
     """The page's numbers, pixels and score are those of this image at this K."""
     original, expected = reported.images[split][place], rebuilt(reported, k, split, place)
@@ -47,8 +53,8 @@ def assert_shown(page: Opened, reported: Reported, k: int, split: str, place: in
         np.testing.assert_array_equal(channels[..., :3], shaded(image, reported.largest))
         assert (channels[..., 3] == 255).all()
     (errors,) = page.column("explorer-error", "image")
-    difference = grey(expected) - grey(original)
-    np.testing.assert_allclose(errors, difference.ravel(), atol=1e-6 * reported.largest)
+    off = errors_of(original, expected)
+    np.testing.assert_allclose(errors, off.ravel(), atol=1e-6 * reported.largest)
     score = re.search(r"K = ([\d,]+)\b.*MSE\D*([\d.,]+)", page.words("explorer-score"))
     assert score
     assert score[1] == f"{k:,}"
@@ -92,6 +98,21 @@ def test_at_first_the_first_image_is_shown(page: Opened, reported: Reported) -> 
     until(lambda: assert_painted(page, reported, k, "train", 0))
 
 
+def test_the_error_map_of_colours_ends_at_their_largest_error(
+    browser: "Browser", reports: dict[str, Reported]
+) -> None:
+    colour = reports["colour"]
+    original = colour.images["train"][0]
+    most = errors_of(original, rebuilt(colour, colour.sizes[0], "train", 0)).max()
+    with opened(browser, colour.path) as page:
+        ends = page.run("const {low, high} = " + _COLOUR_MAPPER + "; return [low, high]")
+        assert ends == pytest.approx([0, most])
+        assert "over the channels" in page.page.locator("#explorer").inner_text()
+
+
+_COLOUR_MAPPER = 'model("explorer-error-picture").renderers[0].glyph.color_mapper'
+
+
 def test_arrow_keys_move_through_all_k(page: Opened, digits: Reported) -> None:
     sizes, original = digits.sizes, grey(digits.images["train"][0])
     most = max(np.abs(grey(rebuilt(digits, k, "train", 0)) - original).max() for k in sizes)
@@ -118,10 +139,7 @@ def test_arrow_keys_move_through_all_k(page: Opened, digits: Reported) -> None:
 
 def assert_scale(page: Opened, most: float) -> None:
     """The colours of the error map end at this error, and the words below say so."""
-    ends = page.run(
-        """const renderer = model("explorer-error-picture").renderers[0]
-        return [renderer.glyph.color_mapper.low, renderer.glyph.color_mapper.high]"""
-    )
+    ends = page.run("const {low, high} = " + _COLOUR_MAPPER + "; return [low, high]")
     assert ends == pytest.approx([-most, most])
     shown = page.words("explorer-error-words")
     assert float(re.findall(r"[\d.]+", shown)[0]) == pytest.approx(most, rel=5e-3)
