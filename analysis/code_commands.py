@@ -17,7 +17,7 @@ from analysis.command_options import (
     stride_option,
 )
 from pipeline import MemoryOptions, PatchOptions, SweepOptions
-from pipeline.command_line import given, json_option, options_of, show
+from pipeline.command_line import given, json_option, options_of, show, watched
 from storage import InputError
 from storage.places.place import Place
 
@@ -86,15 +86,14 @@ def encode(
         raise InputError("--pool and --tf-idf are of features: say which (--features)")
     told = {"dataset": dataset, "layout": layout, "white": white, "memory": memory}
     checked = PatchOptions.checked(**given(told | {"scheduler": scheduler}))
-    from analysis.encoding.code_set import encode_set, in_words
-    from analysis.encoding.pooling import FeatureOptions
-    from pipeline import TerminalProgress
-
-    if features is not None:
-        options["features"] = FeatureOptions.of(features, pool or "image", tf_idf)
     names = ("layout", "white", "scheduler", "memory")
     options |= {name: getattr(checked, name) for name in names}
-    with TerminalProgress() as progress:
+    with watched() as progress:
+        from analysis.encoding.code_set import encode_set, in_words
+        from analysis.encoding.pooling import FeatureOptions
+
+        if features is not None:
+            options["features"] = FeatureOptions.of(features, pool or "image", tf_idf)
         other = None if dataset is None else checked.dataset
         result = encode_set(experiment, k, dataset=other, progress=progress, **options)
     show(result, as_json, in_words(result))
@@ -114,11 +113,10 @@ def encode(
 @json_option
 def decode(codes: Path, as_json: bool, memory: str | None, **options: Any) -> None:
     """Make images of codes again, as reconstruct would; tell bits per pixel, MSE and PSNR."""
-    from analysis.encoding.decoded_set import decode_set, in_words
-    from pipeline import TerminalProgress
-
     cap = MemoryOptions.checked(**given({"memory": memory})).memory
-    with TerminalProgress() as progress:
+    with watched() as progress:
+        from analysis.encoding.decoded_set import decode_set, in_words
+
         result = decode_set(codes, memory=cap, progress=progress, **options)
     show(result, as_json, in_words(result))
 
@@ -159,11 +157,10 @@ def classify(
     """
     cap = MemoryOptions.checked(**given({"memory": memory})).memory
     sizes = None if k is None else SweepOptions.checked(k=k).k
-    from analysis.classification.classify import classify as classify_experiment
-    from analysis.classification.classify import in_words
-    from pipeline import TerminalProgress
+    with watched() as progress:
+        from analysis.classification.classify import classify as classify_experiment
+        from analysis.classification.classify import in_words
 
-    with TerminalProgress() as progress:
         result = classify_experiment(
             experiment, sizes, pool=pool or "quadrants", memory=cap, progress=progress, **options
         )

@@ -32,6 +32,7 @@ from pipeline.command_line import (
     read_runs,
     run,
     show,
+    watched,
 )
 from pipeline.command_line import group as pipeline_group
 from storage import InputError
@@ -79,15 +80,15 @@ def report(
     """
     caps = _caps_of(None if out is None else place_of(out), experiment, fields)
     check_least(min(caps.values()))
-    from analysis.html_report.build import report as write_reports
+    chosen = {"data": data, "dataset": dataset, "labels": labels, "only_stale": only_stale}
+    with watched() as progress:
+        from analysis.html_report.build import report as write_reports
 
-    results = [
-        result
-        for folder, memory in caps.items()
-        for result in write_reports(
-            folder, data=data, dataset=dataset, labels=labels, only_stale=only_stale, memory=memory
-        )
-    ]
+        results = [
+            result
+            for folder, memory in caps.items()
+            for result in write_reports(folder, memory=memory, progress=progress, **chosen)
+        ]
     lines = [
         f"{result['report']}: "
         + (f"written in {result['seconds']:.1f} s" if result["made"] else "up to date")
@@ -128,11 +129,10 @@ def reconstruct(
 
     EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone.
     """
-    from analysis.reconstruction.image_set import in_words, rebuild_set
-    from pipeline import TerminalProgress
-
     cap = MemoryOptions.checked(**given({"memory": memory})).memory
-    with TerminalProgress() as progress:
+    with watched() as progress:
+        from analysis.reconstruction.image_set import in_words, rebuild_set
+
         result = rebuild_set(experiment, k, memory=cap, progress=progress, **options)
     show(result, as_json, in_words(result))
 

@@ -23,7 +23,7 @@ from storage.errors import InputError, MemoryBudgetError, PatchDictError, one_li
 from storage.places.place import Place, place_of
 
 if TYPE_CHECKING:
-    from pipeline.runtime.progress import Progress
+    from pipeline.runtime.progress import Progress, TerminalProgress
 
 LONGEST_LINE = 900  # letters of an error
 INTERRUPTED = 130  # exit code, as shells have it
@@ -119,12 +119,13 @@ def extract(
     experiment: str | None, split: str, dry_run: bool, as_json: bool, **fields: str | None
 ) -> None:
     """Cut the images into a patch store, unless it is there already."""
-    from pipeline.extraction.summary import extracted, forecast, in_words
-
-    work = partial(forecast if dry_run else extracted, split=split)
     mine = set(PatchOptions.model_fields)  # a file may hold those of a fit, too
-    runs = (PatchOptions(**run.model_dump(include=mine)) for run in read_runs(experiment, fields))
-    _each(list(dict.fromkeys(runs)), "stores", work, in_words, as_json)
+    runs = [PatchOptions(**run.model_dump(include=mine)) for run in read_runs(experiment, fields)]
+    with watched() as progress:
+        from pipeline.extraction.summary import extracted, forecast, in_words
+
+        work = partial(forecast if dry_run else extracted, split=split)
+        _each(list(dict.fromkeys(runs)), "stores", work, in_words, as_json, progress)
 
 
 @group.command()
@@ -138,10 +139,9 @@ def fit(experiment: str | None, as_json: bool, **fields: str | None) -> None:
     if (len(runs), wanted) != (1, 1):
         raise InputError(f"fit learns one dictionary, not {wanted}: give one --k, or sweep")
     check_least(runs[0].memory)
-    from pipeline.k_sweep import sweep as run_sweep
-    from pipeline.runtime.progress import TerminalProgress
+    with _writing_into(runs[0].out), watched() as progress:
+        from pipeline.k_sweep import sweep as run_sweep
 
-    with _writing_into(runs[0].out), TerminalProgress() as progress:
         (result,) = run_sweep(runs[0], progress)["dictionaries"]
     show(result, as_json, _table([result]))
 
@@ -154,12 +154,24 @@ def sweep(experiment: str | None, as_json: bool, **fields: str | None) -> None:
     """Extract the patches and learn a dictionary for every K; finished ones are kept."""
     runs = read_runs(experiment, fields)
     check_least(min(options.memory for options in runs))
-    from pipeline.k_sweep import sweep as run_sweep
 
     def told(result: dict[str, Any]) -> str:
         return f"{result['experiment']}\n{_table(result['dictionaries'])}"
 
-    _each(runs, "experiments", run_sweep, told, as_json)
+    with watched() as progress:
+        from pipeline.k_sweep import sweep as run_sweep
+
+        _each(runs, "experiments", run_sweep, told, as_json, progress)
+
+
+@contextmanager
+def watched() -> Iterator["TerminalProgress"]:
+    """Lines of a command's progress, the first at once: what it needs takes seconds to load."""
+    from pipeline.runtime.progress import TerminalProgress
+
+    with TerminalProgress() as progress:
+        progress.start("starting", 0, "")
+        yield progress
 
 
 def _each(
@@ -168,24 +180,24 @@ def _each(
     work: Callable[[Any, "Progress"], dict[str, Any]],
     told: Callable[[dict[str, Any]], str],
     as_json: bool,
+    progress: "Progress",
 ) -> None:
     """Do the work of each run and show what came of it.
 
     plural: key of the list of results; a single one's own keys stand beside it.
     """
     from pipeline.experiment_file import each_run
-    from pipeline.runtime.progress import TerminalProgress
 
     def in_its_out(options: Any, progress: "Progress") -> dict[str, Any]:
         with _writing_into(options.out):
             return work(options, progress)
 
     results: list[dict[str, Any]] = []
-    with TerminalProgress() as progress:
-        for result in each_run(runs, in_its_out, progress):
-            results.append(result)
-            if not as_json:
-                click.echo(told(result))
+    for result in each_run(runs, in_its_out, progress):
+        progress.finish()  # of what was there already, that it is being looked for
+        results.append(result)
+        if not as_json:
+            click.echo(told(result))
     if as_json:
         show((results[0] if len(runs) == 1 else {}) | {plural: results}, as_json, "")
 
@@ -222,10 +234,9 @@ def verify(store: str, as_json: bool) -> None:
     STORE is a patch store, a dictionaries.zarr, or a folder, or the URL of one: all stores in it
     are verified.
     """
-    from pipeline.runtime.progress import TerminalProgress
-    from pipeline.status import verify as verify_all
+    with watched() as progress:
+        from pipeline.status import verify as verify_all
 
-    with TerminalProgress() as progress:
         result = verify_all(place_of(store), progress)
     lines = [bad["reason"] for bad in result["bad"]]
     show(result, as_json, "\n".join([*lines, f"{result['chunks']} chunks, {len(lines)} bad"]))

@@ -119,6 +119,7 @@ class _Learning:
         identity = self._identity(smaller, start)
         checkpoint = FitCheckpoint(experiment.folder, k, identity, self.progress)
         warm = smaller is not None
+        self.progress.stage(self._steps(k, warm=warm), kept=False)
         fit = self.fitter.fit(k, start, mse_limit=mse, warm=warm, checkpoint=checkpoint)
         seconds = checkpoint.spent + time.perf_counter() - started
         heldout_mse = self._score(k, fit)
@@ -141,6 +142,13 @@ class _Learning:
             attributes=scores | made | self._circumstances() | {"started_from": smaller},
             preprocessing={} if preprocessing is None else preprocessing.arrays,
         )
+
+    def _steps(self, k: int, *, warm: bool) -> dict[str, float]:
+        """What its line is made of, with the share of each part."""
+        later = {"held_out": self.experiment.heldout_rows} if self.heldout else {}
+        if self.preprocessing is not None:
+            later["in_pixels"] = self.experiment.train.n_rows + self.experiment.heldout_rows
+        return self.fitter.steps(k, warm=warm, **later)
 
     def _identity(self, smaller: int | None, start: np.ndarray | None) -> dict[str, Any]:
         """All that the numbers of a fit depend on: an unfinished one goes on under the same alone.
@@ -165,7 +173,7 @@ class _Learning:
         """MSE of the held-out patches, where there are any."""
         if self.heldout is None:
             return None
-        self.progress.start(f"K={k} held-out", self.heldout.n_rows, "rows")
+        self.progress.start(f"K={k} held out", self.heldout.n_rows, "rows")
         sums = self.fitter.score(self.heldout, fit.centroids)
         self.progress.finish()
         return mean_squared_error(sums.sse(fit.centroids), sums)
@@ -176,15 +184,14 @@ class _Learning:
             return {}
         found, experiment = {}, self.experiment
         stages = experiment.stages(fit.centroids)
-        for name, store in (
-            ("pixel_mse", experiment.train),
-            ("heldout_pixel_mse", experiment.test),
-        ):
-            if store is not None:
-                self.progress.start(f"K={k} in pixels", store.n_rows, "rows")
-                source = self.fitter.spread(StoreSource(store))
-                found[name] = _mse_of_pixels(self.preprocessing, source, stages, self.progress)
-                self.progress.finish()
+        stores = {"pixel_mse": experiment.train, "heldout_pixel_mse": experiment.test}
+        there = {name: store for name, store in stores.items() if store is not None}
+        rows = sum(store.n_rows for store in there.values())
+        self.progress.start(f"K={k} in pixels", rows, "rows")
+        for name, store in there.items():
+            source = self.fitter.spread(StoreSource(store))
+            found[name] = _mse_of_pixels(self.preprocessing, source, stages, self.progress)
+        self.progress.finish()
         return found
 
     def _circumstances(self) -> dict[str, Any]:

@@ -183,6 +183,7 @@ class StreamingKMeans(
                 progress.note(note)
             plan = plan.preflight(progress)
             with closing(Fitter(plan, progress)) as fitter:
+                progress.stage(fitter.steps(self.n_clusters, warm=False))
                 fit = fitter.fit(self.n_clusters, init)
         self.cluster_centers_, self.counts_ = fit.centroids, fit.sums.counts
         self.inertia_ = fit.inertia

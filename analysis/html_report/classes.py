@@ -8,7 +8,7 @@ from analysis.classification.classify import kept, written
 from analysis.classification.study import Study
 from analysis.encoding.pooling import FeatureOptions
 from analysis.experiment import Experiment
-from pipeline import SilentProgress
+from pipeline import Progress, SilentProgress
 from storage import ImageSource, InputError, MemoryBudgetError
 
 PRODUCTS = 1 << 31  # of a patch's pixel and a centroid's, up to which a report does it by itself
@@ -20,10 +20,12 @@ class MeasuredClasses:
     Attributes:
         experiment: whose classes they are.
         memory: cap in bytes on the resident memory of the process.
+        progress: is told of what takes long.
     """
 
     experiment: Experiment
     memory: int
+    progress: Progress = SilentProgress()
 
     @property
     def held_out(self) -> bool:
@@ -55,8 +57,7 @@ class MeasuredClasses:
         if sorted(told) == self.experiment.sizes or self._products > PRODUCTS:
             return found
         options = FeatureOptions.of("triangle", "quadrants")
-        quiet = SilentProgress()
-        study = Study(self.experiment, self.sources, options, None, self.memory, quiet)
+        study = Study(self.experiment, self.sources, options, None, self.memory, self.progress)
         try:
             return written(study, None)
         except (InputError, MemoryBudgetError):  # the command that is told says why

@@ -1,7 +1,7 @@
 """Every measure of an experiment that its report tells of, made when first asked for, and once."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -30,7 +30,7 @@ from analysis.measures.usage import usage
 from analysis.reconstruction.overlap import Rebuilder, images_at_once
 from analysis.reconstruction.scores import reconstruction_scores
 from analysis.text import SPLIT_NAMES, size_range
-from pipeline import USUAL_MEMORY
+from pipeline import USUAL_MEMORY, Progress, SilentProgress
 from storage import PatchStore, group_name
 from storage.images.views import SelectedRows
 
@@ -46,12 +46,14 @@ class Measured(MeasuredClasses):
     """An experiment, and what is measured of it. What is by K runs over all K, ascending.
 
     memory: cap in bytes on the resident memory of the process while patches and images are read.
+    progress: is told of what takes long.
     Raises, where a measure is asked for: InputError where images or patches are gone;
         IntegrityError where they are others; MemoryBudgetError where it does not fit under the cap.
     """
 
     experiment: Experiment
     memory: int = USUAL_MEMORY
+    progress: Progress = field(default_factory=SilentProgress)
 
     @property
     def sizes(self) -> list[int]:

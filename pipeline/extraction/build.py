@@ -51,6 +51,7 @@ from storage.patch_writer import (
 )
 from storage.places.place import Place
 
+COUNTING = 0.1  # of the time of writing, about
 _MOST_TASKS = 100_000  # of counting: each takes some 0.3 ms and 1 kB of the graph
 
 
@@ -80,6 +81,8 @@ class PatchBuild:
     def done_under(self, out: Place) -> Extracted:
         """Find the store whole, mend it, or build it."""
         self.check_size()
+        split = self.images.split
+        self.progress.stage({f"Counting {split}": COUNTING, f"Writing {split} patches": 1})
         begins = store_name_begins(self.images.name, self.images.split, self.spec)
         if not patch_stores(out, begins):  # one that is not to be found need not be looked for
             self.plan()

@@ -16,7 +16,8 @@ from pipeline.runtime.memory import give_back, in_words, resident
 from pipeline.runtime.progress import Progress, SilentProgress
 
 COMPILING_BYTES = 320 << 20  # of a process that compiles one part, as measured: 310 MiB
-PARTS = ("seeding", "passes")  # one after the other, as each takes so much
+# One after the other, as each takes so much; with their shares of the time.
+PARTS = {"seeding": 0.4, "passes": 0.6}
 K, ROWS_OF_CENTROID, DIM = 300, 100, 25  # of a fit that calls all kernels
 
 
@@ -45,12 +46,19 @@ def compile_apart(options: FitOptions, dtype: np.dtype, memory: int, progress: P
     progress.note(
         f"compiling kernels that are missing, which only a first run does: {most} at most"
     )
+    progress.stage({_label(part): share for part, share in PARTS.items()})
     for part in PARTS:
+        progress.start(_label(part), 0, "")
         asked = (part, options.mode, options.init, dtype.name)
         command = [sys.executable, "-c", f"{call}; call_kernels{asked!r}"]
         if subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode:
             return
+        progress.finish()
     done.touch()
+
+
+def _label(part: str) -> str:
+    return f"compiling kernels of {part}"
 
 
 def call_kernels(part: str, mode: str, init: str, dtype: str) -> None:

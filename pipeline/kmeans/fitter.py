@@ -28,6 +28,7 @@ from pipeline.rows.units import InUnit, unit_of
 from pipeline.runtime.memory import give_back
 from pipeline.runtime.progress import Progress
 
+SEEDING = 0.05  # of the time of the passes, about
 MENDING_STEPS = 10  # of Lloyd on all rows, where a larger dictionary came out worse
 
 
@@ -87,7 +88,7 @@ class Fitter:
         rng = generator(self._options, k)
         loop = self._loop(k, rng, checkpoint, warm=warm)
         fit = self._finished(loop, k, init, rng, self._planned_rows(k, warm=warm))
-        if fit.mse > mse_limit:
+        if fit.mse > mse_limit:  # the line of the fit stays where it is until this is done
             # Lloyd never rises, and more centroids are never worse.
             rules = replace(self._rules, max_iter=min(MENDING_STEPS, self._options.passes))
             lloyd = Lloyd(self._executor, rules, rng, self._progress, checkpoint)
@@ -96,6 +97,7 @@ class Fitter:
             mended.history.follow(fit.history)
             mended.updates, mended.stopped = mended.updates + fit.updates, fit.stopped
             fit = min(fit, mended, key=lambda one: one.mse)
+        self._progress.finish()
         return fit
 
     def _finished(
@@ -113,9 +115,7 @@ class Fitter:
             loop.start(seeding.seed_centroids(source, k, how, rng, init, progress, engine))
             give_back()
         progress.start(f"K={k}", rows, "rows")
-        fit = loop.finish()
-        progress.finish()
-        return fit
+        return loop.finish()
 
     def spread(self, source: RowSource) -> RowSource:
         """The source itself, or a store of which workers take rows and make results."""
@@ -147,7 +147,13 @@ class Fitter:
         options, n = self._options, self._source.n_rows
         if options.mode != "nested":
             return (options.passes + 1) * n
-        return planned_rows(n, k, rounds_of(k, options.breathing), warm=warm)
+        return planned_rows(n, k, rounds_of(k, options.breathing), options.passes, warm=warm)
+
+    def steps(self, k: int, *, warm: bool, **later: int) -> dict[str, float]:
+        """Steps of a fit with their shares, for its line; later: others that follow, by rows."""
+        rows = self._planned_rows(k, warm=warm)
+        named = {f"K={k} {name.replace('_', ' ')}": float(more) for name, more in later.items()}
+        return {f"K={k} seeding": SEEDING * rows, f"K={k}": float(rows)} | named
 
     @property
     def _rules(self) -> StoppingRules:

@@ -34,7 +34,7 @@ class Lloyd(KMeansLoop[LoopState]):
         shift = float(np.square(moved.astype(np.float64) - centroids).sum())
         state.history.add(sums, mse, shift=shift, redrawn=redrawn, seconds=seconds)
         state.updates += 1
-        self.progress.advance(0, **{"pass": state.updates, "MSE": mse})
+        self.progress.advance(0, **{"pass": state.updates, "live": sums.live, "MSE": mse})
         if shift == 0 and redrawn == 0:  # these sums are those of the final centroids
             state.stopped, state.sums, state.stage = "tol", sums, END
             return

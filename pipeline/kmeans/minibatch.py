@@ -74,7 +74,7 @@ class MiniBatch(KMeansLoop[MiniBatchState]):
         seconds = time.perf_counter() - started
         state.history.add(seen, mse, shift=shift, redrawn=redrawn, seconds=seconds)
         state.centroids, state.updates = moved, state.updates + 1
-        self.progress.advance(0, **{"pass": state.updates, "MSE": mse})
+        self.progress.advance(0, **{"pass": state.updates, "live": seen.live, "MSE": mse})
         self._go_on(mse, seen.mean_variance())
 
 

@@ -8,6 +8,7 @@ The last ones run on all rows. On the way, centroids are added and removed where
 """
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -57,11 +58,13 @@ def most_centroids(k: int, options: FitOptions) -> int:
     return k + added(k) if on_trial else k
 
 
-def planned_rows(n: int, k: int, rounds: int, *, warm: bool) -> int:
+def planned_rows(n: int, k: int, rounds: int, max_iter: int, *, warm: bool) -> int:
     """Rows that the passes of a fit will see, about; for progress alone."""
     sizes, moving = prefixes(n, k, warm=warm)
-    steps = sum(round_steps(k, many_of(k, place, rounds)) for place in range(rounds))
-    return USUAL_STEPS * sum(sizes) + steps * sizes[moving] + n
+    steps = [min(USUAL_STEPS, max_iter)] * len(sizes)
+    moves = sum(round_steps(k, many_of(k, place, rounds)) for place in range(rounds))
+    steps[moving] = min(USUAL_STEPS + moves, max_iter)
+    return sum(map(operator.mul, steps, sizes)) + n
 
 
 def added(k: int) -> int:
@@ -293,5 +296,5 @@ class Nested(KMeansLoop[NestedState]):
         shift = float(np.square(means.astype(np.float64) - centroids).sum())
         state.history.add(sums, mse, shift=shift, redrawn=redrawn, seconds=seconds)
         state.updates += 1
-        self.progress.advance(0, **{"pass": state.updates, "K": len(centroids), "MSE": mse})
+        self.progress.advance(0, **{"pass": state.updates, "live": sums.live, "MSE": mse})
         return moved, means, sums.mean_variance()

@@ -51,13 +51,18 @@ def seed_centroids(
     """
     if given is not None and len(given) == k:
         return given
+    progress = progress or SilentProgress()
+    progress.start(f"K={k} seeding", k, "centroids")
     if init == "random" and given is None:
-        return distinct_rows(source, k, draw_sample(source, 2 * k, rng))[:k]
-    sample = draw_sample(source, sample_rows(k, source.dim), rng)
-    if len(np.unique(sample, axis=0)) < k:
-        # Too few distinct rows by chance: all of them are candidates then.
-        sample = distinct_rows(source, k, sample)
-    return kmeans_plus_plus(sample, k, rng, given, progress, engine=engine)
+        seeds = distinct_rows(source, k, draw_sample(source, 2 * k, rng))[:k]
+    else:
+        sample = draw_sample(source, sample_rows(k, source.dim), rng)
+        if len(np.unique(sample, axis=0)) < k:
+            # Too few distinct rows by chance: all of them are candidates then.
+            sample = distinct_rows(source, k, sample)
+        seeds = kmeans_plus_plus(sample, k, rng, given, progress, engine=engine)
+    progress.finish()
+    return seeds
 
 
 def check_start(centroids: np.ndarray, k: int, dim: int) -> np.ndarray:
@@ -121,7 +126,6 @@ def kmeans_plus_plus(
     Returns: (k, d), the given ones, then rows of the sample; of its dtype if nothing is given.
     """
     progress = progress or SilentProgress()
-    progress.start(f"K={k} seeding", k, "centroids")
     if given is None:
         first = int(rng.integers(len(sample)))
         standing, labels = sample[first : first + 1], np.zeros(len(sample), np.int64)
@@ -135,7 +139,6 @@ def kmeans_plus_plus(
         chosen = add_by_distance(
             Field.of(sample), standing, labels, k - len(standing), rng, progress
         )
-    progress.finish()
     seeds = np.concatenate([standing, sample[chosen].astype(standing.dtype)])
     if len(seeds) < k:  # rows that differ by less than float32 tells
         seeds = np.concatenate([seeds, new_rows(sample.astype(seeds.dtype), seeds, k - len(seeds))])

@@ -127,7 +127,7 @@ def test_rows_are_found_past_two_to_the_31() -> None:
     sizes, _ = prefixes(source.n_rows, 100, warm=False)
     assert sizes[-1] == source.n_rows
     assert all(2 * one >= two for one, two in pairwise(sizes))
-    assert planned_rows(source.n_rows, 100, 30, warm=False) > source.n_rows
+    assert planned_rows(source.n_rows, 100, 30, 300, warm=False) > source.n_rows
 
 
 @pytest.mark.parametrize("k", [2, 70_000])  # labels of 16 and of 32 bits
