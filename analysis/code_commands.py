@@ -17,7 +17,7 @@ from analysis.command_options import (
     stride_option,
 )
 from pipeline import MemoryOptions, PatchOptions, SweepOptions
-from pipeline.command_line import given, json_option, options_of, show, watched
+from pipeline.command_options import Command, given, json_option, options_of, show, watched
 from storage import InputError
 from storage.places.place import Place
 
@@ -30,7 +30,9 @@ pool_option = click.option(
 )
 
 
-@click.command()
+@click.command(
+    cls=Command, example="encode runs/EXPERIMENT --k 500 --features triangle --pool quadrants"
+)
 @experiment_argument
 @k_option
 @click.option(
@@ -99,7 +101,9 @@ def encode(
     show(result, as_json, in_words(result))
 
 
-@click.command()
+@click.command(
+    cls=Command, example="decode runs/EXPERIMENT/codes-k00500-mnist-test-s1.zarr --out images.zarr"
+)
 @click.argument("codes", metavar="CODES.zarr", type=LocalPath(path_type=Path))
 @click.option(
     "--experiment",
@@ -121,7 +125,7 @@ def decode(codes: Path, as_json: bool, memory: str | None, **options: Any) -> No
     show(result, as_json, in_words(result))
 
 
-@click.command()
+@click.command(cls=Command, example="classify runs/EXPERIMENT --k 100,500")
 @experiment_argument
 @click.option("--k", help="Sizes of dictionaries, as in 400,1000; default: all that fit.")
 @click.option(

@@ -24,17 +24,18 @@ from analysis.command_options import (
     stride_option,
 )
 from pipeline import MemoryOptions
-from pipeline.command_line import (
+from pipeline.command_line import group as pipeline_group
+from pipeline.command_line import run
+from pipeline.command_options import (
+    Group,
     check_least,
     given,
     json_option,
     options_of,
     read_runs,
-    run,
     show,
     watched,
 )
-from pipeline.command_line import group as pipeline_group
 from storage import InputError
 from storage.places.place import Place, place_of
 
@@ -42,13 +43,16 @@ from storage.places.place import Place, place_of
 FORMAT_NAMES = ("npz", "safetensors", "sklearn", "faiss", "torch", "parquet")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="patchdict", message="%(version)s")
 def group() -> None:
     """Look at dictionaries of image patches."""
 
 
-@group.command()
+@group.command(example="report runs")
 @click.argument("out", type=click.Path(), required=False)
 @click.option(
     "--experiment", metavar="FILE.toml", help="Report on what a sweep made of this file of options."
@@ -80,14 +84,21 @@ def report(
     """
     caps = _caps_of(None if out is None else place_of(out), experiment, fields)
     check_least(min(caps.values()))
-    chosen = {"data": data, "dataset": dataset, "labels": labels, "only_stale": only_stale}
     with watched() as progress:
         from analysis.html_report.build import report as write_reports
 
         results = [
             result
             for folder, memory in caps.items()
-            for result in write_reports(folder, memory=memory, progress=progress, **chosen)
+            for result in write_reports(
+                folder,
+                data=data,
+                dataset=dataset,
+                labels=labels,
+                only_stale=only_stale,
+                memory=memory,
+                progress=progress,
+            )
         ]
     lines = [
         f"{result['report']}: "
@@ -111,7 +122,7 @@ def _caps_of(
     return {out: MemoryOptions.checked(**given(fields)).memory}
 
 
-@group.command()
+@group.command(example="reconstruct runs/EXPERIMENT --k 500 --out rebuilt.zarr")
 @experiment_argument
 @k_option
 @split_option
@@ -137,7 +148,7 @@ def reconstruct(
     show(result, as_json, in_words(result))
 
 
-@group.command()
+@group.command(example="compare runs --out figures")
 @click.argument("folders", nargs=-1, required=True, metavar="OUT...")
 @out_option("Folder of mse.png, mse.svg and mse.csv; default: the folder compare in the first OUT.")
 @json_option
@@ -153,7 +164,7 @@ def compare(folders: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     show(result, as_json, in_words(result))
 
 
-@group.command()
+@group.command(example="export runs/EXPERIMENT --k 500 --format safetensors")
 @experiment_argument
 @k_option
 @click.option(

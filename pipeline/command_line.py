@@ -5,111 +5,48 @@ Commands import what they need when they run, so that --help answers at once.
 
 import errno
 import io
-import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-from pydantic import ByteSize
 
-from pipeline.config import Options, PatchOptions, SweepOptions
-from pipeline.option_values import FORMER_NAMES, renamed
+from pipeline.command_options import (
+    Group,
+    check_least,
+    experiment_option,
+    json_option,
+    options_of,
+    read_runs,
+    show,
+    watched,
+)
+from pipeline.config import PatchOptions, SweepOptions
 from pipeline.runtime.interrupts import Interrupted, asked_to_end, end, ending_promptly
-from storage.errors import InputError, MemoryBudgetError, PatchDictError, one_line, refusal
+from storage.errors import InputError, PatchDictError, one_line, refusal
 from storage.places.place import Place, place_of
 
 if TYPE_CHECKING:
-    from pipeline.runtime.progress import Progress, TerminalProgress
+    from pipeline.runtime.progress import Progress
 
 LONGEST_LINE = 900  # letters of an error
 INTERRUPTED = 130  # exit code, as shells have it
 LONGEST_TOLD = 500  # letters of a message of click's
-LEAST_MEMORY = 400 << 20  # bytes that a sweep takes at least, of up to 10,000 small patches
 
 
-def options_of(
-    model: type[Options], *, only: Sequence[str] = (), **extra_help: str
-) -> Callable[[Any], Any]:
-    """Decorator: one option per field of `model`, or of `only` these, its docstring as help."""
-
-    def decorate(command: Any) -> Any:
-        for name, field in reversed(model.model_fields.items()):
-            if only and name not in only:
-                continue
-            help_text = extra_help.get(name, field.description or "")
-            default = _shown(field.default)
-            if default:
-                help_text += f"  [default: {default}]"
-            command = click.option(f"--{name.replace('_', '-')}", name, help=help_text)(command)
-        for old, new in FORMER_NAMES.items():
-            if new in model.model_fields and not only:
-                command = click.option(f"--{old}", old, hidden=True)(command)
-        return command
-
-    return decorate
-
-
-def _shown(default: Any) -> str:
-    if isinstance(default, tuple):
-        return "x".join(map(str, default))
-    if isinstance(default, int) and hasattr(default, "human_readable"):
-        return str(default.human_readable())
-    return "" if default in (None, "") else str(default)
-
-
-def given(fields: Mapping[str, str | None]) -> dict[str, str]:
-    """The options that were given, under their names of today; the others take their defaults."""
-    found, notes = renamed({name: value for name, value in fields.items() if value is not None})
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
-    return found
-
-
-def read_runs(experiment: str | None, fields: Mapping[str, str | None]) -> list[SweepOptions]:
-    """The runs of an experiment's file, or one, with the options that were given beside it."""
-    options = given(fields)
-    if experiment is None:
-        return [SweepOptions.checked(**options)]
-    from pipeline.experiment_file import read_experiment_file
-
-    return read_experiment_file(experiment, options)
-
-
-def check_least(memory: int) -> None:
-    """Refuse at once a cap under which a sweep could not end.
-
-    memory: in bytes. Raises: MemoryBudgetError.
-    """
-    if memory < LEAST_MEMORY:
-        raise MemoryBudgetError(
-            f"a sweep or a report needs {LEAST_MEMORY >> 20} MiB of memory, more than the cap of"
-            f" {ByteSize(memory).human_readable(separator=' ')}: raise it"
-            f" (MEMORY={LEAST_MEMORY >> 20}MiB or more)"
-        )
-
-
-experiment_option = click.option(
-    "--experiment",
-    metavar="FILE.toml",
-    help="File of options: their names in lower case, with _ for -; a list makes a run of each of"
-    " its values, each table [[run]] runs of its own. Options given beside it win over its own.",
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object last on standard output."
-)
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="patchdict", message="%(version)s")
 def group() -> None:
     """Learn K-means dictionaries of image patches, out of core."""
 
 
-@group.command()
+@group.command(example="extract --dataset mnist --patch 7 --dry-run")
 @experiment_option
 @options_of(PatchOptions)
 @click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True)
@@ -128,7 +65,7 @@ def extract(
         _each(list(dict.fromkeys(runs)), "stores", work, in_words, as_json, progress)
 
 
-@group.command()
+@group.command(example="fit --dataset mnist --k 500")
 @experiment_option
 @options_of(SweepOptions, k="Size of the dictionary.")
 @json_option
@@ -146,7 +83,7 @@ def fit(experiment: str | None, as_json: bool, **fields: str | None) -> None:
     show(result, as_json, _table([result]))
 
 
-@group.command()
+@group.command(example="sweep --dataset photos.npy --k 100:1000:100 --heldout 0.1")
 @experiment_option
 @options_of(SweepOptions)
 @json_option
@@ -162,16 +99,6 @@ def sweep(experiment: str | None, as_json: bool, **fields: str | None) -> None:
         from pipeline.k_sweep import sweep as run_sweep
 
         _each(runs, "experiments", run_sweep, told, as_json, progress)
-
-
-@contextmanager
-def watched() -> Iterator["TerminalProgress"]:
-    """Lines of a command's progress, the first at once: what it needs takes seconds to load."""
-    from pipeline.runtime.progress import TerminalProgress
-
-    with TerminalProgress() as progress:
-        progress.start("starting", 0, "")
-        yield progress
 
 
 def _each(
@@ -214,18 +141,22 @@ def _writing_into(out: Place) -> Iterator[None]:
         raise
 
 
-@group.command()
-@click.option("--out", type=click.Path(), default="runs", show_default=True)
+@group.command(example="status runs")
+@click.argument("folder", metavar="[OUT]", type=click.Path(), required=False)
+@click.option("--out", type=click.Path(), help="The same, as for sweep.  [default: runs]")
 @json_option
-def status(out: str, as_json: bool) -> None:
+def status(folder: str | None, out: str | None, as_json: bool) -> None:
     """List the patch stores and experiments under OUT."""
-    from pipeline.status import in_words, take_inventory
+    if None not in (folder, out) and folder != out:
+        raise InputError(f"OUT is {folder} and --out {out}: give one of them")
+    out = folder or out or "runs"
+    from pipeline.upkeep.status import in_words, take_inventory
 
     result = take_inventory(place_of(out))
     show(result, as_json, in_words(result) or f"nothing under {out} yet: run sweep")
 
 
-@group.command()
+@group.command(example="verify runs")
 @click.argument("store", type=click.Path())
 @json_option
 def verify(store: str, as_json: bool) -> None:
@@ -235,18 +166,13 @@ def verify(store: str, as_json: bool) -> None:
     are verified.
     """
     with watched() as progress:
-        from pipeline.status import verify as verify_all
+        from pipeline.upkeep.verify import verify as verify_all
 
         result = verify_all(place_of(store), progress)
     lines = [bad["reason"] for bad in result["bad"]]
     show(result, as_json, "\n".join([*lines, f"{result['chunks']} chunks, {len(lines)} bad"]))
     if not result["ok"]:
         raise SystemExit(1)
-
-
-def show(result: dict[str, Any], as_json: bool, text: str) -> None:
-    """Print the result for people or for programs."""
-    click.echo(json.dumps(result) if as_json else text)
 
 
 def _table(entries: list[dict[str, Any]]) -> str:

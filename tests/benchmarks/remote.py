@@ -10,7 +10,7 @@ from unittest.mock import patch
 from analysis.html_report.build import report
 from pipeline import SweepOptions, extract, sweep
 from pipeline.runtime.progress import SilentProgress
-from pipeline.status import verify
+from pipeline.upkeep.verify import verify
 from storage.places import client
 from storage.places.place import Place, files_below
 from storage.places.remote import RemotePlace

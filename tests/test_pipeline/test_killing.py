@@ -18,7 +18,7 @@ import pytest
 
 from pipeline import SweepOptions, sweep
 from pipeline.runtime.progress import SilentProgress
-from pipeline.status import verify
+from pipeline.upkeep.verify import verify
 from tests.stored_numbers import numbers_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")

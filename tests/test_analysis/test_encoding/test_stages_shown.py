@@ -16,7 +16,7 @@ from analysis.experiment import open_experiment
 from analysis.html_report.freshness import digest_of
 from analysis.html_report.sections.rate import rate_figure
 from pipeline.kmeans import checkpoint
-from pipeline.status import in_words, take_inventory
+from pipeline.upkeep.status import in_words, take_inventory
 from tests.damage import files_of, flip_bit
 from tests.test_analysis.commands import invoke
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pipeline.extraction import tasks
 from pipeline.extraction.extract import extract
 from pipeline.runtime.progress import SilentProgress
-from pipeline.status import verify
+from pipeline.upkeep.verify import verify
 from storage import IntegrityError, PatchSpec, PatchStore
 from storage.integrity import read_checksums, write_seal
 from storage.layout import PIXELS, SUMS

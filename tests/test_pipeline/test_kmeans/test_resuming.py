@@ -15,7 +15,7 @@ from pipeline.kmeans import checkpoint, nested
 from pipeline.kmeans.checkpoint import FitCheckpoint
 from pipeline.kmeans.loop import KMeansLoop
 from pipeline.kmeans.nested import Nested
-from pipeline.status import take_inventory
+from pipeline.upkeep.status import take_inventory
 from storage import open_images
 from storage.atomic import exclusive
 from storage.fit_state import read_checkpoint, write_checkpoint

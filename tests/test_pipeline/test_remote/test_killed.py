@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from pipeline.runtime.progress import SilentProgress
-from pipeline.status import take_inventory, verify
+from pipeline.upkeep.status import take_inventory
+from pipeline.upkeep.verify import verify
 from storage.places.remote import RemotePlace
 from tests.stored_numbers import numbers_of
 from tests.test_pipeline.test_killing import kill_tree

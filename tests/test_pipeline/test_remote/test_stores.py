@@ -16,7 +16,8 @@ from analysis.export.export_dictionary import export_of_experiment
 from pipeline import SweepOptions, extract, sweep
 from pipeline.extraction import tasks
 from pipeline.runtime.progress import SilentProgress
-from pipeline.status import take_inventory, verify
+from pipeline.upkeep.status import take_inventory
+from pipeline.upkeep.verify import verify
 from storage import InputError, IntegrityError, open_patches
 from storage.errors import RemoteError
 from storage.places.place import files_below

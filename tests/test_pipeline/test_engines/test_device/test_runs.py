@@ -12,7 +12,8 @@ from pipeline import SweepOptions, sweep
 from pipeline.engines.device.engine import DeviceEngine
 from pipeline.runtime.memory import in_words
 from pipeline.runtime.progress import SilentProgress
-from pipeline.status import take_inventory, verify
+from pipeline.upkeep.status import take_inventory
+from pipeline.upkeep.verify import verify
 from storage import MemoryBudgetError
 from tests.device_sweeps import CHUNK_ROWS, CUDA, DIM, own_kernels, take_kernels, write_images
 from tests.notes import Notes

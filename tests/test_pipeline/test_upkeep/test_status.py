@@ -15,7 +15,7 @@ from analysis.experiment import open_experiment
 from pipeline import SweepOptions, sweep
 from pipeline.command_line import group
 from pipeline.runtime.progress import SilentProgress
-from pipeline.status import verify
+from pipeline.upkeep.verify import verify
 from storage import InputError, IntegrityError, open_dictionaries
 from storage.integrity import write_seal
 from storage.patch_store import store_name

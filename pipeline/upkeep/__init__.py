@@ -1,0 +1,1 @@
+"""What lies under OUT is listed, verified, and dropped."""
