@@ -5,6 +5,7 @@ from .encoding.distance_map import distance_map
 from .encoding.encode import encode
 from .encoding.features import features
 from .encoding.stages import open_stages
+from .experiment import Experiment, open_experiment
 from .export.export_dictionary import export_dictionary
 from .export.torch_dictionary import TorchDictionary
 from .html_report.build import report
@@ -19,6 +20,7 @@ from .reconstruction.scores import by_class, reconstruction_scores
 
 __all__ = [
     "ElbowInterval",
+    "Experiment",
     "Gallery",
     "TorchDictionary",
     "by_class",
@@ -37,6 +39,7 @@ __all__ = [
     "features",
     "gallery",
     "mse_curve",
+    "open_experiment",
     "open_stages",
     "reconstruct",
     "reconstruction_scores",

@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 import xarray
 
-from analysis.experiment import Experiment, open_experiment
+from analysis.experiment import STORED_NAMES, Experiment, open_experiment
 from analysis.experiment_folders import experiment_folders
 from analysis.html_report.figures.compared_curves import PIXELS, comparison_figure
 from analysis.html_report.figures.figure import finished, table
 from analysis.html_report.figures.style import styled
-from analysis.html_report.page.provenance import STORED_NAMES
 from analysis.text import number
 from pipeline import SweepOptions
 from storage import InputError

@@ -1,65 +1,42 @@
-"""An experiment as the report sees it: dictionaries, data, and the images they came from."""
+"""An experiment that is open: its dictionaries, how they were learned, and what from."""
 
-import logging
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray
 
+from analysis.experiment_data import ExperimentData
+from analysis.experiment_folders import only_experiment
 from analysis.measures.codebook import pixel_centroids, preprocessing_of
 from analysis.measures.mse_curve import mse_curve
 from analysis.measures.pixel_scale import PixelScale
 from pipeline import Preprocessing, SweepOptions
-from storage import (
-    ImageOptions,
-    ImageSource,
-    InputError,
-    IntegrityError,
-    PatchDictError,
-    PatchSpec,
-    PatchStore,
-    class_names,
-    group_name,
-    open_dictionaries,
-    open_images,
-    open_labels,
-    open_patches,
-)
-from storage.atomic import write_whole
-from storage.images.datasets import DATASETS
-from storage.images.labels import labels_file
-from storage.layout import ExperimentLayout, moved_places, source_parts
-from storage.patch_store import store_name
+from storage import InputError, PatchSpec, group_name, open_dictionaries
+from storage.dictionary_store import HISTORY
+from storage.layout import ExperimentLayout, moved_places
 from storage.places.place import Place, place_of
 from storage.plain_attributes import parsed
 
-LABEL_ROUNDS = 1  # of asking for classes: a report without them is better than a late one
-_log = logging.getLogger(__name__)  # warnings reach standard error by themselves
+STORED_NAMES = {"moves": "breathing", "target": "min_gain"}  # of what is stored under another name
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """One experiment's folder, with at least one finished dictionary."""
+class Experiment(ExperimentData):
+    """An experiment that is open: all that was made of some patches with some options.
 
-    folder: Place
-    tree: xarray.DataTree
-    data: Place
-    dataset: str | None = None  # where the images are, if they have moved
-
-    @cached_property
-    def facts(self) -> dict[str, Any]:
-        """What the sweep wrote about the experiment."""
-        return {"test_store": None} | parsed(self.tree.attrs)
+    Attributes:
+        folder: where it lies.
+        dictionaries: an xarray tree, in which they are found by K: `dictionaries[50]`.
+        data: the folder of downloads.
+        dataset: where the images are, if they have moved.
+    """
 
     @cached_property
     def curve(self) -> xarray.Dataset:
         """Scores over K, as `mse_curve` returns them."""
-        return mse_curve(self.tree)
+        return mse_curve(self.dictionaries)
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -69,17 +46,19 @@ class Experiment:
     @cached_property
     def nodes(self) -> dict[int, xarray.Dataset]:
         """The dictionaries by K, ascending; arrays are read when they are used."""
-        found = {int(node.attrs["k"]): node.to_dataset() for node in self.tree.children.values()}
+        found = {
+            int(node.attrs["k"]): node.to_dataset() for node in self.dictionaries.children.values()
+        }
         for node in found.values():
             node.attrs = {"started_from": None} | parsed(node.attrs)
-        return dict(sorted(found.items()))
+        return found
 
     def dictionary(self, k: int) -> xarray.DataTree:
         """The dictionary of k centroids, with its tree. Raises: InputError where there is none."""
         if k not in self.nodes:
             sizes = ", ".join(map(str, self.sizes))
             raise InputError(f"{self.folder} has no dictionary of K = {k}: use {sizes}")
-        return self.tree.children[group_name(k)]
+        return self.dictionaries.children[group_name(k)]
 
     def centroids(self, k: int) -> np.ndarray:
         """(k, *patch_shape) float32, pixel levels; see `pixel_centroids`."""
@@ -106,194 +85,80 @@ class Experiment:
         return tuple(self.facts["source"]["image_shape"])
 
     @property
-    def name(self) -> str:
-        """The data set's name."""
-        return str(self.facts["source"]["name"])
-
-    @property
     def pixels(self) -> PixelScale:
         """Range and unit of the pixels."""
         return PixelScale.of_source(self.facts["source"])
 
     @property
-    def splits(self) -> list[str]:
-        """The splits that were used: train, and test where there is one."""
-        return ["train", "test"] if self.facts["test_store"] else ["train"]
+    def options(self) -> SweepOptions:
+        """What the sweep was asked to do; `sweep(experiment.options)` finds all of it done.
 
-    def checked_split(self, split: str | None) -> str:
-        """This split, or the last one. Raises: InputError where it has no images."""
-        if split is not None and split not in self.splits:
-            raise InputError(f"{self.name} has no {split} images: use --split train")
-        return split or self.splits[-1]
-
-    def store(self, split: str) -> PatchStore:
-        """The patch store of a split, checked to be the one that was fitted or scored on.
-
-        Raises:
-            InputError: it is gone.
-            IntegrityError: it is damaged, or another one.
+        Where and how it ran, as device and memory, are those that are usual here.
         """
-        name = self.facts[f"{split}_store"]
-        store = open_patches(ExperimentLayout(self.folder).patches(name))
-        found = store_name(
-            store.source, store.spec, store.tile
-        )  # a hash of source and spec is in it
-        if found != name:
-            raise IntegrityError(
-                f"{store.path} holds the patches of {found}, not those that {self.folder} was made"
-                " from: put the old store back, or sweep again"
-            )
-        return store
-
-    def images(self, split: str) -> ImageSource:
-        """The images of a split, checked to be those that the patches were cut from.
-
-        Raises:
-            InputError: they are gone.
-            IntegrityError: they are others.
-        """
-        labels = ExperimentLayout(self.folder).labels
-        stated = labels.is_file() and not (split == "test" and self.facts.get("test"))
-        return self._images(split, str(labels) if stated else None)
-
-    def _images(self, split: str, labels: str | None) -> ImageSource:
-        """The same, with a file of their classes, whatever the experiment's own says."""
-        known = self.facts["source"] if split == "train" else self.store(split).source
-        stated = ImageOptions.of_source(known)
-        if stated.mask is not None and not os.path.lexists(source_parts(stated.mask)[0]):
-            moved = next(moved_places(stated.mask, self.folder), stated.mask)
-            stated = replace(stated, mask=moved)
-        if split not in self._found:  # once: all pixels are read for it
-            source = self._find(split, known["fingerprint"], stated)
-            if labels is None:
-                return source
-        return open_images(self._found[split], split, self.data, replace(stated, labels=labels))
-
-    def _find(self, split: str, fingerprint: str, stated: ImageOptions) -> ImageSource:
-        """The images of this fingerprint, wherever they are now."""
-        problems = list[PatchDictError]()
-        for place in self._places(split):
-            try:
-                source = open_images(place, split, self.data, stated)
-            except InputError as error:
-                problems.append(error)
-                continue
-            if source.fingerprint == fingerprint:
-                self._found[split] = place
-                return source
-            problems.append(
-                IntegrityError(
-                    f"the {split} images of {place} are not those that {self.folder} was made from"
-                    f" (SHA-256 {source.fingerprint[:10]}… where {fingerprint[:10]}… is"
-                    " expected): put the old file back, name it by --dataset, or sweep again"
-                )
-            )
-        raise problems[0]
-
-    def _places(self, split: str) -> Iterator[str]:
-        """Where the images may be: as given, as the sweep found them, moved with this folder."""
-        other = split == "test" and self.facts.get("test")
-        dataset = str(other or self.facts["dataset"])
-        if dataset not in DATASETS and self.dataset and self.dataset not in DATASETS:
-            yield os.path.expanduser(self.dataset)
-        yield dataset
-        if dataset not in DATASETS:
-            yield from moved_places(dataset, self.folder)
-
-    def place(self, split: str) -> str:
-        """Name, or path, of the images of a split that `images` has found."""
-        return self._found[split]
+        facts, spec = self.facts, self.spec
+        asked = {
+            "dataset": facts["dataset"],
+            "test": facts.get("test"),
+            "data": self.data,
+            "out": self.folder.resolve().parent,
+            "patch": (spec.rows, spec.cols),
+            "k": tuple(self.sizes),
+        }
+        cut = {name: getattr(spec, name) for name in ("stride", "threshold", "keep", "border")}
+        sample = None if spec.sample is None else str(spec.sample)
+        learned = {STORED_NAMES.get(name, name): value for name, value in facts["fit"].items()}
+        stated = facts["source"].get("stated", {})
+        return SweepOptions.checked(**asked, **cut, sample=sample, **stated, **learned)
 
     @cached_property
-    def _found(self) -> dict[str, str]:
-        """Where the images of splits are that have been found to be the right ones."""
-        return {}
+    def history(self) -> xarray.Dataset:
+        """Every pass of every fit: rows, mse, shift, live, redrawn, seconds over (k, iteration).
 
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """Names of the classes of the images, None where there are none."""
-        return class_names(self.facts["dataset"]) or self._folder_names
-
-    @cached_property
-    def _folder_names(self) -> tuple[str, ...] | None:
-        """Names of the classes that were stated, or of folders that hold images of a class each."""
-        try:
-            images = self.images("train")
-        except PatchDictError:  # what needs the images says so
-            return None
-        return images.classes or None
-
-    def state_labels(self, path: Path) -> None:
-        """Keep a CSV file of the images' classes, see `storage.images.labels.read_labels`.
-
-        Raises:
-            InputError: it does not fit the images, or they have classes of their own.
+        NaN where a fit had fewer passes. Units and names are in the attributes.
         """
-        facts = {name: self.facts.get(name) for name in ("dataset", "test")}
-        given = SweepOptions.checked(**facts, labels=str(path))
-        kept = labels_file(self._images("train", given.labels))
-        write_whole(ExperimentLayout(self.folder).labels, kept)
+        passes = [node[list(HISTORY)].astype(float) for node in self.nodes.values()]
+        sizes = xarray.DataArray(self.sizes, dims="k", name="k", attrs=self.curve["k"].attrs)
+        found = xarray.concat(passes, sizes, join="outer", combine_attrs="override")
+        found.attrs = {}
+        return found
 
-    def labels(self, split: str) -> np.ndarray | None:
-        """Class of each image of a split, (images,) int64 in the order of `images(split)`.
-
-        None where they are unknown or not available: `why_unlabelled` says why. A file of classes
-        that is not there is asked for once.
-
-        Raises:
-            InputError: there are not as many classes as images.
-        """
-        return self._labels[split][0]
-
-    def why_unlabelled(self, split: str) -> str | None:
-        """Why `labels(split)` is None, in one line; None where it is not."""
-        return self._labels[split][1]
-
-    @cached_property
-    def _labels(self) -> dict[str, tuple[np.ndarray | None, str | None]]:
-        """Classes of each split, or why there are none."""
-        return {split: self._labelled(split) for split in self.splits}
-
-    def _labelled(self, split: str) -> tuple[np.ndarray | None, str | None]:
-        """The same of one split."""
-        dataset = self.facts["dataset"]
-        try:
-            labels = open_labels(dataset, split, self.data, rounds=LABEL_ROUNDS)
-        except InputError as error:
-            reason = f"the classes of the {split} images are missing: {error}"
-            _log.warning("%s", reason)
-            return None, reason
-        if labels is None and self._folder_names:
-            images = self.images(split)
-            labels = images.labels if images.classes == self._folder_names else None
-        if labels is None:
-            name = Path(dataset).name  # it stands in the report, which tells nobody's folders
-            return None, f"{name} holds images alone, of which no classes are known"
-        known = self.facts["source"] if split == "train" else self.store(split).source
-        if len(labels) != known["images"]:
-            raise InputError(
-                f"{dataset} has {len(labels)} classes for the {known['images']} {split} images of"
-                f" {self.folder}: put the data set's own files into {self.data}"
-            )
-        return labels, None
+    def __repr__(self) -> str:
+        sizes = ", ".join(map(str, self.sizes))
+        rows, dim = self.facts["n_rows"], self.facts["dim"]
+        return f"<Experiment {self.folder}: {rows:,} patches of {dim} values, K = {sizes}>"
 
 
 def open_experiment(
-    folder: Place,
-    data: Place | None = None,
+    folder: str | Place,
+    data: str | Place | None = None,
     dataset: str | None = None,
-    labels: Path | None = None,
+    labels: str | Path | None = None,
 ) -> Experiment:
-    """Open the experiment in a folder.
+    """Open an experiment: its dictionaries, patches, images, options and history.
 
-    data, dataset: where its downloads and its file of images are now, if they have moved without
-    it; a data set that has a name needs none. labels: classes of its images, which it keeps.
+    Args:
+        folder: of the experiment, or a sweep's OUT that holds only one; or its URL.
+        data: where its downloads are now, if they have moved without it; a data set that has a
+            name needs none.
+        dataset: where its file or folder of images is now, the same.
+        labels: a CSV file of the classes of its images, which it keeps.
+
+    Returns:
+        An `Experiment`; nothing large is read before it is used.
+
+    Raises:
+        InputError: there is none, there are several, or labels that do not fit.
+        IntegrityError: it is damaged, or of another schema version.
     """
-    tree = open_dictionaries(ExperimentLayout(folder).dictionaries)
+    found = ExperimentLayout(place_of(folder))
+    tree = open_dictionaries(found.dictionaries) if found.dictionaries.exists() else None
+    if tree is None or not tree.children:
+        found = ExperimentLayout(only_experiment(found.folder))
+        tree = open_dictionaries(found.dictionaries)
     usual = place_of(tree.attrs["data"])
     if data is None and isinstance(usual, Path) and not usual.exists():
-        data = next(map(Path, moved_places(str(usual), folder)), None)
-    experiment = Experiment(folder, tree, data or usual, dataset)
+        data = next(moved_places(str(usual), found.folder), None)
+    experiment = Experiment(found.folder, tree, place_of(data or usual), dataset)
     if labels is not None:
-        experiment.state_labels(labels)
+        experiment.state_labels(Path(labels))
     return experiment

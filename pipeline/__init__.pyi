@@ -7,7 +7,7 @@ from .execution.scheduler import Scheduler
 from .experiment_file import read_experiment_file
 from .extraction.extract import extract
 from .extraction.patches import cut_patches, keep_mask
-from .k_sweep import sweep
+from .k_sweep import SweepResult, sweep
 from .preprocessing import Preprocessing
 from .rows.residuals import residuals
 from .rows.source import RowSource, as_source, read_ahead
@@ -28,6 +28,7 @@ __all__ = [
     "SilentProgress",
     "StreamingKMeans",
     "SweepOptions",
+    "SweepResult",
     "TerminalProgress",
     "as_source",
     "assign",

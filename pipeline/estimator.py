@@ -264,6 +264,8 @@ class StreamingKMeans(
         return len(self.cluster_centers_)
 
     def _source(self, rows: Any, *, reset: bool) -> RowSource:
+        if reset:
+            self._note_patches(rows)
         if not is_lazy(rows):
             rows = as_array(rows)
             nested = isinstance(rows, (list, tuple)) and np.ndim(rows) > 2

@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -16,7 +16,17 @@ from pipeline.rows.cluster_sums import ClusterSums
 from storage.atomic import check_file_name, remove_orphans, write_whole
 from storage.dictionary_store import HISTORY, is_preprocessed
 from storage.errors import InputError, IntegrityError
-from storage.interchange.dictionary_file import Arrays, npz_file, read_dictionary_file
+from storage.interchange.dictionary_file import (
+    Arrays,
+    as_dataset,
+    npz_file,
+    read_dictionary_file,
+)
+from storage.patch_store import PatchStore
+from storage.plain_attributes import parsed
+
+if TYPE_CHECKING:
+    import xarray
 
 _ESTIMATOR = "estimator"  # of the card: what is no array
 _FACTS = ("n_iter_", "inertia_", "stopped_")
@@ -34,6 +44,56 @@ class SavedModel(BaseEstimator):
     _row_type: np.dtype
     preprocessing_: Preprocessing | None
     _of_rows: dict[str, Any]
+    _patches: dict[str, Any]  # what is known of rows that are patches: shape; spec, source
+
+    def _note_patches(self, rows: Any) -> None:
+        """Keep what the rows say of themselves as patches."""
+        shape = getattr(rows, "patch_shape", None) or tuple(getattr(rows, "shape", ()))[1:]
+        self._patches = {"shape": shape} if len(shape) in (2, 3) else {}
+        if isinstance(rows, PatchStore):
+            told = {"spec": rows.spec.to_dict(), "source": rows.source}
+        else:
+            attributes = getattr(rows, "attrs", None)  # of xarray, as stores hand it out
+            told = parsed(attributes) if isinstance(attributes, dict) else {}
+        self._patches |= {
+            name: told[name] for name in ("spec", "source") if isinstance(told.get(name), dict)
+        }
+
+    def _dictionary(self) -> tuple[Arrays, dict[str, Any]]:
+        """Arrays and attributes of the dictionary that was learned."""
+        check_is_fitted(self, "cluster_centers_")
+        centroids, facts, made = self.cluster_centers_, vars(self), self.preprocessing_
+        patches, history = facts.get("_patches", {}), facts.get("history_", {})
+        arrays = {
+            "centroids": centroids.reshape(len(centroids), *patches.get("shape", (-1,))),
+            "count": self.counts_,
+            **{name: np.array(values) for name, values in history.items()},
+            **({} if made is None else made.arrays),
+        }
+        pixels = max(self._taken.n_rows, 1) * centroids.shape[1]
+        attributes = {
+            "k": len(centroids),
+            **({} if made is None else made.attributes),
+            "mse": facts["inertia_"] / pixels,
+            **{name: patches[name] for name in ("spec", "source") if name in patches},
+        }
+        return arrays, attributes
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """The dictionary that was learned, as a node of `open_dictionaries`, in memory.
+
+        All functions that take a dictionary take the fitted estimator, too, by this.
+
+        Returns:
+            A Dataset of centroids, (atom, row, col[, channel]) where the rows are known to be
+            patches, else (atom, feature); count, sse (squared pixel levels, of the rows that each
+            centroid was learned from), and the history of the fit.
+
+        Raises: NotFittedError.
+        """
+        arrays, attributes = self._dictionary()
+        sse = self._taken.sse(self.cluster_centers_)
+        return as_dataset(arrays | {"sse": sse}, attributes)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator as an .npz file, without pickle, in place of what is there.
@@ -44,20 +104,11 @@ class SavedModel(BaseEstimator):
         Raises: NotFittedError; InputError where random_state is a generator, or where
             no file can be.
         """
-        check_is_fitted(self, "cluster_centers_")
+        arrays, card = self._dictionary()
         path, parameters, facts = Path(path), self.get_params(deep=False), vars(self)
         check_file_name(path)
         taken = self._taken
-        arrays = {
-            "centroids": self.cluster_centers_,
-            "count": self.counts_,
-            "sums": taken.sums,
-            "squares": taken.squares,
-            "origin": taken.origin,
-            **{name: np.array(values) for name, values in facts.get("history_", {}).items()},
-        }
-        made = {} if self.preprocessing_ is None else self.preprocessing_.attributes
-        arrays |= {} if self.preprocessing_ is None else self.preprocessing_.arrays
+        arrays |= {"sums": taken.sums, "squares": taken.squares, "origin": taken.origin}
         parameters["progress"] = None
         if not isinstance(parameters["init"], str):
             arrays["init"] = np.asarray(parameters.pop("init"))
@@ -66,16 +117,11 @@ class SavedModel(BaseEstimator):
                 "random_state is a generator, which only pickle could save: set an integer, as in"
                 " set_params(random_state=0)"
             )
-        card = {
-            "k": len(self.cluster_centers_),
-            **made,
-            "mse": facts["inertia_"] / (max(taken.n_rows, 1) * self.cluster_centers_.shape[1]),
-            _ESTIMATOR: {
-                "parameters": {name: _plain(value) for name, value in parameters.items()},
-                "row_type": self._row_type.name,
-                "feature_names": _plain(facts.get("feature_names_in_")),
-                **{name: _plain(facts[name]) for name in _FACTS if name in facts},
-            },
+        card[_ESTIMATOR] = {
+            "parameters": {name: _plain(value) for name, value in parameters.items()},
+            "row_type": self._row_type.name,
+            "feature_names": _plain(facts.get("feature_names_in_")),
+            **{name: _plain(facts[name]) for name in _FACTS if name in facts},
         }
         remove_orphans(path)
         write_whole(path, npz_file(arrays, card))
@@ -110,6 +156,9 @@ class SavedModel(BaseEstimator):
                 " the file"
             )
         model = cls(**parameters)
+        shape = arrays["centroids"].shape[1:]
+        model._patches = {"shape": shape} if len(shape) > 1 else {}
+        model._patches |= {name: card[name] for name in ("spec", "source") if name in card}
         centroids = arrays["centroids"].reshape(card["k"], -1)
         model.preprocessing_ = Preprocessing.stored(card, arrays)
         model._of_rows = {name: getattr(model, name) for name in OF_ROWS}

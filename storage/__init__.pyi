@@ -1,4 +1,4 @@
-from .dictionary_store import Dictionary, finished_dictionaries, open_dictionaries
+from .dictionary_store import Dictionary, finished_dictionaries
 from .errors import (
     BusyError,
     DeviceError,
@@ -14,6 +14,7 @@ from .images.options import ImageOptions
 from .images.source import ImageSource, open_images
 from .images.writer import write_images
 from .interchange.dictionary_file import load_dictionary
+from .interchange.dictionary_tree import DictionaryTree, open_dictionaries
 from .layout import group_name
 from .patch_spec import PatchSpec
 from .patch_store import PatchStore, open_patches
@@ -22,6 +23,7 @@ __all__ = [
     "BusyError",
     "DeviceError",
     "Dictionary",
+    "DictionaryTree",
     "ImageOptions",
     "ImageSource",
     "InputError",

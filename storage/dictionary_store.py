@@ -11,7 +11,7 @@ sealed (storage.integrity): their metadata and every chunk that is read are chec
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from storage.atomic import staged_place
 from storage.errors import DamageError, InputError, IntegrityError
 from storage.images.options import identity_of
 from storage.integrity import (
-    SEALING,
     describe,
     file_faults,
     read_checksums,
@@ -28,14 +27,9 @@ from storage.integrity import (
     write_seal,
 )
 from storage.layout import METADATA, group_folders, group_name
-from storage.places.place import Place, each, place_of
-from storage.plain_attributes import meaning, plain
+from storage.places.place import Place, each
 
-if TYPE_CHECKING:
-    import xarray
-
-# zarr and xarray load where arrays are read or written: what a second sweep asks for stands in the
-# attributes.
+# zarr loads where arrays are read or written: what a second sweep asks for are attributes.
 KIND, SCHEMA = "dictionaries", 2
 # what tells one experiment from another, where its attributes have it
 IDENTITY = ("digest", "train_store", "test_store", "source", "spec")
@@ -90,50 +84,6 @@ def with_axes(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[tuple[str, ..
     return {name: (axes[name], array) for name, array in arrays.items() if name in axes}
 
 
-def open_dictionaries(path: str | Place) -> "xarray.DataTree":
-    """Open a dictionary store, lazily, as an xarray DataTree with one group per K.
-
-    path: of a folder, or a URL.
-
-    Attributes are texts and numbers, so that it can be written as netCDF and zarr: those that hold
-    several (spec, source, fit, machine, versions) are JSON, and what is not known is not there.
-
-    Raises: InputError when there is none; IntegrityError for another schema version, metadata that
-        is not what was written, and, when values are read, for damaged chunks.
-    """
-    import xarray
-
-    from storage.strict_store import open_strict
-
-    path = place_of(path)
-    stated: dict[str, str] = {}
-    found = finished_dictionaries(path, missing_ok=False)
-    for k, attributes in found.items():
-        stated |= stated_checksums(attributes, f"{group_name(k)}/")
-    # xarray takes zarr's stores, its types do not say so
-    store: Any = open_strict(path, stated, _remedy("GROUP"))
-    tree = xarray.open_datatree(store, engine="zarr", consolidated=False)
-    # zarr lists groups as the file system does; K ascending is what people expect
-    children = {
-        group_name(k): xarray.DataTree(handed_out(tree.children[group_name(k)].to_dataset()))
-        for k in found
-    }
-    return xarray.DataTree(handed_out(tree.to_dataset()), children=children)
-
-
-def handed_out(stored: "xarray.Dataset") -> "xarray.Dataset":
-    """A group with coordinates, units, and attributes that every format takes."""
-    found = stored.drop_encoding().assign_coords(
-        {axis: (axis, np.arange(size)) for axis, size in stored.sizes.items()}
-    )
-    for name, variable in found.variables.items():
-        variable.attrs = meaning(str(name))
-    if is_preprocessed(stored.attrs):
-        found["centroids"].attrs["units"] = "1"
-    found.attrs = plain({name: stored.attrs[name] for name in stored.attrs if name not in SEALING})
-    return found
-
-
 def is_preprocessed(attributes: Mapping[Any, Any]) -> bool:
     """Whether a dictionary with these attributes is of preprocessed patches."""
     return isinstance(attributes.get(PREPROCESSED), dict)  # cards of others say "none"
@@ -179,7 +129,7 @@ def _opened(path: Place, k: int) -> tuple[dict[str, Any], Any]:
 
     folder = path / group_name(k)
     attributes = group_attributes(folder, root_attributes(path))
-    strict = open_strict(folder, stated_checksums(attributes), _remedy(folder.name))
+    strict = open_strict(folder, stated_checksums(attributes), remedy_for(folder.name))
     return attributes, zarr.open_group(strict, mode="r")
 
 
@@ -208,7 +158,7 @@ def check_dictionaries(path: Place, attributes: dict[str, Any]) -> None:
         folder = path / group_name(k)
         for key, fault in file_faults(folder, stated_checksums(found)):
             if fault:
-                raise DamageError(f"{describe(folder, key)} {fault}: {_remedy(folder.name)}")
+                raise DamageError(f"{describe(folder, key)} {fault}: {remedy_for(folder.name)}")
 
 
 def create_dictionaries(path: Place, attributes: dict[str, Any]) -> None:
@@ -267,7 +217,7 @@ def root_attributes(path: Place) -> dict[str, Any]:
 
 def group_attributes(folder: Place, root: dict[str, Any]) -> dict[str, Any]:
     """Attributes of one dictionary in the tree with these attributes; raises as above."""
-    remedy = _remedy(folder.name)
+    remedy = remedy_for(folder.name)
     try:
         attributes = sealed_attributes(folder, remedy)
     except FileNotFoundError:
@@ -295,5 +245,6 @@ def _check_identity(path: Place, found: dict[str, Any], expected: dict[str, Any]
             )
 
 
-def _remedy(group: str) -> str:
+def remedy_for(group: str) -> str:
+    """What to do about a damaged group."""
     return f"delete its folder {group} and run the same sweep again, it learns that one anew"

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 LEVEL, SQUARED = "pixel levels", "squared pixel levels"
 # Of the variables and coordinates that are handed out: units, long_name.
 _MEANINGS = {
@@ -36,6 +38,15 @@ _MEANINGS = {
     "pool": ("1", "number of the part of the image that patches are pooled over"),
 }
 
+# The same of what has the axes of images.
+OF_IMAGES = {
+    "row": ("pixels", "row of the image"),
+    "col": ("pixels", "column of the image"),
+    "label": ("1", "number of the class"),
+    "name": ("1", "name of the class"),
+    "images": ("images", "images of the class"),
+}
+
 
 def plain(attributes: Mapping[Any, Any]) -> dict[str, Any]:
     """The same as texts and numbers: what holds others becomes JSON, and what is None is left out.
@@ -64,3 +75,21 @@ def parsed(attributes: Mapping[Any, Any]) -> dict[str, Any]:
 def meaning(name: str) -> dict[str, str]:
     """Attributes of a variable or coordinate."""
     return dict(zip(("units", "long_name"), _MEANINGS[name], strict=True))
+
+
+def describe(found: Any, meanings: Mapping[str, tuple[str, str]]) -> None:
+    """Give a Dataset or DataArray of xarray what is not there yet: units, names, coordinates.
+
+    An axis without coordinates is counted from 0; variables that are not among `meanings` have
+    those of all that is handed out.
+    """
+    for axis, size in found.sizes.items():
+        if axis not in found.coords:
+            found.coords[axis] = np.arange(size)
+    variables = getattr(found, "variables", found.coords)
+    for name in variables:
+        if name in meanings:
+            units, long_name = meanings[name]
+            found[name].attrs |= {"units": units, "long_name": long_name}
+        elif "units" not in found[name].attrs:
+            found[name].attrs |= meaning(str(name))

@@ -10,10 +10,11 @@ from analysis.encoding.build import CodeBuild, target
 from analysis.encoding.encoding import Encoding
 from analysis.encoding.pooling import FeatureOptions, Features
 from analysis.encoding.staged_codes import StagedCodes
-from analysis.encoding.stages import Node, completed_stages, scores_in_words, stage_scores
+from analysis.encoding.stages import completed_stages, scores_in_words, stage_scores
 from analysis.encoding.work import Work
 from analysis.experiment import Experiment, open_experiment
 from analysis.experiment_folders import only_experiment
+from analysis.measures.codebook import Node
 from analysis.text import count
 from pipeline import USUAL_MEMORY, PatchOptions, Progress, SilentProgress
 from storage import ImageOptions, ImageSource, InputError, open_images

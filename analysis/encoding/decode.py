@@ -14,7 +14,7 @@ from analysis.reconstruction.overlap import block_images
 from storage import InputError
 from storage.codes.code_store import open_codes
 from storage.images.writer import IMAGE_AXES
-from storage.plain_attributes import LEVEL
+from storage.plain_attributes import LEVEL, OF_IMAGES, describe
 
 
 def decode(codes: xarray.DataArray | str | Path, dictionary: Dictionaries) -> xarray.DataArray:
@@ -59,7 +59,7 @@ def decode(codes: xarray.DataArray | str | Path, dictionary: Dictionaries) -> xa
         read = _reader(stack.values)
         values = _decoded(Decoding.of(read, stack.shape, attributes, centroids))
     found = _named(values, images)
-    return found if "image" in codes.dims else found[0]
+    return found if "image" in codes.dims else found[0].drop_vars("image")
 
 
 def _in_order(codes: xarray.DataArray) -> xarray.DataArray:
@@ -115,10 +115,12 @@ def _decode_chunk(
 
 
 def _named(values: Any, coordinates: dict[str, Any]) -> xarray.DataArray:
-    return xarray.DataArray(
+    found = xarray.DataArray(
         values,
         coordinates,
         IMAGE_AXES[: values.ndim],
         name="rebuilt",
         attrs={"units": LEVEL, "long_name": "images from codes"},
     )
+    describe(found, OF_IMAGES)
+    return found

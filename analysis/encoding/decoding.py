@@ -10,6 +10,7 @@ import numpy as np
 from analysis.reconstruction.overlap import WHOLE_VALUES, RebuiltBlock, block_images
 from analysis.reconstruction.parts import Part, parts_of, widest
 from analysis.reconstruction.patch_means import PLACED_WINDOWS, OverlapMean
+from analysis.reconstruction.reconstruct import as_patches
 from pipeline import Preprocessing, check_budget, fits
 from storage import InputError, IntegrityError, PatchSpec
 from storage.dictionary_store import dictionary_sum
@@ -113,6 +114,7 @@ class Decoding:
                 f"the codes do not say their {missing[0]}: give them as encode made them, with"
                 " their attributes"
             )
+        stages = [as_patches(one, PatchSpec.from_dict(facts["spec"])) for one in stages]
         sums = [facts["dictionary"], *facts.get("later", {}).values()]
         if len(sums) != len(stages):
             raise InputError(

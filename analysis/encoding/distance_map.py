@@ -6,16 +6,17 @@ import numpy as np
 import xarray
 
 from analysis.encoding.encode import opened
+from analysis.measures.codebook import AnyDictionary, node_of
 from analysis.reconstruction.overlap import Rebuilder, RebuiltBlock
 from storage import PatchSpec
-from storage.plain_attributes import LEVEL
+from storage.plain_attributes import LEVEL, OF_IMAGES, describe
 
 _ROWS = 1 << 14  # patches whose distances are computed together
 
 
 def distance_map(
     images: Any,
-    dictionary: xarray.DataTree | xarray.Dataset,
+    dictionary: AnyDictionary,
     *,
     spec: PatchSpec | dict[str, Any] | str | None = None,
     stride: int | None = None,
@@ -30,7 +31,7 @@ def distance_map(
 
     Args:
         images: as for `encode`.
-        dictionary: as for `encode`.
+        dictionary: as for `reconstruct`.
         spec: as for `reconstruct`.
         stride: as for `reconstruct`.
         white: as for `reconstruct`.
@@ -44,7 +45,7 @@ def distance_map(
     Raises:
         InputError: as `encode` does.
     """
-    encoding, alone = opened(images, dictionary, spec=spec, stride=stride, white=white)
+    encoding, alone = opened(images, node_of(dictionary), spec=spec, stride=stride, white=white)
     stack, unit = encoding.images, encoding.unit
     mapper = _DistanceMapper(
         encoding.centroids, encoding.spec, unit.dtype, unit.levels, encoding.preprocessing
@@ -67,7 +68,8 @@ def distance_map(
         name="distance",
         attrs={"units": LEVEL, "long_name": "distance to the nearest centroids"},
     )
-    return array[0] if alone else array
+    describe(array, OF_IMAGES)
+    return array[0].drop_vars("image") if alone else array
 
 
 class _DistanceMapper(Rebuilder):

@@ -8,8 +8,9 @@ import xarray
 
 from analysis.encoding.encoding import Encoding
 from analysis.encoding.staged_codes import StagedCodes
-from analysis.encoding.stages import Dictionaries, Node, in_stages
+from analysis.encoding.stages import Dictionaries, in_stages
 from analysis.encoding.work import Work, place_of
+from analysis.measures.codebook import Node
 from analysis.reconstruction.image_stack import in_order
 from storage import ImageSource, PatchSpec
 from storage.plain_attributes import meaning, plain
@@ -32,9 +33,8 @@ def encode(
     Args:
         images: as for `reconstruct`; or an ImageSource, or an array of dask or zarr, which are read
             chunk by chunk as codes are computed. All of one size.
-        dictionary: a node of the tree that `open_dictionaries` returns, or its Dataset; or a list
-            of them, one for each stage, see `open_stages`: what one leaves of a patch is what the
-            next encodes.
+        dictionary: as for `reconstruct`; or a list of them, one for each stage, see `open_stages`:
+            what one leaves of a patch is what the next encodes.
         spec: as for `reconstruct`.
         stride: as for `reconstruct`.
         white: as for `reconstruct`.

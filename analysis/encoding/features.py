@@ -6,12 +6,13 @@ import xarray
 
 from analysis.encoding.encode import lazily, opened
 from analysis.encoding.pooling import FeatureOptions, Features
+from analysis.measures.codebook import AnyDictionary, node_of
 from storage import PatchSpec
 
 
 def features(
     images: Any,
-    dictionary: xarray.DataTree | xarray.Dataset,
+    dictionary: AnyDictionary,
     kind: str = "hard",
     pool: str | int = "image",
     *,
@@ -34,7 +35,7 @@ def features(
 
     Args:
         images: as for `encode`.
-        dictionary: a node of the tree that `open_dictionaries` returns, or its Dataset.
+        dictionary: as for `reconstruct`.
         kind: "hard", "triangle" or "soft".
         pool: parts of the image, by the position of a patch: "image", "quadrants", or "grid:N" (or
             N) for N × N parts.
@@ -55,7 +56,7 @@ def features(
         InputError: as `encode` does; an unknown kind or pool, tf-idf of other than hard features, a
             dictionary that does not say its MSE or counts, where they are needed.
     """
-    options = FeatureOptions.of(kind, pool, tf_idf)
+    options, dictionary = FeatureOptions.of(kind, pool, tf_idf), node_of(dictionary)
     encoding, alone = opened(images, dictionary, spec=spec, stride=stride, white=white)
     found = lazily(Features.of(encoding, dictionary, options))
     return found[0].drop_vars("image") if alone else found

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from analysis.encoding.encoding import Encoding
-from analysis.encoding.stages import Node
+from analysis.measures.codebook import Node
 from pipeline import NearestCentroids, residuals
 from storage import InputError
 from storage.codes.code_store import CODES, code_dtype, no_code

@@ -9,7 +9,13 @@ import xarray
 
 from analysis.experiment import Experiment, open_experiment
 from analysis.experiment_folders import only_experiment
-from analysis.measures.codebook import preprocessing_of, scores_in_pixels
+from analysis.measures.codebook import (
+    AnyDictionary,
+    Node,
+    node_of,
+    preprocessing_of,
+    scores_in_pixels,
+)
 from analysis.measures.usage import usage_of_counts
 from analysis.text import number
 from pipeline import USUAL_MEMORY, Progress, learn_stages
@@ -19,13 +25,13 @@ from storage.layout import ExperimentLayout
 from storage.places.place import Place, local, place_of
 from storage.plain_attributes import parsed
 
-Node = xarray.DataTree | xarray.Dataset
-Dictionaries = Node | Sequence[Node]
+Dictionaries = AnyDictionary | Sequence[AnyDictionary]
 
 
 def in_stages(dictionary: Dictionaries) -> list[Node]:
     """One dictionary or several as a list. Raises: InputError for none."""
-    nodes = [dictionary] if isinstance(dictionary, Node) else list(dictionary)
+    given: Sequence[Any] = dictionary if isinstance(dictionary, Sequence) else [dictionary]
+    nodes = [node_of(one) for one in given]
     if not nodes:
         raise InputError("no dictionary to encode by: give one, or one for each stage")
     if len(nodes) > 1:
@@ -91,7 +97,7 @@ def completed_stages(
     _check_sums([first])
     there = stored_stages(experiment, k)
     if len(there) < stages:
-        stores = {split: experiment.store(split) for split in experiment.splits}
+        stores = {split: experiment.patches(split) for split in experiment.splits}
         learn_stages(
             local(experiment.folder, "stages"), k, stages, stores, memory=memory, progress=progress
         )

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import xarray
 
+from analysis.measures.codebook import AnyDictionary, node_of
 from analysis.measures.pixel_scale import stored_scale
 from storage import InputError
 from storage.dictionary_store import is_preprocessed
@@ -17,12 +18,11 @@ _OF_EXPERIMENT = ("spec", "source", "n_rows", "heldout_rows", "fit")
 _LEFT_OUT = ("complete", "scheduler")
 
 
-def described(dictionary: xarray.DataTree | xarray.Dataset) -> xarray.Dataset:
+def described(dictionary: AnyDictionary) -> xarray.Dataset:
     """A dictionary in memory, with its card as attributes.
 
     Args:
-        dictionary: a node of the tree that `open_dictionaries` returns, its Dataset, or what
-            `load_dictionary` returns.
+        dictionary: as for `export_dictionary`.
 
     Returns:
         A Dataset whose attributes, `parsed`, are the card: k, patch, preprocessing, distance, mse,
@@ -33,6 +33,7 @@ def described(dictionary: xarray.DataTree | xarray.Dataset) -> xarray.Dataset:
     Raises:
         InputError: what is no dictionary.
     """
+    dictionary = node_of(dictionary)
     if "centroids" not in dictionary:
         raise InputError(
             "there are no centroids in it: pass a node of the tree that open_dictionaries returns,"

@@ -4,13 +4,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import xarray
-
 from analysis.experiment import open_experiment
 from analysis.experiment_folders import only_experiment
 from analysis.export.card import described
 from analysis.export.formats import FORMATS
-from analysis.measures.codebook import preprocessing_of
+from analysis.measures.codebook import AnyDictionary, preprocessing_of
 from analysis.text import number
 from storage import InputError, group_name
 from storage.atomic import check_file_name, remove_orphans, write_whole
@@ -20,7 +18,7 @@ from storage.plain_attributes import parsed
 
 
 def export_dictionary(
-    dictionary: xarray.DataTree | xarray.Dataset,
+    dictionary: AnyDictionary,
     format: str,  # noqa: A002  # as the option is called
     path: str | Path,
     *,
@@ -29,8 +27,8 @@ def export_dictionary(
     """Write a dictionary as a file that other tools open.
 
     Args:
-        dictionary: a node of the tree that `open_dictionaries` returns, its Dataset, or what
-            `load_dictionary` returns.
+        dictionary: a node of the tree that `open_dictionaries` returns, its Dataset, what
+            `load_dictionary` returns, or a fitted StreamingKMeans.
         format: "npz" or "safetensors" (see `load_dictionary`), "sklearn" (a KMeans, by joblib),
             "faiss" (an IndexFlatL2), "torch" (see `TorchDictionary`), or "parquet" (a table of the
             centroids).

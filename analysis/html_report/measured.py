@@ -172,7 +172,7 @@ class Measured(MeasuredClasses):
     @cached_property
     def stores(self) -> dict[str, PatchStore]:
         """The patches of each split, opened once."""
-        return {split: self.experiment.store(split) for split in self.experiment.splits}
+        return {split: self.experiment.patches(split) for split in self.experiment.splits}
 
     @cached_property
     def shown(self) -> list[int]:
@@ -254,7 +254,7 @@ class Measured(MeasuredClasses):
         """
         store = self.stores[self.split]
         sample = sample_patches(store, max(1, min(COVERED_ROWS, COVERED_VALUES // store.dim)))
-        nodes = self.experiment.tree.children
+        nodes = self.experiment.dictionaries.children
         return {k: coverage(nodes[group_name(k)], sample, memory=self.memory) for k in self.sizes}
 
     @property
@@ -286,7 +286,10 @@ class Measured(MeasuredClasses):
             middle = None if whole else images.shape[1:3]
         chosen = None if labels is None else labels[which]
         score = partial(reconstruction_scores, images, labels=chosen, memory=self.memory)
-        spec, nodes = self.experiment.spec.within if middle else None, self.experiment.tree.children
+        spec, nodes = (
+            self.experiment.spec.within if middle else None,
+            self.experiment.dictionaries.children,
+        )
         found = {}
         for k in sorted({self.sizes[0], self.told, self.sizes[-1]}):
             found[k] = score(nodes[group_name(k)], spec=spec).assign_coords(image=which)

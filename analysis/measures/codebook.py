@@ -1,7 +1,7 @@
 """Dictionaries of preprocessed patches: how they are met, and how they look in pixels."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import xarray
@@ -10,6 +10,33 @@ from pipeline import Preprocessing
 from storage import InputError
 from storage.dictionary_store import PREPROCESSED, is_preprocessed
 from storage.plain_attributes import parsed
+
+Node = xarray.DataTree | xarray.Dataset
+
+
+class Fitted(Protocol):
+    """An estimator that was fitted, as StreamingKMeans."""
+
+    def to_xarray(self) -> xarray.Dataset: ...
+
+
+AnyDictionary = Node | Fitted
+
+
+def node_of(dictionary: AnyDictionary) -> Node:
+    """A dictionary as a node of a tree, or a Dataset; that of a fitted estimator is made.
+
+    Raises: InputError for what is no dictionary.
+    """
+    if isinstance(dictionary, Node):
+        return dictionary
+    found = getattr(dictionary, "to_xarray", lambda: None)()
+    if not isinstance(found, xarray.Dataset) or "centroids" not in found:
+        raise InputError(
+            f"{type(dictionary).__name__} is no dictionary: give one of a tree that"
+            " open_dictionaries returns, as tree[50], or a fitted StreamingKMeans"
+        )
+    return found
 
 
 def preprocessing_of(dictionary: xarray.DataTree | xarray.Dataset) -> Preprocessing | None:

@@ -5,7 +5,12 @@ from typing import Any
 import numpy as np
 import xarray
 
-from analysis.measures.codebook import preprocessing_of, rebuilt_patches
+from analysis.measures.codebook import (
+    AnyDictionary,
+    node_of,
+    preprocessing_of,
+    rebuilt_patches,
+)
 from analysis.measures.farthest_rows import Farthest
 from analysis.measures.patch_sample import PatchSample
 from analysis.measures.pixel_scale import PixelUnit
@@ -21,6 +26,7 @@ from pipeline import (
 )
 from storage import InputError, PatchStore
 from storage.images.pixel_range import PIXEL_DTYPES
+from storage.plain_attributes import LEVEL, SQUARED, describe
 
 TOLD_ERRORS = 5  # of all values of epsilon, that are told of
 NEARLY_ALL = 0.995  # of the patches: where all K have reached it, larger errors tell nothing new
@@ -29,11 +35,27 @@ BINS = 1 << 16  # of the histogram that quantiles are read from
 QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 PIECE_ROWS = 1 << 13  # rows whose differences are taken at once, in a core's cache; fewer if long
 PIECE_VALUES = 25 * PIECE_ROWS
+_UNITS = {
+    "within": ("1", "share of the patches with RMSE up to epsilon"),
+    "epsilon": (LEVEL, "RMSE per pixel"),
+    "rmse_quantile": (LEVEL, "quantile of the RMSE per pixel"),
+    "quantile": ("1", "share of the patches"),
+    "rows": ("rows", "patches that were measured"),
+    "mse": (SQUARED, "mean squared error"),
+    "worst": ("1", "place, the largest RMSE first"),
+    "worst_patch": (LEVEL, "patch that is far from any centroid"),
+    "worst_centroid": (LEVEL, "its nearest centroid"),
+    "worst_index": ("1", "number of that centroid"),
+    "worst_rmse": (LEVEL, "their RMSE per pixel"),
+    "worst_row": ("1", "row of the patch"),
+    "worst_image": ("1", "number of the image of the patch"),
+    "pixel": ("1", "number of the pixel"),
+}  # name: units, long_name
 BLOCKS_AT_WORK = 4  # one read, one waiting, one worked on, one for the allocator
 
 
 def coverage(
-    dictionary: xarray.DataTree | xarray.Dataset | np.ndarray,
+    dictionary: AnyDictionary | np.ndarray,
     patches: Any,
     *,
     rows: int | None = None,
@@ -41,17 +63,15 @@ def coverage(
     white: float | None = None,
     memory: int | str = USUAL_MEMORY,
 ) -> xarray.Dataset:
-    """How far patches are from their nearest centroids, streamed.
-
-    That is the root mean squared error (RMSE) per pixel, in pixel levels, exact in float64.
+    """How far patches are from their nearest centroids (RMSE per pixel, in float64), streamed.
 
     Args:
-        dictionary: a node of the tree that `open_dictionaries` returns, its Dataset, or centroids,
-            (k, row, col[, channel]) or (k, d). Preprocessed patches keep brightness and contrast.
+        dictionary: as for `reconstruct`; or centroids, (k, row, col[, channel]) or (k, d).
+            Preprocessed patches keep brightness and contrast.
         patches: a PatchStore, a PatchSample, or an array of numpy, dask, zarr or xarray, (n, d) or
             (n, row, col[, channel]), in the data set's own dtype.
         rows: only the first so many, of many small images in a store a sample; None: all.
-        worst: how many of the patches that are farthest from any centroid to give.
+        worst: how many of the patches that are farthest from any centroid.
         white: the patches' level of white, where they are in another unit than the dictionary's
             images: they are brought to the range and type of these.
         memory: cap on the resident memory of the process, as in "1GiB".
@@ -91,16 +111,18 @@ def coverage(
         found["worst_image"] = ("worst", known.order[farthest.places])
     if isinstance(known, PatchSample):
         found["worst_row"] = ("worst", known.numbers[found["worst_row"].values])
+    describe(found, _UNITS)
     return found
 
 
 def _opened(
-    dictionary: xarray.DataTree | xarray.Dataset | np.ndarray,
+    dictionary: AnyDictionary | np.ndarray,
 ) -> tuple[xarray.DataTree | xarray.Dataset | None, np.ndarray, Preprocessing | None]:
     """The node if it is one, its centroids, and how patches are preprocessed that meet them."""
     if isinstance(dictionary, np.ndarray):
         return None, dictionary, None
-    return dictionary, np.asarray(dictionary["centroids"]), preprocessing_of(dictionary)
+    node = node_of(dictionary)
+    return node, np.asarray(node["centroids"]), preprocessing_of(node)
 
 
 def _farthest(worst: int, known: PatchStore | PatchSample | None) -> Farthest:
@@ -217,22 +239,10 @@ class _Tally:
             quantiles[edges > self._largest] = self._most
         return xarray.Dataset(
             {
-                "within": (
-                    "epsilon",
-                    self._within.cumsum()[:EPSILON_STEPS] / self._rows,
-                    {"long_name": "share of the patches with RMSE up to epsilon", "units": "1"},
-                ),
-                "rmse_quantile": (
-                    "quantile",
-                    quantiles,
-                    {"long_name": "quantile of the RMSE per pixel", "units": "pixel levels"},
-                ),
+                "within": ("epsilon", self._within.cumsum()[:EPSILON_STEPS] / self._rows),
+                "rmse_quantile": ("quantile", quantiles),
                 "rows": self._rows,
-                "mse": (
-                    (),
-                    self._sse / (self._rows * dim),
-                    {"long_name": "mean squared error", "units": "squared pixel levels"},
-                ),
+                "mse": self._sse / (self._rows * dim),
             },
             coords={"epsilon": self.epsilon, "quantile": np.array(QUANTILES)},
         )

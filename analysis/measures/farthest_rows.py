@@ -87,11 +87,10 @@ class Farthest:
         kept = self._kept
         pixel = ("row", "col", "channel")[: len(shape)] if len(shape) > 1 else ("pixel",)
         patches, tiles = (rows.reshape(len(kept), *shape) for rows in (self.patches(dtype), tiles))
-        level = {"units": "pixel levels"}
         return {
-            "worst_patch": (("worst", *pixel), patches, level),
-            "worst_centroid": (("worst", *pixel), tiles, level),
+            "worst_patch": (("worst", *pixel), patches),
+            "worst_centroid": (("worst", *pixel), tiles),
             "worst_index": ("worst", self.labels),
-            "worst_rmse": ("worst", np.array([miss.rmse for miss in kept]), level),
+            "worst_rmse": ("worst", np.array([miss.rmse for miss in kept])),
             "worst_row": ("worst", np.array([miss.row for miss in kept], np.int64)),
         }

@@ -6,18 +6,25 @@ from typing import NamedTuple
 import numpy as np
 import xarray
 
-from analysis.measures.codebook import pixel_centroids
+from analysis.measures.codebook import AnyDictionary, node_of, pixel_centroids
 from analysis.measures.pixel_scale import enlarged, shades, stored_scale
 from analysis.measures.similarity_grid import similarity_grid
 from storage import InputError
+from storage.plain_attributes import describe
 
 LINE_COLOUR = (150, 188, 224)  # light, and of a tint that no grey pixel has
 DENSE_COLOUR = (92, 120, 148)  # where lines take a large part of the picture
 DENSE = 0.1  # from this share of a tile's width on
 ASPECT = 1.5  # columns to rows; wider than high suits a page
 MAX_HOLES = 0.01  # share of empty cells worth avoiding by another shape
-_IMAGE = {"units": "1", "long_name": "red, green and blue of the picture, 0 to 255"}
-_ORDER = {"units": "1", "long_name": "number of the centroid in the cell; -1 for none"}
+_UNITS = {
+    "image": ("1", "red, green and blue of the picture, 0 to 255"),
+    "order": ("1", "number of the centroid in the cell; -1 for none"),
+    "row": ("pixels", "row of the picture"),
+    "col": ("pixels", "column of the picture"),
+    "down": ("1", "row of the grid"),
+    "across": ("1", "column of the grid"),
+}  # name: units, long_name
 
 
 class Gallery(NamedTuple):
@@ -35,16 +42,18 @@ class Gallery(NamedTuple):
 
     def to_xarray(self) -> xarray.Dataset:
         """Both in one Dataset, for plain centroids too."""
-        return xarray.Dataset(
+        found = xarray.Dataset(
             {
-                "image": (("row", "col", "channel"), np.asarray(self.image), _IMAGE),
-                "order": (("down", "across"), np.asarray(self.order), _ORDER),
+                "image": (("row", "col", "channel"), np.asarray(self.image)),
+                "order": (("down", "across"), np.asarray(self.order)),
             }
         )
+        describe(found, _UNITS)
+        return found
 
 
 def gallery(
-    dictionary: xarray.DataTree | xarray.Dataset | xarray.DataArray | np.ndarray,
+    dictionary: AnyDictionary | xarray.DataArray | np.ndarray,
     *,
     largest: float | None = None,
     scale: int = 4,
@@ -55,8 +64,8 @@ def gallery(
     """Lay out all centroids on a grid so that neighbours look alike, with thin lines between.
 
     Args:
-        dictionary: a node of the tree that `open_dictionaries` returns, or its Dataset; or
-            centroids, (atom, row, col[, channel]), pixel levels.
+        dictionary: a node of the tree that `open_dictionaries` returns, its Dataset, or a fitted
+            StreamingKMeans; or centroids, (atom, row, col[, channel]), pixel levels.
         largest: level shown as white; 0 is black. None: both those of the node, else 255.
         scale: image pixels per centroid pixel.
         line: width of the lines in image pixels.
@@ -70,9 +79,10 @@ def gallery(
         InputError: centroids that are not images, or a grid with too few cells.
     """
     black, stored = 0.0, None
-    if isinstance(dictionary, xarray.DataTree | xarray.Dataset):
-        stored = stored_scale(dictionary)
-        node = dictionary if isinstance(dictionary, xarray.Dataset) else dictionary.to_dataset()
+    if not isinstance(dictionary, xarray.DataArray | np.ndarray):
+        given = node_of(dictionary)
+        stored = stored_scale(given)
+        node = given if isinstance(given, xarray.Dataset) else given.to_dataset()
         dictionary = node["centroids"].copy(data=pixel_centroids(node))
     if largest is None:
         black, largest = (stored.black, stored.white) if stored else (0.0, 255)

@@ -22,9 +22,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray
 
-from analysis.measures.codebook import pixel_centroids
+from analysis.measures.codebook import AnyDictionary, node_of, pixel_centroids
 from analysis.measures.pixel_scale import stored_scale
 from storage import InputError
+from storage.plain_attributes import describe
 
 FLAT = 0.06  # standard deviation, of the largest level
 SWING = 0.25  # of the patch's own range
@@ -68,19 +69,27 @@ def rule_of(shape: Sequence[int]) -> str:
     return RULE + COLOUR_RULE if len(shape) == 3 else RULE
 
 
+_UNITS = {
+    "of_centroids": ("1", "share of the centroids"),
+    "of_patches": ("1", "share of the patches"),
+    "k": ("centroids", "size of the dictionary"),
+    "kind": ("1", "kind of centroid"),
+}  # name: units, long_name
+
+
 def plural(kind: str) -> str:
     """Name of many of a kind, as in edges."""
     return kind if kind in ("flat", "other") else f"{kind}s"
 
 
 def centroid_kinds(
-    dictionaries: xarray.DataTree | xarray.Dataset, *, largest: float | None = None
+    dictionaries: AnyDictionary, *, largest: float | None = None
 ) -> xarray.DataArray | xarray.Dataset:
     """What the centroids of one dictionary are, or the shares of each kind in all of a tree.
 
     Args:
-        dictionaries: a node of the tree that `open_dictionaries` returns, or its Dataset; or the
-            whole tree.
+        dictionaries: a node of the tree that `open_dictionaries` returns, its Dataset, or a fitted
+            StreamingKMeans; or the whole tree.
         largest: the level of white; needed only where the dictionary does not carry it, as a
             Dataset taken out of its tree.
 
@@ -91,6 +100,7 @@ def centroid_kinds(
     Raises:
         InputError: an empty tree, or the level of white is not known.
     """
+    dictionaries = node_of(dictionaries)
     if largest is None:
         scale = stored_scale(dictionaries)
         if scale is None:
@@ -102,8 +112,11 @@ def centroid_kinds(
     if "centroids" in dictionaries:
         centroids = pixel_centroids(dictionaries)
         names = np.array(KINDS)[kinds_of(centroids, largest)]
-        facts = {"long_name": "kind of centroid", "rule": rule_of(centroids.shape[1:])}
-        return xarray.DataArray(names, dims="atom", name="kind", attrs=facts)
+        found = xarray.DataArray(
+            names, dims="atom", name="kind", attrs={"rule": rule_of(centroids.shape[1:])}
+        )
+        describe(found, _UNITS)
+        return found.assign_attrs(units="1", long_name="kind of centroid")
     if isinstance(dictionaries, xarray.Dataset) or not dictionaries.children:
         raise InputError("there are no dictionaries in it: run sweep first")
     nodes = [node.to_dataset() for node in dictionaries.children.values()]
@@ -174,11 +187,13 @@ def shares_of_kinds(
         for k, one in kinds.items()
     ]
     axes = ("k", "kind")
-    return xarray.Dataset(
+    found = xarray.Dataset(
         {"of_centroids": (axes, of_centroids), "of_patches": (axes, of_patches)},
         {"k": list(kinds), "kind": list(KINDS)},
         {"rule": RULE + COLOUR_RULE},
     )
+    describe(found, _UNITS)
+    return found
 
 
 def _brightness(levels: np.ndarray) -> np.ndarray:

@@ -16,9 +16,9 @@ import xarray
 
 from analysis.measures.codebook import scores_in_pixels
 from analysis.measures.pixel_scale import stored_scale
-from analysis.measures.usage import USAGE_UNITS, describe, usage_of_counts
+from analysis.measures.usage import USAGE_UNITS, usage_of_counts
 from storage import InputError
-from storage.plain_attributes import parsed
+from storage.plain_attributes import describe, parsed
 
 BIT = 20 * math.log10(2)  # 6.02 decibels: what one bit more per dimension takes away
 _SCORES = ("mse", "heldout_mse", "variance", "passes", "rows_seen", "seconds", "converged")

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import xarray
 
+from analysis.measures.codebook import AnyDictionary, node_of
 from analysis.measures.pixel_scale import stored_scale
 from storage import InputError
+from storage.plain_attributes import describe
 
 USAGE_UNITS = {
     "count": ("rows", "rows nearest to the centroid"),
@@ -23,11 +25,12 @@ USAGE_UNITS = {
 }  # name: units, long_name
 
 
-def usage(dictionary: xarray.DataTree | xarray.Dataset) -> xarray.Dataset:
+def usage(dictionary: AnyDictionary) -> xarray.Dataset:
     """How the centroids of one dictionary are used.
 
     Args:
-        dictionary: a node of the tree that `open_dictionaries` returns, or its Dataset.
+        dictionary: a node of the tree that `open_dictionaries` returns, its Dataset, or a fitted
+            StreamingKMeans.
 
     Returns:
         A Dataset over `atom` with count, share, sse_share (NaN where the dictionary has no error
@@ -38,6 +41,7 @@ def usage(dictionary: xarray.DataTree | xarray.Dataset) -> xarray.Dataset:
     Raises:
         InputError: counts that are all zero.
     """
+    dictionary = node_of(dictionary)
     counts, sse = (np.asarray(dictionary[name].values) for name in ("count", "sse"))
     numbers = usage_of_counts(counts)
     k, dim = numbers.pop("k"), dictionary["centroids"].size // len(counts)
@@ -95,10 +99,3 @@ def usage_of_counts(counts: np.ndarray) -> dict[str, Any]:
         "half": int(np.searchsorted(np.cumsum(shares[::-1]), 0.5 - 1e-12)) + 1,
         "gini": float(np.sum((2 * np.arange(1, k + 1) - k - 1) * ascending) / k),
     }
-
-
-def describe(dataset: xarray.Dataset, meanings: dict[str, tuple[str, str]]) -> None:
-    """Write units and long_name beside each variable that is there."""
-    for name, (units, long_name) in meanings.items():
-        if name in dataset:
-            dataset[name].attrs = {"units": units, "long_name": long_name}

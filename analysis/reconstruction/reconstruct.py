@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray
 
-from analysis.measures.codebook import preprocessing_of
+from analysis.measures.codebook import AnyDictionary, node_of, preprocessing_of
 from analysis.measures.pixel_scale import PixelUnit
 from analysis.reconstruction.image_stack import ImageStack, in_order
 from analysis.reconstruction.overlap import Rebuilder
@@ -18,7 +18,7 @@ from storage.plain_attributes import parsed
 
 def reconstruct(
     image: np.ndarray | xarray.DataArray,
-    dictionary: xarray.DataTree | xarray.Dataset,
+    dictionary: AnyDictionary,
     *,
     spec: PatchSpec | dict[str, Any] | str | None = None,
     stride: int | None = None,
@@ -35,10 +35,11 @@ def reconstruct(
             which patches are kept depends on it. The dictionary decides which of the two it is:
             3 axes are one image for colour patches, a stack for grey ones. A DataArray with axes
             of these names may have them in any order.
-        dictionary: a node of the tree that `open_dictionaries` returns, or its Dataset.
+        dictionary: a node of the tree that `open_dictionaries` returns, its Dataset, or a fitted
+            StreamingKMeans.
         spec: the patch geometry; needed where the dictionary does not carry it, as a Dataset taken
-            out of its tree, and for a part of an image, whose border is not reflected: the
-            dictionary's own with another border.
+            out of its tree, or an estimator of other rows than a patch store's; and for a part of
+            an image, whose border is not reflected: the dictionary's own with another border.
         stride: step between patches in pixels, at least 1, also larger than the patch; None: the
             dictionary's own.
         white: the image's level of white, where it has another unit than the dictionary's images:
@@ -54,6 +55,7 @@ def reconstruct(
             pixels, an unknown geometry, one that contradicts the dictionary's own, or a stride
             that is not a number of pixels.
     """
+    dictionary = node_of(dictionary)
     centroids, geometry = open_dictionary(dictionary, spec, stride)
     preprocessing = preprocessing_of(dictionary)
     pixels = np.asarray(in_order(image) if isinstance(image, xarray.DataArray) else image)
@@ -83,7 +85,21 @@ def open_dictionary(
             raise InputError(
                 f"stride {stride!r} is not a whole number: give it in pixels"
             ) from None
-    return np.asarray(dictionary["centroids"]), geometry
+    return as_patches(np.asarray(dictionary["centroids"]), geometry), geometry
+
+
+def as_patches(centroids: np.ndarray, spec: PatchSpec) -> np.ndarray:
+    """Centroids of rows that were not known to be patches, (k, d), as patches of a geometry."""
+    if centroids.ndim > 2:
+        return centroids
+    channels, more = divmod(centroids.shape[1], spec.rows * spec.cols)
+    if more or not channels:
+        raise InputError(
+            f"centroids of {centroids.shape[1]} values are no patches of {spec.rows}x{spec.cols}"
+            " pixels: give the geometry that they were cut by (spec)"
+        )
+    shape = (spec.rows, spec.cols) if channels == 1 else (spec.rows, spec.cols, channels)
+    return centroids.reshape(len(centroids), *shape)
 
 
 def check_fit(shape: tuple[int, ...], centroids: np.ndarray) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import xarray
 
-from analysis.measures.codebook import preprocessing_of
+from analysis.measures.codebook import AnyDictionary, node_of, preprocessing_of
 from analysis.measures.pixel_scale import PixelUnit
 from analysis.reconstruction.image_stack import ImageStack, Step
 from analysis.reconstruction.overlap import Rebuilder, RebuiltBlock
 from analysis.reconstruction.reconstruct import check_fit, open_dictionary
 from pipeline import USUAL_MEMORY, MemoryOptions, Progress, SilentProgress
 from storage import ImageSource, InputError, PatchSpec
+from storage.plain_attributes import OF_IMAGES, describe
 
 SCORE_UNITS = {
     "mse": ("mean squared error over all pixels", "squared pixel levels"),
@@ -68,7 +69,7 @@ class ImageSums:
 
 def reconstruction_scores(
     images: Any,
-    dictionary: xarray.DataTree | xarray.Dataset,
+    dictionary: AnyDictionary,
     *,
     labels: Any = None,
     spec: PatchSpec | dict[str, Any] | str | None = None,
@@ -81,10 +82,10 @@ def reconstruction_scores(
     """Score the rebuilding of every image of a stack, block after block.
 
     Args:
-        images: an ImageSource, or an array of numpy, xarray, dask or zarr, (image, row, col
-            [, channel]), in the data set's own dtype; lazy ones are read a block at a time, large
-            ones and those of several sizes part by part.
-        dictionary: a node of the tree that `open_dictionaries` returns, or its Dataset.
+        images: an ImageSource, or an array of numpy, xarray, dask or zarr, (image, row, col[,
+            channel]), in the data set's own dtype; lazy ones are read a block at a time, large ones
+            and those of several sizes part by part.
+        dictionary: as for `reconstruct`.
         labels: the class of each image, (image,), if known.
         spec: as for `reconstruct`.
         stride: as for `reconstruct`.
@@ -104,6 +105,7 @@ def reconstruction_scores(
         InputError: images or labels that do not fit.
         MemoryBudgetError: no part of an image fits under the cap.
     """
+    dictionary = node_of(dictionary)
     centroids, geometry = open_dictionary(dictionary, spec, stride)
     stack = ImageStack.of(images, centroids.ndim)
     pixels = PixelUnit.of(stack.dtype, dictionary, white)
@@ -115,7 +117,6 @@ def reconstruction_scores(
     rebuilder = Rebuilder(centroids, geometry, pixels.dtype, levels, made)
     progress.start(f"rebuilding, K={k}", *stack.amount(step))
     sums = _sum_up(stack, step, rebuilder, pixels, progress, on_block)
-    progress.finish()
     columns = sums.scores(levels.span)
     if not isinstance(images, ImageSource):
         pixels.check_reach()
@@ -123,9 +124,17 @@ def reconstruction_scores(
         {name: ("image", values, _described(name)) for name, values in columns.items()},
         attrs={"k": k, "stride": geometry.stride, "peak": float(levels.span)},
     )
-    if isinstance(named := stack.images, xarray.DataArray) and "image" in named.indexes:
-        scores = scores.assign_coords(image=named["image"])
-    return scores if known is None else scores.assign_coords(label=("image", known))
+    return _with_coordinates(scores, stack.images, known)
+
+
+def _with_coordinates(scores: xarray.Dataset, images: Any, labels: Any) -> xarray.Dataset:
+    """Scores with the images' own numbers, where they have any, and their classes."""
+    if isinstance(images, xarray.DataArray) and "image" in images.indexes:
+        scores = scores.assign_coords(image=images["image"])
+    if labels is not None:
+        scores.coords["label"] = "image", labels
+    describe(scores, OF_IMAGES)
+    return scores
 
 
 def _step(
@@ -158,6 +167,7 @@ def _sum_up(
             on_block(start, rebuilt)
         progress.advance(len(images) if step.side is None else rebuilt.cover.size)
         del rebuilt  # before the next takes as much
+    progress.finish()
     return sums
 
 
@@ -195,10 +205,13 @@ def by_class(scores: xarray.Dataset, names: tuple[str, ...] | None = None) -> xa
         attrs=scores.attrs,
     )
     if names is None:
+        describe(found, OF_IMAGES)
         return found
     if not 0 <= classes[0] <= classes[-1] < len(names):
         raise InputError(f"classes {classes[0]} to {classes[-1]} have no names: give one for each")
-    return found.assign_coords(name=("label", [names[label] for label in classes]))
+    found = found.assign_coords(name=("label", [names[label] for label in classes]))
+    describe(found, OF_IMAGES)
+    return found
 
 
 def overall(scores: xarray.Dataset) -> dict[str, float]:

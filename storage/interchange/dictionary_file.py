@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import google_crc32c
 import numpy as np
 
-from storage.dictionary_store import handed_out, with_axes
+from storage.dictionary_store import with_axes
 from storage.errors import InputError, IntegrityError
 from storage.images.formats.npz import read_npz
 
@@ -100,24 +100,28 @@ def load_dictionary(path: str | Path) -> "xarray.Dataset":
         A Dataset as a node of `open_dictionaries`, in memory: centroids (atom, row, col[, channel])
         in pixel levels, count, sse, and the history of the fit over `iteration`; what its images
         and patches are is in the attributes, so that `reconstruct` takes it. Of an estimator's file
-        centroids are (atom, feature), and there is no sse.
+        there is no sse, and centroids of rows that were no patches are (atom, feature).
 
     Raises:
         InputError: no such file, another kind of file, or safetensors is not installed.
         IntegrityError: it is damaged, or of another schema version.
     """
-    import xarray
-
     arrays, card = read_dictionary_file(Path(path))
     try:
-        dataset = xarray.Dataset(
-            with_axes(arrays), attrs={name: card[name] for name in card if name not in _OWN}
-        )
+        return as_dataset(arrays, {name: card[name] for name in card if name not in _OWN})
     except (KeyError, ValueError) as error:  # arrays that were put together by others
         raise IntegrityError(
             f"{path} holds no dictionary ({error}): fetch it again, or write it anew"
         ) from error
-    return handed_out(dataset)
+
+
+def as_dataset(arrays: Mapping[str, np.ndarray], attributes: dict[str, Any]) -> "xarray.Dataset":
+    """The arrays of a dictionary as a node of `open_dictionaries`."""
+    import xarray
+
+    from storage.interchange.dictionary_tree import handed_out  # loads xarray
+
+    return handed_out(xarray.Dataset(with_axes(arrays), attrs=attributes))
 
 
 def missing_extra(task: str) -> InputError:

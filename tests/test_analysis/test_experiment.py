@@ -1,15 +1,15 @@
-"""The classes of an experiment's images: known, unknown, or not to be had."""
+"""An open experiment: what is in it; the classes of its images, known or not to be had."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from analysis import experiment as experiments
-from analysis import report
+from analysis import experiment_data, mse_curve, report
 from analysis.experiment import Experiment, open_experiment
 from analysis.reconstruction.image_set import rebuild_set
-from pipeline import SweepOptions
+from pipeline import SweepOptions, sweep
 from storage import InputError, open_labels
 from storage.layout import ExperimentLayout
 from tests.test_analysis.test_html_report.small_runs import learn, small_images
@@ -18,6 +18,50 @@ from tests.test_analysis.test_html_report.small_runs import learn, small_images
 @pytest.fixture
 def digits(digits_folder: Path) -> Experiment:
     return open_experiment(digits_folder)
+
+
+def test_all_of_an_experiment_is_at_hand(digits: Experiment) -> None:
+    assert repr(digits) == (
+        f"<Experiment {digits.folder}: 24,000 patches of 25 values, K = 4, 12, 60>"
+    )
+    assert list(digits.dictionaries.by_k) == digits.sizes == [4, 12, 60]
+    curve = mse_curve(digits.dictionaries)
+    for split in ("train", "test"):
+        patches, images = digits.patches(split), digits.images(split)
+        assert patches.source["fingerprint"] == images.fingerprint
+        assert patches.source["split"] == split
+    assert digits.patches().n_rows == 24000
+    for k, node in digits.dictionaries.by_k.items():
+        passes = digits.history.sel(k=k)
+        np.testing.assert_array_equal(passes["mse"].dropna("iteration"), node["mse"])
+        assert passes["mse"].dropna("iteration").sizes["iteration"] == curve["passes"].sel(k=k)
+    assert digits.history["shift"].attrs == digits.dictionaries[4]["shift"].attrs
+
+
+def test_its_folder_or_the_one_that_holds_it_opens_an_experiment(digits_folder: Path) -> None:
+    for place in (digits_folder, str(digits_folder), str(digits_folder.parent)):
+        assert open_experiment(place).folder == digits_folder
+    with pytest.raises(InputError, match="no folder"):
+        open_experiment(digits_folder / "absent")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"heldout": 0.25, "white": 200.0, "keep": "std>0.1", "sample": "300", "border": "reflect"},
+        {"mode": "minibatch", "batch_size": 50, "stride": 2, "patch": (2, 3)},
+        {"mode": "full", "preprocess": "zca", "distance": "cosine", "seed": 3},
+    ],
+)
+def test_a_sweep_with_its_options_finds_all_of_it_done(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    folder = learn(tmp_path / "runs", (2, 3), dataset=small_images(tmp_path / "a.npy"), **options)
+    again = sweep(open_experiment(folder).options)
+    assert Path(again["experiment"]) == folder
+    assert [one["reused"] for one in again["dictionaries"]] == [True, True]
+    assert again["reused"]
 
 
 def test_labels_are_those_of_the_images(digits: Experiment) -> None:
@@ -49,7 +93,7 @@ def test_classes_that_are_not_to_be_had_are_asked_for_once_and_the_reason_is_kep
         asked.append((split, rounds))
         raise InputError(f"cannot download labels of {dataset}")
 
-    monkeypatch.setattr(experiments, "open_labels", gone)
+    monkeypatch.setattr(experiment_data, "open_labels", gone)
     for _ in range(2):
         assert digits.labels("test") is None
         assert "cannot download labels of digits" in str(digits.why_unlabelled("test"))
@@ -60,7 +104,7 @@ def test_classes_that_are_not_to_be_had_are_asked_for_once_and_the_reason_is_kep
 def test_another_number_of_classes_than_images_is_refused(
     digits: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiments, "open_labels", lambda *_, **__: np.zeros(7, np.int64))
+    monkeypatch.setattr(experiment_data, "open_labels", lambda *_, **__: np.zeros(7, np.int64))
     with pytest.raises(InputError, match="7 classes for the 1500 train images"):
         digits.labels("train")
 

@@ -33,10 +33,10 @@ def test_a_share_of_the_images_is_held_out_and_found_again(tmp_path: Path) -> No
     both = np.concatenate([train.read(slice(None)), test.read(slice(None))])
     assert {image.tobytes() for image in both} == {image.tobytes() for image in IMAGES}
     assert found["dictionaries"][0]["heldout_mse"] > 0
-    store = experiment.store("test")
+    store = experiment.patches("test")
     assert store.n_rows == 5 * 10 * 12
     # one range for both, whatever the brightest pixel of each part is
-    assert store.source["range"] == experiment.store("train").source["range"] == [0, 4095]
+    assert store.source["range"] == experiment.patches("train").source["range"] == [0, 4095]
 
 
 def test_of_one_image_the_lower_rows_are_held_out(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_of_one_image_the_lower_rows_are_held_out(tmp_path: Path) -> None:
     train, test = (experiment.images(split).read(slice(None)) for split in ("train", "test"))
     np.testing.assert_array_equal(np.concatenate([train, test], axis=1), image)
     assert test.shape == (1, 7, 14)  # 0.2 of 36 rows
-    assert experiment.store("train").n_rows + experiment.store("test").n_rows < 34 * 12
+    assert experiment.patches("train").n_rows + experiment.patches("test").n_rows < 34 * 12
 
 
 def test_other_images_are_scored_on(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_other_images_are_scored_on(tmp_path: Path) -> None:
     experiment = open_experiment(folder)
     np.testing.assert_array_equal(experiment.images("test").read(slice(None)), IMAGES[:4])
     assert found["dictionaries"][0]["heldout_mse"] > 0
-    assert open_patches(experiment.store("test").path).source["name"] == "other"
+    assert open_patches(experiment.patches("test").path).source["name"] == "other"
 
 
 def test_a_mask_for_all_holds_for_other_images_too(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_mask_for_all_holds_for_other_images_too(tmp_path: Path) -> None:
     experiment = open_experiment(folder)
     for split, images in (("train", IMAGES[4:]), ("test", IMAGES[:4])):
         rows, expected = (
-            experiment.store(split).array[:],
+            experiment.patches(split).array[:],
             cut_by_loops(images[:, 3:, :10], 3, 3, 1, 0),
         )
         np.testing.assert_array_equal(rows[np.lexsort(rows.T)], expected[np.lexsort(expected.T)])

@@ -1,13 +1,16 @@
+import copy
+import json
 import os
 import socket
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-from pipeline import SweepOptions, assign, sweep
+from pipeline import SweepOptions, SweepResult, assign, sweep
 from pipeline.dictionaries import _Learning
 from storage import (
     BusyError,
@@ -34,6 +37,35 @@ def options(out: Path, **fields: Any) -> SweepOptions:
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("runs")
     return out, sweep(options(out))
+
+
+def test_a_result_is_a_dict_that_shows_itself(swept: tuple[Path, dict[str, Any]]) -> None:
+    _, result = swept
+    assert isinstance(result, dict)
+    assert json.loads(json.dumps(result)) == result == copy.deepcopy(result)
+    entry = {"heldout_mse": None, "passes": 9, "seconds": 1.26, "reused": True}
+    shown = SweepResult(
+        experiment="runs/<a>",
+        rows=2000,
+        dim=25,
+        dictionaries=[
+            entry | {"k": 10, "mse": 5395.862},
+            entry | {"k": 200, "mse": 12.34567, "reused": False},
+        ],
+    )
+    assert repr(shown).splitlines() == [
+        "runs/<a>: 2,000 patches of 25 values",
+        "  K      MSE  passes  seconds",
+        " 10  5395.86       9      1.3    found",
+        "200    12.35       9      1.3  learned",
+    ]
+    page = shown._repr_html_()
+    parsed = ElementTree.fromstring(f"<page>{page}</page>")  # whole, and escaped
+    assert [cell.text for cell in parsed.iter("td")][:3] == ["10", "5395.86", "9"]
+    assert len(list(parsed.iter("circle"))) == 2
+    assert "runs/&lt;a&gt;" in page
+    shown["dictionaries"].pop()  # of one point there is no curve
+    assert "<svg" not in shown._repr_html_()
 
 
 def test_entries_agree_with_the_stored_dictionaries(swept: tuple[Path, dict[str, Any]]) -> None:

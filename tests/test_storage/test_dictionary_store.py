@@ -92,3 +92,23 @@ def test_other_schemas_and_absent_trees_are_refused(tree: Path) -> None:
     (tree / "zarr.json").write_text("{")
     with pytest.raises(IntegrityError, match="damaged metadata"):
         finished_dictionaries(tree)
+
+
+def test_dictionaries_are_found_by_k_and_by_name(tree: Path) -> None:
+    for k in (50, 4):
+        write_dictionary(tree, example(k))
+    for path in (tree, str(tree.parent)):  # the experiment's folder, too
+        opened = open_dictionaries(path)
+        assert list(opened.by_k) == [4, 50]
+        for key in (50, np.int64(50), "k00050"):
+            assert opened[key].sizes["atom"] == 50
+            assert key in opened
+            assert opened.get(key).name == "k00050"
+        assert list(opened) == list(opened.children) == ["k00004", "k00050"]
+        assert 5 not in opened
+        assert opened.get(5) is None
+    with pytest.raises(InputError, match="no dictionary of K = 5: there are 4, 50"):
+        opened[5]
+    with pytest.raises(KeyError):
+        opened["k00005"]
+    assert opened.copy()[4].name == "k00004"

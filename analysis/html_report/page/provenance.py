@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis.experiment import Experiment
+from analysis.experiment import STORED_NAMES, Experiment
 from analysis.text import count, listed, number, size_range
 from storage import PatchSpec
 
 _PROGRAM = "python -m pipeline sweep"
-STORED_NAMES = {"moves": "breathing", "target": "min_gain"}  # of what is stored under another name
 
 
 def provenance(experiment: Experiment) -> list[tuple[str, str]]:

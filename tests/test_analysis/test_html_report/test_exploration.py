@@ -69,7 +69,7 @@ def test_a_class_that_one_split_has_not_is_left_out(
 def test_without_classes_the_first_of_the_random_order(sparse: Experiment) -> None:
     chosen = choose_images(Measured(sparse))
     assert chosen.names == tuple(str(place) for place in range(1, 11))
-    assert chosen.indices["train"] == sparse.store("train").order[:10].tolist()
+    assert chosen.indices["train"] == sparse.patches("train").order[:10].tolist()
 
 
 def test_of_large_images_fewer_are_chosen_and_the_middle_is_shown(
@@ -79,7 +79,7 @@ def test_of_large_images_fewer_are_chosen_and_the_middle_is_shown(
     monkeypatch.setattr(exploration, "EXPLORED_BYTES", 8 * 8 * 72 * 3)
     chosen = choose_images(Measured(sparse))
     assert len(chosen.names) == 3
-    images = sparse.images("train").images[sparse.store("train").order[:3]]
+    images = sparse.images("train").images[sparse.patches("train").order[:3]]
     np.testing.assert_array_equal(chosen.images["train"], images[:, 2:6, 2:7])
 
 
@@ -102,7 +102,7 @@ def test_images_are_rebuilt_as_reconstruct_does(name: str, request: pytest.Fixtu
     seen = rebuilt_images(Measured(experiment), chosen, experiment.sizes)
     assert (seen["atom"] == -1).any() == (name == "sparse")
     for k, split in [(k, split) for k in experiment.sizes for split in experiment.splits]:
-        node = experiment.tree[f"k{k:05d}"]
+        node = experiment.dictionaries[f"k{k:05d}"]
         flat = experiment.centroids(k).reshape(k, -1)
         for place, image in enumerate(chosen.images[split]):
             one = seen.sel(k=k, split=split).isel(shown=place)
@@ -131,7 +131,7 @@ def test_an_atlas_tells_what_is_stored(digits: Experiment) -> None:
 
 def test_a_dictionary_without_any_error_has_no_shares_of_it(digits: Experiment) -> None:
     node = digits.nodes[4].assign(sse=("atom", np.zeros(4)))
-    exact = Experiment(digits.folder, digits.tree, digits.data)
+    exact = Experiment(digits.folder, digits.dictionaries, digits.data)
     exact.__dict__["nodes"] = {**digits.nodes, 4: node}
     assert atlas(Measured(exact), 4)["sse_share"].values.tolist() == [0, 0, 0, 0]
 

@@ -61,7 +61,7 @@ def read(folder: Path) -> str:
 
 def test_of_each_image_only_the_worst_patch_whatever_its_tiles(tiled: Path) -> None:
     experiment = open_experiment(tiled)
-    store = open_patches(experiment.store("train").path)
+    store = open_patches(experiment.patches("train").path)
     assert len(store.order) > 40
     rows, images = store.array[:], np.repeat(store.order, np.diff(store.offsets))
     centroids = experiment.centroids(5)
@@ -82,7 +82,7 @@ def test_of_each_image_only_the_worst_patch_whatever_its_tiles(tiled: Path) -> N
 @pytest.mark.usefixtures("undrawn")
 def test_of_large_images_the_middle_is_shown_and_that_is_said(tiled: Path) -> None:
     words = read(tiled)
-    order = open_experiment(tiled).store("train").image_order
+    order = open_experiment(tiled).patches("train").image_order
     samples = pd.read_csv(tiled / "figures/samples.csv")
     assert samples["image"].tolist() == order[:10].tolist()
     assert "of 20 images, summed up by" in words
@@ -138,7 +138,7 @@ def test_parts_of_one_image_have_borders_of_their_own(tmp_path: Path) -> None:
     experiment = open_experiment(folder)
     for split, part in (("train", image[:, :28]), ("test", image[:, 28:])):
         expected = cut_by_loops(reflected(part, 5, 4), 5, 4, 4, 0)
-        found = experiment.store(split).array[:]
+        found = experiment.patches(split).array[:]
         np.testing.assert_array_equal(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)])
         seen = choose_images(Measured(experiment))
         assert not seen.whole  # they are of two sizes

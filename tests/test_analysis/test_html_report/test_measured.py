@@ -56,7 +56,7 @@ def test_images_are_opened_and_centroids_sorted_into_kinds_once(
 
 
 def test_kinds_and_usage_are_those_of_the_public_functions(digits: Measured) -> None:
-    assert digits.kind_shares.equals(centroid_kinds(digits.experiment.tree))
+    assert digits.kind_shares.equals(centroid_kinds(digits.experiment.dictionaries))
     assert digits.usage[12].equals(usage(digits.experiment.nodes[12]))
     assert digits.score("mse", 12) == digits.experiment.nodes[12].attrs["mse"]
 
@@ -68,7 +68,7 @@ def test_every_dictionary_covers_the_same_held_out_patches(
     monkeypatch.setattr(measures, "COVERED_ROWS", rows)
     monkeypatch.setattr(measures, "COVERED_VALUES", values)
     assert list(digits.coverage) == [4, 12, 60]
-    sample = sample_patches(digits.experiment.store("test"), 1000)
+    sample = sample_patches(digits.experiment.patches("test"), 1000)
     for k, one in digits.coverage.items():
         assert int(one["rows"]) == 1000
         expected = coverage(digits.experiment.nodes[k], sample)
@@ -90,7 +90,7 @@ def test_all_test_images_are_scored_with_their_classes(digits: Measured) -> None
     assert list(digits.image_scores) == sorted({4, digits.told, 60})
     source = digits.experiment.images("test")
     for k, one in digits.image_scores.items():
-        expected = reconstruction_scores(source, digits.experiment.tree[f"k{k:05d}"])
+        expected = reconstruction_scores(source, digits.experiment.dictionaries[f"k{k:05d}"])
         np.testing.assert_array_equal(one["mse"], expected["mse"])
         np.testing.assert_array_equal(one["label"], open_labels("digits", "test"))
         np.testing.assert_array_equal(one["image"], np.arange(297))
@@ -104,8 +104,8 @@ def test_without_test_images_training_images_are_drawn(
     scores = alone.image_scores[1]
     drawn = scores["image"].values
     assert (alone.split, alone.unseen) == ("train", "training")
-    assert sorted(alone.experiment.store("train").order[:images]) == drawn.tolist()
-    expected = reconstruction_scores(strokes, alone.experiment.tree["k00001"])
+    assert sorted(alone.experiment.patches("train").order[:images]) == drawn.tolist()
+    expected = reconstruction_scores(strokes, alone.experiment.dictionaries["k00001"])
     np.testing.assert_array_equal(scores["mse"], expected["mse"].values[drawn])
     assert "label" not in scores.coords
 

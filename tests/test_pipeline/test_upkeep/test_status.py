@@ -108,13 +108,13 @@ def test_verify_takes_folders_and_dictionaries(runs: Path) -> None:
 def test_a_report_refuses_patches_that_are_not_its_own(runs: Path) -> None:
     (path,) = runs.glob("*/dictionaries.zarr")
     experiment = open_experiment(path.parent)
-    train = experiment.store("train")
-    test = experiment.store("test")
+    train = experiment.patches("train")
+    test = experiment.patches("test")
     assert store_name(test.source, test.spec) == test.name
     shutil.rmtree(train.path)
     shutil.copytree(test.path, train.path)
     with pytest.raises(IntegrityError, match=f"holds the patches of {test.name}, not those"):
-        experiment.store("train")
+        experiment.patches("train")
 
 
 def test_verify_lists_all_that_is_damaged(runs: Path) -> None:

@@ -22,7 +22,7 @@ PAINTED = ("explorer-original", "explorer-rebuilt")
 
 def rebuilt(reported: Reported, k: int, split: str, place: int) -> np.ndarray:
     """What the page must show, float32; from the stored dictionary."""
-    node = reported.experiment.tree[f"k{k:05d}"]
+    node = reported.experiment.dictionaries[f"k{k:05d}"]
     return reconstruct(reported.images[split][place], node).astype(np.float32)
 
 
