@@ -61,7 +61,7 @@ class Experiment(ExperimentData):
         return self.dictionaries.children[group_name(k)]
 
     def centroids(self, k: int) -> np.ndarray:
-        """(k, *patch_shape) float32, pixel levels; see `pixel_centroids`."""
+        """(k, rows, cols[, channels]) float32, pixel levels, also those of preprocessed patches."""
         return pixel_centroids(self.nodes[k])
 
     def codebook(self, k: int) -> tuple[np.ndarray, Preprocessing | None]:
@@ -125,7 +125,7 @@ class Experiment(ExperimentData):
     def __repr__(self) -> str:
         sizes = ", ".join(map(str, self.sizes))
         rows, dim = self.facts["n_rows"], self.facts["dim"]
-        return f"<Experiment {self.folder}: {rows:,} patches of {dim} values, K = {sizes}>"
+        return f"<Experiment {self.folder.name}: {rows:,} patches of {dim} values, K = {sizes}>"
 
 
 def open_experiment(

@@ -54,7 +54,8 @@ class SweepResult(dict[str, Any]):
 
     @property
     def _title(self) -> str:
-        return f"{self['experiment']}: {self['rows']:,} patches of {self['dim']} values"
+        name = self["experiment"].rpartition("/")[2]
+        return f"{name}: {self['rows']:,} patches of {self['dim']} values"
 
     def _table(self) -> list[tuple[str, ...]]:
         """A head, and a line for each dictionary."""

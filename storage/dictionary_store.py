@@ -48,14 +48,15 @@ _NAN = "AAAAAAAA+H8="  # as xarray encodes it in an attribute: base64 of a float
 class Dictionary:
     """One learned dictionary with its scores.
 
-    centroids: (k, *patch_shape) float32, pixel levels.
-    count: (k,) int64, rows nearest to each centroid.
-    sse: (k,) float64, squared pixel levels.
-    history: for each name of HISTORY one number per pass; `seconds` is the time of the pass.
-    attributes: plain JSON: k, mse, sse, heldout_mse, passes, rows_seen, seconds, live, stopped,
-        started_from (the K whose centroids it began with, or null), …
-    preprocessing: arrays of PREPROCESSING that patches were whitened by before they met the
-        centroids, which are no pixel levels then; none where they were not.
+    Attributes:
+        centroids: (k, rows, cols[, channels]) float32, pixel levels.
+        count: (k,) int64, rows nearest to each centroid.
+        sse: (k,) float64, squared pixel levels.
+        history: for each name of HISTORY one number per pass; `seconds` is the time of the pass.
+        attributes: plain JSON: k, mse, sse, heldout_mse, passes, rows_seen, seconds, live, stopped,
+            started_from (the K whose centroids it began with, or null), …
+        preprocessing: arrays of PREPROCESSING that patches were whitened by before they met the
+            centroids, which are no pixel levels then; none where they were not.
     """
 
     centroids: np.ndarray

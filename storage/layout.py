@@ -93,7 +93,11 @@ def lock_place(store: Place) -> Place:
 
 
 def group_name(k: int) -> str:
-    """Name of the group of the dictionary with k centroids, as in k00100."""
+    """Name of the group of the dictionary with k centroids.
+
+    >>> group_name(100)
+    'k00100'
+    """
     return f"k{k:05d}"
 
 

@@ -32,14 +32,21 @@ _MAX_TYPESIZE = 255  # Blosc takes a larger one for 1, without a word
 class PatchSpec:
     """What is cut from each image.
 
-    rows, cols: size of a patch in pixels.
-    stride: step between patches in pixels, both ways.
-    threshold: share of a white patch's sum that a patch must exceed, in [0, 1).
-    seed: of the permutation of the tiles that sets the order of the store's rows.
-    keep: rule by which patches are kept: "nonblank", as above; "all"; "std>0.02" and "range>0.1",
-        whose standard deviation, or range, is above that share of the way from black to white.
-    sample: how many of the kept patches are drawn, "1000000" or a share, "5%"; None: all.
-    border: "valid": patches lie within the image; "reflect": it is extended as above.
+    Attributes:
+        rows: of a patch, pixels.
+        cols: of a patch, pixels.
+        stride: step between patches in pixels, both ways.
+        threshold: share of a white patch's sum that a patch must exceed, in [0, 1).
+        seed: of the permutation of the tiles that sets the order of the store's rows.
+        keep: rule by which patches are kept: "nonblank" (see threshold); "all"; "std>0.02" and
+            "range>0.1", whose standard deviation, or range, is above that share of the way from
+            black to white.
+        sample: how many of the kept patches are drawn, "1000000" or a share, "5%"; None: all.
+        border: "valid": patches lie within the image; "reflect": it is extended by its mirror
+            image, so that every pixel is the centre of a patch.
+
+    >>> PatchSpec(5, 5, stride=2).grid(28, 28)
+    (12, 12)
     """
 
     rows: int

@@ -105,6 +105,9 @@ def decibels_per_bit(
 
     Raises:
         InputError: the two differ in length.
+
+    >>> decibels_per_bit([1.0, 2.0, 4.0], [100.0, 10.0, 1.0])
+    array([10.,  5.])
     """
     bits, errors = np.asarray(rate, np.float64), np.asarray(mse, np.float64)
     if bits.shape != errors.shape:
@@ -125,6 +128,9 @@ def dimensions_of_slope(slope: float) -> float:
 
     Returns:
         d; inf for a slope that is not positive.
+
+    >>> round(dimensions_of_slope(0.5), 1)
+    12.0
     """
     return BIT / slope if slope > 0 else math.inf
 

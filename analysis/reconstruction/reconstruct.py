@@ -48,7 +48,7 @@ def reconstruct(
     Returns:
         Of the image's shape, float64, pixel levels of the dictionary; for a DataArray one with its
         axes, coordinates and name. Memory: the result, and the patches of a block of images, or of
-            a part of a large one, twice.
+        a part of a large one, twice.
 
     Raises:
         InputError: an image that does not fit the dictionary, in shape or in the range of its

@@ -12,11 +12,16 @@ from storage.errors import InputError
 class NearestCentroids:
     """A dictionary that is loaded once, to label block after block of rows.
 
-    centroids: (k, d) float32 or float64. dtype: of the rows; integers of more than 16 bits are
-    taken as float64. engine, device: as for a fit.
     Memory: `projected_bytes`.
-    Raises: InputError for a device that is not there, an unknown engine, and centroids that are
-        not (k, d).
+
+    Args:
+        centroids: (k, d) float32 or float64.
+        dtype: of the rows; integers of more than 16 bits are taken as float64.
+        engine: as for a fit.
+        device: as for a fit.
+
+    Raises:
+        InputError: a device that is not there, an unknown engine, or centroids that are not (k, d).
     """
 
     def __init__(
@@ -66,9 +71,17 @@ def assign(
 ) -> np.ndarray:
     """Index of the nearest centroid of each row, ties to the lowest.
 
-    rows: (n, d) integers or floats. centroids: (k, d) float32 or float64.
-    Returns: (n,) int64. Memory: one tile of distances, not n · k.
-    Raises: InputError for a device that is not there, or shapes that do not match.
+    Args:
+        rows: (n, d) integers or floats.
+        centroids: (k, d) float32 or float64.
+        engine: as for `StreamingKMeans`.
+        device: as for `StreamingKMeans`.
+
+    Returns:
+        (n,) int64. Memory: one tile of distances, not n · k.
+
+    Raises:
+        InputError: a device that is not there, or shapes that do not match.
     """
     source = ArraySource(rows)
     nearest = NearestCentroids(centroids, source.dtype, engine=engine, device=device)

@@ -35,10 +35,11 @@ T = TypeVar("T")
 class Scheduler(AbstractContextManager["Scheduler"]):
     """Runs tasks where it was told to; a cluster is started when it is first needed.
 
-    address: "" or None (threads of this process), "processes:N" (a local cluster of N workers of
-        one thread each), or the address of a running Dask cluster.
-    memory: cap in bytes on the resident memory of this machine's processes together.
-    progress: is told of workers that come and go.
+    Args:
+        address: "" or None (threads of this process), "processes:N" (a local cluster of N workers
+            of one thread each), or the address of a running Dask cluster.
+        memory: cap in bytes on the resident memory of this machine's processes together.
+        progress: is told of workers that come and go.
     """
 
     def __init__(

@@ -21,11 +21,15 @@ def keep_mask(
 ) -> np.ndarray:
     """Which windows are kept, by the definition in `storage.patch_spec`.
 
-    images: (n, rows, columns[, channels]); integers are summed exactly, floats in float64. They are
-        extended where the spec says so.
-    levels: black, white and no data of the images; None: the type's range, all of it data.
-    allowed: (n, windows down, windows across) bool, which alone may be kept; None: all.
-    Returns: (n, windows down, windows across) bool; windows with a pixel of no data are not kept.
+    Args:
+        images: (n, rows, columns[, channels]); integers are summed exactly, floats in float64. They
+            are extended where the spec says so.
+        spec: the geometry, and the rule.
+        levels: black, white and no data of the images; None: the type's range, all of it data.
+        allowed: (n, windows down, windows across) bool, which alone may be kept; None: all.
+
+    Returns:
+        (n, windows down, windows across) bool; windows with a pixel of no data are not kept.
     """
     levels = levels or PixelRange.of_type(images.dtype)
     windows = spec.grid(images.shape[1], images.shape[2])
@@ -166,9 +170,19 @@ def cut_patches(
 ) -> np.ndarray:
     """Rows of the kept patches, image by image, windows in reading order.
 
-    images: (n, rows, columns[, channels]), extended where the spec says so.
-    levels, allowed: as for `keep_mask`.
-    Returns: (m, d) of the images' dtype; d runs over rows, columns, channels.
+    Args:
+        images: (n, rows, columns[, channels]), extended where the spec says so.
+        spec: as for `keep_mask`.
+        levels: as for `keep_mask`.
+        allowed: as for `keep_mask`.
+
+    Returns:
+        (m, d) of the images' dtype; d runs over rows, columns, channels.
+
+    >>> import numpy as np, patchdict
+    >>> images = np.array([[[0, 0, 1], [0, 0, 2]]], np.uint8)
+    >>> patchdict.cut_patches(images, patchdict.PatchSpec(2, 2))  # one of the two is blank
+    array([[0, 1, 0, 2]], dtype=uint8)
     """
     images, spec = extended(images, spec), spec.within
     kept = keep_mask(images, spec, levels, allowed)

@@ -43,9 +43,16 @@ def fits(needed: int, cap: int) -> bool:
 def check_budget(step: str, needed: int, cap: int) -> int:
     """Refuse a step that would pass the cap.
 
-    needed: bytes that the step allocates beyond what is resident now. cap: of the process tree.
-    Returns: what the process tree takes at most, in bytes.
-    Raises: MemoryBudgetError with both numbers and the smallest cap that would do.
+    Args:
+        step: what it is called in the message.
+        needed: bytes that the step allocates beyond what is resident now.
+        cap: of the process tree, in bytes.
+
+    Returns:
+        What the process tree takes at most, in bytes.
+
+    Raises:
+        MemoryBudgetError: with both numbers and the smallest cap that would do.
     """
     _spare_the_heap()
     projected = resident() + needed + SLACK_BYTES

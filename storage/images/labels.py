@@ -34,9 +34,11 @@ def open_labels(
         data_dir: where downloads are kept; right files found there are used.
         rounds: how often the mirrors are asked for a file that is not there.
 
-    Returns: (images,) int64, numbers into `class_names`; None for a path, whose classes nobody
-        knows.
-    Raises: InputError for an unknown split, and for a file that is neither there nor to be had.
+    Returns:
+        (images,) int64, numbers into `class_names`; None for a path, whose classes nobody knows.
+
+    Raises:
+        InputError: an unknown split, or a file that is neither there nor to be had.
     """
     if dataset not in DATASETS or not DATASETS[dataset].class_names:
         return None

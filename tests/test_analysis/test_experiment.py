@@ -22,7 +22,7 @@ def digits(digits_folder: Path) -> Experiment:
 
 def test_all_of_an_experiment_is_at_hand(digits: Experiment) -> None:
     assert repr(digits) == (
-        f"<Experiment {digits.folder}: 24,000 patches of 25 values, K = 4, 12, 60>"
+        f"<Experiment {digits.folder.name}: 24,000 patches of 25 values, K = 4, 12, 60>"
     )
     assert list(digits.dictionaries.by_k) == digits.sizes == [4, 12, 60]
     curve = mse_curve(digits.dictionaries)

@@ -54,7 +54,7 @@ def test_a_result_is_a_dict_that_shows_itself(swept: tuple[Path, dict[str, Any]]
         ],
     )
     assert repr(shown).splitlines() == [
-        "runs/<a>: 2,000 patches of 25 values",
+        "<a>: 2,000 patches of 25 values",
         "  K      MSE  passes  seconds",
         " 10  5395.86       9      1.3    found",
         "200    12.35       9      1.3  learned",
@@ -63,7 +63,7 @@ def test_a_result_is_a_dict_that_shows_itself(swept: tuple[Path, dict[str, Any]]
     parsed = ElementTree.fromstring(f"<page>{page}</page>")  # whole, and escaped
     assert [cell.text for cell in parsed.iter("td")][:3] == ["10", "5395.86", "9"]
     assert len(list(parsed.iter("circle"))) == 2
-    assert "runs/&lt;a&gt;" in page
+    assert "&lt;a&gt;" in page
     shown["dictionaries"].pop()  # of one point there is no curve
     assert "<svg" not in shown._repr_html_()
 

@@ -246,7 +246,7 @@ def test_where_a_part_is_shown_the_page_says_so(
     def gone(*_: object, **__: object) -> None:
         raise InputError("cannot download the classes from an address that is long")
 
-    monkeypatch.setattr("analysis.experiment.open_labels", gone)
+    monkeypatch.setattr("analysis.experiment_data.open_labels", gone)
     monkeypatch.setattr("analysis.html_report.measured.SHOWN_SIZES", 2)
     monkeypatch.setattr("analysis.html_report.exploration.CROPPED_VALUES", 36)
     monkeypatch.setattr("analysis.html_report.exploration.EXPLORED_BYTES", 5000)

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import centroid_kinds, coverage, reconstruction_scores, usage
-from analysis import experiment as experiments
+from analysis import centroid_kinds, coverage, experiment_data, reconstruction_scores, usage
 from analysis.experiment import open_experiment
 from analysis.html_report import measured as measures
 from analysis.html_report.exploration import atlases, choose_images
@@ -44,7 +43,7 @@ def test_images_are_opened_and_centroids_sorted_into_kinds_once(
         return open_images(dataset, split, data, options)
 
     monkeypatch.setattr(measures, "kinds_of", counted_kinds)
-    monkeypatch.setattr(experiments, "open_images", counted_images)
+    monkeypatch.setattr(experiment_data, "open_images", counted_images)
     with styled():
         for section in SECTIONS:
             section.paragraphs(digits)
