@@ -29,7 +29,7 @@ from pipeline.rows.source import (
     read_ahead,
 )
 from pipeline.runtime.machine import place
-from pipeline.runtime.progress import Progress, SilentProgress
+from pipeline.runtime.progress import Progress, SilentProgress, shown
 from storage.errors import InputError
 
 
@@ -79,7 +79,7 @@ class StreamingKMeans(
             whose workers the passes of `fit` over a patch store or a Dask array run; all else runs
             here. Dask arrays are fitted where Dask computes, see `fit`.
         memory: cap on the resident memory, as in "1GiB", or None for no cap.
-        progress: an observer (see `pipeline.runtime.progress`), or None.
+        progress: an observer (see `Progress`); None: in a notebook a line, else nobody looks.
         random_state: int, RandomState or None; an int makes results repeatable bit for bit.
         moves, target: what breathing and min_gain were called; they go with the next version.
 
@@ -161,9 +161,11 @@ class StreamingKMeans(
         options = self._options()
         source = self._source(X, reset=True)
         self._forget("cluster_centers_", "counts_", "inertia_", "n_iter_")
-        progress, given = self.progress or SilentProgress(), source
-        memory = parse_size("memory", self.memory)
-        with self._scheduler(source, memory, progress) as scheduler:
+        given, memory = source, parse_size("memory", self.memory)
+        with (
+            shown(self.progress) as progress,
+            self._scheduler(source, memory, progress) as scheduler,
+        ):
             source = self._spread(source, scheduler)
             self._prepare(source, options, progress)
             source = self._met(source)

@@ -18,7 +18,7 @@ from pipeline.kmeans.compilation import compile_apart
 from pipeline.preprocessing import Preprocessing, is_asked_for
 from pipeline.runtime.devices import resolve_device
 from pipeline.runtime.machine import place
-from pipeline.runtime.progress import Progress, SilentProgress, rounded
+from pipeline.runtime.progress import Progress, rounded, shown
 from storage.atomic import write_whole
 from storage.dictionary_store import check_dictionaries, finished_dictionaries
 from storage.errors import BusyError
@@ -118,7 +118,7 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> SweepResul
 
     Args:
         options: of the sweep.
-        progress: an observer; None: nobody looks.
+        progress: an observer; None: in a notebook a line that is drawn anew, else nobody looks.
 
     Returns:
         A dict, plain JSON, which shows itself as a table: experiment, store, rows, dim, reused,
@@ -134,12 +134,14 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> SweepResul
         BusyError: where another sweep holds the experiment.
     """
     options = options.on(resolve_device(options.device).type)  # refused before any work is done
-    progress = progress or SilentProgress()
     labels = None
     if options.labels is not None:
         stated = replace(options.stated, labels=options.labels)
         labels = labels_file(open_images(options.dataset, data_dir=options.data, options=stated))
-    with Scheduler(options.scheduler, options.memory, progress) as scheduler:
+    with (
+        shown(progress) as progress,
+        Scheduler(options.scheduler, options.memory, progress) as scheduler,
+    ):
         # test images that do not fit are refused before the work on the others
         opened = {
             split: open_split(options, split, scheduler, progress) for split in options.splits

@@ -12,7 +12,7 @@ from pipeline.config import USUAL_MEMORY, PatchOptions
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.build import Extracted, PatchBuild
 from pipeline.extraction.tasks import ImageReference
-from pipeline.runtime.progress import Progress, SilentProgress
+from pipeline.runtime.progress import Progress, shown
 from storage.atomic import remove_orphans, scratch
 from storage.errors import InputError
 from storage.images.arrays import array_source, one_image
@@ -82,7 +82,8 @@ def extract(
         if count is not None or isinstance(images, Iterator):
             images = stack.enter_context(_drained(images, count, split, options))
         source, reference = _opened(images, split, options)
-        told, spec, memory = progress or SilentProgress(), spec or options.spec, options.memory
+        told, spec = stack.enter_context(shown(progress)), spec or options.spec
+        memory = options.memory
         running = running or stack.enter_context(Scheduler(options.scheduler, memory, told))
         work = PatchBuild(source, reference, spec, running, told, memory)
         return work.done_under(options.out)

@@ -1,10 +1,12 @@
 """Progress as an observer: the loops report, and print nothing themselves.
 
-On a terminal one line a stage that is drawn anew, with rate and time left; otherwise plain lines.
+On a terminal, and in a notebook, one line a stage that is drawn anew, with rate and time left;
+otherwise plain lines.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from threading import Event, Thread
 from time import time
 from typing import Any, Protocol, Self
@@ -18,6 +20,7 @@ LONG = 5.0  # seconds without a change after which the time left is told by all 
 LAST_PERCENT = 99  # shown while a stage lasts longer than was planned
 AT_ONCE = 0.01  # seconds after its start in which a step reports what was done before it
 WHOLE = (0.0, 1.0)
+NOTEBOOK_COLUMNS = 100  # letters of a line, where nobody knows how wide a page is
 
 
 def rounded(mse: float) -> str:
@@ -55,6 +58,27 @@ class SilentProgress:
     def advance(self, units: int, **facts: Any) -> None: ...
     def note(self, text: str) -> None: ...
     def finish(self) -> None: ...
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
+
+
+def _redraws() -> bool:
+    """Whether a line can be drawn anew where standard error goes."""
+    return sys.stderr.isatty() or in_notebook()
+
+
+@contextmanager
+def shown(progress: Progress | None) -> Iterator[Progress]:
+    """The observer that is given; where none is, a line in a notebook, and nobody elsewhere."""
+    if progress is None and in_notebook():
+        with TerminalProgress() as line:
+            yield line
+    else:
+        yield progress or SilentProgress()
 
 
 class _Lines:
@@ -169,11 +193,11 @@ class TerminalProgress:
             return
         self._bar.step = step
         self._bar.set_postfix(refresh=False)
-        self._bar.set_description_str(label, refresh=sys.stderr.isatty())
+        self._bar.set_description_str(label, refresh=_redraws())
 
     def _drawn(self, label: str, step: _Step) -> _Bar:
         """The line of a stage that begins with this step, and what draws it when nobody does."""
-        terminal = sys.stderr.isatty()
+        terminal = _redraws()
         bar = _Bar(
             total=1,
             desc=label,
@@ -183,7 +207,8 @@ class TerminalProgress:
             delay=LINE_INTERVAL,  # a short step is no line
             miniters=0,  # look at the clock every time
             smoothing=0.05 if terminal else 0.3,  # a window of some seconds in both
-            dynamic_ncols=terminal,
+            dynamic_ncols=terminal and not in_notebook(),
+            ncols=NOTEBOOK_COLUMNS if in_notebook() else None,
         )
         bar.step, bar.moved = step, time()
         if terminal:

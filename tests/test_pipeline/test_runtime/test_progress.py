@@ -9,11 +9,20 @@ import threading
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline.kmeans.nested import planned_rows, prefixes
-from pipeline.runtime.progress import LINE_INTERVAL, TerminalProgress, rounded
+from pipeline.runtime.progress import (
+    LINE_INTERVAL,
+    NOTEBOOK_COLUMNS,
+    REDRAWN,
+    SilentProgress,
+    TerminalProgress,
+    rounded,
+    shown,
+)
 
 PERCENT = re.compile(r"(\d+)%")
 LEFT = re.compile(r"(\d+):(\d+) left")
@@ -61,6 +70,33 @@ def test_a_step_ends_at_100_percent_whatever_was_planned(
         assert part in lines[1]
     left = [int(found[1]) * 60 + int(found[2]) for line in lines if (found := LEFT.search(line))]
     assert all(later <= earlier + 1 for earlier, later in pairwise(left))
+
+
+def test_a_notebook_has_a_line_that_is_drawn_anew(
+    clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever calls without an observer has one there, and nowhere else."""
+    with shown(None) as progress:
+        assert isinstance(progress, SilentProgress)
+    notebook = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=object()))
+    monkeypatch.setitem(sys.modules, "IPython", notebook)
+    own = SilentProgress()
+    with shown(own) as progress:
+        assert progress is own
+    with shown(None) as progress:
+        progress.start("K=7", 4, "rows")
+        for _ in range(4):
+            clock.now += REDRAWN
+            progress.advance(1)
+        progress.finish()
+    drawn = capsys.readouterr().err
+    assert drawn.count("\r") >= 4
+    assert drawn.count("\n") == 1  # at its end
+    assert percents(drawn)[-1] == 100
+    assert {len(line) for line in drawn.strip().split("\r") if "|" in line} == {NOTEBOOK_COLUMNS}
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: object()))
+    with shown(None) as progress:  # IPython in a terminal
+        assert isinstance(progress, SilentProgress)
 
 
 def test_a_step_that_an_error_breaks_off_is_left_as_it_stands(
