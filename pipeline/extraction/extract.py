@@ -82,10 +82,9 @@ def extract(
         if count is not None or isinstance(images, Iterator):
             images = stack.enter_context(_drained(images, count, split, options))
         source, reference = _opened(images, split, options)
-        told, spec = stack.enter_context(shown(progress)), spec or options.spec
-        memory = options.memory
-        running = running or stack.enter_context(Scheduler(options.scheduler, memory, told))
-        work = PatchBuild(source, reference, spec, running, told, memory)
+        told, cap = stack.enter_context(shown(progress)), options.memory
+        running = running or stack.enter_context(Scheduler(options.scheduler, cap, told))
+        work = PatchBuild(source, reference, spec or options.spec, running, told, cap)
         return work.done_under(options.out)
 
 
