@@ -33,11 +33,14 @@ DIGITS = (10, 20, 50, 100, 200, 500, 1000)
 PRESETS = {"study": STUDY, "digits": DIGITS}
 FORMER_NAMES = {"moves": "breathing", "target": "min_gain"}  # taken for one version more
 MOST_SIZES = 10_000  # dictionaries of one sweep
+MOST_UNSAID = 20  # of a range without a step, which may have been forgotten; the study has 19
 Count = Annotated[int, Field(ge=1, le=(1 << 63) - 1)]  # numpy's integers end there
 Natural = Annotated[int, Field(ge=0, le=(1 << 63) - 1)]
 SIZES = "use a size such as 1GiB or 800MB"
 _paths_from = ContextVar("folder of relative paths", default="")  # empty: the working folder
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # Path makes one slash of two; C: is a drive
+_DASHED = re.compile(r"(\d{1,18})-(\d{1,18})", re.ASCII)
+_POWER = re.compile(r"(\d{1,18})[eE]\+?(\d{1,2})", re.ASCII)
 # No two parts of it take the same characters, lest long texts take for ever.
 _WHOLE_SIZE = re.compile(r"\s*(\d+(\.\d+)?|\.\d+)\s*([^\W\d]\w*\s*)?", re.ASCII)
 
@@ -70,26 +73,18 @@ OptionalSize = Annotated[Size | None, BeforeValidator(lambda size: None if size 
 def parse_k(text: Any) -> Any:
     """The K list of "100,200,300", "100:1000:100" (both ends included), a mixture, or a preset.
 
+    Spaces part numbers as commas do, and 1e3 is 1000. A range without a step has few numbers.
+
     Returns: tuple of distinct integers; what is no text, as it is. Raises: ValueError.
     """
     if not isinstance(text, str):
         return text
     numbers: set[int] = set()
-    for part in text.split(","):
-        part = part.strip()
+    for part in re.split(r"\s*,\s*|\s+", text.strip()):
         if part in PRESETS:
             numbers.update(PRESETS[part])
             continue
-        try:
-            bounds = [int(bound) for bound in part.split(":")]
-        except ValueError:
-            bounds = []
-        if not 1 <= len(bounds) <= 3 or (len(bounds) == 3 and bounds[2] < 1):
-            raise ValueError(f"use numbers, first:last:step, or {' or '.join(PRESETS)}")
-        first, last, step = bounds[0], bounds[min(1, len(bounds) - 1)], ([*bounds, 1, 1])[2]
-        if last - first >= MOST_SIZES * step:
-            raise ValueError(f"a sweep has at most {MOST_SIZES} dictionaries: use a larger step")
-        numbers.update(range(first, last + 1, step))
+        numbers.update(_sizes_of(part))
         if len(numbers) > MOST_SIZES:
             raise ValueError(f"a sweep has at most {MOST_SIZES} dictionaries")
     if not numbers:
@@ -97,6 +92,42 @@ def parse_k(text: Any) -> Any:
     if min(numbers) < 1:
         raise ValueError("a dictionary has at least one centroid")
     return tuple(numbers)
+
+
+def _sizes_of(part: str) -> range:
+    """The K of a number or a range; raises ValueError, which says how it is written."""
+    found = _DASHED.fullmatch(part)
+    if found and int(found[1]) < int(found[2]):
+        raise ValueError(f"use first:last:step: {_thinned(int(found[1]), int(found[2]))}")
+    try:
+        bounds = [_whole(bound) for bound in part.split(":")]
+    except ValueError:
+        bounds = []
+    if not 1 <= len(bounds) <= 3 or (len(bounds) == 3 and bounds[2] < 1):
+        raise ValueError(f"use numbers, first:last:step, or {' or '.join(PRESETS)}")
+    first, last, step = bounds[0], bounds[min(1, len(bounds) - 1)], ([*bounds, 1, 1])[2]
+    if last - first >= MOST_SIZES * step:
+        raise ValueError(f"a sweep has at most {MOST_SIZES} dictionaries: use a larger step")
+    if len(bounds) == 2 and last - first >= MOST_UNSAID:
+        many, few = last - first + 1, _thinned(first, last)
+        raise ValueError(f"that is {many} dictionaries: {few}, {first}:{last}:1 for all")
+    return range(first, last + 1, step)
+
+
+def _whole(text: str) -> int:
+    """The integer that is written so, or as in 1e3; raises ValueError."""
+    if found := _POWER.fullmatch(text):
+        return int(found[1]) * 10 ** int(found[2])
+    return int(text)
+
+
+def _thinned(first: int, last: int) -> str:
+    """A range with a round step, and how many numbers it has: ten or a few less."""
+    least = max(1, -(-(last - first) // 9))
+    power = 10 ** (len(str(least)) - 1)
+    step = next(round_ for round_ in (power, 2 * power, 5 * power, 10 * power) if round_ >= least)
+    many = len(range(first, last + 1, step))
+    return f"{first}:{last}:{step} for {'ten' if many == 10 else many} of them"
 
 
 DictionarySizes = Annotated[
@@ -107,15 +138,20 @@ DictionarySizes = Annotated[
 
 
 def parse_patch(text: Any) -> Any:
-    """Rows and columns of 5, "5" or "5x7"."""
+    """Rows and columns of 5, "5" or "5x7", also as in 5×7."""
     if isinstance(text, int):
         return text, text
     if not isinstance(text, str):
         return text
-    sizes = [size.strip() for size in text.lower().split("x")]
-    if not 1 <= len(sizes) <= 2 or not all(size.isdecimal() for size in sizes):
-        raise ValueError("use a number of pixels, or rows x columns as in 5x7")
-    return int(sizes[0]), int(sizes[-1])
+    sizes = [size.strip() for size in re.split("[x×*]", text.lower())]
+    if 1 <= len(sizes) <= 2 and all(size.isdecimal() for size in sizes):
+        return int(sizes[0]), int(sizes[-1])
+    several = re.findall(r"\d{1,9}", text)
+    if len(several) == 2:  # both may be meant, rows and columns or two runs
+        runs = f", a file of options with patch = [{', '.join(several)}] for a run of each"
+        differ = several[0] != several[1]
+        raise ValueError(f"use {'x'.join(several)} for rows x columns{runs * differ}")
+    raise ValueError("use a number of pixels, or rows x columns as in 5x7")
 
 
 PatchSize = Annotated[tuple[Count, Count], BeforeValidator(parse_patch)]

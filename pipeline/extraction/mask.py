@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from storage.errors import InputError
-from storage.images.source import ImageSource, open_images
+from storage.images.source import ImageSource, open_mask
 from storage.images.views import held_out
 from storage.patch_spec import PatchSpec
 from storage.tiles import Tile, read_extended
@@ -31,7 +31,7 @@ class Mask:
         options = images.options
         if options.mask is None:
             return None
-        found = open_images(options.mask, data_dir=None)
+        found = open_mask(options.mask)
         if options.heldout not in (None, 1) and not _fits(found, images):
             part = held_out(found.reader, options.heldout, images.split == "test")
             found = ImageSource(found.name, "train", part)

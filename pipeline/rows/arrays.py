@@ -33,7 +33,8 @@ def as_array(rows: Any) -> Any:
     """
     if isinstance(rows, (str, os.PathLike)):
         raise InputError(
-            f"{os.fspath(rows)!r} is a path: open it first (open_patches, numpy.load, zarr.open)"
+            f"{os.fspath(rows)!r} is a path: open it first (open_patches, numpy.load, zarr.open;"
+            " extract(…).store cuts patches of images)"
         )
     for names in ("array_keys", "data_vars"):  # a group of zarr, a Dataset of xarray
         if hasattr(rows, names):

@@ -67,12 +67,11 @@ def letters_of(shape: tuple[int, ...], layout: str | None, what: str) -> str:
     if layout is None:
         if likely := _likely(shape):
             order, remedy = likely
+            usual = "NHWC"[: len(shape)]
+            axes = ", ".join(("images", "rows", "columns", "channels")[: len(shape)])
             raise InputError(
-                f"{what} has the shape {shape}, which looks like {order}: use"
-                f" layout={order} (or images{remedy}), or layout={'NHWC'[: len(shape)]} if it is"
-                " (images, rows, columns"
-                + ", channels)" * (len(shape) == 4)
-                + ")" * (len(shape) < 4)
+                f"{what} has the shape {shape}, which looks like {order}: use layout={order} (or"
+                f" images{remedy})" + f", or layout={usual} if it is ({axes})" * (len(shape) > 2)
             )
         return "NHWC"[: len(shape)]
     letters = check_layout(layout)

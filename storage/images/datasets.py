@@ -1,7 +1,7 @@
 """The named data sets: one row each. Their files are listed with where they are served and hashes.
 
 A new one needs a row here and, where its files are neither IDX nor CIFAR's, a reader in
-`storage.images.source`.
+`storage.images.formats.named`.
 """
 
 from collections.abc import Mapping

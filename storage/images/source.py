@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
@@ -15,10 +16,7 @@ from storage.errors import InputError, IntegrityError, shortened
 from storage.images.array_reader import ArrayReader, checked_images
 from storage.images.axes import arranged
 from storage.images.datasets import DATASETS, SPLITS, check_split
-from storage.images.download import find_or_fetch, find_or_unpack
-from storage.images.embedded import read_digits, read_photos
-from storage.images.formats.cifar import map_images
-from storage.images.formats.idx import read_idx
+from storage.images.formats.named import open_named
 from storage.images.formats.registry import local_copy, open_path, stem_of
 from storage.images.labels import read_labels
 from storage.images.options import UNSTATED, ImageOptions
@@ -201,7 +199,7 @@ class ImageSource:
     def check_mask(self) -> None:
         """Raise IntegrityError where the mask is another than that of `fingerprint`."""
         mask = self.options.mask
-        found = open_images(mask, data_dir=None) if mask is not None else None
+        found = open_mask(mask) if mask is not None else None
         if found is not None and found.fingerprint != self._mask_fingerprint:
             raise IntegrityError(f"{mask} changed while patches were cut by it: run it again")
 
@@ -250,7 +248,7 @@ class ImageSource:
 
     @cached_property
     def _mask_fingerprint(self) -> str:
-        return open_images(self.options.mask or "", data_dir=None).fingerprint
+        return open_mask(self.options.mask or "").fingerprint
 
 
 def open_images(
@@ -278,21 +276,23 @@ def open_images(
     """
     check_split(dataset, split, options.heldout)
     data = place_of(data_dir or "data")
-    if dataset == "digits":
-        return ImageSource(dataset, split, read_digits(split)[0], options)
-    if dataset == "photos":
-        return ImageSource(dataset, split, read_photos(), options)
     if dataset in DATASETS:
-        named = DATASETS[dataset]
-        if named.archive is not None:
-            if options.layout is not None:
-                raise InputError(f"{dataset} tells the order of its axes itself: leave out layout")
-            paths = find_or_unpack(named.batches[split], named.archive, dataset, data)
-            return ImageSource(dataset, split, map_images(paths, dataset), options)
-        path = find_or_fetch(named.images[split], dataset, data)
-        return ImageSource(dataset, split, read_idx(path), options)
+        return ImageSource(dataset, split, open_named(dataset, split, data, options), options)
     images = open_path(local_copy(dataset, None if data_dir is None else data), options)
     return ImageSource(_fit_for_names(stem_of(dataset)) or "images", split, images, options)
+
+
+def open_mask(path: str) -> ImageSource:
+    """The images of a mask; one for all may be an array of rows and columns alone.
+
+    Raises: as `open_images`.
+    """
+    try:
+        return open_images(path, data_dir=None)
+    except InputError:
+        with suppress(InputError):
+            return open_images(path, data_dir=None, options=ImageOptions(layout="HW"))
+        raise
 
 
 def _fit_for_names(text: str) -> str:

@@ -127,8 +127,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["sweep", "--dataset", "minst"], "no data set 'minst'"),
-        (["sweep", "--dataset", "absent.npy"], "no data set 'absent.npy'"),
+        (["sweep", "--dataset", "minst"], "no data set 'minst': did you mean mnist? Or use"),
+        (["sweep", "--dataset", "MNIST"], "no data set 'MNIST': did you mean mnist? Or use"),
+        (["sweep", "--dataset", "Fashion_MNIST"], "did you mean fashion-mnist?"),
+        (["sweep", "--dataset", "absent.npy"], "no data set 'absent.npy': use"),
         (["sweep", "--dataset", "cut-idx3-ubyte"], "has 22 bytes where its header says 745"),
         (["sweep", "--dataset", "text.gz"], "not an IDX file"),
         (["sweep", "--dataset", "flat.npy"], "has the shape (4, 4)"),

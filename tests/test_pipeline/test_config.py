@@ -17,11 +17,22 @@ from storage import InputError
         ("2:4", (2, 3, 4)),
         ("5:100:30", (5, 35, 65, 95)),
         ("7,10:30:10", (7, 10, 20, 30)),
+        ("10 20", (10, 20)),
+        (" 10 , 20\t30 ", (10, 20, 30)),
+        ("1e3", (1000,)),
+        ("1e2:1E3:300", (100, 400, 700, 1000)),
+        ("1:20", tuple(range(1, 21))),
+        ("10:100:1", tuple(range(10, 101))),
         ("study", (*range(100, 1001, 100), *range(2000, 10001, 1000))),
     ],
 )
 def test_k_lists(text: str, sizes: tuple[int, ...]) -> None:
     assert SweepOptions.checked(k=text).sizes == sizes
+
+
+@pytest.mark.parametrize("text", ["5x7", "5×7", "5*7", " 5 X 7 "])
+def test_patches_are_read(text: str) -> None:
+    assert SweepOptions.checked(patch=text).patch == (5, 7)
 
 
 def test_default_sizes_follow_the_data_set() -> None:
@@ -50,7 +61,15 @@ def test_values_are_read_with_their_units() -> None:
         ("k", "1:2:3:4", "use numbers, first:last:step"),
         ("k", "10:5:1", "the list is empty"),
         ("k", "1:5:0", "use numbers"),
+        ("k", "10:100", "that is 91 dictionaries: 10:100:10 for ten of them, 10:100:1 for all"),
+        ("k", "5,1:50", "that is 50 dictionaries: 1:50:10 for 5 of them, 1:50:1 for all"),
+        ("k", "10-100", "use first:last:step: 10:100:10 for ten of them"),
+        ("k", "100-1000", "100:1000:100 for ten of them"),
+        ("k", "10-5", "use numbers"),
+        ("k", "1.5e1", "use numbers"),
         ("patch", "5x", "use a number of pixels"),
+        ("patch", "5,5", "use 5x5 for rows x columns$"),
+        ("patch", "3 5", r"use 3x5 for rows x columns, a file of .* patch = \[3, 5\] for a run of"),
         ("stride", "0", "greater than or equal to 1"),
         ("threshold", "1", "less than 1"),
         ("threshold", "nan", "threshold 'nan'"),

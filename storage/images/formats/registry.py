@@ -5,6 +5,7 @@ of the files, without the dot, and it loads a function of (path, name or None, I
 returns an `ImageReader`, or an array to be arranged by the layout of the options.
 """
 
+import difflib
 import itertools
 import os
 import stat
@@ -26,6 +27,7 @@ from storage.images.reader import ImageReader
 from storage.places.place import Place, is_url
 
 GROUP = "patchdict.sources"
+LIKE = 0.7  # as difflib has it, and a name was meant
 TAKEN = (
     "an IDX, .npy, .npz, HDF5 or NetCDF file, images (PNG, JPEG, TIFF, BMP, WebP), a folder or glob"
     " of them, or a zarr array"
@@ -164,9 +166,11 @@ def _format_of(path: str) -> Format:
         if folder.PATTERN.search(path) and not os.path.lexists(path) and "\0" not in path:
             return _GLOB
         reason = getattr(error, "strerror", None) or error
+        close = difflib.get_close_matches(path.lower(), DATASETS, 1, LIKE)
+        meant = f"did you mean {close[0]}? Or " if close else ""
         raise InputError(
-            f"no data set {shortened(path)}: use {', '.join(DATASETS)}, or the path of {TAKEN}"
-            f" ({reason})"
+            f"no data set {shortened(path)}: {meant}use {', '.join(DATASETS)}, or the path of"
+            f" {TAKEN} ({reason})"
         ) from error
     if stat.S_ISDIR(mode):
         marks = (os.path.lexists(os.path.join(path, mark)) for mark in _ZARR_MARKS)

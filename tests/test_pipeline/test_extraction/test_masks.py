@@ -80,6 +80,20 @@ def test_masks_follow_held_out_images(tmp_path: Path) -> None:
         assert store.array[:].min() > 60
 
 
+def test_one_mask_for_all_needs_no_axis_of_images(tmp_path: Path) -> None:
+    np.save(tmp_path / "flat.npy", MASKS[0])
+    np.save(tmp_path / "one.npy", MASKS[:1])
+    flat, one = (
+        extract(IMAGES, patch=3, out=tmp_path / f"{name}.runs", mask=str(tmp_path / name)).store
+        for name in ("flat.npy", "one.npy")
+    )
+    assert flat.n_rows == one.n_rows < 3 * 12 * 15
+    np.testing.assert_array_equal(flat.array[:], one.array[:])
+    np.save(tmp_path / "row.npy", MASKS[0, 0])
+    with pytest.raises(InputError, match=r"row.npy has the shape \(17,\)"):
+        extract(IMAGES, patch=3, out=tmp_path, mask=str(tmp_path / "row.npy"))
+
+
 def test_masks_of_other_sizes_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", IMAGES)
     for wrong in (MASKS[:2], MASKS[:, :9]):

@@ -152,6 +152,7 @@ def test_what_leads_to_arrays_is_no_array(rows: np.ndarray, tmp_path: Path) -> N
     group.create_array("0", data=rows[:10])
     for given, message in (
         ("rows.zarr", "'rows.zarr' is a path: open it first"),
+        ("cat.png", r"extract\(…\).store cuts patches of images"),
         (tmp_path, "is a path"),
         (group, "a Group holds arrays: give one of them \\('0'\\)"),
         (xarray.Dataset({"a": (("n", "d"), rows[:10])}), "a Dataset holds arrays: .*'a'"),

@@ -64,6 +64,11 @@ def test_a_layout_of_other_axes_is_refused() -> None:
         ImageSource("any", "train", np.zeros((2, 8, 8), np.uint8), ImageOptions("NCHW"))
 
 
+def test_one_image_without_its_axis_is_refused_with_it() -> None:
+    with pytest.raises(InputError, match=r"looks like HW: use layout=HW \(or images\[None\]\)$"):
+        ImageSource("any", "train", np.zeros((8, 9), np.uint8))
+
+
 def test_names_of_axes_tell_the_layout() -> None:
     named = xarray.DataArray(np.zeros((3, 20, 30), np.uint8), dims=("band", "y", "x"))
     assert array_source(named).images.shape == (1, 20, 30, 3)
