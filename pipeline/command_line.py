@@ -175,6 +175,26 @@ def verify(store: str, as_json: bool) -> None:
         raise SystemExit(1)
 
 
+@group.command(example="drop runs/EXPERIMENT --k 100,200")
+@click.argument("experiment", type=click.Path())
+@click.option("--k", required=True, help="Sizes of the dictionaries, as in 100,200.")
+@click.option("--dry-run", is_flag=True, help="Tell what would go; remove nothing.")
+@json_option
+def drop(experiment: str, k: str, dry_run: bool, as_json: bool) -> None:
+    """Remove dictionaries, and the later stages, codes, features and unfinished fits of their K.
+
+    EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone. Other
+    dictionaries stay as they are, those that started from a dropped one, too; so do exported files.
+    A sweep that is asked for a dropped K learns it anew.
+    """
+    sizes = SweepOptions.checked(k=k).k
+    from pipeline.upkeep.drop import drop as drop_dictionaries
+    from pipeline.upkeep.drop import in_words
+
+    result = drop_dictionaries(place_of(experiment), sizes, dry_run=dry_run)
+    show(result, as_json, in_words(result, dry_run=dry_run))
+
+
 def _table(entries: list[dict[str, Any]]) -> str:
     from pipeline.runtime.progress import rounded
 

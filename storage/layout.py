@@ -177,6 +177,20 @@ class ExperimentLayout:
         """Codes that lie beside the dictionaries, by name."""
         return in_order(self.folder.glob(f"codes-*{STORE_SUFFIX}"))
 
+    def feature_stores(self) -> list[Place]:
+        """Features that lie beside the dictionaries, by name."""
+        return in_order(self.folder.glob(f"features-*{STORE_SUFFIX}"))
+
+    def made_of(self, k: int) -> list[Place]:
+        """What was made of the dictionary of k centroids, whole or not, and states of its fit."""
+        group = group_name(k)
+        names = [
+            f"{kind}-{group}{end}*{STORE_SUFFIX}" for kind in ("codes", "features") for end in "-x"
+        ]
+        names += [f"{name}{PARTIAL}" for name in names]
+        names += [f"{group}-stage*", f"{group}-*{_STATE_SUFFIX}"]
+        return in_order(path for name in names for path in self.folder.glob(name))
+
     def features(self, codes: Place, which: str) -> Place:
         """Features of images, by where their codes would lie; which: of them, as in hard-image."""
         name = codes.stem.replace("codes-", "features-", 1)

@@ -1,27 +1,37 @@
 """What lies under `OUT`."""
 
+from datetime import datetime
 from typing import Any
 
 from pipeline.kmeans.checkpoint import unfinished_fits
+from pipeline.option_values import renamed
+from pipeline.runtime.memory import in_words as size_in_words
 from pipeline.runtime.progress import rounded
-from storage.codes.code_store import open_codes
-from storage.dictionary_store import finished_dictionaries
+from storage.codes.code_store import CODES, FEATURES, open_codes
+from storage.dictionary_store import finished_dictionaries, root_attributes
 from storage.errors import PatchDictError
 from storage.layout import (
+    METADATA,
     ExperimentLayout,
     find_experiments,
+    group_folders,
     patch_stores,
     unfinished_patch_stores,
 )
 from storage.patch_store import open_patches
-from storage.places.place import Place
+from storage.places.place import Place, bytes_below
+
+_SCORES = ("mse", "heldout_mse", "pixel_mse", "heldout_pixel_mse")
+_NO_OPTIONS = ("rows", "cols", "seed")  # of what a store records of its patches
 
 
 def take_inventory(out: Place) -> dict[str, Any]:
     """Plain JSON: `stores` (store, rows, dim, bytes, codec), `unfinished` and `damaged` paths,
-    `experiments` (experiment, dictionaries: k, mse, heldout_mse; stages: k, stage, mse,
-    heldout_mse, of later stages; unfinished: k, passes, mse, seconds, of later stages stage, too;
-    codes: codes (path), k, stages, dataset, split, stride, images, bytes).
+    `experiments` (experiment; dataset; options: of patches and fit; differs: those of them that
+    experiments differ in; bytes: of all in its folder; report: its path or null; dictionaries: k,
+    mse, heldout_mse, bytes, made (time of its file); stages: k, stage, mse, heldout_mse, of later
+    stages; unfinished: k, passes, mse, seconds, of later stages stage, too; codes: codes (path), k,
+    stages, dataset, split, stride, images, bytes; features: the same of features).
     """
     stores, damaged = [], []
     for path in patch_stores(out):
@@ -46,19 +56,18 @@ def take_inventory(out: Place) -> dict[str, Any]:
         except PatchDictError as error:
             damaged.append(str(error))
             continue
-        entries = [
-            {"k": k, "mse": scores["mse"], "heldout_mse": scores["heldout_mse"]}
-            for k, scores in finished.items()
-        ]
         experiments.append(
             {
                 "experiment": str(experiment.folder),
-                "dictionaries": entries,
+                **_facts(experiment),
+                "dictionaries": _dictionaries(experiment, finished),
                 "stages": _stages(experiment, damaged),
                 "unfinished": _unfinished(experiment),
-                "codes": _codes(experiment, damaged),
+                "codes": _codes(experiment, CODES, damaged),
+                "features": _codes(experiment, FEATURES, damaged),
             }
         )
+    _tell_apart(experiments)
     return {
         "stores": stores,
         "unfinished": [str(path) for path in unfinished_patch_stores(out)],
@@ -94,57 +103,133 @@ def _stages(experiment: ExperimentLayout, damaged: list[str]) -> list[dict[str, 
     return found
 
 
-def _codes(experiment: ExperimentLayout, damaged: list[str]) -> list[dict[str, Any]]:
-    """The codes that lie beside the dictionaries, in the same way."""
+def _codes(experiment: ExperimentLayout, kind: str, damaged: list[str]) -> list[dict[str, Any]]:
+    """The codes, or features, that lie beside the dictionaries, in the same way."""
     found = []
-    for path in experiment.code_stores():
+    for path in experiment.code_stores() if kind == CODES else experiment.feature_stores():
         try:
-            store = open_codes(path)
+            store = open_codes(path, kind)
         except PatchDictError as error:
             damaged.append(str(error))
             continue
         facts, source = store.decoding, store.attributes["source"]
         found.append(
             {
-                "codes": str(path),
+                kind: str(path),
                 "k": facts["k"],
                 "stages": 1 + len(facts.get("later", {})),
                 "dataset": source["name"],
                 "split": source["split"],
                 "stride": facts["spec"]["stride"],
-                "images": store.array.shape[-3],
+                "images": store.array.shape[-3 if kind == CODES else 0],
                 "bytes": store.stored_bytes,
             }
         )
     return found
 
 
+def _facts(experiment: ExperimentLayout) -> dict[str, Any]:
+    """What an experiment is of, and what it takes."""
+    root = root_attributes(experiment.dictionaries)
+    spec, source = root["spec"], root["source"]
+    options: dict[str, Any] = {name: root[name] for name in ("dataset", "test") if name in root}
+    options |= {"patch": f"{spec['rows']}x{spec['cols']}"}
+    options |= {name: value for name, value in spec.items() if name not in _NO_OPTIONS}
+    options |= source.get("stated", {}) | renamed(root["fit"])[0]
+    return {
+        "dataset": source["name"],
+        "options": options | {"patches": root["train_store"]},
+        "bytes": bytes_below(experiment.folder),
+        "report": str(experiment.report) if experiment.report.is_file() else None,
+    }
+
+
+def _dictionaries(
+    experiment: ExperimentLayout, finished: dict[int, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Scores of the dictionaries, what they take, and when they were written."""
+    folders = group_folders(experiment.dictionaries)
+    made = {k: (folder / METADATA).stat().st_mtime for k, folder in folders.items()}
+    return [
+        {
+            "k": k,
+            **{name: scores[name] for name in _SCORES if name in scores},
+            "bytes": bytes_below(folders[k]),
+            "made": datetime.fromtimestamp(made[k]).astimezone().isoformat(" ", "seconds"),
+        }
+        for k, scores in finished.items()
+    ]
+
+
+def _tell_apart(experiments: list[dict[str, Any]]) -> None:
+    """Add to each the options in which they differ; the patches' name where nothing else does."""
+    every = [experiment["options"] for experiment in experiments]
+    names = list(dict.fromkeys(name for options in every for name in options))
+    differ = [name for name in names if any(one.get(name) != every[0].get(name) for one in every)]
+    shown = [name for name in differ if name != "patches"]
+    for experiment, options in zip(experiments, every, strict=True):
+        own = {name: options.get(name) for name in shown}
+        alike = [other for other in every if all(other.get(n) == own[n] for n in own)]
+        experiment["differs"] = own | ({"patches": options["patches"]} if len(alike) > 1 else {})
+
+
 def in_words(inventory: dict[str, Any]) -> str:
     """What `take_inventory` returned, as lines; empty where there is nothing."""
-    lines = [f"{store['rows']:>12,} rows  {store['store']}" for store in inventory["stores"]]
+    lines = [
+        f"{store['rows']:>12,} rows  {store['store']}, {size_in_words(store['bytes'])}"
+        for store in inventory["stores"]
+    ]
     lines += [f"   unfinished  {path}" for path in inventory["unfinished"]]
     lines += [f"      damaged  {reason}" for reason in inventory["damaged"]]
-    for experiment in inventory["experiments"]:
-        sizes = ", ".join(str(entry["k"]) for entry in experiment["dictionaries"])
-        lines.append(f"{experiment['experiment']}: K = {sizes or 'none yet'}")
-        lines += [
-            f"   unfinished  {_place(fit)} after {fit['passes']} passes,"
-            f" MSE {rounded(fit['mse'])}: the same"
-            f" {'encode' if 'stage' in fit else 'sweep'} goes on"
-            for fit in experiment["unfinished"]
-        ]
-        lines += [
-            f"        stage  {one['stage']} of K = {one['k']}, MSE {rounded(one['mse'])}"
-            for one in experiment["stages"]
-        ]
-        lines += [
-            f"        codes  K = {one['k']}"
-            + (f" in {one['stages']} stages" if one["stages"] > 1 else "")
-            + f", {one['images']:,} images ({one['dataset']}, {one['split']}), stride"
-            f" {one['stride']}, {one['bytes']:,} bytes  {one['codes']}"
-            for one in experiment["codes"]
-        ]
-    return "\n".join(lines)
+    return "\n".join(lines + [line for one in inventory["experiments"] for line in _lines(one)])
+
+
+def _lines(experiment: dict[str, Any]) -> list[str]:
+    """What is told of one experiment."""
+    entries = experiment["dictionaries"]
+    sizes = ", ".join(str(entry["k"]) for entry in entries)
+    lines = [f"{experiment['experiment']}: K = {sizes or 'none yet'}"]
+    if differs := experiment["differs"]:
+        told = (f"{name}={'–' if value is None else value}" for name, value in differs.items())
+        lines.append(f"      differs  {', '.join(told)}")
+    if entries:
+        mse = " to ".join(_range(entries, "mse"))
+        heldout = " to ".join(_range(entries, "heldout_mse"))
+        lines.append(f"          MSE  {mse}" + f", held-out {heldout}" * bool(heldout))
+        days = sorted({entry["made"][:16] for entry in entries})  # to the minute
+        lines.append(f"         made  {' to '.join(dict.fromkeys((days[0], days[-1])))}")
+    lines.append(
+        f"         size  {size_in_words(experiment['bytes'])}, of which dictionaries"
+        f" {size_in_words(sum(entry['bytes'] for entry in entries))}"
+        + ("" if experiment["report"] else "; no report yet")
+    )
+    lines += [
+        f"   unfinished  {_place(fit)} after {fit['passes']} passes,"
+        f" MSE {rounded(fit['mse'])}: the same"
+        f" {'encode' if 'stage' in fit else 'sweep'} goes on"
+        for fit in experiment["unfinished"]
+    ]
+    lines += [
+        f"        stage  {one['stage']} of K = {one['k']}, MSE {rounded(one['mse'])}"
+        for one in experiment["stages"]
+    ]
+    return lines + [
+        f"{kind:>13}  K = {one['k']}"
+        + (f" in {one['stages']} stages" if one["stages"] > 1 else "")
+        + f", {one['images']:,} images ({one['dataset']}, {one['split']}), stride"
+        f" {one['stride']}, {one['bytes']:,} bytes  {one[kind]}"
+        for kind in (CODES, FEATURES)
+        for one in experiment[kind]
+    ]
+
+
+def _range(entries: list[dict[str, Any]], name: str) -> list[str]:
+    """The score of the smallest dictionary and of the largest; in pixels where it is known so."""
+    pixels = {"mse": "pixel_mse", "heldout_mse": "heldout_pixel_mse"}[name]
+    scores = [entry.get(pixels, entry[name]) for entry in entries]
+    return list(
+        dict.fromkeys(rounded(score) for score in (scores[0], scores[-1]) if score is not None)
+    )
 
 
 def _place(fit: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from click.testing import CliRunner
 from analysis.experiment import open_experiment
 from pipeline import SweepOptions, sweep
 from pipeline.command_line import group
-from pipeline.runtime.progress import SilentProgress
+from pipeline.runtime.progress import SilentProgress, rounded
+from pipeline.upkeep.status import _tell_apart, in_words, take_inventory
 from pipeline.upkeep.verify import verify
 from storage import InputError, IntegrityError, open_dictionaries
 from storage.integrity import write_seal
@@ -130,3 +132,43 @@ def test_verify_lists_all_that_is_damaged(runs: Path) -> None:
     assert not found["ok"]
     assert len(found["bad"]) == len(folders) - 1 + 2
     assert [bad["chunk"] for bad in found["bad"]].count(0) == 1
+
+
+def test_status_tells_experiments_apart(runs: Path) -> None:
+    (alone,) = take_inventory(runs)["experiments"]
+    assert alone["differs"] == {}
+    other = options(runs).model_copy(update={"seed": 7, "k": (2,), "empty": "split"})
+    folder = Path(sweep(other)["experiment"])
+    (folder / "report.html").write_bytes(bytes(5000))
+    inventory = take_inventory(runs)
+    first, second = sorted(inventory["experiments"], key=lambda one: one["differs"]["seed"])
+    assert first["differs"] == {"empty": "random", "seed": 0}
+    assert second["differs"] == {"empty": "split", "seed": 7}
+    assert second["options"]["patch"] == "5x5"
+    assert (first["report"], second["report"]) == (None, str(folder / "report.html"))
+    (entry,) = second["dictionaries"]
+    assert {"k", "mse", "heldout_mse", "bytes", "made"} <= set(entry)
+    stored = folder / "dictionaries.zarr" / "k00002"
+    assert entry["bytes"] == sum(map(len, files_of(stored).values()))
+    assert second["bytes"] == sum(map(len, files_of(folder).values()))
+    assert datetime.fromisoformat(entry["made"]) < datetime.now().astimezone()
+    lines = in_words(inventory).splitlines()
+    start = lines.index(f"{first['experiment']}: K = 2, 3")
+    differs, mse, made, size = (line.split() for line in lines[start + 1 : start + 5])
+    assert differs == ["differs", "empty=random,", "seed=0"]
+    two, three = (rounded(one["mse"]) for one in first["dictionaries"])
+    assert mse[:4] == ["MSE", two, "to", f"{three},"]
+    assert made[:2] == ["made", first["dictionaries"][0]["made"][:10]]
+    assert "no report yet" in " ".join(size)
+    assert sum("no report yet" in line for line in lines) == 1
+
+
+def test_experiments_whose_options_are_alike_are_told_by_their_patches() -> None:
+    given = [{"options": {"seed": 0, "patches": name}} for name in ("one", "two")]
+    given += [{"options": {"seed": 1, "patches": "two"}}]
+    _tell_apart(given)
+    assert [one["differs"] for one in given] == [
+        {"seed": 0, "patches": "one"},
+        {"seed": 0, "patches": "two"},
+        {"seed": 1},
+    ]
