@@ -27,7 +27,6 @@ quoted = '$(subst ','\'',$(value $1))'
 option = --$(shell echo $1 | tr A-Z_ a-z-) $(call quoted,$1)
 # for each variable that is set; unset ones take the command line's defaults
 options = $(foreach v,$1,$(if $(value $v),$(call option,$v)))
-given_out = $(if $(value OUT),$(call quoted,OUT))
 
 .PHONY: help setup sweep test test-slow lint format bench bench-gpu clean
 
@@ -52,8 +51,10 @@ $(BIN)/.installed-peers: $(BIN)/.installed-dev
 	@$(PIP) --editable '.[bench-gpu]' && touch $@
 
 sweep: $(BIN)/.installed ## learn a dictionary for every K and write report.html
-	@$(BIN)/python -m pipeline sweep $(call options,$(VARIABLES) $(FORMER))
-	@$(BIN)/python -m analysis report --only-stale $(call options,DATASET DATA MEMORY EXPERIMENT) $(given_out)
+	@swept=$$(mktemp) && trap 'rm -f "$$swept"' EXIT \
+	&& $(BIN)/python -m pipeline sweep $(call options,$(VARIABLES) $(FORMER)) --swept "$$swept" \
+	&& $(BIN)/python -m analysis report --only-stale \
+	$(call options,DATASET DATA MEMORY EXPERIMENT) --swept "$$swept"
 
 # a process for each core, four at most: each takes up to 1 GiB; one that is done takes tests of others
 SIDE_BY_SIDE := --numprocesses logical --maxprocesses 4 --dist worksteal

@@ -6,6 +6,7 @@ What is heavy loads when a command runs, so that --help answers at once.
 """
 
 import copy
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,6 +28,7 @@ from pipeline import MemoryOptions
 from pipeline.command_line import group as pipeline_group
 from pipeline.command_line import run
 from pipeline.command_options import (
+    LEAST_MEMORY,
     Group,
     check_least,
     given,
@@ -65,6 +67,12 @@ def group() -> None:
     is_flag=True,
     help="Skip an experiment whose report was made from exactly its present dictionaries.",
 )
+@click.option(
+    "--swept",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Report on the experiments alone that a sweep with --swept FILE wrote there.",
+)
 @options_of(MemoryOptions)
 @json_option
 def report(
@@ -74,16 +82,17 @@ def report(
     data: Path | None,
     labels: Path | None,
     only_stale: bool,
+    swept: Path | None,
     as_json: bool,
     **fields: str | None,
 ) -> None:
     """Write report.html and its figures.
 
     OUT is a sweep's OUT, all of whose experiments are reported, or the folder of one experiment, or
-    the URL of either. It may be left out where --experiment says it.
+    the URL of either. It may be left out where --experiment or --swept says it.
     """
-    caps = _caps_of(None if out is None else place_of(out), experiment, fields)
-    check_least(min(caps.values()))
+    caps = _caps_of(None if out is None else place_of(out), experiment, swept, fields)
+    check_least(min(caps.values(), default=LEAST_MEMORY))
     with watched() as progress:
         from analysis.html_report.build import report as write_reports
 
@@ -109,17 +118,24 @@ def report(
 
 
 def _caps_of(
-    out: Place | None, experiment: str | None, fields: Mapping[str, str | None]
+    out: Place | None,
+    experiment: str | None,
+    swept: Path | None,
+    fields: Mapping[str, str | None],
 ) -> dict[Place, int]:
     """Folders to report on, each with its cap on the memory in bytes."""
-    if experiment is not None:
-        runs = read_runs(experiment, fields)
-        # where runs share a folder, the cap that is enough for each of them
-        caps = {run.out: int(run.memory) for run in sorted(runs, key=lambda run: run.memory)}
-        return caps if out is None else {out: max(caps.values())}
-    if out is None:
+    # where runs share a folder, the cap that is enough for each of them
+    runs = [] if experiment is None else read_runs(experiment, fields)
+    caps = {run.out: int(run.memory) for run in sorted(runs, key=lambda run: run.memory)}
+    largest = max(caps.values(), default=0) or MemoryOptions.checked(**given(fields)).memory
+    if swept is not None:
+        folders = filter(None, swept.read_bytes().split(b"\0"))
+        return {place_of(os.fsdecode(folder)): largest for folder in folders}
+    if out is not None:
+        return {out: largest}
+    if experiment is None:
         raise InputError("no folder to report on: give the OUT of a sweep, or --experiment")
-    return {out: MemoryOptions.checked(**given(fields)).memory}
+    return caps
 
 
 @group.command(example="reconstruct runs/EXPERIMENT --k 500 --out rebuilt.zarr")

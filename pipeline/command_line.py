@@ -5,6 +5,7 @@ Commands import what they need when they run, so that --help answers at once.
 
 import errno
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -86,8 +87,14 @@ def fit(experiment: str | None, as_json: bool, **fields: str | None) -> None:
 @group.command(example="sweep --dataset photos.npy --k 100:1000:100 --heldout 0.1")
 @experiment_option
 @options_of(SweepOptions)
+@click.option(
+    "--swept",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the names of the experiments' folders there, for report --swept.",
+)
 @json_option
-def sweep(experiment: str | None, as_json: bool, **fields: str | None) -> None:
+def sweep(experiment: str | None, swept: Path | None, as_json: bool, **fields: str | None) -> None:
     """Extract the patches and learn a dictionary for every K; finished ones are kept."""
     runs = read_runs(experiment, fields)
     check_least(min(options.memory for options in runs))
@@ -98,7 +105,9 @@ def sweep(experiment: str | None, as_json: bool, **fields: str | None) -> None:
     with watched() as progress:
         from pipeline.k_sweep import sweep as run_sweep
 
-        _each(runs, "experiments", run_sweep, told, as_json, progress)
+        results = _each(runs, "experiments", run_sweep, told, as_json, progress)
+    if swept is not None:
+        swept.write_bytes(b"\0".join(os.fsencode(result["experiment"]) for result in results))
 
 
 def _each(
@@ -108,8 +117,8 @@ def _each(
     told: Callable[[dict[str, Any]], str],
     as_json: bool,
     progress: "Progress",
-) -> None:
-    """Do the work of each run and show what came of it.
+) -> list[dict[str, Any]]:
+    """Do the work of each run, show what came of it, and return that.
 
     plural: key of the list of results; a single one's own keys stand beside it.
     """
@@ -127,6 +136,7 @@ def _each(
             click.echo(told(result))
     if as_json:
         show((results[0] if len(runs) == 1 else {}) | {plural: results}, as_json, "")
+    return results
 
 
 @contextmanager

@@ -32,7 +32,7 @@ GROUPS = {
     ),
     "Machine": ("memory", "device", "device_memory", "engine", "scheduler"),
 }
-OTHERS = ("dry_run", "as_json")  # last of all, with --help
+OTHERS = ("dry_run", "swept", "as_json")  # last of all, with --help
 GROUPED = 12  # options; the help of a command with fewer is one list
 
 

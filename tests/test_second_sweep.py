@@ -48,3 +48,20 @@ def test_no_heavy_library_is_loaded(
     *_, result, loaded = ran.stdout.splitlines()
     assert result.endswith(told)
     assert loaded == "[]"
+
+
+def test_only_the_experiments_of_the_sweep_are_reported(done: Path, tmp_path: Path) -> None:
+    (own,) = (page.parent for page in done.glob("*/report.html"))
+    other = Path(shutil.copytree(own, done / "other"))
+    (other / "report.html").write_text("stale")
+    broken = Path(shutil.copytree(own, done / "broken"))
+    (broken / "dictionaries.zarr" / "zarr.json").write_text("{")
+    swept = tmp_path / "swept"
+    words = ["sweep", "--k", "10,20,50", "--out", str(done), "--swept", str(swept)]
+    ran = run_python("-m", "pipeline", *words)
+    assert ran.returncode == 0, ran.stderr
+    assert swept.read_text() == str(own)
+    ran = run_python("-m", "analysis", "report", "--only-stale", "--swept", str(swept))
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == f"{own}/report.html: up to date\n"
+    assert (other / "report.html").read_text() == "stale"
