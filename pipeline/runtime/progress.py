@@ -129,6 +129,7 @@ class _Bar(tqdm):
     step = _Step(0, "", WHOLE)
     percent = 0
     moved = 0.0  # when it did last
+    interval = 0.0  # seconds between two drawings
 
     @property
     def format_dict(self) -> Any:
@@ -210,7 +211,7 @@ class TerminalProgress:
             dynamic_ncols=terminal and not in_notebook(),
             ncols=NOTEBOOK_COLUMNS if in_notebook() else None,
         )
-        bar.step, bar.moved = step, time()
+        bar.step, bar.moved, bar.interval = step, time(), bar.mininterval
         if terminal:
             bar.delay = 0
             bar.refresh()
@@ -236,8 +237,8 @@ class TerminalProgress:
             step.before = step.done
             bar.initial += gained
             bar.n = bar.last_print_n = bar.n + gained
-        else:
-            bar.update(gained)
+        elif bar.update(gained):  # it drew the line
+            bar.mininterval = bar.interval
 
     def note(self, text: str) -> None:
         tqdm.write(text, file=sys.stderr)
@@ -263,13 +264,14 @@ class TerminalProgress:
 
 def _tick(bar: _Bar, interval: float, over: Event) -> None:
     """Draw a line anew whenever it was not for some seconds, until it is over."""
-    drawn, beat = time(), min(TICK, interval)
+    drawn, beat = time(), min(TICK, interval) / 4
     while not over.wait(beat):
         # later than reports would draw it, so that both do not
-        if time() - max(drawn, bar.last_print_t) >= interval + beat / 2 and not over.is_set():
+        if time() - max(drawn, bar.last_print_t) >= interval + beat and not over.is_set():
             bar.delay = 0  # it was shown, so that its end is, too
             bar.refresh()
             drawn = time()
+            bar.mininterval = drawn - bar.last_print_t + interval  # a report draws it after that
 
 
 def _sized(count: int) -> str:
