@@ -11,7 +11,9 @@ from sklearn.svm import LinearSVC
 from analysis.classification import squared_hinge
 from analysis.classification.ridge import decisions
 from analysis.classification.squared_hinge import StoredFeatures, fit_many
+from pipeline.runtime.memory import resident
 from storage import InputError
+from storage.mapped_files import let_go
 from tests.test_analysis.test_classification.test_ridge import blobs, scaled
 
 
@@ -40,6 +42,30 @@ def test_features_are_standardised_and_read_in_blocks(tmp_path: Path) -> None:
     )
     np.testing.assert_array_equal(np.concatenate([own for _, own in got]), labels[chosen])
     np.testing.assert_allclose(found.rows(np.array([4, 250])), scaled(rows)[[4, 250]], atol=1e-4)
+
+
+def test_reading_a_few_images_maps_few_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n, width, mapped = 8000, 4000, list[int]()
+    block = np.random.default_rng(0).random((500, width), np.float32)
+    blocks = ((block, np.zeros(500, np.int64)) for _ in range(n // 500))
+    monkeypatch.setattr(squared_hinge, "_BLOCK_BYTES", 8 << 20)
+    features = StoredFeatures(blocks, n, width, tmp_path)
+
+    def watched(array: np.ndarray) -> None:
+        mapped.append(resident())
+        let_go(array)
+
+    monkeypatch.setattr(squared_hinge, "let_go", watched)
+    before, which = resident(), np.arange(0, n, 8)
+    rows = features.rows(which)
+    assert max(mapped) - before < rows.nbytes + (32 << 20)  # of 128 MB in all
+    chosen = np.isin(np.arange(n), which)
+    for part, _ in features.blocks(chosen):
+        np.testing.assert_array_equal(rows[: len(part)], part)
+        rows = rows[len(part) :]
+    assert not len(rows)
 
 
 @pytest.mark.parametrize(("n", "width", "classes"), [(300, 20, 3), (200, 150, 4), (400, 30, 2)])
