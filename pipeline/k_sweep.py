@@ -9,6 +9,8 @@ from dataclasses import replace
 from html import escape
 from typing import Any
 
+import numpy as np
+
 from pipeline.config import SweepOptions
 from pipeline.engines import EngineSpec
 from pipeline.execution.scheduler import Scheduler
@@ -24,7 +26,7 @@ from storage.dictionary_store import check_dictionaries, finished_dictionaries
 from storage.errors import BusyError
 from storage.images.labels import labels_file
 from storage.images.source import open_images
-from storage.layout import group_name
+from storage.layout import group_name, patch_stores
 
 SCORES = ("k", "mse", "sse", "heldout_mse", "passes", "rows_seen", "seconds", "live")
 PIXEL_SCORES = ("pixel_mse", "heldout_pixel_mse")  # of preprocessed patches
@@ -146,6 +148,9 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> SweepResul
         opened = {
             split: open_split(options, split, scheduler, progress) for split in options.splits
         }
+        if not patch_stores(options.out):  # extraction leaves less room for a compiler
+            dtype = _row_dtype(options, opened["train"].images.dtype)
+            compile_apart(options, dtype, options.memory, progress)
         found = {split: opened.pop(split).done_under(options.out) for split in options.splits}
         train = found["train"].store
         test = found["test"].store if "test" in found else None
@@ -164,10 +169,15 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> SweepResul
     )
 
 
+def _row_dtype(options: SweepOptions, pixels: np.dtype) -> np.dtype:
+    """Of the rows that are learned from."""
+    return Preprocessing.dtype if is_asked_for(options) else pixels
+
+
 def _complete(experiment: Experiment, scheduler: Scheduler, progress: Progress) -> list[int]:
     """Learn the dictionaries that are missing. Returns: their K."""
     options, train = experiment.options, experiment.train
-    dtype = Preprocessing.dtype if is_asked_for(options) else train.dtype
+    dtype = _row_dtype(options, train.dtype)
     device = resolve_device(options.device, dtype)
     engine = EngineSpec.resolve(options.engine, device, train.dim, dtype)
     progress.note(f"{train.n_rows:,} rows of {train.dim}, {place(options.device, engine)}")

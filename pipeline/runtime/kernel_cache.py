@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.runtime.memory import resident
+
 if TYPE_CHECKING:
     from pipeline.runtime.progress import Progress
 
@@ -21,6 +23,7 @@ PACKAGE = Path(__file__).parents[1]  # whose sources are compiled
 UNUSED_SECONDS = 7 * 24 * 3600  # after which kernels of other sources are deleted
 LOADED_BYTES = 64 << 20  # of all kernels, read from disk
 COMPILED_BYTES = 16 << 20  # what LLVM holds for each kernel that it compiled, on average
+LARGE_KERNEL_BYTES = 48 << 20  # and what it may take for one more
 
 
 def code_bytes(kernels: Sequence[Any]) -> int:
@@ -159,3 +162,27 @@ def compilation_told(progress: "Progress") -> Iterator[None]:
         yield
     if teller.seconds:
         progress.note(f"compiled kernels in {teller.seconds:.1f} s")
+
+
+def end_before(room: int, status: int) -> None:
+    """From now on this process ends where one more kernel may take more than so many bytes.
+
+    What it compiled until then is on disk. status: that it ends with.
+    """
+    from numba.core import event
+
+    class Limit(event.Listener):
+        """Compilations lie within each other: what the outermost made is kept."""
+
+        depth, kept = 0, 0
+
+        def on_start(self, _: Any) -> None:
+            if self.kept and self.depth == 0 and resident() + LARGE_KERNEL_BYTES > room:
+                os._exit(status)
+            self.depth += 1
+
+        def on_end(self, _: Any) -> None:
+            self.depth -= 1
+            self.kept += self.depth == 0
+
+    event.register("numba:compile", Limit())
