@@ -28,7 +28,7 @@ option = --$(shell echo $1 | tr A-Z_ a-z-) $(call quoted,$1)
 # for each variable that is set; unset ones take the command line's defaults
 options = $(foreach v,$1,$(if $(value $v),$(call option,$v)))
 
-.PHONY: help setup sweep test test-slow lint format bench bench-gpu clean
+.PHONY: help setup sweep test test-slow lint format docs bench bench-gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ $(BIN)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(BIN)/.installed-dev: $(BIN)/.installed
 	@echo "installing the tools of the tests" && $(PIP) --editable '.[test,lint,bench]' && touch $@
+
+$(BIN)/.installed-docs: $(BIN)/.installed
+	@$(PIP) --editable '.[docs]' && touch $@
 
 $(BIN)/.installed-peers: $(BIN)/.installed-dev
 	@$(PIP) --editable '.[bench-gpu]' && touch $@
@@ -71,6 +74,10 @@ lint: $(BIN)/.installed-dev ## check style and types
 format: $(BIN)/.installed-dev ## mend style where it can be done by itself
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
+docs: $(BIN)/.installed-docs ## build the documentation, build/docs/index.html
+	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --conf-dir docs . build/docs
+	@echo build/docs/index.html
+
 bench: $(BIN)/.installed-dev ## measure against peers and print the table
 	@$(BIN)/python -m tests.benchmarks
 
@@ -78,5 +85,5 @@ bench-gpu: $(BIN)/.installed-peers ## measure on a CUDA GPU and print the tables
 	@$(BIN)/python -m tests.benchmarks.gpu $(BENCH)
 
 clean: ## remove .venv and caches; never data or runs
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find $(wildcard storage pipeline analysis tests) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -112,7 +112,7 @@ class Experiment(ExperimentData):
 
     @cached_property
     def history(self) -> xarray.Dataset:
-        """Every pass of every fit: rows, mse, shift, live, redrawn, seconds over (k, iteration).
+        """Rows, mse, shift, live, redrawn and seconds of every pass, over (k, iteration).
 
         NaN where a fit had fewer passes. Units and names are in the attributes.
         """

@@ -46,8 +46,9 @@ class SweepResult(dict[str, Any]):
 
     def _repr_html_(self) -> str:
         head, *rows = (map(escape, row) for row in self._table())
-        lines = [f"<tr><th>{'</th><th>'.join(head)}</th></tr>"]
-        lines += [f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in rows]
+        wide = "style='text-align:right;padding:.15em .6em'"
+        lines = [f"<tr><th {wide}>{f'</th><th {wide}>'.join(head)}</th></tr>"]
+        lines += [f"<tr><td {wide}>{f'</td><td {wide}>'.join(row)}</td></tr>" for row in rows]
         curve = _curve([(entry["k"], entry["mse"]) for entry in self["dictionaries"]])
         return (
             f"<div>{escape(self._title)}</div><div style='display:flex;flex-wrap:wrap;gap:2em;"
@@ -123,7 +124,7 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> SweepResul
         progress: an observer; None: in a notebook a line that is drawn anew, else nobody looks.
 
     Returns:
-        A dict, plain JSON, which shows itself as a table: experiment, store, rows, dim, reused,
+        A dict, plain JSON, which shows itself as a table, of experiment, store, rows, dim, reused,
         repaired (damaged chunks of patches that were written again), and `dictionaries`, one entry
         per K with k, mse, sse, heldout_mse, passes, rows_seen, seconds, live, path, reused; of
         preprocessed patches, which mse is of, also pixel_mse and heldout_pixel_mse, in squared

@@ -1,4 +1,4 @@
-"""The example notebook runs as it stands, and prints what it shows."""
+"""The notebooks run as they stand, and print what they show."""
 
 import json
 import shutil
@@ -13,7 +13,25 @@ import pytest
 
 import analysis
 
-NOTEBOOK = Path(analysis.__file__).parent / "example.ipynb"
+NOTEBOOKS = Path(analysis.__file__).parent
+
+
+def run(notebook: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> int:
+    """Run all cells in a folder. Returns: how many pictures the notebook shows."""
+    mpl.use("Agg")
+    monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
+    monkeypatch.chdir(folder)
+    names: dict[str, Any] = {}
+    cells = json.loads((NOTEBOOKS / notebook).read_text())["cells"]
+    pictures = 0
+    for cell in (cell for cell in cells if cell["cell_type"] == "code"):
+        printed = StringIO()
+        with redirect_stdout(printed):
+            exec("".join(cell["source"]), names)
+        shown = [line for out in cell["outputs"] for line in out.get("text", [])]
+        assert printed.getvalue() == "".join(shown)
+        pictures += sum("image/png" in out.get("data", {}) for out in cell["outputs"])
+    return pictures
 
 
 def test_the_notebook_prints_what_it_shows(
@@ -21,17 +39,11 @@ def test_the_notebook_prints_what_it_shows(
 ) -> None:
     """In a copy of a sweep of three of its four K."""
     shutil.copytree(Path(digits_swept["experiment"]).parent, tmp_path / "runs")
-    mpl.use("Agg")
-    monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    cells = [c for c in json.loads(NOTEBOOK.read_text())["cells"] if c["cell_type"] == "code"]
-    pictures = 0
-    for cell in cells:
-        printed = StringIO()
-        with redirect_stdout(printed):
-            exec("".join(cell["source"]), names)
-        shown = [line for out in cell["outputs"] for line in out.get("text", [])]
-        assert printed.getvalue() == "".join(shown)
-        pictures += sum("image/png" in out.get("data", {}) for out in cell["outputs"])
-    assert pictures == 4
+    assert run("example.ipynb", monkeypatch, tmp_path) == 4
+
+
+@pytest.mark.slow  # kernels of its patch size are compiled
+def test_the_notebook_of_own_images_prints_what_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("own_images.ipynb", monkeypatch, tmp_path) == 3
