@@ -53,7 +53,7 @@ $(BIN)/.installed-docs: $(BIN)/.installed
 $(BIN)/.installed-peers: $(BIN)/.installed-dev
 	@$(PIP) --editable '.[bench-gpu]' && touch $@
 
-sweep: $(BIN)/.installed ## learn a dictionary for every K and write report.html
+sweep: $(BIN)/.installed ## learn a dictionary for every K and write its report.html
 	@swept=$$(mktemp) && trap 'rm -f "$$swept"' EXIT \
 	&& $(BIN)/python -m pipeline sweep $(call options,$(VARIABLES) $(FORMER)) --swept "$$swept" \
 	&& $(BIN)/python -m analysis report --only-stale \

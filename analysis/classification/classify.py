@@ -87,13 +87,18 @@ def written(study: Study, sizes: Sequence[int] | None) -> dict[str, Any]:
 
 
 def kept(experiment: Experiment) -> dict[str, Any] | None:
-    """Results that are kept with an experiment; None where there are none of its dictionaries."""
+    """Results that are kept with an experiment; None where there are none of its dictionaries.
+
+    Those of dictionaries that were dropped are left out; without the best of them there are none.
+    """
     try:
         found = json.loads(ExperimentLayout(experiment.folder).classification.read_bytes())
-        known = {one["k"]: one["dictionary"] for one in found["by_k"]}
-        alike = found["schema"] == SCHEMA and all(
-            k in experiment.nodes and dictionary_sum(experiment.codebook(k)[0]) == known[k]
-            for k in known
+        found["by_k"] = [one for one in found["by_k"] if one["k"] in experiment.nodes]
+        found["left_out"] = [k for k in found["left_out"] if k in experiment.nodes]
+        alike = found["schema"] == SCHEMA and found["best"] in experiment.nodes
+        alike = alike and all(
+            dictionary_sum(experiment.codebook(one["k"])[0]) == one["dictionary"]
+            for one in found["by_k"]
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

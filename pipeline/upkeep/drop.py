@@ -121,10 +121,10 @@ def in_words(result: dict[str, Any], *, dry_run: bool = False) -> str:
     """What `drop` returned, as lines."""
     from pipeline.runtime.memory import in_words as size_in_words  # loads psutil
 
-    left = _listed(result["left"])
+    left, stay = _listed(result["left"]), "stay" if len(result["left"]) > 1 else "stays"
     lines = [
         f"{'would drop' if dry_run else 'dropped'} K = {_listed(result['dropped'])}"
-        f" ({size_in_words(result['bytes'])}); {f'K = {left} stay' if left else 'none is left'}"
+        f" ({size_in_words(result['bytes'])}); {f'K = {left} {stay}' if left else 'none is left'}"
     ]
     lines += [f"  {path}" for path in result["removed"]]
     if result["report"]:

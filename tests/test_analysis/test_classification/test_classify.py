@@ -1,6 +1,7 @@
 """How much of the class the digits' dictionaries carry."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from sklearn.svm import LinearSVC
 
 from analysis import classify, features, report
 from analysis.classification import study
+from analysis.classification.classify import kept
 from analysis.experiment import open_experiment
 from analysis.html_report import classes
+from pipeline.upkeep.drop import drop
 from storage import InputError, open_images
 from storage.layout import ExperimentLayout
 from tests.test_analysis.commands import invoke, refused, run
@@ -104,15 +107,21 @@ def test_many_and_few_images_choose_alike(
     assert abs(other["by_k"][0]["accuracy"] - found["by_k"][2]["accuracy"]) < 0.02
 
 
-def test_results_are_kept_and_people_are_told_in_words(digits_copy: Path) -> None:
+def test_results_are_kept_and_people_are_told_in_words(digits_copy: Path, tmp_path: Path) -> None:
     told = invoke("classify", digits_copy, "--k", "4,12", "--features", "hard", "--pool", "image")
     assert "297 test images told by 1,500 training images, hard features, image:" in told
     assert "K = 12: " in told
     assert "wrong, squared hinge, penalty " in told
     assert "10 labels of each class, K = 12: " in told
-    kept = json.loads(ExperimentLayout(digits_copy).classification.read_bytes())
-    assert [row["k"] for row in kept["by_k"]] == [4, 12]
-    assert (kept["features"], kept["pool"], kept["asked"]) == ("hard", "image", [4, 12])
+    found = json.loads(ExperimentLayout(digits_copy).classification.read_bytes())
+    assert [row["k"] for row in found["by_k"]] == [4, 12]
+    assert (found["features"], found["pool"], found["asked"]) == ("hard", "image", [4, 12])
+    folder = Path(shutil.copytree(digits_copy, tmp_path / "copy"))
+    assert (kept(open_experiment(folder)), found["best"]) == (found, 12)
+    drop(folder, [4])
+    assert kept(open_experiment(folder)) == found | {"by_k": found["by_k"][1:]}
+    drop(folder, [12])
+    assert kept(open_experiment(folder)) is None
 
 
 @pytest.mark.parametrize(

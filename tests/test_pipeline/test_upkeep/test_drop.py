@@ -97,7 +97,7 @@ def test_people_are_told_what_goes(folder: Path) -> None:
     done = drop(folder, [2, 3])
     told = in_words(done)
     assert told.startswith("dropped K = 2, 3 (")
-    assert "K = 20 stay" in told.splitlines()[0]
+    assert "K = 20 stays" in told.splitlines()[0]
     assert told.endswith(f"report.html tells of them still: patchdict report {folder}")
     assert "would drop K = 20" in in_words(drop(folder, [20], dry_run=True), dry_run=True)
     (folder / "report.html").unlink()
