@@ -75,7 +75,7 @@ format: $(BIN)/.installed-dev ## mend style where it can be done by itself
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 docs: $(BIN)/.installed-docs ## build the documentation, build/docs/index.html
-	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --conf-dir docs . build/docs
+	@$(BIN)/python -m sphinx --fresh-env --fail-on-warning --keep-going --quiet --conf-dir docs . build/docs
 	@echo build/docs/index.html
 
 bench: $(BIN)/.installed-dev ## measure against peers and print the table

@@ -41,7 +41,8 @@ class ElbowInterval:
     Attributes:
         method: one of METHODS.
         estimate: the elbow of all points.
-        low, high: limits of the central 95 % of the elbows of the resamples, the estimate included.
+        low: of the central 95 % of the elbows of the resamples, the estimate included, the least.
+        high: the largest of them.
         agreement: share of the resamples with the estimate in them whose elbow it is; NaN where
             there are none.
         resamples: how many there were, those without an elbow included.
