@@ -166,7 +166,7 @@ def reconstruct(
 
 @group.command(example="compare runs --out figures")
 @click.argument("folders", nargs=-1, required=True, metavar="OUT...")
-@out_option("Folder of mse.png, mse.svg and mse.csv; default: the folder compare in the first OUT.")
+@out_option("Folder of mse.png, .svg, .pdf and .csv; default: the folder compare in the first OUT.")
 @json_option
 def compare(folders: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Put the curves of several experiments into one table and one figure.

@@ -49,7 +49,7 @@ def compare(
 
     Args:
         folders: sweeps' OUT, all of whose experiments are taken, or folders of experiments; or one.
-        out: folder of the figure (mse.png, mse.svg) and its data (mse.csv); None: the folder
+        out: folder of the figure (mse.png, .svg, .pdf) and its data (mse.csv); None: the folder
             `compare` in the OUT of the first experiment.
 
     Returns:

@@ -154,12 +154,18 @@ def opened(
     dark: bool = False,
     touch: bool = False,
     scripts: bool = True,
+    moves: bool = False,
+    fragment: str = "",
 ) -> Iterator[Opened]:
-    """A page opened from disk, when its interactive parts are ready, in a window of that width."""
+    """A page opened from disk, when its interactive parts are ready, in a window of that width.
+
+    moves: its reader has nothing against what moves by itself. fragment: of the address, after #.
+    """
     context = browser.new_context(
         viewport={"width": width, "height": HEIGHT},
         color_scheme="dark" if dark else "light",
         has_touch=touch,
+        reduced_motion="no-preference" if moves else "reduce",
         java_script_enabled=scripts,
     )
     page = context.new_page()
@@ -172,7 +178,7 @@ def opened(
             result.complaints.append(message.text) if message.type in ("warning", "error") else None
         ),
     )
-    page.goto(path.as_uri())
+    page.goto(path.as_uri() + (f"#{fragment}" if fragment else ""))
     if scripts:
         page.wait_for_function("window.Bokeh?.documents[0]?.is_idle")
     yield result

@@ -97,8 +97,8 @@ def strokes_file(strokes: np.ndarray, tmp_path: Path) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures of reports are put together and not drawn, which takes long: for tests of words."""
-    for name in ("to_png", "to_svg"):
-        monkeypatch.setattr(f"analysis.html_report.figures.figure.{name}", lambda figure: b"")
+    for name in ("to_png", "to_svg", "to_pdf"):
+        monkeypatch.setattr(f"analysis.html_report.figures.figure.{name}", lambda *_: b"")
 
 
 def made_once(

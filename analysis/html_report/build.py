@@ -1,6 +1,6 @@
 """The report of an experiment: report.html, and its figures and their data, written atomically.
 
-Each figure is three files: NAME.png, NAME.svg, and what it shows as NAME.csv.
+Each figure is four files: NAME.png, NAME.svg, NAME.pdf, and what it shows as NAME.csv.
 """
 
 import time
@@ -19,8 +19,8 @@ from storage.places.place import Place, place_of
 if TYPE_CHECKING:
     from analysis.html_report.section import Section
 
-PICTURE, OTHERS = "png", ("svg", "csv")  # files of a figure
-PARTS = 18  # of the work, about: what is loaded, words and figures of each section, the page
+PICTURE, OTHERS = "png", ("svg", "pdf", "csv")  # files of a figure
+PARTS = 19  # of the work, about: what is loaded, words and figures of each section, the page
 DRAWING_BYTES = 160 << 20  # of the largest figure but the next while it is drawn, as measured
 DRAWING_BYTES_OF_SIZE = 12 << 20  # of each line of patches above their centroids, one for a K
 

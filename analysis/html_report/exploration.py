@@ -11,9 +11,10 @@ from sklearn.neighbors import NearestNeighbors
 
 from analysis.html_report.measured import Measured
 from analysis.measures.gallery import grid_shape
-from analysis.measures.patch_sample import evenly
+from analysis.measures.patch_sample import evenly, sample_patches
 from analysis.measures.similarity_grid import similarity_grid
 from analysis.reconstruction.overlap import Rebuilder
+from pipeline import assign
 from storage import PatchSpec, PatchStore
 from storage.images.middles import first_within, middle_size
 
@@ -21,6 +22,8 @@ EXPLORED_BYTES = 8 << 20  # of arrays on the page; as text they take a third mor
 UNLABELLED = 10  # images shown of a split whose classes are unknown
 CROPPED_VALUES = 1 << 16  # of an image that is explored, at most
 NEAREST = 5  # neighbours of a centroid that are named
+CLASSED_ROWS = 1 << 14  # patches whose classes tell which use a centroid
+MOST_CLASSES = 24  # whose shares a reader can take in
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,34 @@ def nearest_centroids(centroids: np.ndarray, most: int) -> tuple[np.ndarray, np.
     distance = np.stack([np.linalg.norm(flat - flat[other], axis=1) for other in near.T], axis=1)
     order = np.argsort(distance, axis=1, kind="stable")
     return np.take_along_axis(near, order, axis=1), np.take_along_axis(distance, order, axis=1)
+
+
+@dataclass(frozen=True)
+class ClassedPatches:
+    """Random training patches of known class.
+
+    names: of the classes. classes: (m,) uint8, of each patch. nearest: K -> (m,) its centroid.
+    """
+
+    names: tuple[str, ...]
+    classes: np.ndarray
+    nearest: Mapping[int, np.ndarray]
+
+
+def classed_patches(measured: Measured, sizes: Sequence[int]) -> ClassedPatches | None:
+    """CLASSED_ROWS patches at most; None: classes are not known, or too many."""
+    experiment = measured.experiment
+    labels, names = experiment.labels("train"), experiment.class_names
+    if labels is None or names is None or len(names) > MOST_CLASSES:
+        return None
+    sample = sample_patches(measured.stores["train"], CLASSED_ROWS)
+    images = np.repeat(sample.order, np.diff(sample.offsets))
+    nearest = {}
+    for k in sizes:
+        centroids, preprocessing = experiment.codebook(k)
+        met = sample.values if preprocessing is None else preprocessing.rows(sample.values)
+        nearest[k] = assign(met, centroids.reshape(k, -1), device="cpu")
+    return ClassedPatches(tuple(names), labels[images].astype(np.uint8), nearest)
 
 
 def choose_images(measured: Measured) -> Chosen:

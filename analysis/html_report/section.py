@@ -27,6 +27,8 @@ class Section:
 
 
 def which_sizes(measured: Measured, every: str) -> str:
-    """For which K a figure has a part; every: the words for all of them."""
+    """For which K a figure has a part; every: the words for all of several."""
     shown, sizes = len(measured.shown), len(measured.sizes)
+    if sizes == 1:
+        return f"K = {measured.sizes[0]:,}"
     return every if shown == sizes else f"{shown} of the {sizes} K"

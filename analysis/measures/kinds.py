@@ -17,6 +17,7 @@ Source of the doubled angles: Bigün and Granlund, "Optimal orientation detectio
 symmetry", ICCV 1987.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -66,7 +67,7 @@ COLOUR_RULE = (
 
 def rule_of(shape: Sequence[int]) -> str:
     """The rule for readers; shape: of a patch, (rows, cols[, channels])."""
-    return RULE + COLOUR_RULE if len(shape) == 3 else RULE
+    return RULE + COLOUR_RULE if math.prod(shape[2:]) > 1 else RULE
 
 
 _UNITS = {

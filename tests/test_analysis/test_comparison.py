@@ -152,7 +152,9 @@ def test_a_file_of_two_patch_sizes_is_swept_and_compared(
             for mse, psnr in (("mse", "psnr"), ("heldout_mse", "heldout_psnr")):
                 assert entry[psnr] == pytest.approx(10 * np.log10(255**2 / entry[mse]))
     folder = tmp_path / "made" / "compare"
-    assert found["files"] == [str(folder / f"mse.{ending}") for ending in ("png", "svg", "csv")]
+    assert found["files"] == [
+        str(folder / f"mse.{ending}") for ending in ("png", "svg", "pdf", "csv")
+    ]
     lines = list(csv.DictReader((folder / "mse.csv").read_text().splitlines()))
     assert [line["k"] for line in lines] == ["10", "40", "10", "20", "50"]
     mse = [entry["mse"] for one in found["experiments"] for entry in one["dictionaries"]]

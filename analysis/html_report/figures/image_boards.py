@@ -37,6 +37,7 @@ class Board:
         self._figure = Figure(figsize=(width / DPI, height / DPI))
         # With opacity: matplotlib takes twice the memory and the time to add it.
         self._canvas = np.full((height, width, 4), 255, np.uint8)
+        self._canvas[..., 3] = 0  # where nothing lies the paper is seen, which is white in files
 
     def image(self, pixels: np.ndarray, left: int, top: int, *, frame: bool = True) -> None:
         """Lay an image with its top left corner at (left, top); pixels: (height, width, 3) uint8.
@@ -48,6 +49,7 @@ class Board:
             left, top = left - 1, top - 1
         room = self._canvas[top : top + len(pixels), left : left + pixels.shape[1]]
         room[..., :3] = pixels[: len(room), : room.shape[1]]
+        room[..., 3] = 255
 
     def levels(
         self, values: np.ndarray, pixels: PixelScale, scale: int, left: int, top: int
@@ -98,7 +100,7 @@ class Pairs:
         for step, line in enumerate(words):
             colour = GREY if step == len(words) - 1 else "black"
             middle, below = left + self._wide / 2, top + self.words_at + step * TEXT_LINE
-            board.text(middle, below, line, ha="center", fontsize=SMALL - 1, color=colour)
+            board.text(middle, below, line, ha="center", fontsize=SMALL, color=colour)
 
 
 def rows_of_images(

@@ -8,7 +8,8 @@ from typing import Any, cast
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-DPI = 200
+DPI = 200  # of a board, whose dots are those of its PNG
+PRINT_DPI = 300  # of the PNG of a drawing
 WIDTH = 7.0  # inches, of every figure but the galleries: two columns of a paper
 SMALL, NORMAL = 7.0, 8.0  # points
 # Okabe and Ito's colours, told apart by colour-blind readers
@@ -45,6 +46,7 @@ STYLE: dict[str, Any] = {
     "figure.dpi": DPI,
     "savefig.dpi": "figure",
     "savefig.facecolor": "white",
+    "pdf.fonttype": 42,  # text of its letters, not their outlines
     "svg.fonttype": "none",  # text that can be edited and searched
     "svg.hashsalt": "patchdict",  # the same ids every time
 }
@@ -62,10 +64,18 @@ def new_figure(height: float) -> Figure:
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
-def to_png(figure: Figure) -> bytes:
-    """The figure as a PNG file of DPI dots per inch, the same bytes every time."""
+def to_png(figure: Figure, dpi: int = DPI) -> bytes:
+    """The figure as a PNG file of so many dots per inch, the same bytes every time."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def to_pdf(figure: Figure) -> bytes:
+    """The figure as a PDF file, the same bytes every time."""
+    buffer = io.BytesIO()
+    nothing = dict.fromkeys(("Creator", "Producer", "CreationDate"))
+    figure.savefig(buffer, format="pdf", metadata=nothing)
     return buffer.getvalue()
 
 

@@ -1,4 +1,4 @@
-// Draws the atlas. cb_obj: a control that changed, or an event of the pointer on the board.
+// Draws the atlas. cb_obj: a control that changed.
 const at = controls.size ? controls.size.categories.indexOf(controls.size.value) : 0
 const one = Object.fromEntries(
   Object.entries(dictionaries.data).map(([name, column]) => [name, column[at]]))
@@ -6,17 +6,8 @@ const [rows, cols, channels = 1] = patch
 const area = rows * cols * channels
 const {k} = one
 const across = one.order.shape[1]
-const down = one.order.shape[0]
-// A whole number of the screen's dots to a pixel of a centroid, so that all are alike.
-const dot = devicePixelRatio
-const room = plot.inner_width > 0 ? plot.inner_width * dot : 800
-const fitting = (line) => Math.max(1, Math.floor((((room - line) / across) - line) / cols))
-const line = fitting(1) > 4 ? 2 : 1
-const scale = fitting(line)
-const [high, wide] = [rows * scale + line, cols * scale + line]
 const total = one.count.reduce((sum, count) => sum + count, 0)
 const NDArray = one.blank.constructor
-const moved = cb_obj?.event_name
 const nearest = k > 1 ? one.near.shape[1] : 0
 
 function tile(atom) {
@@ -36,7 +27,9 @@ function show(atom) {
     image: atoms.map((one) => new NDArray(tile(one), [rows, cols])),
     x, y,
     bottom: y.map((top) => top + tall),
+    thick: atoms.map((one) => one == controls.atom.value ? 4 : 0),
     words: atoms.map((one) => `${one}`),
+    atom: atoms,
   }
   const distances = Array.from(part(one.distance, atom * nearest, nearest))
   words.text = `Centroid <b>${atom}</b>, ${kinds[one.kind[atom]]}: nearest to ` +
@@ -45,72 +38,121 @@ function show(atom) {
     (nearest
       ? ` Euclidean distance to its neighbours, over all values of a patch: ` +
         `${distances.map((d) => number(d, 3)).join(", ")} ${level}.`
-      : "")
+      : "") + (classed ? used(atom) : "")
 }
 
-if (cb_obj == controls.atom) {
+// Of which classes the patches are that it stands for.
+function used(atom) {
+  const times = new Array(classed.names.length).fill(0)
+  const found = classed.nearest[at]
+  for (let i = 0; i < found.length; i++) if (found[i] == atom) times[classed.classes[i]] += 1
+  const sum = times.reduce((sum, one) => sum + one, 0)
+  const most = Math.max(...times, 1)
+  const lines = times.map((n, i) => `<span>${escaped(classed.names[i])}</span>
+    <span style="background:var(--accent);height:.7em;align-self:center;width:${100 * n / most}%"></span>
+    <span style="text-align:right">${n ? percent(n / sum) : "–"}</span>`)
+  return `<div style="margin-top:.6em">Of ${counted(found.length, "random patch")} it stands for
+    ${number(sum, 9)}, by class:</div><div style="display:grid;grid-template-columns:auto 1fr auto;` +
+    `column-gap:.6em;font-size:.8125rem;line-height:1.35">${lines.join("")}</div>`
+}
+
+// What is chosen, with a frame; at first what stands first.
+function choose() {
   const atom = controls.atom.value
-  if (atom != null && atom >= 0 && atom < k) show(Math.floor(atom))
-  return
+  const i = tiles.data.atom.indexOf(atom)
+  const names = ["x", "y", "width", "height"]
+  chosen.data = Object.fromEntries(names.map((name) => [name, i < 0 ? [] : [tiles.data[name][i]]]))
+  show(i < 0 ? tiles.data.atom[0] : atom)
 }
-if (moved) {
-  const cell = Math.floor(cb_obj.y / high) * across + Math.floor(cb_obj.x / wide)
-  const place = board.data.cells[0].indexOf(cell)
-  const inside = cb_obj.x >= 0 && cb_obj.x < across * wide && place >= 0
-  if (inside) show(tiles.data.atom[place])
-  return
-}
+if (cb_obj == controls.atom) return choose()
 
-// Cell of each atom: as they look alike, or by rank in reading order.
+// Rows of tiles: as they look alike, or by rank; each kind begins a row of its own.
 const order = orders[controls.order.active]
-const ranks = {
-  use: (a, b) => one.count[b] - one.count[a],
-  error: (a, b) => one.sse_share[b] - one.sse_share[a],
-  kind: (a, b) => one.kind[a] - one.kind[b] || one.count[b] - one.count[a],
-}
-const atoms = order in ranks
-  ? Array.from({length: k}, (_, atom) => atom).sort((a, b) => ranks[order](a, b) || a - b)
-  : Array.from(one.order)
-const cells = atoms.map((_, cell) => cell).filter((cell) => atoms[cell] >= 0)
-const placed = cells.map((cell) => atoms[cell])
+const all = Array.from({length: k}, (_, atom) => atom)
+const ranked = (value) => all.sort((a, b) => value[b] - value[a] || a - b)
+const groups = order == "likeness" ? [Array.from(one.order)]
+  : order == "use" ? [ranked(one.count)]
+  : order == "error" ? [ranked(one.sse_share)]
+  : kinds.map((_, kind) => ranked(one.count).filter((atom) => one.kind[atom] == kind))
+      .filter((group) => group.length)
 
-// Lines around the tiles; empty cells stay transparent.
-const [height, width] = [down * high + line, across * wide + line]
+// A whole number of the screen's dots to a pixel of a centroid, so that all are alike. Beside the
+// tiles stands what they are ordered by.
+const dot = devicePixelRatio
+const beside = {likeness: 0, use: 72, error: 72, kind: 128}[order] * dot
+const room = plot.inner_width > 0 ? plot.inner_width * dot : 800
+const fitting = (line) =>
+  Math.max(1, Math.floor((((room - beside - line) / across) - line) / cols))
+const line = fitting(1) > 4 ? 2 : 1
+const size = fitting(line)
+const [high, wide] = [rows * size + line, cols * size + line]
+const apart = order == "kind" ? 6 * dot : 0  // between kinds
+const lineOfWords = 15 * dot
+
+const placed = []  // [atom, top, left] of each tile
+const told = []  // [top, words] beside the tiles
+let height = 0
+for (const group of groups) {
+  const down = Math.ceil(group.length / across)
+  for (const [i, atom] of group.entries()) {
+    if (atom >= 0) placed.push([atom, height + Math.floor(i / across) * high, (i % across) * wide])
+  }
+  if (order == "kind") {
+    const words = `${plurals[one.kind[group[0]]]}, ${percent(group.length / k)}`
+    told.push([Math.max(height, told.length ? told.at(-1)[0] + lineOfWords : 0), words])
+  } else if (order != "likeness") {
+    const value = (atom) => order == "use" ? one.count[atom] / total : one.sse_share[atom]
+    const step = Math.ceil(lineOfWords / high)
+    for (let row = 0; row < down; row += step) {
+      told.push([height + row * high, percent(value(group[row * across]))])
+    }
+  }
+  height += down * high + line + apart
+}
+height -= apart
+
+// Lines around the tiles; what is empty stays transparent.
+const width = across * wide + line
 const pixels = new Uint32Array(height * width)
-placed.forEach((atom, i) => {
-  const [top, left] = [Math.floor(cells[i] / across) * high, (cells[i] % across) * wide]
+for (const [atom, top, left] of placed) {
   const shades = tile(atom)
   for (let row = 0; row < high + line; row++) {
     pixels.fill(line_shade, (top + row) * width + left, (top + row) * width + left + wide + line)
   }
-  for (let row = 0; row < rows * scale; row++) {
+  for (let row = 0; row < rows * size; row++) {
     const start = (top + line + row) * width + left + line
     for (let col = 0; col < cols; col++) {
-      const shade = shades[Math.floor(row / scale) * cols + col]
-      pixels.fill(shade, start + col * scale, start + (col + 1) * scale)
+      const shade = shades[Math.floor(row / size) * cols + col]
+      pixels.fill(shade, start + col * size, start + (col + 1) * size)
     }
   }
-})
-board.data = {image: [new NDArray(pixels, [height, width])], width: [width], height: [height],
-  cells: [cells]}
-tiles.data = {
-  x: cells.map((cell) => (cell % across) * wide + line / 2),
-  y: cells.map((cell) => Math.floor(cell / across) * high + line / 2),
-  width: placed.map(() => wide),
-  height: placed.map(() => high),
-  atom: placed,
-  count: placed.map((atom) => one.count[atom]),
-  share: placed.map((atom) => one.count[atom] / total),
-  sse_share: placed.map((atom) => one.sse_share[atom]),
-  kind: placed.map((atom) => kinds[one.kind[atom]]),
-  near: placed.map((atom) => neighbours(atom).join(", ")),
 }
-const shown = Math.max(room, width)
+board.data = {image: [new NDArray(pixels, [height, width])], width: [width], height: [height]}
+const atoms = placed.map(([atom]) => atom)
+tiles.data = {
+  x: placed.map(([, , left]) => left + line / 2),
+  y: placed.map(([, top]) => top + line / 2),
+  width: atoms.map(() => wide),
+  height: atoms.map(() => high),
+  bottom: placed.map(([, top]) => top + line / 2 + high),
+  atom: atoms,
+  count: atoms.map((atom) => one.count[atom]),
+  share: atoms.map((atom) => one.count[atom] / total),
+  sse_share: atoms.map((atom) => one.sse_share[atom]),
+  kind: atoms.map((atom) => kinds[one.kind[atom]]),
+  near: atoms.map((atom) => neighbours(atom).join(", ")),
+}
+scale.data = {
+  x: told.map(() => width + 8 * dot),
+  y: told.map(([top]) => top),
+  words: told.map(([, words]) => words),
+}
+const shown = Math.max(room, width + beside)
 plot.x_range.setv({start: 0, end: shown, reset_start: 0, reset_end: shown})
 // As high as the picture and what stands below it; a dot of the picture is a dot of the screen.
-const [bar, wanted] = [plot.outer_height - plot.inner_height, height * plot.inner_width / shown]
+const tall = Math.max(height, told.length ? told.at(-1)[0] + lineOfWords : 0)
+const [bar, wanted] = [plot.outer_height - plot.inner_height, tall * plot.inner_width / shown]
 if (plot.inner_width > 0) plot.height = Math.ceil(wanted) + bar
-const seen = plot.inner_width > 0 ? Math.ceil(wanted) * shown / plot.inner_width : height
+const seen = plot.inner_width > 0 ? Math.ceil(wanted) * shown / plot.inner_width : tall
 plot.y_range.setv({start: seen, end: 0, reset_start: seen, reset_end: 0})
-controls.atom.high = k - 1
-show(placed[0])
+choose()

@@ -1,5 +1,6 @@
 """The atlas: all centroids of a dictionary in one picture, to be sorted and pointed at."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,12 +8,15 @@ import xarray
 from bokeh.models import ColumnDataSource, CustomJS, HoverTool
 from bokeh.plotting import figure
 
+from analysis.html_report.exploration import ClassedPatches
 from analysis.html_report.page import widgets
 from analysis.measures.gallery import LINE_COLOUR
-from analysis.measures.kinds import KINDS
+from analysis.measures.kinds import KINDS, plural
 from analysis.measures.pixel_scale import PixelScale
 
-BOARD_COLUMNS = ("x", "y", "width", "height", "atom", "count", "share", "sse_share", "kind", "near")
+_PLACE = ("x", "y", "width", "height")
+BOARD_COLUMNS = (*_PLACE, "bottom", "atom", "count", "share", "sse_share", "kind", "near")
+NEAR_COLUMNS = ("image", "x", "y", "bottom", "thick", "words", "atom")
 ORDERS = ("likeness", "use", "error", "kind")
 LINE_SHADE = 0xFF000000 | LINE_COLOUR[2] << 16 | LINE_COLOUR[1] << 8 | LINE_COLOUR[0]
 NEAR_GAP, NEAR_CAPTION = 0.15, 0.3  # in widths of a tile
@@ -59,59 +63,77 @@ def _narrowed(values: np.ndarray) -> np.ndarray:
 
 
 def atlas_view(
-    dictionaries: ColumnDataSource, patch: tuple[int, ...], pixels: PixelScale, first: int
-) -> tuple[dict[str, Any], CustomJS]:
-    """Bokeh models by their place on the page, and the script that draws them.
+    dictionaries: ColumnDataSource,
+    patch: tuple[int, ...],
+    pixels: PixelScale,
+    shared: Mapping[str, Any],
+    classed: ClassedPatches | None,
+) -> tuple[dict[str, Any], dict[str, Any], CustomJS]:
+    """Bokeh models by their place on the page, the controls, and the script that draws them.
 
     Args:
         dictionaries: see `atlas_source`.
         patch: (rows, cols[, channels]).
         pixels: unit of distances.
-        first: the K shown at first.
+        shared: see `explorer`.
+        classed: patches of known class, at the same K.
     """
-    sizes = dictionaries.data["k"]
-    controls = {"order": widgets.choice("atlas-order", list(ORDERS), "Order")}
-    if len(sizes) > 1:
-        controls["size"] = widgets.size_slider("atlas-k", sizes, first)
-    controls["atom"] = widgets.number_field("atlas-atom", "Centroid")
+    controls = {"order": widgets.choice("atlas-order", list(ORDERS), "Order")} | dict(shared)
     board = widgets.image_source("atlas-picture", 1, 1)
-    tiles = ColumnDataSource({name: [] for name in BOARD_COLUMNS}, name="atlas-tiles")
-    near = ColumnDataSource(
-        {name: [] for name in ("image", "x", "y", "bottom", "words")}, name="atlas-near"
+    tiles, near, chosen, scale = (
+        ColumnDataSource({name: [] for name in columns}, name=f"atlas-{name}")
+        for name, columns in (
+            ("tiles", BOARD_COLUMNS),
+            ("near", NEAR_COLUMNS),
+            ("chosen", _PLACE),
+            ("scale", ("x", "y", "words")),
+        )
     )
     words = widgets.text("atlas-words")
-    plot = _board(board, tiles)
+    plot, beside = _board(board, tiles, chosen, scale), _near(near, patch)
+    widgets.choose_on_tap(plot, tiles, shared["atom"])
+    widgets.choose_on_tap(beside, near, shared["atom"])
     draw = CustomJS(
         args={
             "dictionaries": dictionaries,
             "kinds": list(KINDS),
+            "plurals": [plural(kind) for kind in KINDS],
             "orders": list(ORDERS),
             "patch": list(patch),
             "line_shade": LINE_SHADE,
             "places": {"gap": NEAR_GAP, "caption": NEAR_CAPTION},
             "level": pixels.level,
+            "classed": None if classed is None else _classed(classed),
             "controls": controls,
             "plot": plot,
             "board": board,
             "tiles": tiles,
             "near": near,
+            "chosen": chosen,
+            "scale": scale,
             "words": words,
         },
         code=widgets.code("shading.js") + widgets.code("atlas.js"),
         name="atlas-draw",
     )
-    for name, control in controls.items():
-        control.js_on_change("active" if name == "order" else "value", draw)
     plot.js_on_change("inner_width", draw)
-    pointed = CustomJS(args={"draw": draw}, code="draw.execute(cb_obj)")
-    for event in ("mousemove", "tap"):
-        plot.js_on_event(event, pointed)
-    models = {**controls, "board": plot, "near": _near(near, patch), "words": words}
-    return {f"atlas_{name}": model for name, model in models.items()}, draw
+    models = {"order": controls["order"], "board": plot, "near": beside, "words": words}
+    return {f"atlas_{name}": model for name, model in models.items()}, controls, draw
 
 
-def _board(board: ColumnDataSource, tiles: ColumnDataSource) -> figure:
-    """The picture of all centroids, and their frames that answer the pointer."""
+def _classed(patches: ClassedPatches) -> dict[str, Any]:
+    """The same as a script reads it; arrays go as bytes."""
+    nearest = [_narrowed(found) for found in patches.nearest.values()]
+    return {"names": list(patches.names), "classes": patches.classes, "nearest": nearest}
+
+
+def _board(
+    board: ColumnDataSource,
+    tiles: ColumnDataSource,
+    chosen: ColumnDataSource,
+    scale: ColumnDataSource,
+) -> figure:
+    """The picture of all centroids, their frames that answer the pointer, and words beside it."""
     plot = widgets.picture(
         "atlas-board", "All centroids", 2, 3, tools="pan,wheel_zoom,reset", toolbar_location="below"
     )
@@ -120,18 +142,25 @@ def _board(board: ColumnDataSource, tiles: ColumnDataSource) -> figure:
     plot.toolbar.logo = None
     plot.aspect_ratio = None  # the script sets the height
     plot.image_rgba("image", 0, 0, "width", "height", source=board)
-    frames = plot.block("x", "y", "width", "height", source=tiles, fill_alpha=0, line_alpha=0)
+    words: dict[str, Any] = {"text_font_size": "0.75rem", "text_color": widgets.SOFT}
+    words |= {"text_baseline": "top", "y_offset": 2}
+    plot.text("x", "y", "words", source=scale, **words)
+    frames = plot.block(*_PLACE, source=tiles, fill_alpha=0, line_alpha=0)
     frames.hover_glyph = frames.glyph.clone(line_color=widgets.MARK, line_alpha=1, line_width=2)
+    line = {"line_color": widgets.MARK, "line_width": 4, "fill_alpha": 0}
+    plot.block(*_PLACE, source=chosen, **line)
     plot.add_tools(
         HoverTool(
             renderers=[frames],
             visible=False,
-            tooltips=[
-                ("centroid", "@atom, @kind"),
-                ("patches", "@count{0,0} (@share{0.000 %})"),
-                ("share of SSE", "@sse_share{0.000 %}"),
-                ("nearest", "@near"),
-            ],
+            tooltips=widgets.tips(
+                [
+                    ("centroid", "@atom, @kind"),
+                    ("patches", "@count{0,0} (@share{0.000 %})"),
+                    ("share of SSE", "@sse_share{0.000 %}"),
+                    ("nearest", "@near"),
+                ]
+            ),
         )
     )
     return plot

@@ -1,20 +1,30 @@
 """The report's page: one HTML file that holds everything it shows."""
 
-import base64
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, StrictUndefined
 
 from analysis.html_report.exploration import Chosen, choose_images, explored_sizes
-from analysis.html_report.figures.figure import ReportFigure
+from analysis.html_report.figures.figure import BY_NIGHT, ReportFigure
 from analysis.html_report.measured import Measured
 from analysis.html_report.page.interaction import interactive_parts
-from analysis.html_report.page.provenance import commands, file_elsewhere, provenance
+from analysis.html_report.page.provenance import (
+    commands,
+    export_command,
+    file_elsewhere,
+    provenance,
+)
 from analysis.html_report.section import Section
 from analysis.text import count, listed, number, percent, size_range, unbroken
+from storage import group_name
+
+DRAWN = 144  # pixels of a patch that a reader can draw, at most
+PLAIN = " !$&'()*+,-./:;=?@_~"  # in an address in quotes, besides letters and digits
 
 
 def render(
@@ -32,7 +42,7 @@ def render(
         digest: of what the page is made from.
     """
     experiment, places = measured.experiment, itertools.count(1)
-    chosen = choose_images(measured)
+    chosen, drawn = choose_images(measured), experiment.patch_shape[:2]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -45,19 +55,19 @@ def render(
         dataset=experiment.name,
         patch=measured.patch,
         unit=measured.pixels.unit,
+        several=len(measured.sizes) > 1,
         preprocessed=measured.experiment.codebook(measured.told)[1] is not None,
         elbow=measured.elbow,
-        held_out=measured.held_out,
-        held_out_parts=measured.held_out_parts,
         embedded=interactive_parts(measured, chosen),
         style=style,
-        endings=("png", "svg", "csv"),
+        endings=("png", "svg", "pdf", "csv"),
         explained=_explained(measured, chosen),
         answers=answers,
         figures={
-            section: [_shown(next(places), figure) for figure in several]
+            section: [_shown(next(places), figure) for figure in several if figure.shown]
             for section, several in figures.items()
         },
+        beside=[one for several in figures.values() for one in several if not one.shown],
         digest=digest,
         names=" ".join(figure.name for several in figures.values() for figure in several),
         lead=_lead(measured),
@@ -66,26 +76,34 @@ def render(
         provenance=provenance(experiment),
         elsewhere=file_elsewhere(experiment),
         commands=commands(experiment),
+        exporting=export_command(experiment, measured.told),
+        elsewhere_opened=group_name(measured.told),
+        drawn=drawn if math.prod(drawn) <= DRAWN else None,
     )
 
 
 def _shown(place: int, figure: ReportFigure) -> dict[str, Any]:
-    """A figure as the page shows it: a drawing as SVG, sharp at any size; pixels as PNG."""
-    drawing = b"<image" not in figure.files["svg"]
-    mime, data = ("svg+xml", figure.files["svg"]) if drawing else ("png", figure.files["png"])
-    return {
-        "number": place,
-        "figure": figure,
-        "drawing": drawing,
-        "source": f"data:image/{mime};base64,{base64.b64encode(data).decode()}",
-    }
+    """A figure as the page shows it, its SVG; a board's words are light by night."""
+    svg = figure.files["svg"]
+    if not figure.drawing:
+        svg = svg.replace(b"<defs>", BY_NIGHT + b"<defs>", 1)
+    source = f"data:image/svg+xml,{quote(svg, safe=PLAIN)}"
+    return {"number": place, "figure": figure, "source": source}
 
 
 def _lead(measured: Measured) -> str:
-    images = measured.experiment.facts["source"]["images"]
+    """What a dictionary is, and which are here."""
+    images, sizes = measured.experiment.facts["source"]["images"], measured.sizes
+    here = (
+        f"this page shows one of {count(sizes[0], 'centroid')}."
+        if len(sizes) == 1
+        else f"this page shows {len(sizes)} dictionaries, of {sizes[0]:,} to {sizes[-1]:,}."
+    )
     return (
-        f"{count(measured.rows, 'patch')} of {count(images, 'image')}, summed up by"
-        f" {listed(measured.sizes)} centroid{'' if measured.sizes == [1] else 's'}."
+        f"A dictionary is a set of K small images of {measured.patch} pixels, its centroids,"
+        f" learned from {count(measured.rows, 'patch')} of {count(images, 'image')} so that each"
+        " patch is near to one of them. Laid over one another they rebuild an image, the better the"
+        f" more of them there are: {here}"
     )
 
 
@@ -115,13 +133,15 @@ def _explained(measured: Measured, chosen: Chosen) -> str:
     if here < known:
         origin += f" Of the {known:,} K {here:,} are here, in even steps."
     errors = (
-        "The error map shows the root mean square over the channels,"
-        if len(experiment.image_shape) == 3
-        else "In the error map blue is too dark and orange too bright,"
+        "The error map shows the root mean square over the channels"
+        if math.prod(experiment.image_shape[2:]) > 1
+        else "In the error map blue is too dark and orange too bright"
     )
+    if len(experiment.sizes) > 1:
+        errors += ", on one scale for all K of an image"
     return (
         f"{origin} Each kept patch is replaced by its nearest centroid; where patches overlap their"
-        f" mean is taken. {errors} on one scale for all K of an image."
+        f" mean is taken. {errors}."
     )
 
 
@@ -158,5 +178,5 @@ def _table(measured: Measured) -> list[dict[str, Any]]:
             number(one["seconds"], 3),
             "yes" if one["converged"] else "no",
         ]
-        rows.append({"cells": cells, "elbow": k == measured.elbow})
+        rows.append({"k": k, "cells": cells, "elbow": k == measured.elbow})
     return rows

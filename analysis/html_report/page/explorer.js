@@ -18,11 +18,14 @@ const kind = dictionaries.data.kind[size]
 // lies with the tiles.
 const state = tiles.state ??= {pixel: null, kept: false}
 const moved = cb_obj?.event_name
+const chosen = controls.atom.value
+const chose = cb_obj == controls.atom
 const typed = cb_obj == controls.row || cb_obj == controls.col
 if (typed) {
   const [row, col] = [controls.row.value, controls.col.value]
-  state.kept = row != null && col != null
-  state.pixel = state.kept ? {row, col} : null
+  const given = row != null && col != null
+  if (given || state.kept) state.pixel = given ? {row, col} : null
+  state.kept = given
 }
 if (moved == "mouseleave" && !state.kept) state.pixel = null
 if (moved == "mousemove" && state.kept) return
@@ -33,6 +36,10 @@ if (moved == "mousemove" || moved == "tap") {
   if (moved == "mousemove" && again) return
   if (moved == "tap") state.kept = inside && !(state.kept && again)
   state.pixel = inside ? {row, col} : null
+  if (moved == "tap") {
+    controls.row.value = state.kept ? row : null
+    controls.col.value = state.kept ? col : null
+  }
 }
 
 // NaN is a pixel that holds no data: there is no error.
@@ -48,7 +55,7 @@ function errors_of(levels) {
   return channels == 1 ? errors : errors.map(Math.sqrt)
 }
 const NDArray = dictionaries.data.blank[0].constructor
-if (!moved && !typed) {
+if (!moved && !typed && !chose) {
   const errors = errors_of(rebuilt)
   pictures.original.data = {image: [new NDArray(shade(original, channels, black, span), [height, width])]}
   pictures.rebuilt.data = {
@@ -62,18 +69,31 @@ if (!moved && !typed) {
     const found = errors_of(part(data.rebuilt, (k * splits * shown + image) * area, area))
     most = found.reduce((largest, one) => Math.max(largest, Math.abs(one)), most)
   }
-  scale.setv({low: channels > 1 ? 0 : -most || -1, high: most || 1})
+  const dark = matchMedia("screen and (prefers-color-scheme: dark)").matches
+  scale.setv({palette: palettes[dark ? 1 : 0], low: channels > 1 ? 0 : -most || -1, high: most || 1})
   pictures.error.change.emit()
   const [low, high] = channels > 1 ? ["0", ""] : [`−${number(most, 3)}`, "+"]
   const colours = [0, 127, 254].map((place) => scale.palette[place]).join()
-  words["error-words"].text = `<span style="display:flex;align-items:center;gap:.5em">${low}
-    <span style="flex:1;height:.5em;border-radius:9px;background:linear-gradient(90deg,${colours})"></span>
-    ${high}${number(most, 3)}</span>`
+  // How many pixels are off by how much, above the colours; zero is in the middle of a bar.
+  const bars = new Array(41).fill(0)
+  for (const one of errors) {
+    bars[Math.round((one - scale.low) / (scale.high - scale.low) * (bars.length - 1))] += 1
+  }
+  const tallest = Math.log1p(Math.max(...bars))
+  const drawn = bars.map((times, i) => {
+    const height = 20 * Math.log1p(times) / tallest
+    return `<rect x="${i}" y="${20 - height}" width="0.8" height="${height}"/>`
+  })
+  const name = "Histogram of the errors of all pixels, heights logarithmic"
+  words["error-words"].text = `<svg viewBox="0 0 41 20" preserveAspectRatio="none" role="img"
+    aria-label="${name}" style="display:block;width:100%;height:2.2em;fill:currentColor"><title>${name}</title>
+    ${drawn.join("")}</svg><span style="display:block;height:.4em;background:linear-gradient(90deg,${colours})"></span>
+    <span style="display:flex;justify-content:space-between"><span>${low}</span><span>${high}${number(most, 3)}</span></span>`
   const mse = data.mse[version]
   const psnr = mse > 0 ? `${(10 * Math.log10(span ** 2 / mse)).toFixed(1)} dB` : "∞"
-  const name = controls.split.labels[controls.split.active]
+  const split = controls.split.labels[controls.split.active]
   words.score.text = `<b>K = ${number(sizes[size], 9)}</b> · MSE <b>${number(mse)}</b> ${data.unit} · ` +
-    `PSNR <b>${psnr}</b> · ${name} ${number(data.index[image], 9)}, ` +
+    `PSNR <b>${psnr}</b> · ${split} ${number(data.index[image], 9)}, ` +
     `${counted(data.patches[version], "patch")} from ${counted(data.distinct[version], "centroid")}`
 }
 
@@ -81,12 +101,21 @@ if (!moved && !typed) {
 const weights = new Map()
 const {pixel} = state
 let total = 0
+const found = {x: [], y: [], width: [], height: []}  // windows of the chosen centroid
 const extent = {top: height, left: width, bottom: 0, right: 0}
 for (let down = 0; down < grid[0]; down++) {
   for (let across = 0; across < grid[1]; across++) {
     const atom = atoms[down * grid[1] + across]
     const [top, left] = [down * stride - before[0], across * stride - before[1]]
     if (atom < 0) continue
+    const [bottom, right] = [Math.min(height, top + rows), Math.min(width, left + cols)]
+    const [upper, nearer] = [Math.max(0, top), Math.max(0, left)]
+    if (atom == chosen) {
+      found.x.push((nearer + right) / 2)
+      found.y.push((upper + bottom) / 2)
+      found.width.push(right - nearer)
+      found.height.push(bottom - upper)
+    }
     let level = null
     if (pixel) {
       const [row, col] = [pixel.row - top, pixel.col - left]
@@ -96,10 +125,10 @@ for (let down = 0; down < grid[0]; down++) {
         level += centroids[((atom * rows + row) * cols + col) * channels + channel] / channels
       }
       level = black + level * span / 255
-      extent.top = Math.min(extent.top, Math.max(0, top))
-      extent.left = Math.min(extent.left, Math.max(0, left))
-      extent.bottom = Math.max(extent.bottom, Math.min(height, top + rows))
-      extent.right = Math.max(extent.right, Math.min(width, left + cols))
+      extent.top = Math.min(extent.top, upper)
+      extent.left = Math.min(extent.left, nearer)
+      extent.bottom = Math.max(extent.bottom, bottom)
+      extent.right = Math.max(extent.right, right)
     }
     const entry = weights.get(atom) ?? {atom, times: 0, levels: 0}
     entry.times += 1
@@ -108,18 +137,20 @@ for (let down = 0; down < grid[0]; down++) {
     total += 1
   }
 }
+places.data = found
 const ranked = [...weights.values()].sort((a, b) => b.times - a.times || a.atom - b.atom)
-const listed = ranked.slice(0, places.across ** 2)
+const listed = ranked.slice(0, layout.across ** 2)
 const patch = rows * cols * channels
 const tall = rows / cols
-const across = Math.min(places.across, Math.max(2, Math.ceil(Math.sqrt(listed.length))))
-const x = listed.map((_, i) => (i % across) * (1 + places.gap))
-const y = listed.map((_, i) => Math.floor(i / across) * (tall + places.caption + places.gap))
+const across = Math.min(layout.across, Math.max(2, Math.ceil(Math.sqrt(listed.length))))
+const x = listed.map((_, i) => (i % across) * (1 + layout.gap))
+const y = listed.map((_, i) => Math.floor(i / across) * (tall + layout.caption + layout.gap))
 tiles.data = {
   image: listed.map(({atom}) => new NDArray(
     shade(part(centroids, atom * patch, patch), channels, 0, 255), [rows, cols])),
   x, y,
   bottom: y.map((top) => top + tall),
+  thick: listed.map(({atom}) => atom == chosen ? 4 : 0),
   weight: listed.map(({times}) => times / total),
   words: listed.map(({times}) => number(100 * times / total, 2)),
   atom: listed.map(({atom}) => atom),
@@ -128,8 +159,8 @@ tiles.data = {
 }
 
 const edge = 0.02
-board.x_range.setv({start: -edge, end: across * (1 + places.gap) - places.gap + edge})
-board.y_range.setv({start: across * (tall + places.caption + places.gap) - places.gap + edge, end: -edge})
+board.x_range.setv({start: -edge, end: across * (1 + layout.gap) - layout.gap + edge})
+board.y_range.setv({start: across * (tall + layout.caption + layout.gap) - layout.gap + edge, end: -edge})
 
 const more = ranked.length > listed.length ? ` The ${listed.length} most used are shown.` : ""
 if (pixel) {
@@ -139,6 +170,8 @@ if (pixel) {
     was += original[at * channels + channel] / channels
     is += rebuilt[at * channels + channel] / channels
   }
+  // On small images the patches of a pixel may reach over all of it, which says nothing.
+  const all = extent.right - extent.left == width && extent.bottom - extent.top == height
   words["made-words"].text = `Row ${pixel.row}, column ${pixel.col}: ` + (total
     ? `the mean of ${counted(total, "patch")} from ${counted(ranked.length, "centroid")} gives <b>${number(is)}</b> for ${number(was)}.`
     : `no kept patch lies here, so it stays 0 (${number(was)} in the original).`) +
@@ -146,11 +179,13 @@ if (pixel) {
   marks.data = {
     x: [pixel.col + 0.5, (extent.left + extent.right) / 2],
     y: [pixel.row + 0.5, (extent.top + extent.bottom) / 2],
-    width: [1, Math.max(0, extent.right - extent.left)],
-    height: [1, Math.max(0, extent.bottom - extent.top)],
+    width: [1, all ? NaN : Math.max(0, extent.right - extent.left)],
+    height: [1, all ? NaN : Math.max(0, extent.bottom - extent.top)],
   }
 } else {
   words["made-words"].text = "All that is shown, by how often each centroid is used. Point at a pixel," +
-    " or give its row and column, to see what makes it." + more
+    " or give its row and column, to see what makes it." + more + (chosen == null
+      ? " Click a centroid to see where it lies."
+      : ` Centroid ${chosen}, marked, stands for ${counted(found.x.length, "patch")} here.`)
   marks.data = {x: [], y: [], width: [], height: []}
 }

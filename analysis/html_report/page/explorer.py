@@ -1,5 +1,7 @@
 """The explorer: an image, what a dictionary makes of it, and which centroids make it."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,14 @@ from storage import PatchSpec
 
 ACROSS = 5  # centroids of a pixel or an image in a row, at most, and rows
 GAP, CAPTION = 0.12, 0.3  # between tiles and of the words below one, in widths of a tile
-TOO_DARK, EXACT, TOO_BRIGHT = "#0072B2", "#f4f4f2", "#D55E00"  # also for colour-blind readers
+# Too dark, exact, too bright: by day and by night; also for colour-blind readers.
+ERROR_COLOURS = (("#0072B2", "#f4f4f2", "#D55E00"), ("#56B4E9", "#26282c", "#F0853C"))
 # What a screen reader says of the pictures; of the error by whether there are several channels.
 LABELS = {"original": "Original image", "rebuilt": "Rebuilt image"}
 ERROR_LABELS = ("Error, rebuilt minus original", "Error, root mean square over the channels")
-TILE_COLUMNS = ("image", "x", "y", "bottom", "weight", "words", "atom", "kind", "level")
+TILE_COLUMNS = ("image", "x", "y", "bottom", "thick", "weight", "words", "atom", "kind", "level")
+MARK_COLUMNS = ("x", "y", "width", "height")
+WORDS = ("score", "error-words", "made-words")
 _EVENTS = ("mousemove", "tap", "mouseleave")
 
 
@@ -29,37 +34,43 @@ def explorer(
     dictionaries: ColumnDataSource,
     spec: PatchSpec,
     pixels: PixelScale,
-    first: int,
-) -> tuple[dict[str, Any], CustomJS]:
-    """Bokeh models by their place on the page, and the script that draws them.
+    shared: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any], CustomJS]:
+    """Bokeh models by their place on the page, the controls, and the script that draws them.
 
     Args:
         seen: as `rebuilt_images` returns it.
         dictionaries: see `atlas_source`, of the same K.
         spec: how the patches were cut.
         pixels: their range and unit.
-        first: the K that is shown at first.
+        shared: controls of the whole page: `atom`, the chosen centroid, and perhaps `size`, the K.
     """
     height, width, *channels = seen["original"].shape[2:]
     pictures = _sources(height, width)
-    marks = ColumnDataSource({name: [] for name in ("x", "y", "width", "height")})
+    marks, places = (
+        ColumnDataSource({name: [] for name in MARK_COLUMNS}, name=f"explorer-{name}")
+        for name in ("marks", "places")
+    )
     tiles = ColumnDataSource({name: [] for name in TILE_COLUMNS}, name="explorer-tiles")
-    labels = LABELS | {"error": ERROR_LABELS[bool(channels)]}
-    scale = _error_colours(signed=not channels)
-    controls = _controls(seen, first)
-    words = {
-        name: widgets.text(f"explorer-{name}") for name in ("score", "error-words", "made-words")
-    }
+    signed = math.prod(channels) == 1
+    labels = LABELS | {"error": ERROR_LABELS[not signed]}
+    palettes = _error_colours(signed=signed)
+    scale = LinearColorMapper(palettes[0], low=-1, high=1)  # a script sets where it ends
+    controls = _controls(seen) | dict(shared)
+    words = {name: widgets.text(f"explorer-{name}") for name in WORDS}
     board = _made_of(tiles, spec)
+    widgets.choose_on_tap(board, tiles, shared["atom"])
     draw = CustomJS(
         args={
             "data": _data(seen, spec, pixels),
             "dictionaries": dictionaries,
             "kinds": list(KINDS),
-            "places": {"across": ACROSS, "gap": GAP, "caption": CAPTION},
+            "layout": {"across": ACROSS, "gap": GAP, "caption": CAPTION},
             "board": board,
+            "palettes": palettes,
             "scale": scale,
             "marks": marks,
+            "places": places,
             "tiles": tiles,
             "pictures": pictures,
             "controls": controls,
@@ -69,17 +80,21 @@ def explorer(
         name="explorer-draw",
     )
     plots = {
-        name: _picture(name, labels[name], source, marks, scale, (height, width))
+        name: _picture(name, labels[name], source, (marks, places), scale, (height, width))
         for name, source in pictures.items()
     }
-    pointed = CustomJS(args={"draw": draw}, code="draw.execute(cb_obj)")
     for plot in plots.values():
-        for event in _EVENTS:
-            plot.js_on_event(event, pointed)
-    for name, control in controls.items():
-        control.js_on_change("active" if name in ("split", "shown") else "value", draw)
-    models = {**controls, **plots, "made": board, **words}
-    return {f"explorer_{name.replace('-', '_')}": model for name, model in models.items()}, draw
+        _answer_pointer(plot, draw)
+    models = {n: controls[n] for n in ("split", "shown")} | plots | {"made": board} | words
+    parts = {f"explorer_{name.replace('-', '_')}": model for name, model in models.items()}
+    return parts, controls, draw
+
+
+def _answer_pointer(plot: figure, draw: CustomJS) -> None:
+    """A picture tells the script of what the pointer does on it."""
+    pointed = CustomJS(args={"draw": draw}, code="draw.execute(cb_obj)")
+    for event in _EVENTS:
+        plot.js_on_event(event, pointed)
 
 
 def _sources(height: int, width: int) -> dict[str, ColumnDataSource]:
@@ -92,26 +107,21 @@ def _sources(height: int, width: int) -> dict[str, ColumnDataSource]:
     }
 
 
-def _error_colours(*, signed: bool) -> LinearColorMapper:
-    """Colours of the error map; a script sets where they end."""
-    ends = [TOO_DARK, EXACT, TOO_BRIGHT] if signed else [EXACT, TOO_BRIGHT]
-    return LinearColorMapper(interp_palette(ends, 255), low=-1, high=1)
+def _error_colours(*, signed: bool) -> list[tuple[str, ...]]:
+    """Palettes of the error map by day and by night."""
+    return [interp_palette(ends if signed else ends[1:], 255) for ends in ERROR_COLOURS]
 
 
-def _controls(seen: xarray.Dataset, first: int) -> dict[str, Any]:
-    """Choices of split, image, pixel and, where there are several, K."""
+def _controls(seen: xarray.Dataset) -> dict[str, Any]:
+    """Choices of split, image and pixel."""
     height, width = seen["original"].shape[2:4]
     splits = [f"{SPLIT_NAMES[split]} image" for split in seen["split"].values]
-    controls = {
+    return {
         "split": widgets.choice("explorer-split", splits, "Split"),
         "shown": widgets.choice("explorer-shown", list(seen["shown"].values), "Image"),
-        "row": widgets.number_field("explorer-row", "Row", height - 1),
-        "col": widgets.number_field("explorer-col", "Column", width - 1),
+        "row": widgets.number_field("explorer-row", height - 1),
+        "col": widgets.number_field("explorer-col", width - 1),
     }
-    sizes = [int(k) for k in seen["k"].values]
-    if len(sizes) > 1:
-        controls["size"] = widgets.size_slider("explorer-k", sizes, first)
-    return controls
 
 
 def _data(seen: xarray.Dataset, spec: PatchSpec, pixels: PixelScale) -> dict[str, Any]:
@@ -144,11 +154,14 @@ def _picture(
     name: str,
     label: str,
     source: ColumnDataSource,
-    marks: ColumnDataSource,
+    marks: tuple[ColumnDataSource, ColumnDataSource],
     scale: LinearColorMapper,
     shape: tuple[int, int],
 ) -> figure:
-    """One of the three pictures, with the pixel that is pointed at and its patches marked."""
+    """One of the three pictures.
+
+    marks: the pixel that is pointed at and its patches; where the chosen centroid lies.
+    """
     height, width = shape
     plot = widgets.picture(f"explorer-{name}-picture", label, height, width)
     place = {"x": 0, "y": 0, "dw": width, "dh": height, "source": source}
@@ -157,7 +170,9 @@ def _picture(
     else:
         plot.image_rgba("image", **place)
     line = {"line_color": widgets.MARK, "line_width": 2}
-    plot.rect("x", "y", "width", "height", source=marks, fill_color=None, **line)
+    pointed, chosen = marks
+    plot.rect(*MARK_COLUMNS, source=pointed, fill_color=None, **line)
+    plot.rect(*MARK_COLUMNS, source=chosen, fill_color=widgets.MARK, fill_alpha=0.25, **line)
     return plot
 
 
@@ -172,15 +187,7 @@ def _made_of(tiles: ColumnDataSource, spec: PatchSpec) -> figure:
     )
     frame = widgets.framed_tiles(plot, tiles, tall, "0.7rem")
     frame.hover_glyph = frame.glyph.clone(line_color=widgets.MARK, line_width=2)
-    plot.add_tools(
-        HoverTool(
-            renderers=[frame],
-            tooltips=[
-                ("centroid", "@atom"),
-                ("kind", "@kind"),
-                ("weight", "@weight{0.0 %}"),
-                ("level at the pixel", "@level"),
-            ],
-        )
-    )
+    told = [("centroid", "@atom"), ("kind", "@kind"), ("weight", "@weight{0.0 %}")]
+    told.append(("level at the pixel", "@level"))
+    plot.add_tools(HoverTool(renderers=[frame], tooltips=widgets.tips(told)))
     return plot

@@ -7,10 +7,6 @@ for (const view of cb_context.index.roots) {
     if (element.matches("[role=slider]")) element.setAttribute("aria-label", view.model.title)
     if (element.matches(".bk-events")) element.removeAttribute("tabindex")
     if (element.matches(".bk-OnOffButton, .bk-ClickButton")) element.setAttribute("role", "button")
-    if (element.matches(".bk-spin-btn")) {  // the arrow keys do the same in the field
-      element.tabIndex = -1
-      element.ariaHidden = true
-    }
   }
 }
 
@@ -25,5 +21,8 @@ const soften = () => {
     view.request_repaint?.()
   }
 }
-dark.addEventListener("change", soften)
+dark.addEventListener("change", () => {
+  soften()
+  draw.execute()
+})
 soften()

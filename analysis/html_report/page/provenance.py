@@ -177,6 +177,12 @@ def commands(experiment: Experiment) -> list[str]:
     return found
 
 
+def export_command(experiment: Experiment, k: int) -> str:
+    """The command that writes the centroids as a table, in the folder that holds OUT."""
+    folder = shlex.quote(f"{_out(experiment)}/{experiment.folder.resolve().name}")
+    return f"patchdict export {folder} --k {k} --format parquet"
+
+
 def _out(experiment: Experiment) -> str:
     """OUT as seen from the folder that holds it, or its URL."""
     out = experiment.folder.resolve().parent

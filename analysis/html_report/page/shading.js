@@ -37,3 +37,7 @@ function counted(n, noun) {
 function percent(share) {
   return `${number(100 * share, share < 0.0995 ? 2 : 3)}\u00a0%`
 }
+
+function escaped(text) {
+  return text.replace(/[&<>"]/g, (one) => `&#${one.charCodeAt()};`)
+}

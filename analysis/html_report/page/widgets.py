@@ -10,6 +10,7 @@ import numpy as np
 from bokeh.models import (
     CategoricalSlider,
     ColumnDataSource,
+    CustomJS,
     Div,
     GlyphRenderer,
     RadioGroup,
@@ -46,13 +47,18 @@ _SLIDER = """
 .noUi-handle:focus-visible { outline: 3px solid var(--focus); outline-offset: 2px; }
 .noUi-connects { border-radius: 999px; }
 """
-_FIELD = """
-label { font: 500 0.8rem/1.3 var(--sans); color: var(--soft); }
-input.bk-input { font: 0.875rem/1.3 var(--sans); color: var(--ink); background: var(--paper);
-  border: 1px solid var(--rule); border-radius: 6px; }
-input.bk-input:focus { outline: 3px solid var(--focus); outline-offset: 1px; box-shadow: none; }
-"""
 _WORDS = ":host, .bk-clearfix { font: inherit; color: inherit; width: 100%; }"
+_CHOOSE = """
+const {x, y, bottom, width} = tiles.data
+const at = x.findIndex((left, i) => left <= cb_obj.x && cb_obj.x < left + (width?.[i] ?? 1) &&
+  y[i] <= cb_obj.y && cb_obj.y < bottom[i])
+if (at >= 0) atom.value = atom.value == tiles.data.atom[at] ? null : tiles.data.atom[at]
+"""
+# Over the margin of Bokeh's box, which is white by night, too.
+_TIP = (
+    "margin: -6px; padding: 0.35rem 0.6rem; background: var(--paper); color: var(--ink);"
+    " border: 1px solid var(--soft); font: 0.8125rem/1.45 var(--sans)"
+)
 PANNABLE = ":host { touch-action: pan-y pinch-zoom; }"
 
 
@@ -74,19 +80,9 @@ def choice(name: str, labels: list[str], label: str) -> RadioGroup:
     )
 
 
-def number_field(name: str, title: str, largest: int | None = None) -> Spinner:
-    """A whole number from 0 on, to be typed or stepped; empty at first."""
-    return Spinner(
-        name=name,
-        title=title,
-        value=None,
-        low=0,
-        high=largest,
-        step=1,
-        width=84,
-        stylesheets=[_FIELD],
-        margin=0,
-    )
+def number_field(name: str, largest: int | None = None) -> Spinner:
+    """A whole number from 0 on, none at first; the page has a field of its own for it."""
+    return Spinner(name=name, value=None, low=0, high=largest)
 
 
 def size_slider(name: str, sizes: list[int], first: int) -> CategoricalSlider:
@@ -131,13 +127,31 @@ def picture(name: str, label: str, height: float, width: float, **options: Any) 
 def framed_tiles(plot: figure, source: ColumnDataSource, tall: float, size: str) -> GlyphRenderer:
     """Images in frames with words below each, on a `picture` measured in widths of a tile.
 
-    source: columns image, x, y, bottom and words. tall: height of a tile. size: of the words.
+    source: columns image, x, y, bottom, words, and thick, the width of the frame's mark.
+    tall: height of a tile. size: of the words.
     Returns: the frames.
     """
     plot.image_rgba("image", "x", "y", 1, tall, source=source)
     words = {"text_font_size": size, "text_color": SOFT, "text_baseline": "top", "y_offset": 4}
     plot.text("x", "bottom", "words", source=source, **words)
-    return plot.block("x", "y", 1, tall, source=source, fill_alpha=0, line_color=SOFT)
+    plot.block("x", "y", 1, tall, source=source, fill_alpha=0, line_color=SOFT)
+    # over it, of the width that a script gives it: 0 of all but the chosen one
+    chosen = {"line_color": MARK, "line_width": "thick", "fill_alpha": 0}
+    return plot.block("x", "y", 1, tall, source=source, **chosen)
+
+
+def tips(lines: list[tuple[str, str]]) -> str:
+    """What the pointer is told, in the page's colours; lines: name and value, as in @count{0,0}."""
+    told = "".join(f"<div><span>{name}:</span> <b>{value}</b></div>" for name, value in lines)
+    return f'<div style="{_TIP}">{told}</div>'
+
+
+def choose_on_tap(plot: figure, tiles: ColumnDataSource, atom: Spinner) -> None:
+    """A tap on a tile chooses its centroid, another lets it go.
+
+    tiles: columns x, y, bottom, atom and perhaps width, else 1.
+    """
+    plot.js_on_event("tap", CustomJS(args={"tiles": tiles, "atom": atom}, code=_CHOOSE))
 
 
 def text(name: str) -> Div:

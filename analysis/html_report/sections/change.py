@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import xarray
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.html_report.figures.axes import (
@@ -129,13 +130,18 @@ def _caveats(measured: Measured) -> list[str]:
 
 
 def _figures(measured: Measured) -> list[ReportFigure]:
-    caption = (
+    over_k = (
         "a, in per cent of K: the centroids that are nearest to at least one patch (live), the"
         " perplexity of their use (100 if all were used alike), and how many of the most used hold"
         " half of the patches (half); and the Gini coefficient of their use (in per cent, 0 if all"
-        " were used alike). b, the share of all training patches that each centroid has, from the"
-        " most to the least used."
+        " were used alike). b, the"
     )
+    caption = (
+        f"{over_k if len(measured.sizes) > 1 else 'The'} share of all training patches that each"
+        " centroid has, from the most to the least used."
+    )
+    if measured.sizes == [1]:
+        return []  # one point
     figure, csv = use_figure(measured.curve, measured.counts), _use_table(measured)
     return [finished("use", "How evenly the centroids are used.", caption, figure, csv)]
 
@@ -160,23 +166,17 @@ def _use_table(measured: Measured) -> bytes:
 
 
 def use_figure(curve: xarray.Dataset, counts: Mapping[int, np.ndarray]) -> Figure:
-    """How evenly centroids are used: live, perplexity, Gini against K, and ranked shares.
+    """How evenly centroids are used: ranked shares; of several K live, perplexity, Gini against K.
 
     curve: as `mse_curve` returns it. counts: K -> (k,) rows of each centroid.
     """
     height = 2.7
     figure = new_figure(height)
-    left, right = figure.subplots(1, 2)
-    k = curve["k"].values
-    lines = {
-        "live": 100 * (curve["live"].values / k),
-        "perplexity": 100 * (curve["perplexity"].values / k),
-        "Gini": 100 * curve["gini"].values,
-        "half": 100 * (curve["half"].values / k),
-    }
-    left.set_ylabel("per cent")
-    name_panel(left, "a", "centroids in use")
-    lines_over_k(left, k, lines, 104, height)
+    *others, right = np.atleast_1d(figure.subplots(1, 1 + (len(counts) > 1)))
+    for left in others:
+        _draw_use(left, curve, height)
+        name_panel(left, "a", "centroids in use")
+        name_panel(right, "b", "ranked use")
     for (size, used), colour in zip(counts.items(), shades_of_k(len(counts)), strict=True):
         ranked = np.sort(used[used > 0])[::-1] / used.sum()
         places, marker = np.arange(1, len(ranked) + 1), "o" if len(ranked) == 1 else ""
@@ -185,10 +185,22 @@ def use_figure(curve: xarray.Dataset, counts: Mapping[int, np.ndarray]) -> Figur
     right.set_yscale("log")
     right.set_xlabel("centroids by use, rank")
     right.set_ylabel("share of patches")
-    name_panel(right, "b", "ranked use")
     legend_of_k(right, list(counts))
     plain_log_ticks(right)
     return figure
+
+
+def _draw_use(axes: Axes, curve: xarray.Dataset, height: float) -> None:
+    """Live centroids, perplexity, half and Gini against K; height: of the figure, inches."""
+    k = curve["k"].values
+    lines = {
+        "live": 100 * (curve["live"].values / k),
+        "perplexity": 100 * (curve["perplexity"].values / k),
+        "Gini": 100 * curve["gini"].values,
+        "half": 100 * (curve["half"].values / k),
+    }
+    axes.set_ylabel("per cent")
+    lines_over_k(axes, k, lines, 104, height)
 
 
 CHANGE = Section(

@@ -150,7 +150,9 @@ def _figures(measured: Measured) -> list[ReportFigure]:
     found = measured.classification
     if found is None:
         return []
-    figures = [_accuracy(found), _confusion(found)]
+    figures = [_confusion(found)]
+    if len(found["by_k"]) > 1:  # no chart of one point
+        figures.insert(0, _accuracy(found))
     return [*figures, _learning(found)] if found["learning"] else figures
 
 

@@ -20,7 +20,7 @@ from analysis.html_report.figures.image_boards import (
 from analysis.html_report.figures.style import GREY, SMALL, new_figure
 from analysis.html_report.measured import Measured
 from analysis.html_report.section import Section
-from analysis.html_report.sections.elbow import elbow_caveats, elbow_paragraph, mse_figures
+from analysis.html_report.sections.elbow import elbow_caveats, elbow_paragraph
 from analysis.html_report.sections.rate import rate_figures
 from analysis.measures.coverage import levels_that_tell, levels_to_tell
 from analysis.measures.mse_curve import gains_per_doubling
@@ -113,7 +113,7 @@ def _caveats(measured: Measured) -> list[str]:
 
 
 def _figures(measured: Measured) -> list[ReportFigure]:
-    return [*mse_figures(measured), *rate_figures(measured), _within(measured), _worst(measured)]
+    return [*rate_figures(measured), _within(measured), _worst(measured)]
 
 
 def _within(measured: Measured) -> ReportFigure:
@@ -122,8 +122,9 @@ def _within(measured: Measured) -> ReportFigure:
     one = coverage[measured.sizes[0]]
     caption = (
         f"The share of {int(one['rows']):,} {measured.unseen} patches whose root mean squared error"
-        " (RMSE) per pixel is at most ε: a, against ε; b, against K."
+        " (RMSE) per pixel is at most ε"
     )
+    caption += ": a, against ε; b, against K." if len(coverage) > 1 else ", against ε."
     level = with_unit("epsilon", pixels.level)
     within = np.stack([known["within"].values for known in coverage.values()])
     shares = xarray.Dataset(
@@ -135,14 +136,14 @@ def _within(measured: Measured) -> ReportFigure:
 
 
 def within_figure(coverage: Mapping[int, xarray.Dataset], pixels: PixelScale) -> Figure:
-    """Share of the patches that are rebuilt within an error, against the error and against K.
+    """Share of the patches that are rebuilt within an error, against it and, of several, against K.
 
     coverage: K -> `within`, 0 … 1, over `epsilon`, root mean squared error per pixel.
     """
     height = 2.9
     figure = new_figure(height)
-    left, right = figure.subplots(1, 2)
     sizes = list(coverage)
+    left, *others = np.atleast_1d(figure.subplots(1, 1 + (len(sizes) > 1)))
     epsilon = coverage[sizes[0]]["epsilon"].values
     within = np.stack([coverage[k]["within"].values for k in sizes])  # (K, epsilon)
     shares = 100 * within
@@ -152,12 +153,13 @@ def within_figure(coverage: Mapping[int, xarray.Dataset], pixels: PixelScale) ->
     left.set_xlim(0, epsilon[levels_that_tell(within) - 1])
     left.set_ylim(0, 104)
     left.set_xlabel(f"ε, RMSE per pixel ({pixels.level})")
-    name_panel(left, "a", "within an error, by K")
     legend_of_k(left, [sizes[place] for place in chosen])
-    name_panel(right, "b", f"within an error (ε in {pixels.level}), against K")
-    lines = {f"ε = {compact(epsilon[at])}": shares[:, at] for at in levels_to_tell(within)}
-    lines_over_k(right, np.array(sizes), lines, 104, height)
-    for axes in (left, right):
+    for right in others:
+        name_panel(left, "a", "within an error, by K")
+        name_panel(right, "b", f"within an error (ε in {pixels.level}), against K")
+        lines = {f"ε = {compact(epsilon[at])}": shares[:, at] for at in levels_to_tell(within)}
+        lines_over_k(right, np.array(sizes), lines, 104, height)
+    for axes in (left, *others):
         axes.set_ylabel("per cent of the patches within ε")
     return figure
 
@@ -211,7 +213,7 @@ def worst_plate(worst: xarray.Dataset, pixels: PixelScale) -> Figure:
             board.text(MARGIN, middle, name, va="center", fontsize=SMALL)
         for step, name in enumerate(("RMSE", "image")):
             below = top + pairs.words_at + step * TEXT_LINE
-            board.text(MARGIN, below, name, fontsize=SMALL - 1, color=GREY)
+            board.text(MARGIN, below, name, fontsize=SMALL, color=GREY)
     errors, images = worst["worst_rmse"].values, worst["worst_image"].values
     for place, tiles in enumerate(zip(patches, centroids, strict=True)):
         left, top = label + place % across * pairs.pitch, MARGIN + place // across * block

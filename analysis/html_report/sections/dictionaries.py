@@ -14,6 +14,8 @@ from analysis.html_report.section import Section
 
 MIN_PASSES = 3  # of a fit whose convergence is worth a figure
 PREPROCESSED = "of preprocessed patches"  # in place of a unit, which they have none of
+NOISE = 0.01  # per cent: of what is smaller nothing is told
+FEW_PASSES = 5  # of which each gets a dot
 _LONG_RUN = 10  # passes; the first ones move most
 
 
@@ -24,8 +26,9 @@ def _figures(measured: Measured) -> list[ReportFigure]:
     if max(len(mse) for _, mse in histories.values()) < MIN_PASSES:
         return []
     caption = (
-        "Training MSE of each pass, over the rows that the pass saw, against the rows of all passes"
-        " so far. The last point of each curve is the score of the final centroids on all rows."
+        "How far the training MSE of each pass, over the rows that it saw, lies above that of the"
+        " final centroids on all rows, against the rows of all passes so far. Passes over a part of"
+        " the rows may lie below it, and are left out then."
     )
     if any((node["live"] > k).any() for k, node in nodes.items()):
         caption += " Passes while centroids were on trial are left out."
@@ -37,9 +40,10 @@ def _figures(measured: Measured) -> list[ReportFigure]:
             "k": np.concatenate([np.full(len(mse), k) for k, (_, mse) in histories.items()]),
             "rows_seen_over_all_rows": np.concatenate([seen for seen, _ in histories.values()]),
             with_unit("mse", unit): np.concatenate([mse for _, mse in histories.values()]),
+            "above_final_per_cent": np.concatenate([excess(mse) for _, mse in histories.values()]),
         }
     )
-    figure = convergence_figure(histories, unit)
+    figure = convergence_figure(histories)
     return [finished("convergence", "Convergence.", caption, figure, csv)]
 
 
@@ -49,23 +53,30 @@ def _history(node: xarray.Dataset) -> tuple[np.ndarray, np.ndarray]:
     return (np.cumsum(rows) / rows[-1])[regular], node["mse"].to_numpy()[regular]
 
 
-def convergence_figure(histories: Mapping[int, tuple[np.ndarray, np.ndarray]], unit: str) -> Figure:
-    """MSE of the passes over the data, for each K.
+def excess(mse: np.ndarray) -> np.ndarray:
+    """Per cent by which the MSE of each pass lies above the last, the final one; (passes,)."""
+    return 100 * (mse / mse[-1] - 1) if mse[-1] else 100 * (mse > 0).astype(float)
+
+
+def convergence_figure(histories: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """How far the MSE of the passes over the data lies above the final one, for each K.
 
     histories: K -> rows seen as a multiple of all rows, and the MSE, each (passes,).
-    unit: of the MSE.
     """
     figure = new_figure(2.5)
     axes = figure.subplots()
-    marker = "o" if max(len(mse) for _, mse in histories.values()) < 5 else ""
+    marker = "o" if max(len(mse) for _, mse in histories.values()) < FEW_PASSES else ""
     for (seen, mse), colour in zip(histories.values(), shades_of_k(len(histories)), strict=True):
-        axes.plot(seen, mse, color=colour, marker=marker)
+        above = excess(mse)[:-1]
+        shown = np.where(above > 0, above, np.nan)
+        axes.plot(seen[:-1], shown, color=colour, marker=marker)
     if max(seen[-1] for seen, _ in histories.values()) > _LONG_RUN:
         axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.set_ylim(bottom=max(NOISE, axes.get_ylim()[0]))
     plain_log_ticks(axes)
     axes.set_xlabel("rows seen, in passes over all rows")
-    axes.set_ylabel(f"MSE ({unit})")
+    axes.set_ylabel("MSE above the final one (per cent)")
     legend_of_k(axes, list(histories))
     return figure
 

@@ -1,4 +1,6 @@
-"""Where the curve of MSE against K bends: a part of the section on coverage."""
+"""The curve of MSE against K, and where it bends, which the section on coverage tells."""
+
+from dataclasses import replace
 
 import numpy as np
 import xarray
@@ -14,8 +16,15 @@ from analysis.html_report.figures.axes import (
     name_panel,
     plain_log_ticks,
 )
-from analysis.html_report.figures.figure import ReportFigure, finished, table, with_unit
+from analysis.html_report.figures.figure import (
+    ReportFigure,
+    finished,
+    strips_over_k,
+    table,
+    with_unit,
+)
 from analysis.html_report.measured import Measured
+from analysis.html_report.section import Section
 from analysis.measures.elbow import MIN_POINTS, ElbowInterval
 from analysis.measures.mse_curve import chord, power_law
 from analysis.measures.pixel_scale import PixelScale
@@ -116,8 +125,8 @@ def _earlier_elbow(elbow: ElbowInterval) -> tuple[int, int] | None:
     return max(shorter or others, default=None)
 
 
-def mse_figures(measured: Measured) -> list[ReportFigure]:
-    """MSE against K, where there are several."""
+def _figures(measured: Measured) -> list[ReportFigure]:
+    """MSE against K, where there are several; the page tells its values to the pointer."""
     if len(measured.sizes) == 1:
         return []
     elbow, interval = measured.elbow, measured.elbow_limits
@@ -127,7 +136,7 @@ def mse_figures(measured: Measured) -> list[ReportFigure]:
     )
     unseen = f" and on the patches of held-out {measured.held_out_parts}."
     caption += unseen if measured.held_out else "."
-    caption += " a, linear axes, as in the original study."
+    caption += " a, linear axes."
     if elbow is not None:
         caption += (
             f" The circle marks the elbow, K = {elbow:,}: the point farthest below the chord"
@@ -141,7 +150,17 @@ def mse_figures(measured: Measured) -> list[ReportFigure]:
     caption += " b, logarithmic axes, on which a power law is a straight line"
     caption += "." if measured.exponent is None else " (dotted: fitted to the training curve)."
     figure, csv = mse_figure(measured.curve, elbow, measured.pixels, interval), _table(measured)
-    return [finished("mse", "MSE against the number of centroids.", caption, figure, csv)]
+    made = finished("mse", "MSE against the number of centroids.", caption, figure, csv)
+    return [replace(made, strips=strips_over_k(figure, _told(measured)))]
+
+
+def _told(measured: Measured) -> dict[int, str]:
+    """What the pointer is told of each K."""
+    words = {k: f"K = {k:,}: MSE {number(measured.score('mse', k), 5)}" for k in measured.sizes}
+    if not measured.held_out:
+        return words
+    scores = {k: number(measured.score("heldout_mse", k), 5) for k in words}
+    return {k: f"{told}, held out {scores[k]}" for k, told in words.items()}
 
 
 def _table(measured: Measured) -> bytes:
@@ -241,3 +260,6 @@ def _draw_logarithmic(axes: Axes, k: np.ndarray, mse: np.ndarray) -> None:
         fontsize=style.NORMAL,
         color="black",
     )
+
+
+CURVE = Section("curve", _figures)

@@ -173,7 +173,8 @@ def _galleries(measured: Measured) -> list[ReportFigure]:
         )
         figure, order = gallery_plate(measured.experiment.centroids(k), measured.pixels)
         csv, title = _places(measured, k, order), f"All centroids of K = {k:,}."
-        figures.append(finished(f"gallery-{word}", title, caption, figure, csv))
+        # The page has the atlas.
+        figures.append(finished(f"gallery-{word}", title, caption, figure, csv, shown=False))
     return figures
 
 

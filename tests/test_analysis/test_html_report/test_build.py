@@ -1,6 +1,5 @@
 """The report from end to end, on sweeps of a second."""
 
-import base64
 import csv
 import json
 import re
@@ -10,6 +9,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 from xml.etree import ElementTree
 
 import pytest
@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from analysis import report
 from analysis.command_line import group
+from analysis.html_report.figures.figure import BY_NIGHT
 from analysis.html_report.freshness import digest_of, read_marks, with_classification
 from storage import InputError, open_dictionaries
 from tests.test_analysis.test_html_report.small_runs import learn, small_images
@@ -40,8 +41,9 @@ FIGURES = {
     "learning",
     "convergence",
 }
-ENDINGS = ("png", "svg", "csv")
+ENDINGS = ("png", "svg", "pdf", "csv")
 CURVES = {"mse", "rate-distortion", "kinds-share", "gallery-smallest"}  # not for one K
+BESIDE = {"gallery-smallest", "gallery-largest"}  # the page, which has the atlas
 CLASSES = {"classes", "accuracy", "confusion", "learning"}  # where classes are known
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -88,10 +90,10 @@ def test_the_page_holds_every_figure_and_loads_nothing(folder: Path) -> None:
     files = {path.stem: path.read_bytes() for path in (folder / "figures").glob("*.png")}
     assert set(files) == FIGURES
     assert all(content.startswith(PNG) for content in files.values())
-    drawings = {path.read_bytes() for path in (folder / "figures").glob("*.svg")}
-    embedded = [base64.b64decode(source.partition(";base64,")[2]) for source in page.images]
-    assert set(embedded) < drawings | set(files.values())
-    assert len(set(embedded)) == len(embedded) == len(FIGURES)
+    drawings = {path.stem: path.read_bytes() for path in (folder / "figures").glob("*.svg")}
+    sources = [unquote_to_bytes(source.partition(",")[2]) for source in page.images]
+    embedded = [svg.replace(BY_NIGHT, b"") for svg in sources]
+    assert sorted(embedded) == sorted(drawings[name] for name in FIGURES - BESIDE)
 
 
 def test_each_figure_has_its_svg_and_its_data_beside_it(
@@ -107,6 +109,8 @@ def test_each_figure_has_its_svg_and_its_data_beside_it(
         content = path.read_bytes()
         if path.suffix == ".svg":
             assert ElementTree.fromstring(content).tag == "{http://www.w3.org/2000/svg}svg"
+        if path.suffix == ".pdf":
+            assert content.startswith(b"%PDF")
         if path.suffix == ".csv":
             names, *lines = list(csv.reader(content.decode().splitlines()))
             assert all(name.replace("_", "").isalnum() for name in names)
@@ -206,11 +210,13 @@ def test_a_report_is_the_same_every_time(copied: Path, folder: Path) -> None:
     report(copied)
     assert files == {path: path.read_bytes() for path in (copied / "figures").iterdir()}
     again = (copied / "report.html").read_text()
-    # The command that reproduces it names OUT, which was another folder.
-    out, other = (f"--out {each.parent.name} " for each in (copied, folder))
-    assert out in again
-    assert other in first
-    assert again.replace(out, other) == first
+    # The commands that reproduce it and export from it name OUT, which was another folder.
+    for words in ("--out {} ", "patchdict export {}/"):
+        out, other = (words.format(each.parent.name) for each in (copied, folder))
+        assert out in again
+        assert other in first
+        again = again.replace(out, other)
+    assert again == first
 
 
 def test_command_line_prints_json(copied: Path) -> None:
@@ -273,7 +279,7 @@ def test_charts_have_the_letters_that_their_captions_name(folder: Path) -> None:
     page = (folder / "report.html").read_text()
     for name in ("use", "mse", "rate-distortion", "within", "kinds-share"):
         (shown,) = re.findall(rf'<figure id="{name}">(.*?)</figure>', page, re.DOTALL)
-        assert 'src="data:image/svg+xml;base64,' in shown
+        assert 'src="data:image/svg+xml,' in shown
         drawing = (folder / "figures" / f"{name}.svg").read_text()
         assert re.findall(">([a-d])\u2003", drawing) == ["a", "b"]
         assert re.search(r"\ba[,:] .* b[,:] |: a, .*; b, ", re.sub("<[^>]+>|\u00a0", " ", shown))

@@ -11,12 +11,14 @@ from analysis.html_report.exploration import (
     atlas,
     atlases,
     choose_images,
+    classed_patches,
     explored_sizes,
     nearest_centroids,
     rebuilt_images,
 )
 from analysis.html_report.measured import Measured
 from analysis.measures.kinds import kinds_of
+from analysis.measures.patch_sample import sample_patches
 from pipeline import assign, cut_patches, keep_mask
 from storage import open_images, open_labels
 from tests.test_analysis.test_html_report.small_runs import learn
@@ -51,6 +53,23 @@ def test_of_each_class_the_image_with_the_median_number_of_patches(digits: Exper
             of_class = np.sort(kept[labels == label])
             assert kept[index] == of_class[(len(of_class) - 1) // 2]
         np.testing.assert_array_equal(chosen.images[split], images[list(chosen.indices[split])])
+
+
+def test_the_classes_of_random_patches_are_those_of_their_images(digits: Experiment) -> None:
+    found = classed_patches(Measured(digits), [12])
+    assert found is not None
+    store, labels = digits.store("train"), digits.labels("train")
+    assert labels is not None
+    assert len(found.classes) == exploration.CLASSED_ROWS
+    image_of = np.repeat(store.order, np.diff(store.offsets))
+    sample = sample_patches(store, exploration.CLASSED_ROWS)
+    np.testing.assert_array_equal(found.classes, labels[image_of[sample.numbers]])
+    flat = digits.centroids(12).reshape(12, -1)
+    np.testing.assert_array_equal(found.nearest[12], assign(sample.values, flat))
+
+
+def test_without_classes_no_patches_are_told_of(sparse: Experiment) -> None:
+    assert classed_patches(Measured(sparse), [4]) is None
 
 
 def test_a_class_that_one_split_has_not_is_left_out(

@@ -1,4 +1,4 @@
-"""A figure's three files: PNG, SVG, and what it shows as CSV."""
+"""A figure's files: PNG, SVG, PDF, and what it shows as CSV."""
 
 import base64
 import io
@@ -11,8 +11,10 @@ import xarray
 from matplotlib.image import imread
 
 from analysis.html_report.figures.figure import (
+    ReportFigure,
     finished,
     long_table,
+    strips_over_k,
     table,
     table_of_lines,
     with_unit,
@@ -61,8 +63,34 @@ def test_a_png_holds_a_dot_for_each_dot_of_the_board() -> None:
     pixels = np.rint(255 * imread(io.BytesIO(figure.files["png"]))).astype(np.uint8)
     assert pixels.shape[:2] == (60, 60)
     np.testing.assert_array_equal(pixels[40:47, 20:29, :3], SPOTS)
-    assert figure.width == 30
-    assert not figure.small_print
+    assert figure.width == 35
+
+
+def test_a_drawing_has_300_dots_to_an_inch_and_a_pdf_that_is_the_same_every_time() -> None:
+    def drawn() -> ReportFigure:
+        with styled():
+            figure = new_figure(2)
+            figure.subplots().plot([1, 2], [3, 4])
+            return finished("a", "A.", "B.", figure, b"")
+
+    made = drawn()
+    assert imread(io.BytesIO(made.files["png"]), format="png").shape[:2] == (600, 2100)
+    assert made.files["pdf"].startswith(b"%PDF")
+    assert made.files == drawn().files
+
+
+def test_strips_over_k_meet_between_their_points() -> None:
+    with styled():
+        figure = new_figure(2)
+        axes = figure.subplots()
+        axes.set_xlim(0, 100)
+        finished("a", "A.", "B.", figure, b"")
+        strips = strips_over_k(figure, {10: "ten", 30: "thirty", 90: "ninety"})
+        left, right = (100 * x for x in axes.get_position().intervalx)
+    at = [left, *(left + share * (right - left) for share in (0.2, 0.6)), right]
+    assert [strip.k for strip in strips] == [10, 30, 90]
+    np.testing.assert_allclose([strip.left for strip in strips], at[:-1])
+    np.testing.assert_allclose([strip.left + strip.width for strip in strips], at[1:])
 
 
 def test_what_reaches_beyond_a_board_is_cut_off() -> None:
@@ -94,15 +122,15 @@ def test_an_svg_has_its_text_as_text_and_is_the_same_every_time() -> None:
     assert matplotlib.__version__.encode() not in first
 
 
-def test_figures_with_axes_or_many_words_have_small_print() -> None:
+def test_figures_with_axes_or_words_have_small_print() -> None:
     with styled():
         figure = new_figure(1)
         figure.subplots()
         assert finished("a", "A.", "B.", figure, b"").small_print
+        assert finished("a", "A.", "B.", plate().finished(), b"").small_print
         board = Board(60, 40)
-        for place in range(3):
-            board.text(2, 12 * place, "word")
-        assert finished("a", "A.", "B.", board.finished(), b"").small_print
+        board.image(SPOTS, 20, 20)
+        assert not finished("a", "A.", "B.", board.finished(), b"").small_print
 
 
 def test_a_table_gives_numbers_in_full_and_what_is_missing_as_nothing() -> None:

@@ -74,7 +74,7 @@ def assert_painted(page: Opened, reported: Reported, k: int, split: str, place: 
 
 
 def size_of(page: Opened) -> int:
-    return int(page.run("return model('explorer-k').value").replace(",", ""))
+    return int(page.run("return model('k').value").replace(",", ""))
 
 
 def tab_to(page: Opened, role: str) -> None:
@@ -219,7 +219,7 @@ def test_the_pixel_pointed_at_is_made_of_the_centroids_that_cover_it(
         windows(reported.images["train"][0], reported.experiment.centroids(k), spec).values()
     )
     if len(reported.sizes) > 1:
-        page.page.locator("#explorer").get_by_role("slider").press("End")
+        page.page.get_by_role("slider").press("End")
     until(lambda: assert_made_of(page, whole))
     for picture, pixel in [
         ("rebuilt", (height // 2, width // 2)),
@@ -247,7 +247,7 @@ def test_a_click_keeps_the_pixel_another_lets_it_go_and_numbers_choose_one(
     page: Opened, digits: Reported
 ) -> None:
     k, kept, other = digits.sizes[-1], (3, 3), (5, 6)
-    page.page.locator("#explorer").get_by_role("slider").press("End")
+    page.page.get_by_role("slider").press("End")
     page.point("explorer-rebuilt-picture", kept[1] + 0.5, kept[0] + 0.5)
     page.page.mouse.down()
     page.page.mouse.up()

@@ -1,5 +1,6 @@
 """The commands on the page learn the same dictionaries, and nobody's folders are told."""
 
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,8 +11,14 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.command_line import group as analysis_group
 from analysis.experiment import Experiment, open_experiment
-from analysis.html_report.page.provenance import commands, file_elsewhere, learning_order
+from analysis.html_report.page.provenance import (
+    commands,
+    export_command,
+    file_elsewhere,
+    learning_order,
+)
 from pipeline.command_line import group
 from tests.test_analysis.test_html_report.small_runs import learn
 from tests.test_analysis.test_html_report.test_page.conftest import Reported
@@ -87,6 +94,11 @@ def test_the_printed_commands_learn_the_same_dictionaries(
         assert again.nodes[k].attrs["started_from"] == node.attrs["started_from"]
         np.testing.assert_array_equal(again.centroids(k), learned.centroids(k))
     assert again.facts["digest"] == learned.facts["digest"]
+    words = shlex.split(export_command(again, 8))
+    assert words[0] == "patchdict"
+    result = CliRunner().invoke(analysis_group, words[1:], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert list(other.rglob("*.parquet"))
 
 
 def test_images_outside_the_folder_of_out_are_told_by_name(

@@ -101,7 +101,7 @@ def test_a_screen_reader_is_told_of_everything(page: Opened, reported: Reported)
         slider.press("End")  # whose change must not take away a name
     told = accessible(page)
     roles = [one["role"] for one in told]
-    assert roles.count("slider") == (2 if len(reported.sizes) > 1 else 0)
+    assert roles.count("slider") == (1 if len(reported.sizes) > 1 else 0)
     assert roles.count("radio") > len(reported.images["train"])
     needs_name = [one for one in told if one["focusable"] or one["role"] in CONTROLS]
     assert [one for one in needs_name if not one["name"].strip()] == []
@@ -127,6 +127,5 @@ def test_without_scripts_texts_and_figures_are_there(browser: "Browser", digits:
             image.scroll_into_view_if_needed()
             assert image.is_visible()
             assert image.evaluate("(image) => image.naturalWidth") > 100
-        assert page.page.locator("img").count() == len(
-            list(digits.path.parent.glob("figures/*.png"))
-        )
+        made = list(digits.path.parent.glob("figures/*.png"))
+        assert page.page.locator("img").count() == len(made) - 2  # two galleries lie beside it

@@ -185,9 +185,8 @@ def test_share_within_an_error_against_the_error_and_against_k() -> None:
 
 def test_one_dictionary_that_leaves_no_error_is_drawn_too() -> None:
     exact = within(1, 1, 1, 1).assign_coords(epsilon=[0.0, 2.0, 4.0, 8.0])
-    left, right = within_figure({1: exact}, GREY_LEVELS).axes
-    assert left.get_xlim() == (0, 2)
-    assert len(right.lines) == 1
+    (only,) = within_figure({1: exact}, GREY_LEVELS).axes  # against K it would be one point
+    assert only.get_xlim() == (0, 2)
     low = within(0.3, 0.5, 0.7, 0.9)  # not all within the largest error
     assert within_figure({1: low}, GREY_LEVELS).axes[0].get_xlim() == (0, 8)
 
@@ -199,13 +198,9 @@ def test_many_dictionaries_are_shown_by_a_few_that_are_spread_on_a_logarithmic_s
     assert all(len(one.get_xdata()) == len(sizes) for one in right.lines)
 
 
-def test_one_dictionary_of_one_centroid_is_a_point_at_its_k() -> None:
-    curve = scores([9.0]).assign_coords(k=[1])
-    left, right = use_figure(curve, {1: np.array([7])}).axes
-    for axes in (left, within_figure({1: within(0, 0.2, 0.9, 1)}, GREY_LEVELS).axes[1]):
-        assert [text.get_text() for text in axes.get_xticklabels()] == ["1"]
-    np.testing.assert_array_equal(line(right, "1"), [[1], [1]])
-    assert right.lines[0].get_marker() == "o"
+def test_of_one_dictionary_there_is_no_chart_of_one_point() -> None:
+    (right,) = use_figure(scores([9.0]).assign_coords(k=[7]), {7: np.array([7, 2, 1])}).axes
+    np.testing.assert_allclose(line(right, "7"), [[1, 2, 3], [0.7, 0.2, 0.1]])
 
 
 def test_a_rising_error_is_a_slope_below_zero() -> None:
@@ -227,13 +222,17 @@ def test_use_is_drawn_in_per_cent_of_k_and_by_rank() -> None:
     np.testing.assert_array_equal(line(right, "4"), [[1, 2, 3], [5 / 8, 2 / 8, 1 / 8]])
 
 
-def test_convergence_is_logarithmic_for_long_runs() -> None:
-    short = {4: (np.array([1.0, 2.0, 3.0]), np.array([9.0, 8.0, 7.0]))}
-    (axes,) = convergence_figure(short, GREY_LEVELS.unit).axes
-    np.testing.assert_array_equal(axes.lines[0].get_data(), short[4])
-    assert axes.get_xscale() == "linear"
+def test_convergence_is_what_the_error_still_exceeds_the_final_one_by() -> None:
+    short = {4: (np.array([1.0, 2.0, 3.0, 4.0]), np.array([9.0, 6.0, 7.5, 7.0]))}
+    (axes,) = convergence_figure(short).axes
+    seen, above = axes.lines[0].get_data()
+    np.testing.assert_array_equal(seen, [1, 2, 3])
+    np.testing.assert_allclose(above, [200 / 7, np.nan, 50 / 7])  # 6 is below the final 7
+    assert (axes.get_xscale(), axes.get_yscale()) == ("linear", "log")
     long = {4: (np.array([1.0, 20.0]), np.array([9.0, 8.0]))}
-    assert convergence_figure(long, GREY_LEVELS.unit).axes[0].get_xscale() == "log"
+    assert convergence_figure(long).axes[0].get_xscale() == "log"
+    exact = {4: (np.array([1.0, 2.0]), np.array([9.0, 0.0]))}
+    to_png(convergence_figure(exact))
 
 
 @pytest.mark.parametrize(
