@@ -131,6 +131,8 @@ class Study:
         started, data = time.perf_counter(), self._data(k, threads)
         train, n = np.arange(len(self.labels["train"])), len(self.labels["test"])
         width = data["train"].work(train[:1]).shape[1]
+        steps = {"features": 5.0, "fitting": 4.0, "classifying": 1.0}  # shares of the time, about
+        self.progress.stage({f"{step}, K={k}": share for step, share in steps.items()})
         self.progress.start(f"features, K={k}", len(train), "images")
         features = StoredFeatures(data["train"].blocks(train), len(train), width, self._folder)
         self.progress.start(f"fitting, K={k}", len(PENALTIES) + 1, "fits")
@@ -164,7 +166,9 @@ class Study:
         each = [n for n in LABELS if n < min(map(len, members))]
         if not each:
             return
-        self.progress.start(f"learning from a few labels, K={k}", DRAWS * len(each), "fits")
+        steps = f"learning from a few labels, K={k}", f"classifying by few labels, K={k}"
+        self.progress.stage(dict(zip(steps, (9.0, 1.0), strict=True)))
+        self.progress.start(steps[0], DRAWS * len(each), "fits")
         rng, learned = np.random.default_rng(SEED), list[Fit]()
         for n in each:
             for _ in range(DRAWS):
@@ -173,7 +177,7 @@ class Study:
                 learned.append(self._fit(found.features, drawn))
                 self.progress.advance(1)
         test, data = len(self.labels["test"]), self._data(k, threads)["test"]
-        self.progress.start(f"classifying by few labels, K={k}", test, "images")
+        self.progress.start(steps[1], test, "images")
         confusions = self._confusions([fit.classifier for fit in learned], data)
         self.progress.finish()
         for place, n in enumerate(each):
