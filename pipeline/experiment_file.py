@@ -21,7 +21,7 @@ from pipeline.config import Options, SweepOptions
 from pipeline.option_values import FORMER_NAMES, absolute_path, paths_from
 from pipeline.runtime.progress import Progress
 from storage.errors import InputError, PatchDictError, one_line, shortened
-from storage.images.datasets import DATASETS
+from storage.images.datasets import DATASETS, meant
 from storage.layout import source_parts
 
 MOST_RUNS = 1000
@@ -197,6 +197,9 @@ def _checked(fields: dict[str, Any], folder: Path) -> SweepOptions:
         if name not in fields or path is None or path in DATASETS or "://" in path:
             continue
         if not os.path.exists(source_parts(path)[0]):  # it would have been made absolute
-            sets = f"{', '.join(DATASETS)}, or " * (name == "dataset")
-            raise InputError(f"no {what} {shortened(path)}: use {sets}a path as seen from {folder}")
+            named = name == "dataset"
+            sets, other = f"{', '.join(DATASETS)}, or " * named, meant(path) * named
+            raise InputError(
+                f"no {what} {shortened(path)}: {other}use {sets}a path as seen from {folder}"
+            )
     return options

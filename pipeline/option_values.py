@@ -40,6 +40,7 @@ SIZES = "use a size such as 1GiB or 800MB"
 _paths_from = ContextVar("folder of relative paths", default="")  # empty: the working folder
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # Path makes one slash of two; C: is a drive
 _DASHED = re.compile(r"(\d{1,18})-(\d{1,18})", re.ASCII)
+_APART = re.compile(r"(\d{1,9})\s*[,;:/ -]\s*(\d{1,9})", re.ASCII)
 _POWER = re.compile(r"(\d{1,18})[eE]\+?(\d{1,2})", re.ASCII)
 # No two parts of it take the same characters, lest long texts take for ever.
 _WHOLE_SIZE = re.compile(r"\s*(\d+(\.\d+)?|\.\d+)\s*([^\W\d]\w*\s*)?", re.ASCII)
@@ -146,11 +147,10 @@ def parse_patch(text: Any) -> Any:
     sizes = [size.strip() for size in re.split("[x×*]", text.lower())]
     if 1 <= len(sizes) <= 2 and all(size.isdecimal() for size in sizes):
         return int(sizes[0]), int(sizes[-1])
-    several = re.findall(r"\d{1,9}", text)
-    if len(several) == 2:  # both may be meant, rows and columns or two runs
-        runs = f", a file of options with patch = [{', '.join(several)}] for a run of each"
-        differ = several[0] != several[1]
-        raise ValueError(f"use {'x'.join(several)} for rows x columns{runs * differ}")
+    if several := _APART.fullmatch(text.strip()):  # rows and columns, or two runs
+        runs = f", a file of options with patch = [{', '.join(several.groups())}] for a run of each"
+        differ = several[1] != several[2]
+        raise ValueError(f"use {'x'.join(several.groups())} for rows x columns{runs * differ}")
     raise ValueError("use a number of pixels, or rows x columns as in 5x7")
 
 

@@ -4,12 +4,14 @@ A new one needs a row here and, where its files are neither IDX nor CIFAR's, a r
 `storage.images.formats.named`.
 """
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from storage.errors import InputError
 
 SPLITS = ("train", "test")
+LIKE = 0.7  # as difflib has it: so alike that a name was meant
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,12 @@ DATASETS: dict[str, NamedSet] = {
         ),
     ),
 }
+
+
+def meant(text: str) -> str:
+    """Begins the words on a text that names no set: with the one that was meant, if any."""
+    close = difflib.get_close_matches(text.lower(), DATASETS, 1, LIKE)
+    return f"did you mean {close[0]}? Or " if close else ""
 
 
 def class_names(dataset: str) -> tuple[str, ...] | None:

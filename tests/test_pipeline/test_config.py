@@ -68,6 +68,7 @@ def test_values_are_read_with_their_units() -> None:
         ("k", "10-5", "use numbers"),
         ("k", "1.5e1", "use numbers"),
         ("patch", "5x", "use a number of pixels"),
+        ("patch", "2.5", "use a number of pixels"),
         ("patch", "5,5", "use 5x5 for rows x columns$"),
         ("patch", "3 5", r"use 3x5 for rows x columns, a file of .* patch = \[3, 5\] for a run of"),
         ("stride", "0", "greater than or equal to 1"),

@@ -153,7 +153,7 @@ def test_relative_paths_start_from_the_file(folder: Path) -> None:
             'dataset = "c.npy"',
             ": no data set 'c.npy': use digits, photos, mnist, fashion-mnist, cifar10, or",
         ),
-        ('dataset = "minst"', ": no data set 'minst': use digits"),
+        ('dataset = "minst"', ": no data set 'minst': did you mean mnist? Or use digits"),
         (
             'dataset = "photos"\ntest = "minst"',
             ": no test images 'minst': use a path as seen from /",

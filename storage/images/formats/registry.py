@@ -5,7 +5,6 @@ of the files, without the dot, and it loads a function of (path, name or None, I
 returns an `ImageReader`, or an array to be arranged by the layout of the options.
 """
 
-import difflib
 import itertools
 import os
 import stat
@@ -17,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from storage.errors import InputError, shortened
-from storage.images.datasets import DATASETS
+from storage.images.datasets import DATASETS, meant
 from storage.images.formats import folder, hdf5, npz, raster, tiff
 from storage.images.formats.idx import GZIP_MAGIC, read_idx
 from storage.images.formats.npy import map_npy
@@ -27,7 +26,6 @@ from storage.images.reader import ImageReader
 from storage.places.place import Place, is_url
 
 GROUP = "patchdict.sources"
-LIKE = 0.7  # as difflib has it, and a name was meant
 TAKEN = (
     "an IDX, .npy, .npz, HDF5 or NetCDF file, images (PNG, JPEG, TIFF, BMP, WebP), a folder or glob"
     " of them, or a zarr array"
@@ -166,10 +164,8 @@ def _format_of(path: str) -> Format:
         if folder.PATTERN.search(path) and not os.path.lexists(path) and "\0" not in path:
             return _GLOB
         reason = getattr(error, "strerror", None) or error
-        close = difflib.get_close_matches(path.lower(), DATASETS, 1, LIKE)
-        meant = f"did you mean {close[0]}? Or " if close else ""
         raise InputError(
-            f"no data set {shortened(path)}: {meant}use {', '.join(DATASETS)}, or the path of"
+            f"no data set {shortened(path)}: {meant(path)}use {', '.join(DATASETS)}, or the path of"
             f" {TAKEN} ({reason})"
         ) from error
     if stat.S_ISDIR(mode):

@@ -136,7 +136,9 @@ def test_images_of_one_bit_are_black_and_white(tmp_path: Path) -> None:
 
 
 def test_unknown_names_and_splits_are_refused(tmp_path: Path, strokes_file: Path) -> None:
-    with pytest.raises(InputError, match="no data set 'minst': use digits, photos, mnist"):
+    with pytest.raises(
+        InputError, match=r"no data set 'minst': did you mean mnist\? Or use digits, photos, mnist"
+    ):
         open_images("minst")
     with pytest.raises(InputError, match="has no test split"):
         open_images(str(strokes_file), "test")
