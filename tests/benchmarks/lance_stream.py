@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # imported lazily: what the child loads counts as the peer's 
 ROOT = Path(__file__).parents[2]
 MEMORY = "400MiB"  # asked for first; where it is refused, the least that would do
 SAMPLED, AT_ONCE, CORESET = 256, 64, 16  # rows per centroid, as its authors measure it
+INDEXING = 1200  # seconds in which an index must be built
 COLUMN = "patch"
 
 
@@ -46,7 +48,8 @@ def measure(
         centroids = out / "centroids.npy"
         arguments = [str(rows), str(k), str(centroids)]
         told = told_by(run_measured(["-m", __name__, *arguments], cwd=ROOT))
-        table.append(line(k, "LanceStream", told, told["peak"], sse(np.load(centroids)), "no"))
+        found = sse(np.load(centroids)) if told["indexed"] else None
+        table.append(line(k, "LanceStream", told, told["peak"], found, "no"))
     return table
 
 
@@ -61,14 +64,16 @@ def fit(store: "PatchStore", data: Path, k: int, memory: str = MEMORY) -> tuple[
     return memory, ran.peak, told_by(ran)
 
 
-def line(k: int, way: str, told: dict, peak: int, sse: float, resumable: str) -> dict[str, str]:
-    """A row of the table."""
+def line(
+    k: int, way: str, told: dict, peak: int, sse: float | None, resumable: str
+) -> dict[str, str]:
+    """A row of the table; sse: None where no centroids were handed out."""
     return {
         "K": f"{k:,}",
         "way": way,
         "seconds": f"{told['seconds']:.1f}",
         "peak resident MiB": f"{peak / 2**20:.0f}",
-        "SSE on all rows, float64": f"{sse:.6g}",
+        "SSE on all rows, float64": "no index" if sse is None else f"{sse:.6g}",
         "resumable": resumable,
     }
 
@@ -98,17 +103,31 @@ def write(store: "PatchStore", path: Path) -> None:
 
 
 def train(rows: str, k: int, centroids: str) -> None:
-    """Train, note seconds and peak as soon as that is over, and let the index be built:
-    its centroids are handed out with it alone.
+    """Train, note seconds and peak as soon as that is over, and let the index be built for a
+    while: its centroids are handed out with it alone.
     """
     import lance
 
     noted: dict[str, float] = {}
 
+    def tell(indexed: bool) -> None:
+        seconds = noted["complete"] - noted["start"]
+        print(
+            json.dumps({"seconds": seconds, "peak": noted["peak"], "indexed": indexed}), flush=True
+        )
+
+    def give_up() -> None:
+        tell(indexed=False)
+        os._exit(0)  # version 14.0.2 was seen to wait for itself for ever
+
     def watch(event: "lance.progress.IndexProgress") -> None:
         if event.stage == "train_ivf":
             noted[event.event] = time.perf_counter()
             noted["peak"] = high_water(os.getpid())
+            if event.event == "complete":
+                patience.start()
+
+    patience = threading.Timer(INDEXING, give_up)
 
     made = lance.dataset(rows).create_index(
         COLUMN,
@@ -123,7 +142,8 @@ def train(rows: str, k: int, centroids: str) -> None:
     )
     found = made.get_ivf_model("index").centroids.to_numpy(zero_copy_only=False)
     np.save(centroids, np.stack(found))
-    print(json.dumps({"seconds": noted["complete"] - noted["start"], "peak": noted["peak"]}))
+    patience.cancel()
+    tell(indexed=True)
 
 
 if __name__ == "__main__":
