@@ -8,7 +8,6 @@ import xarray
 
 from analysis.measures.codebook import AnyDictionary, node_of
 from analysis.measures.pixel_scale import stored_scale
-from storage import InputError
 from storage.dictionary_store import is_preprocessed
 from storage.images.datasets import licence_of
 from storage.plain_attributes import parsed, plain
@@ -34,11 +33,6 @@ def described(dictionary: AnyDictionary) -> xarray.Dataset:
         InputError: what is no dictionary.
     """
     dictionary = node_of(dictionary)
-    if "centroids" not in dictionary:
-        raise InputError(
-            "there are no centroids in it: pass a node of the tree that open_dictionaries returns,"
-            ' as in tree["k00100"]'
-        )
     tree = isinstance(dictionary, xarray.DataTree)
     root = parsed(dictionary.root.attrs) if tree else {}
     found = dictionary.to_dataset() if isinstance(dictionary, xarray.DataTree) else dictionary

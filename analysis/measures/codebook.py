@@ -23,12 +23,18 @@ class Fitted(Protocol):
 AnyDictionary = Node | Fitted
 
 
-def node_of(dictionary: AnyDictionary) -> Node:
+def node_of(dictionary: AnyDictionary, *, whole: bool = False) -> Node:
     """A dictionary as a node of a tree, or a Dataset; that of a fitted estimator is made.
 
+    whole: whether a whole tree will do.
     Raises: InputError for what is no dictionary.
     """
     if isinstance(dictionary, Node):
+        if not whole and "centroids" not in dictionary:
+            raise InputError(
+                "there are no centroids in it: pass a node of the tree that open_dictionaries"
+                ' returns, as in tree[100] or tree["k00100"]'
+            )
         return dictionary
     found = getattr(dictionary, "to_xarray", lambda: None)()
     if not isinstance(found, xarray.Dataset) or "centroids" not in found:

@@ -101,7 +101,7 @@ def centroid_kinds(
     Raises:
         InputError: an empty tree, or the level of white is not known.
     """
-    dictionaries = node_of(dictionaries)
+    dictionaries = node_of(dictionaries, whole=True)
     if largest is None:
         scale = stored_scale(dictionaries)
         if scale is None:

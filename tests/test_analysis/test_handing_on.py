@@ -1,6 +1,7 @@
 """What is returned as xarray can be written in the formats that others read."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,10 @@ def test_an_estimator_of_other_rows_is_told_how_they_were_cut(digits_swept: dict
     model.fit(patches.values)
     assert model.to_xarray()["centroids"].dims == ("atom", "row", "col")
     np.testing.assert_array_equal(reconstruct(images, model, spec=PatchSpec(5, 5)), rebuilt)
+    whole = open_dictionaries(digits_swept["experiment"])
+    for function in (usage, gallery, partial(reconstruct, images), partial(encode, images)):
+        with pytest.raises(InputError, match=r"no centroids in it: .* as in tree\[100\]"):
+            function(whole)
     for wrong in (store, "k00010", KMeans(2)):
         with pytest.raises(InputError, match="is no dictionary: give one of a tree"):
             usage(wrong)
