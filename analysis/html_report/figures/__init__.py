@@ -1,1 +1,1 @@
-"""The figures as a paper shows them: matplotlib's, each as PNG and SVG beside the report."""
+"""The figures as a paper shows them: matplotlib's, each as PNG, SVG and PDF beside the report."""
