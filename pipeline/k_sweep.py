@@ -29,6 +29,7 @@ from storage.images.source import open_images
 from storage.layout import group_name, patch_stores
 
 SCORES = ("k", "mse", "sse", "heldout_mse", "passes", "rows_seen", "seconds", "live")
+TIGHT = 640 << 20  # bytes of a cap under which extraction may leave no room for a compiler
 PIXEL_SCORES = ("pixel_mse", "heldout_pixel_mse")  # of preprocessed patches
 
 
@@ -149,7 +150,7 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> SweepResul
         opened = {
             split: open_split(options, split, scheduler, progress) for split in options.splits
         }
-        if not patch_stores(options.out):  # extraction leaves less room for a compiler
+        if options.memory < TIGHT and not patch_stores(options.out):
             dtype = _row_dtype(options, opened["train"].images.dtype)
             compile_apart(options, dtype, options.memory, progress)
         found = {split: opened.pop(split).done_under(options.out) for split in options.splits}
