@@ -64,7 +64,7 @@ def test_of_one_k_and_without_draws_less_is_told() -> None:
     assert len(paragraphs) == 2
     with styled():
         figures = CLASSIFICATION.figures(made_up(classification=found))
-    assert [figure.name for figure in figures] == ["accuracy", "confusion"]
+    assert [figure.name for figure in figures] == ["confusion"]
 
 
 def test_weak_evidence_is_told() -> None:
