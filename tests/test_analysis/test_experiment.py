@@ -162,7 +162,7 @@ def test_a_report_is_made_anew_for_other_classes(tmp_path: Path, classes: Path) 
     ]
     assert [one["made"] for one in made] == [True, True, False, False]
     drawn = [{Path(name).stem for name in one["figures"]} for one in made]
-    assert drawn[1] - drawn[0] == {"classes", "accuracy", "confusion"}
+    assert drawn[1] - drawn[0] == {"classes", "confusion"}
     assert drawn[3] == drawn[2] == drawn[1]
 
 
