@@ -58,7 +58,7 @@ def test_of_each_class_the_image_with_the_median_number_of_patches(digits: Exper
 def test_the_classes_of_random_patches_are_those_of_their_images(digits: Experiment) -> None:
     found = classed_patches(Measured(digits), [12])
     assert found is not None
-    store, labels = digits.store("train"), digits.labels("train")
+    store, labels = digits.patches("train"), digits.labels("train")
     assert labels is not None
     assert len(found.classes) == exploration.CLASSED_ROWS
     image_of = np.repeat(store.order, np.diff(store.offsets))

@@ -85,7 +85,6 @@ def test_of_large_images_the_middle_is_shown_and_that_is_said(tiled: Path) -> No
     order = open_experiment(tiled).patches("train").image_order
     samples = pd.read_csv(tiled / "figures/samples.csv")
     assert samples["image"].tolist() == order[:10].tolist()
-    assert "of 20 images, summed up by" in words
     assert "60×80 pixels each. Of each the middle is shown, 28×39 pixels." in words
     assert "Of each the middle is shown, and told of alone: 19×27 of 60×80 pixels." in words
     assert "The middle of training image" in words
