@@ -152,7 +152,7 @@ tiles.data = {
   bottom: y.map((top) => top + tall),
   thick: listed.map(({atom}) => atom == chosen ? 4 : 0),
   weight: listed.map(({times}) => times / total),
-  words: listed.map(({times}) => number(100 * times / total, 2)),
+  words: listed.map(({times}) => (times < total / 1000 ? "<0.1" : number(100 * times / total, 2))),
   atom: listed.map(({atom}) => atom),
   kind: listed.map(({atom}) => kinds[kind[atom]]),
   level: listed.map(({times, levels}) => pixel ? number(levels / times, 3) : "–"),
@@ -160,7 +160,7 @@ tiles.data = {
 
 const edge = 0.02
 board.x_range.setv({start: -edge, end: across * (1 + layout.gap) - layout.gap + edge})
-board.y_range.setv({start: across * (tall + layout.caption + layout.gap) - layout.gap + edge, end: -edge})
+board.y_range.setv({start: across * (tall + layout.caption + layout.gap) + edge, end: -edge})
 
 const more = ranked.length > listed.length ? ` The ${listed.length} most used are shown.` : ""
 if (pixel) {

@@ -182,7 +182,7 @@ def _made_of(tiles: ColumnDataSource, spec: PatchSpec) -> figure:
     plot = widgets.picture(
         "explorer-made-picture",
         "Centroids that it is made of",
-        ACROSS * (tall + CAPTION + GAP) - GAP,
+        ACROSS * (tall + CAPTION + GAP),
         ACROSS * (1 + GAP) - GAP,
     )
     frame = widgets.framed_tiles(plot, tiles, tall, "0.7rem")
