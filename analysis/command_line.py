@@ -45,10 +45,7 @@ from storage.places.place import Place, place_of
 FORMAT_NAMES = ("npz", "safetensors", "sklearn", "faiss", "torch", "parquet")
 
 
-@click.group(
-    cls=Group,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+@click.group(cls=Group)
 @click.version_option(package_name="patchdict", message="%(version)s")
 def group() -> None:
     """Look at dictionaries of image patches."""

@@ -13,7 +13,7 @@ from analysis.measures.codebook import pixel_centroids, preprocessing_of
 from analysis.measures.mse_curve import mse_curve
 from analysis.measures.pixel_scale import PixelScale
 from pipeline import Preprocessing, SweepOptions
-from storage import InputError, PatchSpec, group_name, open_dictionaries
+from storage import InputError, PatchSpec, open_dictionaries
 from storage.dictionary_store import HISTORY
 from storage.layout import ExperimentLayout, moved_places
 from storage.places.place import Place, place_of
@@ -46,9 +46,7 @@ class Experiment(ExperimentData):
     @cached_property
     def nodes(self) -> dict[int, xarray.Dataset]:
         """The dictionaries by K, ascending; arrays are read when they are used."""
-        found = {
-            int(node.attrs["k"]): node.to_dataset() for node in self.dictionaries.children.values()
-        }
+        found = {k: node.to_dataset() for k, node in self.dictionaries.by_k.items()}
         for node in found.values():
             node.attrs = {"started_from": None} | parsed(node.attrs)
         return found
@@ -58,7 +56,7 @@ class Experiment(ExperimentData):
         if k not in self.nodes:
             sizes = ", ".join(map(str, self.sizes))
             raise InputError(f"{self.folder} has no dictionary of K = {k}: use {sizes}")
-        return self.dictionaries.children[group_name(k)]
+        return self.dictionaries.by_k[k]
 
     def centroids(self, k: int) -> np.ndarray:
         """(k, rows, cols[, channels]) float32, pixel levels, also those of preprocessed patches."""

@@ -2,7 +2,7 @@
 
 from storage import InputError, IntegrityError
 from storage.dictionary_store import finished_dictionaries
-from storage.layout import ExperimentLayout, find_experiments
+from storage.layout import ExperimentLayout, find_experiments, the_only
 from storage.places.place import Place
 
 
@@ -29,11 +29,7 @@ def experiment_folders(out: Place) -> list[Place]:
 
 def only_experiment(out: Place) -> Place:
     """The folder of the one experiment in `out`. Raises: InputError where there are several."""
-    found = experiment_folders(out)
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise InputError(f"{out} holds several experiments: give the folder of one of {names}")
-    return found[0]
+    return the_only(out, experiment_folders(out))
 
 
 def _has_dictionaries(experiment: ExperimentLayout) -> bool:

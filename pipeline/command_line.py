@@ -38,10 +38,7 @@ INTERRUPTED = 130  # exit code, as shells have it
 LONGEST_TOLD = 500  # letters of a message of click's
 
 
-@click.group(
-    cls=Group,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+@click.group(cls=Group)
 @click.version_option(package_name="patchdict", message="%(version)s")
 def group() -> None:
     """Learn K-means dictionaries of image patches, out of core."""

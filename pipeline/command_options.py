@@ -82,6 +82,10 @@ class Group(click.Group):
 
     command_class = Command
 
+    def __init__(self, *args: Any, **named: Any) -> None:
+        settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+        super().__init__(*args, context_settings=settings, **named)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands."""
         found = [

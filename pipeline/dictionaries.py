@@ -145,10 +145,12 @@ class _Learning:
 
     def _steps(self, k: int, *, warm: bool) -> dict[str, float]:
         """What its line is made of, with the share of each part."""
-        later = {"held_out": self.experiment.heldout_rows} if self.heldout else {}
+        steps, heldout = self.fitter.steps(k, warm=warm), self.experiment.heldout_rows
+        if self.heldout:
+            steps[f"K={k} held out"] = heldout
         if self.preprocessing is not None:
-            later["in_pixels"] = self.experiment.train.n_rows + self.experiment.heldout_rows
-        return self.fitter.steps(k, warm=warm, **later)
+            steps[f"K={k} in pixels"] = self.experiment.train.n_rows + heldout
+        return steps
 
     def _identity(self, smaller: int | None, start: np.ndarray | None) -> dict[str, Any]:
         """All that the numbers of a fit depend on: an unfinished one goes on under the same alone.

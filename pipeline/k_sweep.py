@@ -83,13 +83,11 @@ def _curve(points: list[tuple[int, float]]) -> str:
     """The MSE over K on logarithmic axes, as SVG; nothing of a single point, or of an MSE of 0."""
     if len(points) < 2 or min(mse for _, mse in points) <= 0:
         return ""
-    (left, top), (right, bottom) = (
-        (math.log(k), math.log(mse)) for k, mse in (points[0], points[-1])
-    )
+    logs = [(math.log(k), math.log(mse)) for k, mse in points]
+    (left, top), (right, bottom) = logs[0], logs[-1]
+    span = max(top - bottom, 1e-9)
     places = [
-        (60 + 220 * (math.log(k) - left) / (right - left), 20 + 110 * (top - math.log(mse)) / span)
-        for span in [max(top - bottom, 1e-9)]
-        for k, mse in points
+        (60 + 220 * (x - left) / (right - left), 20 + 110 * (top - y) / span) for x, y in logs
     ]
     dots = "".join(
         f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3.5'><title>K = {k}: MSE {rounded(mse)}</title>"

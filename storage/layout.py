@@ -16,10 +16,11 @@ OUT/compare/                            curves of several experiments
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage.errors import InputError
 from storage.places.place import Place, in_order, is_url
 from storage.places.remote import RemotePlace
 
@@ -228,6 +229,14 @@ def find_experiments(out: Place) -> list[ExperimentLayout]:
         return [ExperimentLayout(out)]
     found = [path.parent for path in in_order(out.glob(f"*/{DICTIONARIES}"))]
     return [ExperimentLayout(folder) for folder in found if not _STAGE.fullmatch(folder.name)]
+
+
+def the_only(out: Place, folders: Sequence[Place]) -> Place:
+    """The folder of the one experiment in `out`. Raises: InputError where there are several."""
+    if len(folders) > 1:
+        names = ", ".join(folder.name for folder in folders)
+        raise InputError(f"{out} holds several experiments: give the folder of one of {names}")
+    return folders[0]
 
 
 def source_parts(text: str) -> tuple[str, str]:

@@ -8,13 +8,12 @@ from typing import Any
 from analysis.classification.study import Study
 from analysis.encoding.pooling import FeatureOptions
 from analysis.experiment import Experiment, open_experiment
-from analysis.experiment_folders import only_experiment
 from analysis.text import percent
 from pipeline import USUAL_MEMORY, Progress, SilentProgress
 from storage.atomic import write_whole
 from storage.dictionary_store import dictionary_sum
 from storage.layout import ExperimentLayout
-from storage.places.place import Place, place_of
+from storage.places.place import Place
 
 SCHEMA = 2
 
@@ -69,7 +68,7 @@ def classify(
         dictionaries are damaged; MemoryBudgetError: a K that was asked for does not fit.
     """
     options = FeatureOptions.of(features, pool, tf_idf)
-    experiment = open_experiment(only_experiment(place_of(folder)), data, dataset, labels)
+    experiment = open_experiment(folder, data, dataset, labels)
     sizes = [k] if isinstance(k, int) else k
     for one in sizes or ():
         experiment.dictionary(one)

@@ -13,7 +13,6 @@ from analysis.encoding.staged_codes import StagedCodes
 from analysis.encoding.stages import completed_stages, scores_in_words, stage_scores
 from analysis.encoding.work import Work
 from analysis.experiment import Experiment, open_experiment
-from analysis.experiment_folders import only_experiment
 from analysis.measures.codebook import Node
 from analysis.text import count
 from pipeline import USUAL_MEMORY, PatchOptions, Progress, SilentProgress
@@ -69,7 +68,7 @@ def encode_set(
         fits under the cap; BusyError: another process is making the same codes.
     """
     started, progress = time.perf_counter(), progress or SilentProgress()
-    experiment = open_experiment(only_experiment(folder), data)
+    experiment = open_experiment(folder, data)
     node = experiment.dictionary(k)
     images, place = _images(experiment, split, dataset, layout, white)
     encoding = Encoding.of(images, node, stride=stride, white=white)

@@ -13,7 +13,6 @@ import xarray
 from analysis.encoding.decoding import Decoding, check_decodable
 from analysis.encoding.stages import stages_of_codes
 from analysis.experiment import Experiment, open_experiment
-from analysis.experiment_folders import only_experiment
 from analysis.measures.pixel_scale import PixelUnit
 from analysis.reconstruction.image_set import VARIABLE, finite, write_block
 from analysis.reconstruction.overlap import RebuiltBlock
@@ -114,7 +113,7 @@ def _experiment(store: CodeStore, folder: Path | None, data: Path | None) -> Exp
     """The experiment whose dictionary the codes are of, or, if need be, another one of this K."""
     k, was = store.decoding["k"], store.attributes["experiment"]
     if folder is not None:
-        found = open_experiment(only_experiment(folder), data)
+        found = open_experiment(folder, data)
         found.dictionary(k)
         return found
     others = list[Experiment]()

@@ -8,7 +8,6 @@ import numpy as np
 import xarray
 
 from analysis.experiment import Experiment, open_experiment
-from analysis.experiment_folders import only_experiment
 from analysis.measures.codebook import (
     AnyDictionary,
     Node,
@@ -22,7 +21,7 @@ from pipeline import USUAL_MEMORY, Progress, learn_stages
 from storage import InputError, group_name, open_dictionaries
 from storage.dictionary_store import dictionary_sum
 from storage.layout import ExperimentLayout
-from storage.places.place import Place, local, place_of
+from storage.places.place import Place, local
 from storage.plain_attributes import parsed
 
 Dictionaries = AnyDictionary | Sequence[AnyDictionary]
@@ -76,7 +75,7 @@ def open_stages(
     Raises: InputError: no such dictionary, no stages, no patches to learn on, or fewer than k
         distinct rows are left; IntegrityError; MemoryBudgetError; BusyError.
     """
-    found = open_experiment(only_experiment(place_of(experiment)))
+    found = open_experiment(experiment)
     return completed_stages(found, k, stages, memory=memory, progress=progress)
 
 

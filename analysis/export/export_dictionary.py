@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from analysis.experiment import open_experiment
-from analysis.experiment_folders import only_experiment
 from analysis.export.card import described
 from analysis.export.formats import FORMATS
 from analysis.measures.codebook import AnyDictionary, preprocessing_of
@@ -85,7 +84,7 @@ def export_of_experiment(
         damaged.
     """
     check_format(name)
-    experiment = open_experiment(only_experiment(folder))
+    experiment = open_experiment(folder)
     dictionary = experiment.dictionary(k)
     if out is None:
         exports = local(ExperimentLayout(experiment.folder).exports, "export without --out")

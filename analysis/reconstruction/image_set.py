@@ -10,7 +10,6 @@ import numpy as np
 import xarray
 
 from analysis.experiment import Experiment, open_experiment
-from analysis.experiment_folders import only_experiment
 from analysis.reconstruction.overlap import RebuiltBlock
 from analysis.reconstruction.scores import by_class, overall, reconstruction_scores
 from analysis.text import SPLIT_NAMES, count, number
@@ -63,7 +62,7 @@ def rebuild_set(
     """
     if out is not None:
         check_target(out)
-    experiment = open_experiment(only_experiment(folder), data, dataset, labels)
+    experiment = open_experiment(folder, data, dataset, labels)
     experiment.dictionary(k)
     split = experiment.checked_split(split)
     scores = _scores(experiment, k, split, stride, out, memory=memory, progress=progress)

@@ -149,11 +149,10 @@ class Fitter:
             return (options.passes + 1) * n
         return planned_rows(n, k, rounds_of(k, options.breathing), options.passes, warm=warm)
 
-    def steps(self, k: int, *, warm: bool, **later: int) -> dict[str, float]:
-        """Steps of a fit with their shares, for its line; later: others that follow, by rows."""
+    def steps(self, k: int, *, warm: bool) -> dict[str, float]:
+        """Steps of a fit with their shares, in rows, for its line."""
         rows = self._planned_rows(k, warm=warm)
-        named = {f"K={k} {name.replace('_', ' ')}": float(more) for name, more in later.items()}
-        return {f"K={k} seeding": SEEDING * rows, f"K={k}": float(rows)} | named
+        return {f"K={k} seeding": SEEDING * rows, f"K={k}": float(rows)}
 
     @property
     def _rules(self) -> StoppingRules:

@@ -16,6 +16,7 @@ from storage.layout import (
     group_folders,
     lock_place,
     state_size,
+    the_only,
 )
 from storage.places.place import Place, bytes_below, local
 from storage.places.remote import RemotePlace
@@ -76,12 +77,9 @@ def drop(folder: Place, sizes: Sequence[int], *, dry_run: bool = False) -> dict[
 def _experiment(folder: Place) -> ExperimentLayout:
     """The one experiment in a folder."""
     found = find_experiments(folder)
-    if len(found) > 1:
-        names = ", ".join(one.folder.name for one in found)
-        raise InputError(f"{folder} holds several experiments: give the folder of one of {names}")
     if not found:
         raise InputError(f"no dictionaries in {folder}: give the folder of an experiment")
-    return found[0]
+    return ExperimentLayout(the_only(folder, [one.folder for one in found]))
 
 
 def _locks(made: Sequence[Place]) -> list[Place]:

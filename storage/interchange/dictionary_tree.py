@@ -10,7 +10,7 @@ from storage.errors import InputError
 from storage.integrity import SEALING, stated_checksums
 from storage.layout import DICTIONARIES, group_name
 from storage.places.place import Place, place_of
-from storage.plain_attributes import meaning, plain
+from storage.plain_attributes import describe, plain
 from storage.strict_store import open_strict
 
 
@@ -83,11 +83,10 @@ def open_dictionaries(path: str | Place) -> DictionaryTree:
 
 def handed_out(stored: xarray.Dataset) -> xarray.Dataset:
     """A group with coordinates, units, and attributes that every format takes."""
-    found = stored.drop_encoding().assign_coords(
-        {axis: (axis, np.arange(size)) for axis, size in stored.sizes.items()}
-    )
-    for name, variable in found.variables.items():
-        variable.attrs = meaning(str(name))
+    found = stored.drop_encoding()
+    for variable in found.variables.values():
+        variable.attrs = {}
+    describe(found, {})
     if is_preprocessed(stored.attrs):
         found["centroids"].attrs["units"] = "1"
     found.attrs = plain({name: stored.attrs[name] for name in stored.attrs if name not in SEALING})
