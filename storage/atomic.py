@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from storage.errors import BusyError, InputError
 from storage.layout import METADATA, PARTIAL
-from storage.places.lease import holder, holds, leased
+from storage.places.lease import holder, holds, lease_holder, leased
 from storage.places.place import Place, each, files_below
 from storage.places.remote import RemotePlace, in_memory
 
@@ -196,6 +196,25 @@ def exclusive(
     finally:
         note.unlink(missing_ok=True)
         file.release()
+
+
+def held_by(lock: Place) -> str | None:
+    """Words for who holds a lock file now, as far as can be seen; None: nobody does.
+
+    What a killed process left is nobody's. Where no lock may be taken, its note is believed.
+    """
+    if isinstance(lock, RemotePlace):
+        return lease_holder(lock)
+    note = lock.with_name(lock.name + ".json")
+    if not note.exists():  # so that no lock is taken for a moment that others need
+        return None
+    file = FileLock(lock)
+    try:
+        file.acquire(timeout=0)
+    except (Timeout, OSError):
+        return _holder(note)
+    file.release()
+    return None
 
 
 def _holder(note: Path) -> str:

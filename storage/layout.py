@@ -149,6 +149,11 @@ class ExperimentLayout:
         """The lock file of who sweeps into the experiment."""
         return self.folder / ".lock"
 
+    def locks(self) -> list[Place]:
+        """Lock files of who sweeps, encodes or drops in the experiment, held or not."""
+        names = (".lock", "*-stage*/.lock", f".*{STORE_SUFFIX}.lock")
+        return [lock for name in names for lock in self.folder.glob(name)]
+
     def patches(self, store_name: str) -> Place:
         """The patch store of this name, beside the experiment."""
         return patch_store_path(self.folder.parent, store_name)

@@ -7,6 +7,7 @@ from pipeline.kmeans.checkpoint import unfinished_fits
 from pipeline.option_values import renamed
 from pipeline.runtime.memory import in_words as size_in_words
 from pipeline.runtime.progress import rounded
+from storage.atomic import held_by
 from storage.codes.code_store import CODES, FEATURES, open_codes
 from storage.dictionary_store import finished_dictionaries, root_attributes
 from storage.errors import PatchDictError
@@ -28,10 +29,11 @@ _NO_OPTIONS = ("rows", "cols", "seed")  # of what a store records of its patches
 def take_inventory(out: Place) -> dict[str, Any]:
     """Plain JSON: `stores` (store, rows, dim, bytes, codec), `unfinished` and `damaged` paths,
     `experiments` (experiment; dataset; options: of patches and fit; differs: those of them that
-    experiments differ in; bytes: of all in its folder; report: its path or null; dictionaries: k,
-    mse, heldout_mse, bytes, made (time of its file); stages: k, stage, mse, heldout_mse, of later
-    stages; unfinished: k, passes, mse, seconds, of later stages stage, too; codes: codes (path), k,
-    stages, dataset, split, stride, images, bytes; features: the same of features).
+    experiments differ in; bytes: of all in its folder; report: its path or null; at_work: who
+    sweeps, encodes or drops there now, in words; dictionaries: k, mse, heldout_mse, bytes, made
+    (time of its file); stages: k, stage, mse, heldout_mse, of later stages; unfinished: k, passes,
+    mse, seconds, of later stages stage, too; codes: codes (path), k, stages, dataset, split,
+    stride, images, bytes; features: the same of features).
     """
     stores, damaged = [], []
     for path in patch_stores(out):
@@ -60,6 +62,7 @@ def take_inventory(out: Place) -> dict[str, Any]:
             {
                 "experiment": str(experiment.folder),
                 **_facts(experiment),
+                "at_work": _at_work(experiment),
                 "dictionaries": _dictionaries(experiment, finished),
                 "stages": _stages(experiment, damaged),
                 "unfinished": _unfinished(experiment),
@@ -74,6 +77,12 @@ def take_inventory(out: Place) -> dict[str, Any]:
         "damaged": damaged,
         "experiments": experiments,
     }
+
+
+def _at_work(experiment: ExperimentLayout) -> list[str]:
+    """Who works on an experiment now, each once."""
+    holders = (held_by(lock) for lock in experiment.locks())
+    return list(dict.fromkeys(holder.rstrip(",") for holder in holders if holder))
 
 
 def _unfinished(experiment: ExperimentLayout) -> list[dict[str, Any]]:
@@ -189,6 +198,7 @@ def _lines(experiment: dict[str, Any]) -> list[str]:
     entries = experiment["dictionaries"]
     sizes = ", ".join(str(entry["k"]) for entry in entries)
     lines = [f"{experiment['experiment']}: K = {sizes or 'none yet'}"]
+    lines += [f"      at work  {holder}" for holder in experiment["at_work"]]
     if differs := experiment["differs"]:
         told = (f"{name}={'–' if value is None else value}" for name, value in differs.items())
         lines.append(f"      differs  {', '.join(told)}")

@@ -1,7 +1,9 @@
 """Damage in what a sweep made: found by verify, mended or refused by the next sweep."""
 
 import json
+import os
 import shutil
+import socket
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +21,9 @@ from pipeline.runtime.progress import SilentProgress, rounded
 from pipeline.upkeep.status import _tell_apart, in_words, take_inventory
 from pipeline.upkeep.verify import verify
 from storage import InputError, IntegrityError, open_dictionaries
+from storage.atomic import exclusive
 from storage.integrity import write_seal
+from storage.layout import find_experiments, lock_place
 from storage.patch_store import store_name
 from tests.damage import DAMAGES, files_of, flip_bit
 
@@ -161,6 +165,21 @@ def test_status_tells_experiments_apart(runs: Path) -> None:
     assert made[:2] == ["made", first["dictionaries"][0]["made"][:10]]
     assert "no report yet" in " ".join(size)
     assert sum("no report yet" in line for line in lines) == 1
+
+
+def test_status_tells_who_is_at_work(runs: Path) -> None:
+    (layout,) = find_experiments(runs)
+    codes = layout.codes(3, "digits", "test", 1)
+    for lock in (layout.lock, layout.stage(3, 2).lock, lock_place(codes)):
+        with exclusive(lock, "at work"):
+            inventory = take_inventory(runs)
+        (told,) = inventory["experiments"][0]["at_work"]
+        assert told.startswith(f"process {os.getpid()} on {socket.gethostname()}, since 2")
+        assert f"      at work  {told}" in in_words(inventory).splitlines()
+    layout.lock.with_name(".lock.json").write_text("{}")  # as a killed process leaves it
+    inventory = take_inventory(runs)
+    assert inventory["experiments"][0]["at_work"] == []
+    assert "at work" not in in_words(inventory)
 
 
 def test_experiments_whose_options_are_alike_are_told_by_their_patches() -> None:

@@ -1,6 +1,7 @@
 """What a bucket is asked for, and what it refuses."""
 
 import json
+import os
 import socket
 import threading
 import time
@@ -155,7 +156,10 @@ def test_a_lease_is_held_by_one(place: RemotePlace) -> None:
     ):
         pass
     with lease.leased(place / ".lock", "building it", None):
-        pass
+        told = lease.lease_holder(place / ".lock")
+        assert told is not None
+        assert told.startswith(f"process {os.getpid()} on {socket.gethostname()}, since ")
+    assert lease.lease_holder(place / ".lock") is None
     assert not (place / ".lock").exists()
 
 
@@ -181,6 +185,7 @@ def test_who_comes_second_waits(place: RemotePlace, monkeypatch: pytest.MonkeyPa
 def test_the_lease_of_a_process_that_is_gone_is_free(place: RemotePlace) -> None:
     gone = {"process": 2**22 + 1, "host": socket.gethostname(), "since": "then", "started": 1.0}
     (place / ".lock").write_bytes(json.dumps(gone).encode())
+    assert lease.lease_holder(place / ".lock") is None
     started = time.monotonic()
     with lease.leased(place / ".lock", "building it", None):
         assert time.monotonic() - started < 5
@@ -189,9 +194,12 @@ def test_the_lease_of_a_process_that_is_gone_is_free(place: RemotePlace) -> None
 def test_a_lease_that_is_not_renewed_expires(
     place: RemotePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (place / ".lock").write_bytes(b'{"process": 1, "host": "elsewhere", "since": "then"}')
+    assert lease.lease_holder(place / ".lock") == "process 1 on elsewhere, since then,"
     for name, seconds in {"EXPIRES_SECONDS": 0.3, "POLLED_SECONDS": 0.05}.items():
         monkeypatch.setattr(lease, name, seconds)
-    (place / ".lock").write_bytes(b'{"process": 1, "host": "elsewhere", "since": "then"}')
+    monkeypatch.setattr(lease.time, "time", lambda: time.time_ns() / 1e9 + 2)  # whole seconds there
+    assert lease.lease_holder(place / ".lock") is None
     with lease.leased(place / ".lock", "building it", None):
         pass
 
