@@ -1,5 +1,6 @@
 """What lies under `OUT`."""
 
+from collections import Counter
 from datetime import datetime
 from typing import Any
 
@@ -12,15 +13,17 @@ from storage.codes.code_store import CODES, FEATURES, open_codes
 from storage.dictionary_store import finished_dictionaries, root_attributes
 from storage.errors import PatchDictError
 from storage.layout import (
+    DICTIONARIES,
     METADATA,
     ExperimentLayout,
     find_experiments,
-    group_folders,
+    group_name,
     patch_stores,
     unfinished_patch_stores,
 )
 from storage.patch_store import open_patches
-from storage.places.place import Place, bytes_below
+from storage.places.place import Place, stats_below
+from storage.places.remote import Stat
 
 _SCORES = ("mse", "heldout_mse", "pixel_mse", "heldout_pixel_mse")
 _NO_OPTIONS = ("rows", "cols", "seed")  # of what a store records of its patches
@@ -58,12 +61,13 @@ def take_inventory(out: Place) -> dict[str, Any]:
         except PatchDictError as error:
             damaged.append(str(error))
             continue
+        files = stats_below(experiment.folder)
         experiments.append(
             {
                 "experiment": str(experiment.folder),
-                **_facts(experiment),
+                **_facts(experiment, files),
                 "at_work": _at_work(experiment),
-                "dictionaries": _dictionaries(experiment, finished),
+                "dictionaries": _dictionaries(finished, files),
                 "stages": _stages(experiment, damaged),
                 "unfinished": _unfinished(experiment),
                 "codes": _codes(experiment, CODES, damaged),
@@ -137,7 +141,7 @@ def _codes(experiment: ExperimentLayout, kind: str, damaged: list[str]) -> list[
     return found
 
 
-def _facts(experiment: ExperimentLayout) -> dict[str, Any]:
+def _facts(experiment: ExperimentLayout, files: dict[str, Stat]) -> dict[str, Any]:
     """What an experiment is of, and what it takes."""
     root = root_attributes(experiment.dictionaries)
     spec, source = root["spec"], root["source"]
@@ -148,26 +152,33 @@ def _facts(experiment: ExperimentLayout) -> dict[str, Any]:
     return {
         "dataset": source["name"],
         "options": options | {"patches": root["train_store"]},
-        "bytes": bytes_below(experiment.folder),
-        "report": str(experiment.report) if experiment.report.is_file() else None,
+        "bytes": sum(stat.st_size for stat in files.values()),
+        "report": str(experiment.report) if experiment.report.name in files else None,
     }
 
 
 def _dictionaries(
-    experiment: ExperimentLayout, finished: dict[int, dict[str, Any]]
+    finished: dict[int, dict[str, Any]], files: dict[str, Stat]
 ) -> list[dict[str, Any]]:
     """Scores of the dictionaries, what they take, and when they were written."""
-    folders = group_folders(experiment.dictionaries)
-    made = {k: (folder / METADATA).stat().st_mtime for k, folder in folders.items()}
-    return [
-        {
-            "k": k,
-            **{name: scores[name] for name in _SCORES if name in scores},
-            "bytes": bytes_below(folders[k]),
-            "made": datetime.fromtimestamp(made[k]).astimezone().isoformat(" ", "seconds"),
-        }
-        for k, scores in finished.items()
-    ]
+    taken = Counter[str]()
+    for name, file in files.items():
+        taken["/".join(name.split("/")[:2])] += file.st_size
+    found = []
+    for k, scores in finished.items():
+        folder = f"{DICTIONARIES}/{group_name(k)}"
+        if (metadata := files.get(f"{folder}/{METADATA}")) is None:  # it was dropped meanwhile
+            continue
+        made = datetime.fromtimestamp(metadata.st_mtime).astimezone()
+        found.append(
+            {
+                "k": k,
+                **{name: scores[name] for name in _SCORES if name in scores},
+                "bytes": taken[folder],
+                "made": made.isoformat(" ", "seconds"),
+            }
+        )
+    return found
 
 
 def _tell_apart(experiments: list[dict[str, Any]]) -> None:

@@ -4,12 +4,13 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from storage.errors import InputError
-from storage.places.remote import WRITABLE, RemotePlace
+from storage.places.remote import WRITABLE, RemotePlace, Stat
 
 Place = Path | RemotePlace
 AT_ONCE = 8  # requests under way where many objects are read: 50 ms each are 6 ms then
@@ -62,11 +63,22 @@ def files_below(folder: Place) -> Iterator[tuple[str, Place]]:
             yield path.relative_to(folder).as_posix(), path
 
 
+def stats_below(folder: Place) -> dict[str, Stat]:
+    """Bytes and time of all files in a folder and those in it, by the path within it."""
+    if isinstance(folder, RemotePlace):
+        return {place.relative_key(folder): stat for place, stat in folder.files()}
+    found = {}
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # it went meanwhile
+            if path.is_file():
+                stat = path.stat()
+                found[path.relative_to(folder).as_posix()] = Stat(stat.st_size, stat.st_mtime)
+    return found
+
+
 def bytes_below(folder: Place) -> int:
     """What all files in a folder and those in it take."""
-    if isinstance(folder, RemotePlace):
-        return sum(stat.st_size for _, stat in folder.files())
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return sum(stat.st_size for stat in stats_below(folder).values())
 
 
 def read_start(place: Place, most: int) -> bytes:

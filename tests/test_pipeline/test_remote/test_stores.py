@@ -20,7 +20,7 @@ from pipeline.upkeep.status import take_inventory
 from pipeline.upkeep.verify import verify
 from storage import InputError, IntegrityError, open_patches
 from storage.errors import RemoteError
-from storage.places.place import files_below
+from storage.places.place import bytes_below, files_below
 from storage.places.remote import RemotePlace
 from tests.buckets import SlowProxy, cut, refuse
 from tests.damage import files_of
@@ -194,6 +194,9 @@ def test_a_sweep_into_a_bucket_makes_the_dictionaries_of_one_into_a_folder(
     assert all(entry["reused"] for entry in again["dictionaries"])
     (experiment,) = take_inventory(bucket)["experiments"]
     assert [entry["k"] for entry in experiment["dictionaries"]] == [3, 5]
+    places = [RemotePlace.of(entry["path"]) for entry in found["dictionaries"]]
+    assert [entry["bytes"] for entry in experiment["dictionaries"]] == [*map(bytes_below, places)]
+    assert experiment["bytes"] == bytes_below(RemotePlace.of(found["experiment"]))
     (written,) = report(str(bucket))
     assert written["made"]
     assert b"patchdict-digest" in RemotePlace.of(written["report"]).read_start(4096)
