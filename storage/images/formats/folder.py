@@ -61,7 +61,7 @@ class FolderReader:
         if not len(self.sizes):
             raise InputError(
                 f"no images in {where} ({skipped + len(self.unreadable)} other files): PNG, JPEG,"
-                " TIFF, BMP and WebP are taken"
+                " TIFF, BMP and WebP are taken, convert others to PNG or TIFF"
             )
         if skipped or self.unreadable:
             told = ", ".join(self.unreadable[:_SHOWN])

@@ -30,6 +30,14 @@ MAGIC = {
     b"II+\0": "Tiff",
     b"MM\0+": "Tiff",
 }
+# Kinds that are not read: what stands in a file from which byte on.
+_FOREIGN = (
+    (0, b"GIF8", "GIF"),
+    (4, b"ftyphe", "HEIC"),
+    (4, b"ftypmif1", "HEIF"),
+    (4, b"ftypavif", "AVIF"),
+    (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
+)
 # modes of Pillow: what it is converted to, channels and type of that
 _MODES = {
     "1": ("L", 0, "uint8"),
@@ -89,6 +97,18 @@ def decode(path: str) -> np.ndarray:
         return turned
 
 
+def check_kind(path: str, start: bytes) -> None:
+    """Raise InputError, which says what to do, for a kind of image that is not read.
+
+    start: the first 16 bytes of the file.
+    """
+    for first, magic, kind in _FOREIGN:
+        if start[first:].startswith(magic):
+            raise InputError(
+                f"{path} is a {kind} image, which is not read: convert it to PNG or TIFF"
+            )
+
+
 def _plugin(start: bytes) -> str | None:
     found = (name for magic, name in MAGIC.items() if start.startswith(magic))
     name = next(found, None)
@@ -100,9 +120,11 @@ def _opened(path: str) -> Iterator[tuple["ImageFile", BinaryIO]]:
     """The image of a file, its header read, and the file; whatever Pillow says is an InputError."""
     try:
         with open(path, "rb") as file:
-            name = _plugin(file.read(16))
+            start = file.read(16)
             file.seek(0)
+            name = _plugin(start)
             if name is None:
+                check_kind(path, start)
                 raise ValueError("it does not start as PNG, JPEG, BMP, WebP or TIFF do")
             module = import_module(f"PIL.{name}ImagePlugin")
             yield getattr(module, f"{name}ImageFile")(file), file

@@ -189,6 +189,7 @@ def _by_magic(path: str) -> Format:
             start = file.read(16)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    raster.check_kind(path, start)
     for form in FORMATS:
         if start.startswith(form.magic):
             return form

@@ -169,6 +169,7 @@ def test_large_images_are_no_attack(tmp_path: Path) -> None:
         (b"BM" + bytes(60), "is not a whole image"),
         (b"RIFF\0\0\0\0WAVEfmt ", "does not start as PNG"),
         (b"", "does not start as PNG"),
+        (content(Image.fromarray(GREY), "GIF"), "is a GIF image, .*: convert it to PNG or TIFF"),
         (
             content(Image.fromarray(GREY), "WEBP", save_all=True,
                     append_images=[Image.fromarray(GREY[::-1].copy())]),

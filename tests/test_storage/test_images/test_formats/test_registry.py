@@ -62,6 +62,8 @@ def test_the_first_bytes_tell_where_the_suffix_does_not(tmp_path: Path, name: st
     [
         ("x.csv", b"1,2", r"starts with 31 2c 32: give an IDX, \.npy"),
         ("x", b"", r"starts with nothing: give an IDX"),
+        ("x.gif", b"GIF89a", r"x\.gif is a GIF image, .*: convert it to PNG or TIFF"),
+        ("x.HEIC", b"\0\0\0\x18ftypheic", "is a HEIC image, which is not read: convert it"),
         ("x.npy", b"", r"is not a whole \.npy"),
         ("x.png::a", b"", r"holds no arrays that have names: leave out ::a"),
         ("absent*.png", None, "no images in"),
