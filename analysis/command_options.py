@@ -19,7 +19,7 @@ class PlacePath(click.Path):
 
 
 class LocalPath(click.Path):
-    """A path of this machine."""
+    """A path of this machine, to write to."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         return super().convert(local(value, "this command"), param, ctx)
@@ -34,7 +34,7 @@ experiment_argument = click.argument("experiment", type=PlacePath(path_type=Path
 
 data_option = click.option(
     "--data",
-    type=LocalPath(path_type=Path),
+    type=PlacePath(path_type=Path),
     help="Folder of downloads, if it is another one than the sweep's.",
 )
 
@@ -57,7 +57,7 @@ stride_option = click.option(
 labels_option = click.option(
     "--labels",
     metavar="FILE.csv",
-    type=click.Path(path_type=Path),
+    type=PlacePath(path_type=Path),
     help="Classes of the images, name,class (of arrays index,class, or the class of each image in"
     " order); kept with the experiment.",
 )

@@ -130,7 +130,7 @@ def open_experiment(
     folder: str | Place,
     data: str | Place | None = None,
     dataset: str | None = None,
-    labels: str | Path | None = None,
+    labels: str | Place | None = None,
 ) -> Experiment:
     """Open an experiment: its dictionaries, patches, images, options and history.
 
@@ -158,5 +158,5 @@ def open_experiment(
         data = next(moved_places(str(usual), found.folder), None)
     experiment = Experiment(found.folder, tree, place_of(data or usual), dataset)
     if labels is not None:
-        experiment.state_labels(Path(labels))
+        experiment.state_labels(place_of(labels))
     return experiment

@@ -167,7 +167,7 @@ class ExperimentData:
             return None
         return images.classes or None
 
-    def state_labels(self, path: Path) -> None:
+    def state_labels(self, path: Place) -> None:
         """Keep a CSV file of the images' classes, see `storage.images.labels.read_labels`.
 
         Raises:

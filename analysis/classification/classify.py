@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from analysis.classification.study import Study
@@ -26,9 +25,9 @@ def classify(
     pool: str | int = "quadrants",
     tf_idf: bool = False,
     stride: int | None = None,
-    data: Path | None = None,
+    data: Place | None = None,
     dataset: str | None = None,
-    labels: Path | None = None,
+    labels: Place | None = None,
     memory: int = USUAL_MEMORY,
     progress: Progress | None = None,
 ) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def encode_set(
     stride: int | None = None,
     features: FeatureOptions | None = None,
     out: Path | None = None,
-    data: Path | None = None,
+    data: Place | None = None,
     scheduler: str = "",
     memory: int = USUAL_MEMORY,
     progress: Progress | None = None,

@@ -33,6 +33,7 @@ from storage.dictionary_store import dictionary_sum
 from storage.images.pixel_range import PixelRange
 from storage.images.writer import check_target
 from storage.layout import ExperimentLayout, moved_places
+from storage.places.place import Place
 
 
 def decode_set(
@@ -41,7 +42,7 @@ def decode_set(
     experiment: Path | None = None,
     out: Path | None = None,
     dataset: str | None = None,
-    data: Path | None = None,
+    data: Place | None = None,
     memory: int = USUAL_MEMORY,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def _told(store: CodeStore, decoding: Decoding) -> dict[str, Any]:
     }
 
 
-def _experiment(store: CodeStore, folder: Path | None, data: Path | None) -> Experiment:
+def _experiment(store: CodeStore, folder: Path | None, data: Place | None) -> Experiment:
     """The experiment whose dictionary the codes are of, or, if need be, another one of this K."""
     k, was = store.decoding["k"], store.attributes["experiment"]
     if folder is not None:

@@ -44,7 +44,7 @@ def export_dictionary(
             that is there already, no folder for it, a library that is not installed, or what is no
             dictionary.
     """
-    path = Path(path)
+    path = local(path, "export")
     check_format(format)
     _check_target(path, format, force)
     found = described(dictionary)
@@ -79,7 +79,7 @@ def export_of_experiment(
     """`export_dictionary` for the dictionary of k centroids in an experiment's folder.
 
     folder: of the experiment, or a sweep's OUT that holds only one. name: of the format. out: path
-    of the file; None: in the folder `exports` of the experiment.
+    of the file; None: in the folder `exports` of the experiment, which has none behind a URL.
     Raises: InputError as there, and where there is no such dictionary; IntegrityError where it is
         damaged.
     """
@@ -87,7 +87,7 @@ def export_of_experiment(
     experiment = open_experiment(folder)
     dictionary = experiment.dictionary(k)
     if out is None:
-        exports = local(ExperimentLayout(experiment.folder).exports, "export without --out")
+        exports = local(ExperimentLayout(experiment.folder).exports, "export")
         exports.mkdir(exist_ok=True)
         stem = f"{experiment.name}-{experiment.spec.label}-{group_name(k)}"
         out = exports / f"{stem}{FORMATS[name].suffix}"

@@ -5,7 +5,6 @@ Each figure is four files: NAME.png, NAME.svg, NAME.pdf, and what it shows as NA
 
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.experiment_folders import experiment_folders, only_experiment
@@ -38,9 +37,9 @@ class _Within(SilentProgress):
 def report(
     out: str | Place,
     *,
-    data: Path | None = None,
+    data: Place | None = None,
     dataset: str | None = None,
-    labels: Path | None = None,
+    labels: Place | None = None,
     only_stale: bool = False,
     memory: int | str = USUAL_MEMORY,
     progress: Progress | None = None,
@@ -95,7 +94,7 @@ def report(
 def report_experiment(
     folder: Place,
     *,
-    data: Path | None = None,
+    data: Place | None = None,
     dataset: str | None = None,
     only_stale: bool = False,
     memory: int = USUAL_MEMORY,

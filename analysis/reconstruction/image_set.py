@@ -28,9 +28,9 @@ def rebuild_set(
     split: str | None = None,
     stride: int | None = None,
     out: Path | None = None,
-    data: Path | None = None,
+    data: Place | None = None,
     dataset: str | None = None,
-    labels: Path | None = None,
+    labels: Place | None = None,
     memory: int = USUAL_MEMORY,
     progress: Progress | None = None,
 ) -> dict[str, Any]:

@@ -121,6 +121,8 @@ class _Lease:
 
 def _alive(note: bytes) -> bool | None:
     """Whether a process of this machine that left the note is there; None: nobody knows."""
+    if not note:  # a lock file of a folder that was copied here
+        return False
     try:
         held = json.loads(note)
         if held["host"] != socket.gethostname():

@@ -39,11 +39,12 @@ def writable(place: Place) -> Place:
 
 
 def local(place: str | Place, what: str) -> Path:
-    """The folder or file. Raises: InputError where it lies behind a URL; what: needs it."""
+    """The folder or file. Raises: InputError where it lies behind a URL; what: writes it."""
     place = place_of(place)
     if isinstance(place, RemotePlace):
         raise InputError(
-            f"{place} is behind a URL, which {what} does not support yet: copy it into a folder"
+            f"{place} is behind a URL, where {what} does not write: name a file or folder of this"
+            " machine (--out), and copy it there"
         )
     return place
 
