@@ -15,6 +15,7 @@ import click
 
 from analysis.code_commands import classify, decode, encode
 from analysis.command_options import (
+    PlacePath,
     data_option,
     dataset_option,
     experiment_argument,
@@ -163,12 +164,16 @@ def reconstruct(
 
 @group.command(example="compare runs --out figures")
 @click.argument("folders", nargs=-1, required=True, metavar="OUT...")
-@out_option("Folder of mse.png, .svg, .pdf and .csv; default: the folder compare in the first OUT.")
+@out_option(
+    "Folder of mse.png, .svg, .pdf and .csv; default: the folder compare in the first OUT.",
+    PlacePath,
+)
 @json_option
-def compare(folders: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+def compare(folders: tuple[str, ...], out: Place | None, as_json: bool) -> None:
     """Put the curves of several experiments into one table and one figure.
 
-    OUT is a sweep's OUT, all of whose experiments are taken, or the folder of one experiment.
+    OUT is a sweep's OUT, all of whose experiments are taken, or the folder of one experiment, or
+    the URL of either.
     """
     from analysis.comparison import compare as compare_experiments
     from analysis.comparison import in_words

@@ -25,9 +25,11 @@ class LocalPath(click.Path):
         return super().convert(local(value, "this command"), param, ctx)
 
 
-def out_option(help_text: str) -> Callable[[Any], Any]:
-    """Where a command writes to."""
-    return click.option("--out", type=LocalPath(path_type=Path), help=help_text)
+def out_option(
+    help_text: str, kind: type[LocalPath | PlacePath] = LocalPath
+) -> Callable[[Any], Any]:
+    """Where a command writes to; kind: whether it may be a URL."""
+    return click.option("--out", type=kind(path_type=Path), help=help_text)
 
 
 experiment_argument = click.argument("experiment", type=PlacePath(path_type=Path))

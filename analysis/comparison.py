@@ -12,6 +12,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from storage import InputError
 from storage.atomic import remove_orphans, write_whole
 from storage.errors import one_line
 from storage.layout import comparison_folder, find_experiments
-from storage.places.place import local
+from storage.places.place import Place, place_of, writable
 
 FIGURE = "mse"  # name of its files
 _TOLD = ("dataset", "patch", "mode", "init")  # also where they are alike
@@ -40,7 +41,7 @@ _SCORES = ("mse", "heldout_mse", "psnr", "heldout_psnr")
 
 
 def compare(
-    folders: str | Path | Sequence[str | Path], out: str | Path | None = None
+    folders: str | Place | Sequence[str | Place], out: str | Place | None = None
 ) -> dict[str, Any]:
     """Compare experiments: their scores, and the curves of MSE against K as a figure.
 
@@ -48,7 +49,8 @@ def compare(
     different ranges are compared by their PSNR, for which the figure gets a second panel.
 
     Args:
-        folders: sweeps' OUT, all of whose experiments are taken, or folders of experiments; or one.
+        folders: sweeps' OUT, all of whose experiments are taken, or folders of experiments, or URLs
+            of either; or one.
         out: folder of the figure (mse.png, .svg, .pdf) and its data (mse.csv); None: the folder
             `compare` in the OUT of the first experiment.
 
@@ -62,22 +64,21 @@ def compare(
         InputError: a folder holds no dictionaries.
         IntegrityError: they are damaged.
     """
-    folders = [folders] if isinstance(folders, str | Path) else folders
-    if not folders:
+    places = [*map(place_of, [folders] if isinstance(folders, str | Place) else folders)]
+    if not places:
         raise InputError("nothing to compare: give the OUT of sweeps, or folders of experiments")
     rank = {
         place.resolve(): number
-        for number, folder in reversed([*enumerate(folders)])
-        for place in experiment_folders(local(folder, "compare"))
+        for number, folder in reversed([*enumerate(places)])
+        for place in experiment_folders(folder)
     }  # each experiment once, of the folder that names it first
     found = [open_experiment(place) for place in rank]
     labels, common = labels_of(found)
     ordered = sorted(zip(rank.values(), labels, found, strict=True), key=_order)
     curves = {label: _curve(experiment) for _, label, experiment in ordered}
     if out is None:
-        first = local(folders[0], "compare")
-        alone = find_experiments(first)[0].folder == first
-        out = local(comparison_folder(first.resolve().parent if alone else first), "compare")
+        alone = find_experiments(places[0])[0].folder == places[0]
+        out = comparison_folder(places[0].resolve().parent if alone else places[0])
     return {
         "experiments": [
             {
@@ -90,7 +91,7 @@ def compare(
             for (label, curve), (_, _, experiment) in zip(curves.items(), ordered, strict=True)
         ],
         "common": common,
-        "files": [str(path) for path in _write(curves, common, local(out, "compare"))],
+        "files": [str(path) for path in _write(curves, common, writable(place_of(out)))],
     }
 
 
@@ -120,7 +121,7 @@ def _entries(curve: xarray.Dataset) -> list[dict[str, Any]]:
     ]
 
 
-def _write(curves: Mapping[str, xarray.Dataset], common: str, out: Path) -> list[Path]:
+def _write(curves: Mapping[str, xarray.Dataset], common: str, out: Place) -> list[Place]:
     """The figure and its data."""
     parts = [
         {"experiment": label, "k": curve["k"].values, "unit": curve["mse"].attrs["units"]}
@@ -159,7 +160,7 @@ def labels_of(experiments: Sequence[Experiment]) -> tuple[list[str], str]:
     if len(told) == 1:
         return [common], ""
     labels = [", ".join(filter(None, map(one.get, differing))) for one in told]
-    folders = [local(experiment.folder, "compare").resolve() for experiment in experiments]
+    folders = [experiment.folder.resolve() for experiment in experiments]
     return list(map(one_line, _apart(labels, folders))), common
 
 
@@ -168,12 +169,12 @@ def _images(facts: Sequence[Mapping[str, Any]]) -> Sequence[str]:
     sources = [one["source"] for one in facts]
     prints = [source["fingerprint"] for source in sources]
     names = [str(source["name"]) for source in sources]
-    paths = [Path(one["dataset"]) for one in facts]
+    paths = [str(one["dataset"]) for one in facts]
     for candidate in (
         names,
         [f"{name} {_pixels(source)}" for name, source in zip(names, sources, strict=True)],
-        [os.path.join(path.parent.name, path.name) for path in paths],
-        [str(path) for path in paths],
+        ["/".join(_parts(path)[-2:]) for path in paths],
+        paths,
     ):
         if len(set(zip(candidate, prints, strict=True))) == len(set(candidate)):
             return candidate
@@ -216,15 +217,21 @@ def _words(name: str, value: Any) -> str:
     return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
 
 
-def _apart(labels: Sequence[str], folders: Sequence[Path]) -> list[str]:
+def _parts(place: str | Place) -> list[str]:
+    """Of a path or URL."""
+    return str(place).replace(os.sep, "/").split("/")
+
+
+def _apart(labels: Sequence[str], folders: Sequence[Place]) -> list[str]:
     """The labels; of those that are alike each with its folder."""
     found = []
     for label, folder in zip(labels, folders, strict=True):
         alike = [other for other, its in zip(folders, labels, strict=True) if its == label]
         parents = [other.parent for other in alike]
         if len(set(parents)) == len(parents) > 1:
-            place = os.path.relpath(folder.parent, os.path.commonpath(parents))
-            place = folder.parent.name if place == os.curdir else place
+            names = zip(*map(_parts, parents), strict=False)
+            shared = len([*takewhile(lambda own: len(set(own)) == 1, names)])
+            place = "/".join(_parts(folder.parent)[shared:]) or folder.parent.name
         else:
             place = folder.name if len(alike) > 1 else ""
         found.append(", ".join(filter(None, (label, place))) or "as usual")

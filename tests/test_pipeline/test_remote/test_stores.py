@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis import compare, report
+from analysis import report
 from analysis.encoding.code_set import encode_set
 from analysis.export.export_dictionary import export_of_experiment
 from pipeline import SweepOptions, extract, sweep
@@ -209,7 +209,6 @@ def test_a_sweep_into_a_bucket_makes_the_dictionaries_of_one_into_a_folder(
     for refused in (
         lambda: export_of_experiment(folder, 3, "npz"),
         lambda: encode_set(folder, 3),
-        lambda: compare(str(bucket)),
     ):
         with pytest.raises(InputError, match="is behind a URL"):
             refused()
