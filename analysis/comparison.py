@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import xarray
 
-from analysis.experiment import STORED_NAMES, Experiment, open_experiment
+from analysis.experiment import Experiment, open_experiment
 from analysis.experiment_folders import experiment_folders
 from analysis.html_report.figures.compared_curves import PIXELS, comparison_figure
 from analysis.html_report.figures.figure import finished, table
 from analysis.html_report.figures.style import styled
 from analysis.text import number
-from pipeline import SweepOptions
+from pipeline import SweepOptions, named_today
 from storage import InputError
 from storage.atomic import remove_orphans, write_whole
 from storage.errors import one_line
@@ -34,7 +34,7 @@ from storage.places.place import Place, place_of, writable
 
 FIGURE = "mse"  # name of its files
 _TOLD = ("dataset", "patch", "mode", "init")  # also where they are alike
-_BY_MODE = ("max_iter", "target", "moves", "batch_size")  # options that some modes have, or set
+_BY_MODE = ("max_iter", "min_gain", "breathing", "batch_size")  # some modes have, or set
 _CELL, _LABEL, _GAP = 9, 19, 3  # letters: of a number, of a line of a label, between columns
 _TIED = "\N{NO-BREAK SPACE}"
 _SCORES = ("mse", "heldout_mse", "psnr", "heldout_psnr")
@@ -197,8 +197,8 @@ def _pixels(source: Mapping[str, Any]) -> str:
 
 def _options(facts: Mapping[str, Any]) -> dict[str, str]:
     """Options of the patches and of the fit, in words; none where the mode's value is the usual."""
-    spec, fit = dict(facts["spec"]), facts["fit"]
-    usual = SweepOptions(mode=fit["mode"]).in_use()
+    spec, fit = dict(facts["spec"]), named_today(facts["fit"])
+    usual = named_today(SweepOptions(mode=fit["mode"]).in_use())
     found = {"patch": f"{spec.pop('rows')}×{spec.pop('cols')} patches"}
     found |= dict.fromkeys(("patch keep", "patch sample", "patch border"), "")  # stored where given
     found |= {
@@ -206,7 +206,7 @@ def _options(facts: Mapping[str, Any]) -> dict[str, str]:
     }
     found["patch seed"] = f"order of images {spec.get('seed')}"
     for name, value in fit.items():
-        words = _words(STORED_NAMES.get(name, name).replace("_", "-"), value)
+        words = _words(name.replace("_", "-"), value)
         if name in _BY_MODE and value == usual.get(name):
             words = ""
         found[name] = str(value) if name in _TOLD else words

@@ -12,14 +12,12 @@ from analysis.experiment_folders import only_experiment
 from analysis.measures.codebook import pixel_centroids, preprocessing_of
 from analysis.measures.mse_curve import mse_curve
 from analysis.measures.pixel_scale import PixelScale
-from pipeline import Preprocessing, SweepOptions
+from pipeline import Preprocessing, SweepOptions, named_today
 from storage import InputError, PatchSpec, open_dictionaries
 from storage.dictionary_store import HISTORY
 from storage.layout import ExperimentLayout, moved_places
 from storage.places.place import Place, place_of
 from storage.plain_attributes import parsed
-
-STORED_NAMES = {"moves": "breathing", "target": "min_gain"}  # of what is stored under another name
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ class Experiment(ExperimentData):
         }
         cut = {name: getattr(spec, name) for name in ("stride", "threshold", "keep", "border")}
         sample = None if spec.sample is None else str(spec.sample)
-        learned = {STORED_NAMES.get(name, name): value for name, value in facts["fit"].items()}
+        learned = named_today(facts["fit"])
         stated = facts["source"].get("stated", {})
         return SweepOptions.checked(**asked, **cut, sample=sample, **stated, **learned)
 

@@ -8,6 +8,7 @@ from .experiment_file import read_experiment_file
 from .extraction.extract import extract
 from .extraction.patches import cut_patches, keep_mask
 from .k_sweep import SweepResult, sweep
+from .option_values import named_today
 from .preprocessing import Preprocessing
 from .rows.residuals import residuals
 from .rows.source import RowSource, as_source, read_ahead
@@ -38,6 +39,7 @@ __all__ = [
     "fits",
     "keep_mask",
     "learn_stages",
+    "named_today",
     "read_ahead",
     "read_experiment_file",
     "residuals",

@@ -5,7 +5,7 @@ A type stands below the function that reads it.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -54,6 +54,15 @@ def renamed(fields: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
             found[new] = found.pop(old)
             notes.append(f"option {old} is called {new} now")
     return found, notes
+
+
+def named_today(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a fit by their names of today.
+
+    Args:
+        stored: the attribute `fit` of a store of dictionaries, which keeps their former names.
+    """
+    return {FORMER_NAMES.get(name, name): value for name, value in stored.items()}
 
 
 def check_size(size: Any) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.config import USUAL_MEMORY, SweepOptions
 from pipeline.experiment import Experiment
 from pipeline.kmeans.compilation import compile_apart
-from pipeline.option_values import renamed
+from pipeline.option_values import named_today
 from pipeline.rows.residuals import ResidualRows
 from pipeline.rows.source import RowSource, RowTransform, StoreSource, read_ahead
 from pipeline.runtime.devices import CPU
@@ -73,10 +73,11 @@ def learn_stages(
     layout, progress, learned = ExperimentLayout(folder), progress or SilentProgress(), []
     root = root_attributes(layout.dictionaries)
     facts = {name: value for name, value in root.items() if name not in _STORE_S_OWN}
+    fit = named_today(facts["fit"])
     rows = _Residuals(folder, stores, _preprocessing(layout, k), progress)
     earlier = [read_centroids(layout.dictionaries, k)[0]]
     for number in range(2, stages + 1):
-        options = SweepOptions.checked(**renamed(facts["fit"])[0], k=(k,), memory=memory)
+        options = SweepOptions.checked(**fit, k=(k,), memory=memory)
         stage = Stage(options, stores["train"], stores.get("test"), layout, facts, earlier, rows)
         path = stage.layout.dictionaries
         check_dictionaries(path, stage.describe())

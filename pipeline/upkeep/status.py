@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.kmeans.checkpoint import unfinished_fits
-from pipeline.option_values import renamed
+from pipeline.option_values import named_today
 from pipeline.runtime.memory import in_words as size_in_words
 from pipeline.runtime.progress import rounded
 from storage.atomic import held_by
@@ -148,7 +148,7 @@ def _facts(experiment: ExperimentLayout, files: dict[str, Stat]) -> dict[str, An
     options: dict[str, Any] = {name: root[name] for name in ("dataset", "test") if name in root}
     options |= {"patch": f"{spec['rows']}x{spec['cols']}"}
     options |= {name: value for name, value in spec.items() if name not in _NO_OPTIONS}
-    options |= source.get("stated", {}) | renamed(root["fit"])[0]
+    options |= source.get("stated", {}) | named_today(root["fit"])
     return {
         "dataset": source["name"],
         "options": options | {"patches": root["train_store"]},

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis.experiment import STORED_NAMES, Experiment
+from analysis.experiment import Experiment
 from analysis.text import count, listed, number, size_range
+from pipeline import named_today
 from storage import PatchSpec
 
 _PROGRAM = "python -m pipeline sweep"
@@ -112,8 +113,8 @@ def _mebibytes(size: int) -> str:
 def _fit_options(experiment: Experiment) -> dict[str, Any]:
     """Options of the fit as the command line names them."""
     return {
-        STORED_NAMES.get(name, name).replace("_", "-"): value
-        for name, value in experiment.facts["fit"].items()
+        name.replace("_", "-"): value
+        for name, value in named_today(experiment.facts["fit"]).items()
         if value is not None
     }
 
