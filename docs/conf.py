@@ -37,6 +37,7 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
+strip_signature_backslash = True  # else napoleon loses the _ at the end of names
 pygments_style, pygments_dark_style = "friendly", "github-dark"
 default_role = "py:obj"  # `name` is a link where it is one of ours, and code elsewhere
 add_module_names = False

@@ -42,11 +42,13 @@ class Preprocessing:
         distance: "euclidean"; "cosine" compares directions: rows are divided by their lengths.
         floor: c, added to the variance of a patch, squared pixel levels.
         epsilon: ε, added to the eigenvalues.
-        level, spread, length: of a usual patch: its mean and √(variance + c) in pixel levels, and
-            its length when all else is done.
+        level: mean of a usual patch, pixel levels.
+        spread: √(variance + c) of a usual patch, pixel levels.
+        length: of a usual patch when all else is done.
         variance: of the patches about their mean, per pixel, squared pixel levels.
-        feature_mean: (d,) float32; whitening, unwhitening: (d, d) float32, one the inverse of the
-            other; empty where they are not whitened.
+        feature_mean: (d,) float32; it and the next two are empty where nothing is whitened.
+        whitening: (d, d) float32.
+        unwhitening: (d, d) float32, its inverse.
     """
 
     kind: str

@@ -41,10 +41,21 @@ REMEDY = "run the same extract or sweep again, it writes anew what is damaged"
 class PatchStore:
     """Read-only view of a complete patch store; rows are read chunk by chunk.
 
-    Attributes: path, n_rows, dim, dtype, chunk_rows (rows of all chunks but the last), n_chunks,
-    spec (PatchSpec), tile, source (dict: name, split, images, image_shape, dtype, fingerprint;
-    range where black and white are not the type's; stated where anything was), array (zarr.Array of
-    shape (n_rows, dim)), checksums (of all chunks by key), seal, codec (in words).
+    Attributes:
+        path: where it lies.
+        array: zarr.Array of shape (n_rows, dim).
+        n_rows: number of patches.
+        dim: values of a patch.
+        dtype: of them, that of the pixels.
+        chunk_rows: rows of all chunks but the last.
+        n_chunks: number of chunks.
+        spec: the `PatchSpec`: how the patches were cut.
+        tile: windows of a tile each way, where large images are cut into tiles; else None.
+        source: what it was cut from, a dict: name, split, images, image_shape, dtype, fingerprint;
+            range where black and white are not the type's; stated where anything was.
+        attributes: all that is stored beside the arrays.
+        checksums: CRC32C of all chunks by key.
+        seal: SHA-256 of the metadata.
     """
 
     def __init__(self, path: Place, group: zarr.Group, attributes: dict[str, Any]) -> None:

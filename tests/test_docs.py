@@ -1,6 +1,7 @@
 """The documentation: all public names have a place, examples print what they show, links hold."""
 
 import doctest
+import inspect
 import re
 import shutil
 from importlib.util import module_from_spec, spec_from_file_location
@@ -25,6 +26,19 @@ def documented(text: str) -> list[str]:
 
 def test_every_public_name_stands_on_one_page_of_the_reference() -> None:
     assert sorted(name for text in API.values() for name in documented(text)) == patchdict.__all__
+
+
+def test_each_attribute_has_a_line_of_its_own() -> None:
+    """Others the site shows as prose, or with half of their names for a type."""
+    docstrings = {
+        name: inspect.getdoc(getattr(patchdict, name)) or ""
+        for name in patchdict.__all__
+        if inspect.isclass(getattr(patchdict, name))
+    }
+    told = {name: text.split("\nAttributes:")[1:] for name, text in docstrings.items()}
+    assert sum(map(len, told.values())) > 10
+    wrong = re.compile(r"\A.*\S|^    \w+(, \w+)+: ", re.MULTILINE)
+    assert [name for name, texts in told.items() if any(map(wrong.search, texts))] == []
 
 
 @pytest.mark.parametrize("page", TASKS, ids=lambda page: page.stem)

@@ -28,7 +28,12 @@ REMOTE_AHEAD = 4  # the same behind a URL: what a chunk takes in work hides 50 m
 class RowSource(Protocol):
     """Rows, in blocks that are read whole.
 
-    n_rows, dim: shape. dtype: of the rows as read. block_rows: rows of every block but the last.
+    Attributes:
+        n_rows: number of rows.
+        dim: values of a row.
+        dtype: of the rows as read.
+        block_rows: rows of every block but the last.
+
     One that makes its rows of others has `bytes_beside`, too: what it takes of each while it does.
     One whose rows others read has `take_rows` and `map_blocks`, too, as the functions below.
     One that is slow to answer has `ahead`: how many of its blocks are to be asked for at once.

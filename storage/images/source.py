@@ -32,11 +32,12 @@ _NAME_LETTERS = 40  # with up to four bytes each, a store's name stays below 255
 class ImageSource:
     """A set of images, none of which is read yet.
 
-    name: begins the names of what is made of them: letters, digits, underscores and dashes;
-    split: "train" or "test";
-    images: an array, possibly mapped from disk, given in the layout of the options and kept as (n,
-    rows, columns) or (n, rows, columns, channels); or what reads images of any size lazily;
-    options: what is stated of them.
+    Attributes:
+        name: begins the names of what is made of them: letters, digits, underscores and dashes.
+        split: "train" or "test".
+        images: an array, possibly mapped from disk, given in the layout of the options and kept as
+            (n, rows, columns[, channels]); or what reads images of any size lazily.
+        options: what is stated of them.
     """
 
     name: str

@@ -42,14 +42,12 @@ Kind = Literal["triangle", "soft"]
 class Activations:
     """A dictionary that rows activate.
 
-    triangle: max(0, mean distance − distance), the mean over all centroids (Coates, Lee & Ng 2011,
-    An analysis of single-layer networks in unsupervised feature learning).
-    soft: the posterior of a mixture of Gaussians, exp(−distance² / (2 · variance)) over the sum of
-    these over all centroids.
-
     Args:
         centroids: (k, d) float32 or float64.
-        kind: "triangle" or "soft".
+        kind: "triangle": max(0, mean distance − distance), the mean over all centroids (Coates, Lee
+            & Ng 2011, An analysis of single-layer networks in unsupervised feature learning);
+            "soft": the posterior of a mixture of Gaussians, exp(−distance² / (2 · variance)) over
+            the sum of these over all centroids.
         variance: of the Gaussians along each axis, squared unit of the rows; not below 0.
 
     Attributes:
