@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from analysis.command_options import (
-    LocalPath,
+    PlacePath,
     data_option,
     dataset_option,
     experiment_argument,
@@ -44,7 +44,7 @@ pool_option = click.option(
     help="Other images, a data set's name or a path; default: those of the experiment.",
 )
 @stride_option
-@out_option("Write there, a name that ends in .zarr; default: beside the dictionaries.")
+@out_option("Write there, a name that ends in .zarr; default: beside the dictionaries.", PlacePath)
 @click.option(
     "--features",
     type=click.Choice(FEATURE_KINDS),
@@ -104,10 +104,10 @@ def encode(
 @click.command(
     cls=Command, example="decode runs/EXPERIMENT/codes-k00500-mnist-test-s1.zarr --out images.zarr"
 )
-@click.argument("codes", metavar="CODES.zarr", type=LocalPath(path_type=Path))
+@click.argument("codes", metavar="CODES.zarr", type=PlacePath(path_type=Path))
 @click.option(
     "--experiment",
-    type=LocalPath(path_type=Path),
+    type=PlacePath(path_type=Path),
     help="Folder of the dictionary, if it is no longer where the codes were made.",
 )
 @out_option("Write the images there: a name that ends in .zarr.")
@@ -115,7 +115,7 @@ def encode(
 @data_option
 @options_of(MemoryOptions)
 @json_option
-def decode(codes: Path, as_json: bool, memory: str | None, **options: Any) -> None:
+def decode(codes: Place, as_json: bool, memory: str | None, **options: Any) -> None:
     """Make images of codes again, as reconstruct would; tell bits per pixel, MSE and PSNR."""
     cap = MemoryOptions.checked(**given({"memory": memory})).memory
     with watched() as progress:

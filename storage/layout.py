@@ -181,11 +181,15 @@ class ExperimentLayout:
 
     def code_stores(self) -> list[Place]:
         """Codes that lie beside the dictionaries, by name."""
-        return in_order(self.folder.glob(f"codes-*{STORE_SUFFIX}"))
+        return self._whole(f"codes-*{STORE_SUFFIX}")
 
     def feature_stores(self) -> list[Place]:
         """Features that lie beside the dictionaries, by name."""
-        return in_order(self.folder.glob(f"features-*{STORE_SUFFIX}"))
+        return self._whole(f"features-*{STORE_SUFFIX}")
+
+    def _whole(self, pattern: str) -> list[Place]:
+        found = in_order(self.folder.glob(pattern))
+        return [store for store in found if not is_being_built(store)]
 
     def made_of(self, k: int) -> list[Place]:
         """What was made of the dictionary of k centroids, whole or not, and states of its fit."""

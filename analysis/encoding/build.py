@@ -14,12 +14,19 @@ from analysis.encoding.work import Work
 from analysis.experiment import Experiment
 from pipeline import Progress, Scheduler, check_budget, fits
 from storage import ImageSource, InputError
-from storage.atomic import exclusive
+from storage.atomic import check_folder, exclusive
 from storage.codes.code_store import CodeStore, open_codes
-from storage.codes.code_writer import begin_again, beginning, finish, take_up
+from storage.codes.code_writer import (
+    begin_again,
+    beginning,
+    finish,
+    remove_beginning,
+    take_up,
+)
 from storage.images.options import identity_of
-from storage.layout import STORE_SUFFIX, ExperimentLayout, building_place, lock_place
-from storage.places.place import local
+from storage.layout import BEGUN, STORE_SUFFIX, ExperimentLayout, building_place, lock_place
+from storage.places.place import Place, writable
+from storage.places.remote import RemotePlace
 
 COMPILER_BYTES = 40 << 20  # of the imports of a worker that labels, beside those that cut
 
@@ -41,19 +48,19 @@ class CodeBuild:
     white: float | None = None
 
     @property
-    def usual_place(self) -> Path:
+    def usual_place(self) -> Place:
         """Where they are written to, where no other place is told."""
         layout, encoding = ExperimentLayout(self.experiment.folder), self.work.encoding
         images = self.images.name, self.images.split
         stages = len(self.work.stages) if isinstance(self.work, StagedCodes) else 1
         codes = layout.codes(encoding.k, *images, encoding.spec.stride, stages)
-        place = codes if self.features is None else layout.features(codes, self.features.name)
-        return local(place, "encode")
+        return codes if self.features is None else layout.features(codes, self.features.name)
 
-    def done_at(self, path: Path, address: str, memory: int) -> tuple[CodeStore, int]:
+    def done_at(self, path: Place, address: str, memory: int) -> tuple[CodeStore, int]:
         """The store at a path, and how many of its chunks were written for that."""
         store, damaged = self._found(path)
         if store is not None and not damaged:
+            remove_beginning(path)
             return store, 0
         with exclusive(lock_place(path), f"encoding into {path}"):
             store, damaged = self._found(path)  # another process may have been faster
@@ -62,19 +69,27 @@ class CodeBuild:
             with Scheduler(address, self._room(address, memory), self.progress) as scheduler:
                 work = self._fitted(scheduler, memory)
                 if scheduler.remote:
-                    folder = str(self.experiment.folder.resolve())  # all stays as it is
-                    scheduler.preflight(folder=path.parent, paths=[folder])
+                    folder = self.experiment.folder.resolve()  # all stays as it is
+                    paths = [] if isinstance(folder, RemotePlace) else [str(folder)]
+                    scheduler.preflight(folder=path.parent, paths=paths)
                 if store is not None:
                     self.progress.note(f"{path}: writing {len(damaged)} damaged chunks again")
                     begin_again(store, damaged)
-                written = self._write(local(building_place(path), "encode"), work, scheduler)
-            finish(local(building_place(path), "encode"), path, work.name)
+                written = self._write(building_place(path), work, scheduler)
+            finish(building_place(path), path, work.name)
         return open_codes(path, work.name), written
 
-    def _found(self, path: Path) -> tuple[CodeStore | None, list[str]]:
+    def _is_there(self, path: Place) -> bool:
+        """Whether something is called so; behind a URL something else than what is begun there."""
+        if not isinstance(path, RemotePlace):
+            return os.path.lexists(path)
+        names = {place.name for place in path.iterdir()}
+        return path.is_file() or not names <= {BEGUN, self.work.name, *self.work.coordinates}
+
+    def _found(self, path: Place) -> tuple[CodeStore | None, list[str]]:
         """What is there already, and its damaged chunks. Raises: InputError for others."""
         name = self.work.name
-        if not os.path.lexists(path):
+        if not self._is_there(path):
             return None, []
         try:
             store = open_codes(path, name)
@@ -112,7 +127,7 @@ class CodeBuild:
         check_budget(f"encoding by K = {work.encoding.k}", needed, memory)
         return work
 
-    def _write(self, staging: Path, work: Work, scheduler: Scheduler) -> int:
+    def _write(self, staging: Place, work: Work, scheduler: Scheduler) -> int:
         """Write the chunks that are not there yet; how many."""
         from dask.delayed import delayed  # slow to load; codes that are there do without
 
@@ -168,11 +183,12 @@ def _described(decoding: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in decoding.items() if name not in own}
 
 
-def target(path: Path) -> Path:
+def target(path: Place) -> Place:
     """Where codes, or features, are written to. Raises: InputError where they cannot be."""
-    path = Path(os.path.abspath(path))
+    if not isinstance(path, RemotePlace):
+        path = Path(os.path.abspath(path))
     if path.suffix != STORE_SUFFIX:
         raise InputError(f"cannot write to {path}: use a name that ends in {STORE_SUFFIX}")
-    if not path.parent.is_dir():
-        raise InputError(f"no folder {path.parent} to write {path.name} into: make it first")
-    return path
+    if isinstance(path, Path):
+        check_folder(path)
+    return writable(path)

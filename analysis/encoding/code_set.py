@@ -1,7 +1,6 @@
 """Codes, or features, of images of an experiment, or of others: built once, resumed, reused."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from storage import ImageOptions, ImageSource, InputError, open_images
 from storage.codes.code_store import CodeStore
 from storage.images.datasets import splits_of
 from storage.images.formats.registry import has_layout
-from storage.places.place import Place, local
+from storage.places.place import Place
 
 
 def encode_set(
@@ -34,7 +33,7 @@ def encode_set(
     white: float | None = None,
     stride: int | None = None,
     features: FeatureOptions | None = None,
-    out: Path | None = None,
+    out: Place | None = None,
     data: Place | None = None,
     scheduler: str = "",
     memory: int = USUAL_MEMORY,
@@ -74,7 +73,7 @@ def encode_set(
     encoding = Encoding.of(images, node, stride=stride, white=white)
     if dataset is not None and white is None:
         _check_reach(images, encoding)
-    out = _stated(out, experiment)
+    out = None if out is None else target(out)
     if features is None:
         work, scores = _in_stages(experiment, encoding, stages, memory, progress)
     else:
@@ -83,14 +82,6 @@ def encode_set(
     store, written = build.done_at(target(out or build.usual_place), scheduler, memory)
     made = {"chunks": written, "seconds": time.perf_counter() - started, "reused": not written}
     return _told(images, work, store) | scores | made
-
-
-def _stated(out: Path | None, experiment: Experiment) -> Path | None:
-    """Where codes are written to; None: beside the dictionaries. Raises: InputError: not there."""
-    if out is not None:
-        return target(out)
-    local(experiment.folder, "encode without --out")
-    return None
 
 
 def _in_stages(

@@ -1,6 +1,5 @@
 """`decode`: images from codes and a dictionary."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,11 @@ from analysis.reconstruction.overlap import block_images
 from storage import InputError
 from storage.codes.code_store import open_codes
 from storage.images.writer import IMAGE_AXES
+from storage.places.place import Place
 from storage.plain_attributes import LEVEL, OF_IMAGES, describe
 
 
-def decode(codes: xarray.DataArray | str | Path, dictionary: Dictionaries) -> xarray.DataArray:
+def decode(codes: xarray.DataArray | str | Place, dictionary: Dictionaries) -> xarray.DataArray:
     """Images from codes: bit for bit what `reconstruct` makes of the images that were encoded.
 
     Each position gets the centroid of its code, or the sum of those of its stages, overlaps are
@@ -26,7 +26,7 @@ def decode(codes: xarray.DataArray | str | Path, dictionary: Dictionaries) -> xa
     Args:
         codes: as `encode` gives them, (image, row, col) or (row, col) for one image, whose
             attributes say how patches were cut; some of the images will do, all positions are
-            needed. Or the path of codes on disk, every chunk of which is checked.
+            needed. Or the path or URL of codes that are stored, every chunk of which is checked.
         dictionary: the one that they are of, as for `reconstruct`; of several stages a list.
 
     Returns:
@@ -41,7 +41,7 @@ def decode(codes: xarray.DataArray | str | Path, dictionary: Dictionaries) -> xa
     nodes = in_stages(dictionary)
     check_decodable(preprocessing_of(nodes[0]))
     centroids = [np.asarray(one["centroids"]) for one in nodes]
-    if isinstance(codes, str | Path):
+    if isinstance(codes, str | Place):
         store = open_codes(codes)
         shape = store.array.shape
         return _named(_decoded(Decoding.of(store.read, shape, store.decoding, centroids)), {})

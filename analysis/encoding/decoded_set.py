@@ -33,13 +33,13 @@ from storage.dictionary_store import dictionary_sum
 from storage.images.pixel_range import PixelRange
 from storage.images.writer import check_target
 from storage.layout import ExperimentLayout, moved_places
-from storage.places.place import Place
+from storage.places.place import Place, place_of
 
 
 def decode_set(
-    path: Path,
+    path: Place,
     *,
-    experiment: Path | None = None,
+    experiment: Place | None = None,
     out: Path | None = None,
     dataset: str | None = None,
     data: Place | None = None,
@@ -110,7 +110,7 @@ def _told(store: CodeStore, decoding: Decoding) -> dict[str, Any]:
     }
 
 
-def _experiment(store: CodeStore, folder: Path | None, data: Place | None) -> Experiment:
+def _experiment(store: CodeStore, folder: Place | None, data: Place | None) -> Experiment:
     """The experiment whose dictionary the codes are of, or, if need be, another one of this K."""
     k, was = store.decoding["k"], store.attributes["experiment"]
     if folder is not None:
@@ -119,7 +119,7 @@ def _experiment(store: CodeStore, folder: Path | None, data: Place | None) -> Ex
         return found
     others = list[Experiment]()
     moved = map(Path, moved_places(was, store.path))
-    for place in (store.path.absolute().parent, Path(was), *moved):
+    for place in (store.path.absolute().parent, place_of(was), *moved):
         if ExperimentLayout(place).dictionaries.exists():
             found = open_experiment(place, data)
             if k in found.nodes:

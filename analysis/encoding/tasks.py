@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 
 from analysis.encoding.encoding import Encoding
 from analysis.encoding.pooling import FeatureOptions, Features
@@ -50,7 +49,7 @@ class CodeTask:
     white: float | None = None
 
 
-def write_chunk(task: Work | CodeTask, staging: Path, index: tuple[int, ...]) -> None:
+def write_chunk(task: Work | CodeTask, staging: Place, index: tuple[int, ...]) -> None:
     """Make one chunk of the store that is built at `staging`, and write it."""
     work = _opened(task) if isinstance(task, CodeTask) else task
     place = place_of(work, index)

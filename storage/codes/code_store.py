@@ -27,10 +27,10 @@ from typing import Any, cast
 import numpy as np
 import zarr
 
-from storage.errors import DamageError, InputError
+from storage.errors import DamageError, InputError, IntegrityError
 from storage.integrity import file_faults, sealed_attributes, stated_checksums
-from storage.layout import METADATA
-from storage.places.place import Place, place_of
+from storage.layout import METADATA, is_being_built
+from storage.places.place import Place, each, place_of
 from storage.plain_attributes import parsed
 from storage.strict_store import open_strict
 
@@ -67,7 +67,8 @@ class CodeStore:
     def stored_bytes(self) -> int:
         """Bytes on disk of the codes, or features, alone."""
         keys = [key for key in self.checksums if key.startswith(f"{self.kind}/")]
-        return sum((self.path / key).stat().st_size for key in keys)
+        sizes = each(lambda key: (self.path / key).stat().st_size, keys, self.path)
+        return sum(sizes)
 
     def read(self, *place: slice) -> np.ndarray:
         """Codes of some images at some positions, (n, rows, columns); some features of images.
@@ -94,6 +95,8 @@ def open_codes(path: str | Place, kind: str = CODES) -> CodeStore:
     try:
         attributes = sealed_attributes(path, ANEW, kind=kind, schema=SCHEMA)
     except (FileNotFoundError, NotADirectoryError):
+        if is_being_built(path):
+            raise IntegrityError(f"{path} is unfinished: {ANEW}") from None
         if (path / kind).is_dir():
             raise DamageError(f"{path} has lost its metadata ({METADATA}): {ANEW}") from None
         raise InputError(f"no {kind} at {path}: run encode first") from None

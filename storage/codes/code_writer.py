@@ -1,24 +1,27 @@
-"""Building stores of codes or features: beside their place, chunk by chunk, moved when whole."""
+"""Building stores of codes or features: beside their place, chunk by chunk, moved when whole.
+
+Behind URLs in their place, where their metadata comes last.
+"""
 
 import math
-import shutil
 import warnings
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 from zarr.core.buffer import Buffer
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import MemoryStore
 
 from storage.atomic import remove, replace_durably
 from storage.codes.code_store import CODES, SCHEMA, CodeStore, no_code
 from storage.errors import DamageError
 from storage.integrity import file_fault, read_checksums, write_seal
-from storage.layout import PARTIAL, building_place
+from storage.layout import BEGUN, METADATA, PARTIAL, building_place
 from storage.patch_writer import begins_with, remove_half_written, write_beginning
-from storage.places.place import local
+from storage.places.place import Place, each, files_below
+from storage.places.remote import RemotePlace
+from storage.places.zarr_store import store_at
 from storage.plain_attributes import meaning, plain
 from storage.strict_store import checked_compressors
 
@@ -89,47 +92,64 @@ def _coordinates(names: list[str]) -> dict[str, str]:
     return {"coordinates": " ".join(names)} if names else {}
 
 
-def take_up(staging: Path, files: dict[str, bytes], kind: str) -> set[tuple[int, ...]]:
+def take_up(staging: Place, files: dict[str, bytes], kind: str) -> set[tuple[int, ...]]:
     """Indices of the chunks that a killed run left, whole, in the folder in which it built a store.
 
     Where that is no beginning of the store of these files, it is begun there.
     """
     if not begins_with(staging, files):
-        shutil.rmtree(staging, ignore_errors=True)
+        remove(staging)
         write_beginning(staging, files)
-    place = staging / kind / "c"
+    found = files_below(staging / kind / "c")
+    chunks = {key: file for key, file in found if not key.endswith(PARTIAL)}
+    faults = each(lambda file: file_fault(file, None), chunks.values(), staging)
     return {
-        tuple(map(int, file.relative_to(place).parts))
-        for file in place.rglob("*")
-        if file.is_file() and not file.name.endswith(PARTIAL) and file_fault(file, None) is None
+        tuple(map(int, key.split("/")))
+        for key, fault in zip(chunks, faults, strict=True)
+        if fault is None
     }
 
 
 def write_codes(
-    staging: Path, place: tuple[slice, ...], codes: np.ndarray, kind: str = CODES
+    staging: Place, place: tuple[slice, ...], codes: np.ndarray, kind: str = CODES
 ) -> None:
     """Write one whole chunk in one step."""
-    array = zarr.open_array(LocalStore(staging / kind), mode="r+")
+    array = zarr.open_array(store_at(staging / kind), mode="r+", zarr_format=3)
     array = array.with_config({"write_empty_chunks": True})  # an absent chunk is damage
     array[place] = codes
 
 
-def finish(staging: Path, path: Path, kind: str) -> None:
+def finish(staging: Place, path: Place, kind: str) -> None:
     """Check that every chunk is there, whole, seal the store, and move it to its name."""
     remove_half_written(staging)
     checksums = read_checksums(staging)
-    expected = math.prod(zarr.open_array(staging / kind, mode="r").cdata_shape)
+    array = zarr.open_array(store_at(staging / kind), mode="r", zarr_format=3)
+    expected = math.prod(array.cdata_shape)
     if missing := expected - len(checksums[kind]):
         raise DamageError(f"{missing} chunks of {staging} were not written: run it again")
     write_seal(staging, checksums)
-    replace_durably(staging, path)
+    if isinstance(staging, RemotePlace) or isinstance(path, RemotePlace):
+        remove_beginning(path)
+    else:
+        replace_durably(staging, path)
+
+
+def remove_beginning(path: Place) -> None:
+    """Remove what a run that was killed as it had sealed a store left in it, behind a URL."""
+    if isinstance(path, RemotePlace) and (path / BEGUN).is_file():
+        (path / BEGUN).unlink(missing_ok=True)
 
 
 def begin_again(store: CodeStore, damaged: list[str]) -> None:
     """Make a store with damaged chunks one that is being built, which has only the others."""
-    path = local(store.path, "encode")
-    staging = local(building_place(path), "encode")
-    shutil.rmtree(staging, ignore_errors=True)
-    path.rename(staging)
+    path = store.path
+    staging = building_place(path)
+    if isinstance(path, RemotePlace):
+        (path / BEGUN).write_bytes((path / METADATA).read_bytes())
+        (path / METADATA).unlink()
+    else:
+        assert not isinstance(staging, RemotePlace)
+        remove(staging)
+        path.rename(staging)
     for key in damaged:
         remove(staging / key)

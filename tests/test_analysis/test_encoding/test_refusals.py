@@ -23,10 +23,6 @@ from tests.test_analysis.test_html_report.small_runs import learn, small_images
         (["--k", "4", "--split", "all"], "Invalid value for '--split'"),
         (["--k", "4", "--out", "codes.npy"], "ends in .zarr"),
         (["--k", "4", "--out", "absent/out.zarr"], "absent to write out.zarr into"),
-        (
-            ["--k", "4", "--out", "s3://bucket/x.zarr"],
-            "s3://bucket/x.zarr is behind a URL",
-        ),
         (["--k", "4", "--out", "there.zarr"], "is there already, and holds no codes"),
         (["--k", "4", "--memory", "10MiB"], "more than the cap of 10.0 MiB"),
         (["--k", "4", "--memory", "much"], "use a size such as 1GiB"),

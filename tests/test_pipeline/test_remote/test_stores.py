@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 
 from analysis import report
-from analysis.encoding.code_set import encode_set
 from analysis.export.export_dictionary import export_of_experiment
 from pipeline import SweepOptions, extract, sweep
 from pipeline.extraction import tasks
 from pipeline.runtime.progress import SilentProgress
 from pipeline.upkeep.status import take_inventory
 from pipeline.upkeep.verify import verify
-from storage import InputError, IntegrityError, open_patches
+from storage import IntegrityError, open_patches
 from storage.errors import RemoteError
 from storage.places.place import bytes_below, files_below
 from storage.places.remote import RemotePlace
@@ -206,12 +205,6 @@ def test_a_sweep_into_a_bucket_makes_the_dictionaries_of_one_into_a_folder(
     folder = RemotePlace.of(found["experiment"])
     exported = export_of_experiment(folder, 3, "npz", tmp_path / "k3.npz")
     assert exported["bytes"] == (tmp_path / "k3.npz").stat().st_size
-    for refused in (
-        lambda: export_of_experiment(folder, 3, "npz"),
-        lambda: encode_set(folder, 3),
-    ):
-        with pytest.raises(InputError, match="is behind a URL"):
-            refused()
     centroids = (
         RemotePlace.of(found["dictionaries"][0]["path"]) / "centroids" / "c" / "0" / "0" / "0"
     )
