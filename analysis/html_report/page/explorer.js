@@ -63,12 +63,15 @@ if (!moved && !typed && !chose) {
     levels: [rebuilt],
   }
   pictures.error.data.image[0].set(errors)
-  // One scale for all K of an image, so that its colours can be compared.
-  let most = 0
-  for (let k = 0; k < sizes.length; k++) {
-    const found = errors_of(part(data.rebuilt, (k * splits * shown + image) * area, area))
-    most = found.reduce((largest, one) => Math.max(largest, Math.abs(one)), most)
+  // One scale for all K of an image, so that its colours can be compared; found once.
+  const largest = tiles.largest ??= new Map()
+  if (!largest.has(image)) {
+    largest.set(image, sizes.reduce((most, _, k) => {
+      const found = errors_of(part(data.rebuilt, (k * splits * shown + image) * area, area))
+      return found.reduce((most, one) => Math.max(most, Math.abs(one)), most)
+    }, 0))
   }
+  const most = largest.get(image)
   const dark = matchMedia("screen and (prefers-color-scheme: dark)").matches
   scale.setv({palette: palettes[dark ? 1 : 0], low: channels > 1 ? 0 : -most || -1, high: most || 1})
   pictures.error.change.emit()
