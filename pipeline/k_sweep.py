@@ -133,7 +133,8 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> SweepResul
         InputError: for options that do not fit the images or this machine.
         IntegrityError: for stores that are damaged, or of other options.
         MemoryBudgetError: where the cap is too small.
-        BusyError: where another sweep holds the experiment.
+        BusyError: where another sweep holds the experiment, or dictionaries were dropped as this
+            one ended.
     """
     options = options.on(resolve_device(options.device).type)  # refused before any work is done
     labels = None
@@ -199,6 +200,11 @@ def _complete(experiment: Experiment, scheduler: Scheduler, progress: Progress) 
 def _entries(experiment: Experiment, learned: list[int]) -> list[dict[str, Any]]:
     path = experiment.layout.dictionaries
     scores = finished_dictionaries(path)
+    if gone := [k for k in experiment.options.sizes if k not in scores]:
+        raise BusyError(
+            f"K = {', '.join(map(str, gone))} of {experiment.folder} was dropped by another process"
+            " as this sweep ended: run the same sweep again"
+        )
     return [
         {name: scores[k][name] for name in SCORES}
         | {name: scores[k][name] for name in PIXEL_SCORES if name in scores[k]}

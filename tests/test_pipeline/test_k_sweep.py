@@ -1,6 +1,7 @@
 import copy
 import json
 import os
+import shutil
 import socket
 from collections import Counter
 from pathlib import Path
@@ -10,8 +11,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from pipeline import SweepOptions, SweepResult, assign, sweep
+from pipeline import SweepOptions, SweepResult, assign, k_sweep, sweep
 from pipeline.dictionaries import _Learning
+from pipeline.experiment import Experiment
+from pipeline.upkeep.drop import drop
 from storage import (
     BusyError,
     InputError,
@@ -212,6 +215,25 @@ def test_two_sweeps_of_one_experiment_do_not_mix(swept: tuple[Path, dict[str, An
         sweep(options(out, k="4"))
     assert f"process {os.getpid()} on {socket.gethostname()}, since 20" in str(caught.value)
     assert f"is sweeping into {lock.parent}" in str(caught.value)
+
+
+def test_a_dictionary_that_is_dropped_as_a_sweep_ends_is_told_in_one_line(
+    swept: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(swept[0], tmp_path / "runs")
+
+    def dropped(experiment: Experiment, *others: Any) -> list[int]:
+        learned = complete(experiment, *others)
+        drop(experiment.folder, [3])
+        return learned
+
+    complete = k_sweep._complete
+    monkeypatch.setattr(k_sweep, "_complete", dropped)
+    with pytest.raises(BusyError, match=r"K = 3 .* was dropped .*: run the same sweep again"):
+        sweep(options(tmp_path / "runs"))
+    monkeypatch.undo()
+    again = sweep(options(tmp_path / "runs"))["dictionaries"]
+    assert [entry["reused"] for entry in again] == [False, True]
 
 
 def test_option_mode_and_init_reach_the_loops(tmp_path: Path) -> None:
