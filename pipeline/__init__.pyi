@@ -7,7 +7,7 @@ from .execution.scheduler import Scheduler
 from .experiment_file import read_experiment_file
 from .extraction.extract import extract
 from .extraction.patches import cut_patches, keep_mask
-from .k_sweep import SweepResult, sweep
+from .k_sweep import sweep
 from .option_values import named_today
 from .preprocessing import Preprocessing
 from .rows.residuals import residuals
@@ -15,6 +15,7 @@ from .rows.source import RowSource, as_source, read_ahead
 from .runtime.memory import check_budget, fits
 from .runtime.progress import Progress, SilentProgress, TerminalProgress
 from .stages.learning import learn_stages
+from .upkeep.sweep_result import SweepResult
 
 __all__ = [
     "USUAL_MEMORY",

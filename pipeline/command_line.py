@@ -76,9 +76,10 @@ def fit(experiment: str | None, as_json: bool, **fields: str | None) -> None:
     check_least(runs[0].memory)
     with _writing_into(runs[0].out), watched() as progress:
         from pipeline.k_sweep import sweep as run_sweep
+        from pipeline.upkeep.sweep_result import in_words
 
         (result,) = run_sweep(runs[0], progress)["dictionaries"]
-    show(result, as_json, _table([result]))
+    show(result, as_json, in_words([result]))
 
 
 @group.command(example="sweep --dataset photos.npy --k 100:1000:100 --heldout 0.1")
@@ -96,11 +97,12 @@ def sweep(experiment: str | None, swept: Path | None, as_json: bool, **fields: s
     runs = read_runs(experiment, fields)
     check_least(min(options.memory for options in runs))
 
-    def told(result: dict[str, Any]) -> str:
-        return f"{result['experiment']}\n{_table(result['dictionaries'])}"
-
     with watched() as progress:
         from pipeline.k_sweep import sweep as run_sweep
+        from pipeline.upkeep.sweep_result import in_words
+
+        def told(result: dict[str, Any]) -> str:
+            return f"{result['experiment']}\n{in_words(result['dictionaries'])}"
 
         results = _each(runs, "experiments", run_sweep, told, as_json, progress)
     if swept is not None:
@@ -200,24 +202,6 @@ def drop(experiment: str, k: str, dry_run: bool, as_json: bool) -> None:
 
     result = drop_dictionaries(place_of(experiment), sizes, dry_run=dry_run)
     show(result, as_json, in_words(result, dry_run=dry_run))
-
-
-def _table(entries: list[dict[str, Any]]) -> str:
-    from pipeline.runtime.progress import rounded
-
-    lines = [f"{'K':>6} {'MSE':>10} {'held-out':>10} {'live':>6} {'passes':>7} {'seconds':>9}"]
-    for entry in entries:
-        both = entry["mse"], entry["heldout_mse"]
-        if "pixel_mse" in entry:  # of preprocessed patches, as in the report
-            both = entry["pixel_mse"], entry.get("heldout_pixel_mse")
-        mse, heldout = ("–" if score is None else rounded(score) for score in both)
-        lines.append(
-            f"{entry['k']:>6} {mse:>10} {heldout:>10} {entry['live']:>6}"
-            f" {entry['passes']:>7} {entry['seconds']:>9.1f}" + ("  reused" * entry["reused"])
-        )
-    if any("pixel_mse" in entry for entry in entries):
-        lines.append("MSE in pixels, of patches that keep their own brightness and contrast")
-    return "\n".join(lines)
 
 
 def run(command: click.Group) -> NoReturn:

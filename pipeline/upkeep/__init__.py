@@ -1,1 +1,1 @@
-"""What lies under OUT is listed, verified, and dropped."""
+"""What lies under OUT is listed, verified, and dropped; what a sweep made is shown."""

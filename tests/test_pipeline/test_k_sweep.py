@@ -52,19 +52,19 @@ def test_a_result_is_a_dict_that_shows_itself(swept: tuple[Path, dict[str, Any]]
         rows=2000,
         dim=25,
         dictionaries=[
-            entry | {"k": 10, "mse": 5395.862},
-            entry | {"k": 200, "mse": 12.34567, "reused": False},
+            entry | {"k": 10, "live": 10, "mse": 5395.862},
+            entry | {"k": 200, "live": 199, "mse": 12.34567, "reused": False},
         ],
     )
     assert repr(shown).splitlines() == [
         "<a>: 2,000 patches of 25 values",
-        "  K      MSE  passes  seconds",
-        " 10  5395.86       9      1.3    found",
-        "200    12.35       9      1.3  learned",
+        "  K      MSE  live  passes  seconds",
+        " 10  5395.86    10       9      1.3  reused",
+        "200    12.35   199       9      1.3",
     ]
     page = shown._repr_html_()
     parsed = ElementTree.fromstring(f"<page>{page}</page>")  # whole, and escaped
-    assert [cell.text for cell in parsed.iter("td")][:3] == ["10", "5395.86", "9"]
+    assert [cell.text for cell in parsed.iter("td")][:3] == ["10", "5395.86", "10"]
     assert len(list(parsed.iter("circle"))) == 2
     assert "&lt;a&gt;" in page
     shown["dictionaries"].pop()  # of one point there is no curve

@@ -9,11 +9,11 @@ from threadpoolctl import threadpool_limits
 
 from analysis.export.export_dictionary import export_dictionary
 from pipeline import Preprocessing, StreamingKMeans, SweepOptions, assign, sweep
-from pipeline.command_line import _table
 from pipeline.config import FitOptions
 from pipeline.kmeans import nested
 from pipeline.rows.source import ArraySource
 from pipeline.runtime.progress import rounded
+from pipeline.upkeep.sweep_result import in_words
 from storage import (
     InputError,
     MemoryBudgetError,
@@ -167,7 +167,7 @@ def test_a_sweep_stores_what_it_did_and_scores_in_pixels(tmp_path: Path) -> None
         facts["heldout_pixel_mse"],
     )
     assert facts["heldout_pixel_mse"] != facts["pixel_mse"]
-    told = _table(done["dictionaries"])
+    told = in_words(done["dictionaries"])
     assert rounded(facts["pixel_mse"]) in told
     assert rounded(facts["heldout_pixel_mse"]) in told
     assert told.endswith("MSE in pixels, of patches that keep their own brightness and contrast")
