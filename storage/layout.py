@@ -222,7 +222,14 @@ class ExperimentLayout:
         return sorted(found, key=lambda path: path.stat().st_mtime)
 
     def half_written(self) -> list[Place]:
-        """Dictionaries and states that a killed sweep had begun to write."""
+        """Dictionaries and states that a killed sweep had begun to write.
+
+        Behind a URL the folders of dictionaries that are not written, or removed, to their end.
+        """
+        if isinstance(self.dictionaries, RemotePlace):
+            whole = group_folders(self.dictionaries).values()
+            groups = [place for place in self.dictionaries.glob("k*") if place.name[1:].isdecimal()]
+            return [place for place in groups if place not in whole]
         begun = (f".{DICTIONARIES}.*{PARTIAL}", f".k*{_STATE_SUFFIX}.*{PARTIAL}")
         return [path for pattern in begun for path in self.folder.glob(pattern)]
 

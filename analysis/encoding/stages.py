@@ -21,7 +21,7 @@ from pipeline import USUAL_MEMORY, Progress, learn_stages
 from storage import InputError, group_name, open_dictionaries
 from storage.dictionary_store import dictionary_sum
 from storage.layout import ExperimentLayout
-from storage.places.place import Place, local
+from storage.places.place import Place
 from storage.plain_attributes import parsed
 
 Dictionaries = AnyDictionary | Sequence[AnyDictionary]
@@ -97,9 +97,7 @@ def completed_stages(
     there = stored_stages(experiment, k)
     if len(there) < stages:
         stores = {split: experiment.patches(split) for split in experiment.splits}
-        learn_stages(
-            local(experiment.folder, "stages"), k, stages, stores, memory=memory, progress=progress
-        )
+        learn_stages(experiment.folder, k, stages, stores, memory=memory, progress=progress)
         there = stored_stages(experiment, k)
     return there[:stages]
 

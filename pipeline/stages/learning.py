@@ -34,15 +34,15 @@ from storage.dictionary_store import (
 from storage.errors import InputError
 from storage.integrity import SEALING
 from storage.layout import ExperimentLayout
-from storage.mapped_files import lies_in_memory, scratch_array
+from storage.mapped_files import lies_in_memory, scratch_array, scratch_folder
 from storage.patch_store import PatchStore
-from storage.places.place import Place, local
+from storage.places.place import Place
 
 _STORE_S_OWN = ("kind", "schema", "complete", *SEALING)  # attributes that a tree writes by itself
 
 
 def learn_stages(
-    folder: Path,
+    folder: Place,
     k: int,
     stages: int,
     stores: Mapping[str, PatchStore],
@@ -74,7 +74,8 @@ def learn_stages(
     root = root_attributes(layout.dictionaries)
     facts = {name: value for name, value in root.items() if name not in _STORE_S_OWN}
     fit = named_today(facts["fit"])
-    rows = _Residuals(folder, stores, _preprocessing(layout, k), progress)
+    scratch = folder if isinstance(folder, Path) else scratch_folder()
+    rows = _Residuals(scratch, stores, _preprocessing(layout, k), progress)
     earlier = [read_centroids(layout.dictionaries, k)[0]]
     for number in range(2, stages + 1):
         options = SweepOptions.checked(**fit, k=(k,), memory=memory)
@@ -118,8 +119,8 @@ class Stage(Experiment):
         return hashlib.sha256(made_of.encode()).hexdigest()[:8]
 
     @property
-    def folder(self) -> Path:
-        return local(self.first.stage(self.options.k[0], self.number).folder, "stages")
+    def folder(self) -> Place:
+        return self.first.stage(self.options.k[0], self.number).folder
 
     def rows(self, split: str, transform: RowTransform | None = None) -> RowSource | None:
         return self.residuals.after(self.earlier).get(split)  # of rows that are transformed already

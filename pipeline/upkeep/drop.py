@@ -48,7 +48,9 @@ def drop(folder: Place, sizes: Sequence[int], *, dry_run: bool = False) -> dict[
             what = f"dropping dictionaries of {layout.folder}"
             stack.enter_context(exclusive(layout.lock, what))
         groups = group_folders(layout.dictionaries)
-        known = {*groups, *map(state_size, layout.fit_states())}
+        left = [path for path in layout.half_written() if path.name[1:].isdecimal()]
+        there = {int(path.name[1:]): path for path in left} | groups
+        known = {*there, *map(state_size, layout.fit_states())}
         if unknown := sorted(set(sizes) - known):
             raise InputError(
                 f"no dictionary of K = {_listed(unknown)} in {layout.folder}: there are"
@@ -56,12 +58,12 @@ def drop(folder: Place, sizes: Sequence[int], *, dry_run: bool = False) -> dict[
             )
         made = [path for k in sizes for path in layout.made_of(k)]
         # the dictionaries last: as long as one is there, the same call finds what is left
-        going = [*made, *(groups[k] for k in sizes if k in groups)]
+        going = [*made, *(there[k] for k in sizes if k in there)]
         taken = sum(map(_bytes, going))
         if not dry_run:
             for lock in _locks(made):
                 stack.enter_context(exclusive(lock, f"dropping {lock.parent}"))
-            for leftover in layout.half_written():
+            for leftover in set(layout.half_written()) - set(going):
                 remove(leftover)
             _remove(layout, going)
     return {
