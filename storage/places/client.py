@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Any, cast
+from typing import Any
 
 from storage.errors import InputError, RemoteError
 
@@ -25,12 +25,18 @@ _FALLS_SILENT: dict[str, Any] = {"connect_timeout": "5s", "timeout": "120s"}
 _in_memory: dict[str, Any] = {}  # stores of memory://, by what follows
 
 
-def client_of(root: str) -> Any:
-    """Of obstore; root: scheme and bucket. Raises: InputError: there is none for it."""
+def library() -> Any:
+    """obstore, which is an extra, with all that is used of it."""
+    import obstore.exceptions
     import obstore.store
 
+    return obstore
+
+
+def client_of(root: str) -> Any:
+    """Of obstore; root: scheme and bucket. Raises: InputError: there is none for it."""
     if root.startswith("memory:"):
-        return _in_memory.setdefault(root, obstore.store.MemoryStore())
+        return _in_memory.setdefault(root, library().store.MemoryStore())
     return connected(root)
 
 
@@ -50,18 +56,15 @@ def forget(root: str) -> None:
 @lru_cache(maxsize=64)
 def connected(root: str) -> Any:
     """The client of a bucket, by the environment as it is now."""
-    from obstore import exceptions
-    from obstore.store import from_url
-
     given = [root, *(os.environ.get(name, "") for name in _ENDPOINTS)]
     plain = any(url.startswith("http://") for url in given)  # that is what was asked for
     try:
-        return from_url(
+        return library().store.from_url(
             root,
-            client_options=cast(Any, {**_FALLS_SILENT, "allow_http": plain}),
-            retry_config=cast(Any, _RETRIES),
+            client_options={**_FALLS_SILENT, "allow_http": plain},
+            retry_config=_RETRIES,
         )
-    except (exceptions.BaseError, ValueError) as error:
+    except (library().exceptions.BaseError, ValueError) as error:
         raise InputError(f"cannot use {root}: {_first_line(error)}") from error
 
 
@@ -71,8 +74,7 @@ def telling(doing: str, place: object) -> Iterator[None]:
 
     Those of conditions that do not hold, and FileNotFoundError, are passed on.
     """
-    from obstore import exceptions
-
+    exceptions = library().exceptions
     try:
         yield
     except FileNotFoundError:

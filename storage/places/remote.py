@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from storage.errors import InputError, RemoteError, shortened
-from storage.places.client import client_of, forget, require_library, telling
+from storage.places.client import client_of, forget, library, require_library, telling
 
 WRITABLE = ("s3", "gs", "az", "memory")
 SCHEMES = (*WRITABLE, "http", "https")
@@ -128,10 +128,8 @@ class RemotePlace:
 
     def head(self) -> dict[str, Any]:
         """What the bucket tells of an object: size, e_tag, last_modified."""
-        import obstore
-
         with telling("read", self):
-            return dict(obstore.head(self.client, self._object_key()))
+            return dict(library().head(self.client, self._object_key()))
 
     def iterdir(self) -> Iterator["RemotePlace"]:
         folders, objects = self._children()
@@ -154,18 +152,14 @@ class RemotePlace:
 
     def files(self) -> list[tuple["RemotePlace", Stat]]:
         """All objects below a folder, by key."""
-        import obstore
-
         with telling("list", self):
-            found = obstore.list(self.client, self._prefix()).collect()
+            found = library().list(self.client, self._prefix()).collect()
         return sorted((RemotePlace(self.root, one["path"]), _stat_of(one)) for one in found)
 
     def _children(self) -> tuple[list["RemotePlace"], list["RemotePlace"]]:
         """Folders and objects of a folder."""
-        import obstore
-
         with telling("list", self):
-            found = obstore.list_with_delimiter(self.client, self._prefix())
+            found = library().list_with_delimiter(self.client, self._prefix())
         return (
             [RemotePlace(self.root, key.rstrip("/")) for key in found["common_prefixes"]],
             [RemotePlace(self.root, one["path"]) for one in found["objects"]],
@@ -186,21 +180,17 @@ class RemotePlace:
 
     def read_tagged(self) -> tuple[bytes, str]:
         """The bytes of an object, and its tag, by which `put_over` knows whether it is the same."""
-        import obstore
-
         with telling("read", self):
-            found = obstore.get(self.client, self._object_key())
+            found = library().get(self.client, self._object_key())
             content = bytes(found.bytes())
         self._check_whole(len(content), found.meta["size"])
         return content, found.meta["e_tag"] or ""
 
     def fetch(self, path: Path) -> dict[str, Any]:
         """Write an object into a file, block by block. Returns: as `head`."""
-        import obstore
-
         written = 0
         with telling("read", self), path.open("wb") as file:
-            found = obstore.get(self.client, self._object_key())
+            found = library().get(self.client, self._object_key())
             for block in found.stream(min_chunk_size=_BLOCK_BYTES):
                 written += file.write(block)
         self._check_whole(written, found.meta["size"])
@@ -212,13 +202,11 @@ class RemotePlace:
 
     def read_start(self, most: int) -> bytes:
         """Its first bytes, so many at most."""
-        import obstore
-
         size = self.stat().st_size
         if not size:
             return b""
         with telling("read", self):
-            return bytes(obstore.get_range(self.client, self.key, start=0, end=min(size, most)))
+            return bytes(library().get_range(self.client, self.key, start=0, end=min(size, most)))
 
     # Writing
 
@@ -235,18 +223,14 @@ class RemotePlace:
         return self._put_if(content, {"e_tag": tag})
 
     def _put_if(self, content: bytes, mode: Any) -> str | None:
-        import obstore.exceptions
-
         try:
             return self._put(content, mode)
-        except (obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError):
+        except (library().exceptions.AlreadyExistsError, library().exceptions.PreconditionError):
             return self._mine(content)
 
     def _put(self, content: bytes, mode: Any) -> str:
-        import obstore
-
         with telling("write", self):
-            put = obstore.put(
+            put = library().put(
                 self.client, self._object_key(), content, mode=mode, use_multipart=False
             )
         return put["e_tag"] or ""
@@ -263,23 +247,19 @@ class RemotePlace:
         """Nothing: folders are there with what lies in them."""
 
     def unlink(self, missing_ok: bool = False) -> None:
-        import obstore
-
         try:
             with telling("delete", self):
-                obstore.delete(self.client, self._object_key())
+                library().delete(self.client, self._object_key())
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
     def remove_tree(self) -> None:
         """Delete an object, and all that lies below it."""
-        import obstore
-
         keys = [place.key for place, _ in self.files()]
         with telling("delete", self):
             if keys:
-                obstore.delete(self.client, keys)
+                library().delete(self.client, keys)
         if self.key:
             self.unlink(missing_ok=True)
 
