@@ -16,11 +16,11 @@ from pipeline.upkeep.status import take_inventory
 from pipeline.upkeep.verify import verify
 from storage import InputError, IntegrityError, open_dictionaries
 from storage.codes.code_store import open_codes
-from storage.codes.code_writer import write_codes
 from storage.layout import BEGUN, METADATA
 from storage.places.place import files_below
 from storage.places.remote import RemotePlace
 from tests.damage import files_of
+from tests.interrupted import AtThirdChunk
 from tests.test_analysis.commands import refused, run
 
 
@@ -101,15 +101,7 @@ def test_what_was_broken_off_goes_on_with_the_missing_chunks(
     here: Path, there: RemotePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = stored(files_of(Path(run("encode", here, "--k", 12)["codes"])))
-    written = list[Any]()
-
-    def some(staging: Any, place: Any, *of: Any) -> None:
-        if len(written) >= 2:
-            raise KeyboardInterrupt
-        written.append(place)
-        write_codes(staging, place, *of)
-
-    monkeypatch.setattr(tasks, "write_codes", some)
+    broken = AtThirdChunk(monkeypatch, tasks, "write_codes")
     with pytest.raises(KeyboardInterrupt):
         encode_set(there, 12)
     (path,) = there.glob("codes-*")
@@ -117,13 +109,9 @@ def test_what_was_broken_off_goes_on_with_the_missing_chunks(
         open_codes(path)
     (listed,) = take_inventory(there.parent)["experiments"]
     assert listed["codes"] == []
-
-    def others(staging: Any, place: Any, *of: Any) -> None:
-        assert place not in written
-        write_codes(staging, place, *of)
-
-    monkeypatch.setattr(tasks, "write_codes", others)
-    assert encode_set(there, 12)["chunks"] == 5 - len(written) < 4
+    broken.goes_on = True
+    assert encode_set(there, 12)["chunks"] < 4
+    assert len(broken.written) == len({str(place) for place in broken.written}) == 5
     assert in_bucket(path) == expected
     (path / BEGUN).write_bytes(b"of a run that was killed as it had sealed")
     assert encode_set(there, 12)["reused"]

@@ -16,6 +16,7 @@ from pipeline.runtime.progress import SilentProgress
 from storage import ImageSource, InputError, MemoryBudgetError, PatchSpec, PatchStore, open_patches
 from storage.images.source import open_images
 from tests.damage import files_of
+from tests.interrupted import AtThirdChunk
 from tests.oracles import cut_by_loops
 from tests.test_pipeline.test_extraction.conftest import Cut
 
@@ -76,27 +77,14 @@ def test_a_broken_run_goes_on_with_the_missing_chunks(
     cut: Cut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unbroken, *_ = cut(out=tmp_path / "unbroken")
-    write_chunk, written = tasks.write_chunk, []
-
-    def fails_at_the_third(staging: Path, index: int, rows: np.ndarray) -> None:
-        if len(written) == 2:
-            raise KeyboardInterrupt
-        written.append(index)
-        write_chunk(staging, index, rows)
-
-    monkeypatch.setattr(tasks, "write_chunk", fails_at_the_third)
+    run = AtThirdChunk(monkeypatch, tasks, "write_chunk")
     with pytest.raises(KeyboardInterrupt):
         cut(out=tmp_path / "broken")
     assert list((tmp_path / "broken").rglob("*.zarr")) == []
-
-    def counts(staging: Path, index: int, rows: np.ndarray) -> None:
-        written.append(index)
-        write_chunk(staging, index, rows)
-
-    monkeypatch.setattr(tasks, "write_chunk", counts)
+    run.goes_on = True
     store, reused, _ = cut(out=tmp_path / "broken")
     assert not reused
-    assert sorted(written) == list(range(store.n_chunks))  # none was written twice
+    assert sorted(run.written) == list(range(store.n_chunks))  # none was written twice
     assert files_of(store.path) == files_of(unbroken.path)
 
 

@@ -23,6 +23,7 @@ from storage.places.place import bytes_below, files_below
 from storage.places.remote import RemotePlace
 from tests.buckets import SlowProxy, cut, refuse
 from tests.damage import files_of
+from tests.interrupted import AtThirdChunk
 from tests.stored_numbers import numbers_of
 
 
@@ -53,16 +54,8 @@ def test_a_killed_extraction_goes_on_with_the_missing_chunks(
     bucket: RemotePlace, strokes: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_chunks(monkeypatch)
-    written = list[int]()
-    real = tasks.write_chunk
-
-    def some(path: Any, index: int, rows: np.ndarray) -> None:
-        if len(written) == 2:
-            raise KeyboardInterrupt
-        written.append(index)
-        real(path, index, rows)
-
-    monkeypatch.setattr(tasks, "write_chunk", some)
+    expected = files_of(extract(strokes, patch=3, out=tmp_path).store.path)
+    run = AtThirdChunk(monkeypatch, tasks, "write_chunk")
     with pytest.raises(KeyboardInterrupt):
         extract(strokes, patch=3, out=str(bucket))
     inventory = take_inventory(bucket)
@@ -70,15 +63,10 @@ def test_a_killed_extraction_goes_on_with_the_missing_chunks(
     assert inventory["stores"] == inventory["damaged"] == []
     with pytest.raises(IntegrityError, match="unfinished"):
         open_patches(inventory["unfinished"][0])
-
-    def others(path: Any, index: int, rows: np.ndarray) -> None:
-        assert index not in written
-        real(path, index, rows)
-
-    monkeypatch.setattr(tasks, "write_chunk", others)
+    run.goes_on = True
     store = extract(strokes, patch=3, out=str(bucket)).store
-    monkeypatch.setattr(tasks, "write_chunk", real)
-    assert objects_of(store.path) == files_of(extract(strokes, patch=3, out=tmp_path).store.path)
+    assert sorted(run.written) == list(range(store.n_chunks))
+    assert objects_of(store.path) == expected
     assert take_inventory(bucket)["unfinished"] == []
 
 
