@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.runtime.progress import Progress
 
 PACKAGE = Path(__file__).parents[1]  # whose sources are compiled
+DECORATORS = b"engines.cpu.simd import"  # in files with kernels outside the engine's folder
 UNUSED_SECONDS = 7 * 24 * 3600  # after which kernels of other sources are deleted
 LOADED_BYTES = 64 << 20  # of all kernels, read from disk
 COMPILED_BYTES = 16 << 20  # what LLVM holds for each kernel that it compiled, on average
@@ -34,10 +35,17 @@ def code_bytes(kernels: Sequence[Any]) -> int:
     return LOADED_BYTES * bool(missing) + COMPILED_BYTES * (len(kept) - sum(kept))
 
 
+def kernel_sources(package: Path) -> list[Path]:
+    """Files that kernels may be of: the CPU engine's, and those that import its decorators."""
+    engine = package / "engines" / "cpu"
+    files = sorted(package.rglob("*.py"))
+    return [file for file in files if engine in file.parents or DECORATORS in file.read_bytes()]
+
+
 @cache
 def sources_digest() -> str:
-    """Of all sources of the package: kernels hold what they call in other files."""
-    sources = [file.read_bytes() for file in sorted(PACKAGE.rglob("*.py"))]
+    """Of all sources of kernels: they hold what they call in other files."""
+    sources = [file.read_bytes() for file in kernel_sources(PACKAGE)]
     return hashlib.sha256(b"".join(sources)).hexdigest()[:16]
 
 

@@ -1,3 +1,4 @@
+import ast
 import os
 import shutil
 import sys
@@ -134,8 +135,9 @@ def test_kernels_of_other_sources_are_not_used_and_go_after_a_week(
     places: dict[str, Path],
 ) -> None:
     folders = []
+    (places["package"] / "engines" / "cpu").mkdir(parents=True)
     for text in ("", "x = 1", "x = 2"):
-        (places["package"] / "one.py").write_text(text)
+        (places["package"] / "engines" / "cpu" / "one.py").write_text(text)
         forget()
         folder = kernel_folder()
         assert folder is not None
@@ -148,6 +150,40 @@ def test_kernels_of_other_sources_are_not_used_and_go_after_a_week(
     forget()
     kernel_folder()
     assert [folder.exists() for folder in folders] == [False, True, True]
+
+
+def test_kernels_stay_when_a_file_without_kernels_changes(places: dict[str, Path]) -> None:
+    before = kernel_folder()
+    (places["package"] / "one.py").write_text("x = 1")
+    forget()
+    assert kernel_folder() == before
+    (places["package"] / "one.py").write_text("from pipeline.engines.cpu.simd import kernel")
+    forget()
+    assert kernel_folder() != before
+
+
+def test_what_kernels_take_from_other_files_counts() -> None:
+    package = Path(pipeline.__file__).parent
+    sources = set(kernel_cache.kernel_sources(package))
+    assert package / "kmeans" / "d2_sampling.py" in sources
+    for file in sources:
+        tree = ast.parse(file.read_text())
+        compiled = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef)
+            and {"kernel", "inner"} & {name.id for name in names_in(*node.decorator_list)}
+        ]
+        used = {name.id for name in names_in(*compiled)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pipeline."):
+                taken = used & {name.asname or name.name for name in node.names}
+                origin = package.parent / f"{(node.module or '').replace('.', '/')}.py"
+                assert not taken or origin in sources, (file, taken)
+
+
+def names_in(*nodes: ast.AST) -> list[ast.Name]:
+    return [found for node in nodes for found in ast.walk(node) if isinstance(found, ast.Name)]
 
 
 @pytest.mark.parametrize("kept", ["elsewhere", "beside the sources", "elsewhere, by a locator"])
