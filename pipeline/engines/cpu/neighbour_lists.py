@@ -151,13 +151,21 @@ def _comparable(before: CentroidTable, table: CentroidTable) -> bool:
 def _nearest(
     anchors: np.ndarray, table: CentroidTable, index: np.ndarray, first: int, stop: int
 ) -> None:
-    k = len(table.half) - 1
+    k, length = len(table.half) - 1, index.shape[1]
     squared = np.empty(table.width, np.float32)
+    best = np.empty(length, np.float32)
     for anchor in range(first, stop):
         square_distances(anchors[anchor], table, squared)
-        order = np.argsort(squared[:k])
-        for p in range(index.shape[1]):
-            index[anchor, p] = order[p] if p < k else k
+        best[:], index[anchor] = np.inf, k
+        farthest = np.float32(np.inf)
+        for j in range(k):
+            if squared[j] < farthest:  # of the nearest so far, kept in order
+                p = length - 1
+                while p > 0 and squared[j] < best[p - 1]:
+                    best[p], index[anchor, p] = best[p - 1], index[anchor, p - 1]
+                    p -= 1
+                best[p], index[anchor, p] = squared[j], j
+                farthest = best[length - 1]
 
 
 @kernel
