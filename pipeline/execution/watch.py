@@ -7,6 +7,8 @@ By itself Dask says nothing of workers that are lost, waits for ever where there
 import threading
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
+from math import inf
+from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +22,11 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.5  # between looks at the cluster
 SILENT_SECONDS = 60.0  # without a sign of life, and a worker's tasks run elsewhere
 WORKERLESS_SECONDS = 60.0  # that a run waits for workers
+_YOUNG_SECONDS = 10.0  # in which a worker that comes and goes had no time to be examined
 _AWAKE_SECONDS = 5.0  # in which who slept has looked again
 _SECONDS_OF_WORKER = 0.005  # of many there is much to hear: looks are rarer
 _LATE_SECONDS = 30.0  # between looks that say that we slept ourselves: then no silence counts
+_NEW = "; it had just come: most often patchdict, or its version, is missing there, see its log"
 GOES_ON = "and run the same command again, it goes on"
 
 
@@ -55,7 +59,10 @@ class Watch(AbstractContextManager["Watch"]):
         self.workers: dict[str, int] = {}
         self._known: set[str] | None = None  # workers that need not be examined; None: not begun
         self._refused: list[str] = []
+        self._fit: set[str] = set()  # those that were examined, and seen after that
         self._given_up: set[str] = set()
+        self._came: dict[str, float] = {}  # late workers, and when, by the scheduler
+        self._short_lived: SimpleQueue[str] = SimpleQueue()
         self._workerless: float | None = None  # since when
         self._looked = monotonic()
         self._signs: dict[str, tuple[float, float]] = {}  # of life: the last, and when it was new
@@ -64,6 +71,7 @@ class Watch(AbstractContextManager["Watch"]):
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def __enter__(self) -> "Watch":
+        self._client.subscribe_topic("all", self.hear)
         self._thread.start()
         return self
 
@@ -106,6 +114,20 @@ class Watch(AbstractContextManager["Watch"]):
             self._known |= new
             self._refused += self._unfit(new)
 
+    def hear(self, event: tuple[float, Any]) -> None:
+        """What the scheduler tells at once, of workers that come and go between two looks, too.
+
+        One without our package, or with another version, exits with its first task.
+        """
+        when, told = event
+        action = told.get("action") if isinstance(told, dict) else None
+        if action == "add-worker":
+            self._came[told["worker"]] = when
+        elif action == "remove-worker" and not told.get("expected"):
+            lived = when - self._came.pop(told["worker"], -inf)
+            if lived < _YOUNG_SECONDS:
+                self._short_lived.put(told["worker"])
+
     def _run(self) -> None:
         while not self._over.is_set():
             try:
@@ -131,8 +153,13 @@ class Watch(AbstractContextManager["Watch"]):
             else:
                 seen[address] = worker["nthreads"]
         before, self.workers = self.workers, seen
-        for address in before.keys() - seen.keys() - self._given_up:
-            self._note(f"worker {address} is gone: its tasks run elsewhere")
+        gone = dict.fromkeys(before.keys() - seen.keys() - self._given_up, "")
+        while not self._short_lived.empty():
+            gone[self._short_lived.get()] = _NEW
+        for address, why in gone.items():
+            why = "" if address in self._fit else why
+            self._note(f"worker {address} is gone: its tasks run elsewhere{why}")
+        self._fit |= (self._known or set()) & seen.keys()
         if seen:
             self._workerless = None
             self.examine_new()

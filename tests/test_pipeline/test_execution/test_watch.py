@@ -79,6 +79,27 @@ def test_a_worker_that_is_gone_is_named_once(watched: Watched) -> None:
     assert watched.notes == ["worker a is gone: its tasks run elsewhere"]
 
 
+def test_a_worker_that_comes_and_goes_at_once_is_named_with_the_likely_reason(
+    watched: Watched,
+) -> None:
+    watched.see("a")
+    watched.watch.wait_for_workers()
+    # b is seen by no look, c by one, d by two, so that it was examined, e by one, for long
+    for worker, looks, seconds in (("b", 0, 1.0), ("c", 1, 1.0), ("d", 2, 1.0), ("e", 1, 11.0)):
+        watched.watch.hear((500.0, {"action": "add-worker", "worker": worker}))
+        for _ in range(looks):
+            watched.see(f"a{worker}")
+        gone = {"action": "remove-worker", "worker": worker, "expected": False}
+        watched.watch.hear((500.0 + seconds, gone))
+        watched.see("a")
+    watched.watch.hear((500.0, "another's"))
+    watched.see("a")
+    usual = "is gone: its tasks run elsewhere"
+    new = "; it had just come: most often patchdict, or its version, is missing there, see its log"
+    ends = {"b": new, "c": new, "d": "", "e": ""}
+    assert watched.notes == [f"worker {worker} {usual}{end}" for worker, end in ends.items()]
+
+
 def test_a_silent_worker_is_named_and_left_to_itself(watched: Watched) -> None:
     watched.see("ab")
     for after in (20, 20, 20):
