@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -187,26 +186,6 @@ def test_a_worker_that_comes_late_and_is_unfit_ends_the_run(
     wait_until(lambda: scheduler._watch._refused)
     with pytest.raises(WorkerError, match=r"^worker tcp\S+ does not have patchdict: install"):
         squares(scheduler)
-
-
-@pytest.mark.slow
-def test_a_worker_that_gets_a_task_before_it_is_examined_is_named_as_it_goes(
-    cluster: Cluster,
-    scheduler: Scheduler,
-    notes: Notes,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(scheduler._watch, "_unfit", lambda _: [])  # it cannot be asked any more
-
-    def told() -> list[str]:
-        return [note for note in notes.notes if "is gone: its tasks run elsewhere; it had" in note]
-
-    cluster.add_worker(ours=False, cwd=tmp_path)
-    until = time.monotonic() + 60
-    while not told() and time.monotonic() < until:
-        assert squares(scheduler) == SQUARES
-    assert len(told()) == 1
 
 
 def started_sweep(cluster: Cluster, out: Path, *more: str) -> "subprocess.Popen[str]":

@@ -1,6 +1,7 @@
 """Who cannot do the work is refused before the first task, by name and with the reason."""
 
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -9,15 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dask.delayed import delayed
 
 from pipeline import StreamingKMeans
 from pipeline.execution import probes
 from pipeline.execution.preflight import Requirements, _other_version
 from pipeline.execution.scheduler import Scheduler
 from pipeline.extraction.extract import extract
+from pipeline.runtime.progress import SilentProgress
 from storage import PatchSpec, PatchStore
 from storage.errors import WorkerError
-from tests.test_pipeline.test_execution.clusters import Cluster, wait_until
+from tests.test_pipeline.test_execution.clusters import Cluster, slow_square, wait_until
 
 HERE = {"python": "3.12.1.final.0", "numpy": "2.1.0", "torch": "2.9.0+cu128", "numba": None}
 
@@ -119,3 +122,20 @@ def test_unfit_workers_are_refused_by_name_before_their_first_task(
     ) as told:
         km.fit(store)
     assert str(told.value).startswith(f"worker {names['little']} ")
+
+
+@pytest.mark.slow
+def test_a_late_worker_that_exits_with_its_first_task_is_named(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.add_worker()
+    told, progress = list[str](), SilentProgress()
+    progress.note = told.append  # type: ignore[method-assign]
+    with Scheduler(cluster.address, progress=progress) as scheduler:
+        _ = scheduler.client
+        scheduler._watch._unfit = lambda _: []  # it cannot be asked any more
+        cluster.add_worker(ours=False, cwd=tmp_path)
+        until = time.monotonic() + 60
+        while not any("; it had just come: " in note for note in told):
+            assert time.monotonic() < until
+            scheduler.compute([delayed(slow_square, pure=False)(n) for n in range(9)], lambda: None)
