@@ -24,7 +24,7 @@ from analysis.measures.coverage import coverage
 from analysis.measures.elbow import METHODS, Bend, ElbowInterval, elbow, elbow_interval, two_lines
 from analysis.measures.kinds import kinds_of, shares_of_kinds
 from analysis.measures.mse_curve import power_law
-from analysis.measures.patch_sample import evenly, sample_patches
+from analysis.measures.patch_sample import PatchSample, evenly, sample_patches
 from analysis.measures.pixel_scale import PixelScale
 from analysis.measures.usage import usage
 from analysis.reconstruction.overlap import Rebuilder, images_at_once
@@ -63,6 +63,11 @@ class Measured(MeasuredClasses):
     def pixels(self) -> PixelScale:
         """Range and unit of the pixels."""
         return self.experiment.pixels
+
+    @cached_property
+    def pictures(self) -> PixelScale:
+        """The scale on which pixels are shown."""
+        return self.pixels.of_pictures(self._sampled("train").values)
 
     @property
     def patch(self) -> str:
@@ -248,14 +253,15 @@ class Measured(MeasuredClasses):
 
     @cached_property
     def coverage(self) -> dict[int, xarray.Dataset]:
-        """By K the `coverage` of random patches of `split`, the same for all.
-
-        Of COVERED_ROWS of them; of fewer where these are more than COVERED_VALUES together.
-        """
-        store = self.stores[self.split]
-        sample = sample_patches(store, max(1, min(COVERED_ROWS, COVERED_VALUES // store.dim)))
+        """By K the `coverage` of random patches of `split`, the same for all."""
+        sample = self._sampled(self.split)
         nodes = self.experiment.dictionaries.children
         return {k: coverage(nodes[group_name(k)], sample, memory=self.memory) for k in self.sizes}
+
+    def _sampled(self, split: str) -> PatchSample:
+        """COVERED_ROWS random patches; fewer where these are more than COVERED_VALUES together."""
+        store = self.stores[split]
+        return sample_patches(store, max(1, min(COVERED_ROWS, COVERED_VALUES // store.dim)))
 
     @property
     def image_scores(self) -> dict[int, xarray.Dataset]:
@@ -286,10 +292,8 @@ class Measured(MeasuredClasses):
             middle = None if whole else images.shape[1:3]
         chosen = None if labels is None else labels[which]
         score = partial(reconstruction_scores, images, labels=chosen, memory=self.memory)
-        spec, nodes = (
-            self.experiment.spec.within if middle else None,
-            self.experiment.dictionaries.children,
-        )
+        spec = self.experiment.spec.within if middle else None
+        nodes = self.experiment.dictionaries.children
         found = {}
         for k in sorted({self.sizes[0], self.told, self.sizes[-1]}):
             found[k] = score(nodes[group_name(k)], spec=spec).assign_coords(image=which)

@@ -1,7 +1,7 @@
 """Pixel levels as people see them: grey or colour on a fixed scale, and the words for it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ from storage.plain_attributes import parsed
 # Pixels that reach more than twice as far as white, or a fifteenth of it, are in another unit: of
 # more bits, or 0 … 1 and 0 … 16 where a dictionary knows 0 … 255.
 _BRIGHTEST, _DARKEST = 2, 1 / 15
+# Of pixels that take up a small part of their range, pictures are shown from one to the other.
+PERCENTILES = (0.1, 99.9)
+SMALL_PART = 0.5
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,12 @@ class PixelScale:
     Attributes:
         levels: which are black and white.
         level: name of the unit, in the plural.
+        narrowed: whether black and white are PERCENTILES of the training pixels, for pictures.
     """
 
     levels: PixelRange
     level: str
+    narrowed: bool = False
 
     @classmethod
     def of_source(cls, source: Mapping[str, Any]) -> "PixelScale":
@@ -37,6 +42,33 @@ class PixelScale:
         whole = np.dtype(source["dtype"]).kind != "f"
         grey = whole and len(source.get("image_shape", ())) < 3
         return cls(PixelRange.of_source(source), "grey levels" if grey else "pixel levels")
+
+    def of_pictures(self, values: np.ndarray) -> "PixelScale":
+        """The scale for pictures of such pixels: this one, where they take up half of it or more.
+
+        Else it is narrowed, so that 16 bits of which few are used, say, are no black picture.
+        Errors and PSNR go by the whole range all the same.
+
+        Args:
+            values: of training pixels, in any shape.
+        """
+        low, high = PERCENTILES
+        ends = (
+            np.percentile(values, low, method="lower"),
+            np.percentile(values, high, method="higher"),
+        )
+        black, white = (float(f"{level:.4g}") for level in ends)  # as they are told
+        if not 0 < white - black < SMALL_PART * self.span:
+            return self
+        return replace(self, levels=replace(self.levels, black=black, white=white), narrowed=True)
+
+    @property
+    def origin(self) -> str:
+        """Words on where black and white are from, after a comma; none for the whole range."""
+        if not self.narrowed:
+            return ""
+        low, high = PERCENTILES
+        return f", the {low:g} and {high:g} percentiles of the training pixels"
 
     @property
     def black(self) -> float:

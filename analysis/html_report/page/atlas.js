@@ -11,7 +11,8 @@ const NDArray = one.blank.constructor
 const nearest = k > 1 ? one.near.shape[1] : 0
 
 function tile(atom) {
-  return shade(part(one.centroids, atom * area, area), channels, 0, 255)
+  const [, , dark, light] = one.coding
+  return shade(part(one.centroids, atom * area, area), channels, dark, light)
 }
 
 function neighbours(atom) {

@@ -1,6 +1,6 @@
 """The atlas: all centroids of a dictionary in one picture, to be sorted and pointed at."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,21 +27,25 @@ def atlas_source(atlases: dict[int, xarray.Dataset], pixels: PixelScale) -> Colu
 
     Args:
         atlases: K -> as `analysis.html_report.exploration.atlas` returns it.
-        pixels: their range.
+        pixels: the scale on which pictures are shown.
 
     Returns:
-        Columns, each of arrays over the atoms: centroids (bytes, 0 … 255 for the pixels' whole
-        range), count, sse_share, kind, near (nearest first), distance; and order (down, across),
-        cells of the grid. `blank` holds an array whose type scripts make new arrays of.
+        Columns, each of arrays over the atoms: centroids (bytes), count, sse_share, kind, near
+        (nearest first), distance; and order (down, across), cells of the grid. `coding` says of the
+        bytes: the level of 0, levels from one to the next, which one is black, and how many there
+        are from black to white. `blank` holds an array whose type scripts make new arrays of.
     """
+    centroids = [one["centroids"].values for one in atlases.values()]
+    low, high = _reach(centroids, pixels)
+    step = (high - low) / 255
+    black, white = (round((level - low) / step) for level in (pixels.black, pixels.white))
     columns: dict[str, list[Any]] = {
         "k": list(atlases),
         "centroids": [
-            np.rint(
-                255 * np.clip((one["centroids"].values - pixels.black) / pixels.span, 0, 1)
-            ).astype(np.uint8)
-            for one in atlases.values()
+            np.rint(255 * np.clip((one - low) / (high - low), 0, 1)).astype(np.uint8)
+            for one in centroids
         ],
+        "coding": [[low, step, black, white - black] for _ in atlases],
         "count": [_narrowed(one["count"].values) for one in atlases.values()],
         "kind": [one["kind"].values.astype(np.uint8) for one in atlases.values()],
         "blank": [np.zeros((1, 1), np.uint32) for _ in atlases],
@@ -51,6 +55,15 @@ def atlas_source(atlases: dict[int, xarray.Dataset], pixels: PixelScale) -> Colu
     for name in ("near", "order"):
         columns[name] = [_narrowed(one[name].values) for one in atlases.values()]
     return ColumnDataSource(columns, name="dictionaries")
+
+
+def _reach(centroids: Sequence[np.ndarray], pixels: PixelScale) -> tuple[float, float]:
+    """Levels from which to which bytes reach: all that are shown, and of a narrowed scale more."""
+    low, high = pixels.black, pixels.white
+    if pixels.narrowed:  # what lies beyond it is told, and likened to others, as it is
+        low = min(low, *(float(one.min()) for one in centroids))
+        high = max(high, *(float(one.max()) for one in centroids))
+    return low, high
 
 
 def _narrowed(values: np.ndarray) -> np.ndarray:

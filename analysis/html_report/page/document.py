@@ -139,6 +139,11 @@ def _explained(measured: Measured, chosen: Chosen) -> str:
     )
     if len(experiment.sizes) > 1:
         errors += ", on one scale for all K of an image"
+    if (scale := measured.pictures).narrowed:
+        origin += (
+            f" In all pictures black is {scale.black:g} and white {scale.white:g}{scale.origin};"
+            f" PSNR goes by {measured.pixels.range_text}."
+        )
     return (
         f"{origin} Each kept patch is replaced by its nearest centroid; where patches overlap their"
         f" mean is taken. {errors}."

@@ -1,5 +1,5 @@
 // Draws the explorer. cb_obj: a control that changed, or an event of the pointer on a picture.
-const {sizes, grid, rows, cols, stride, before, black, span} = data
+const {sizes, grid, rows, cols, stride, before, black, span, peak} = data
 const [height, width, channels = 1] = data.shape
 const [splits, shown] = data.images
 const area = height * width * channels
@@ -13,6 +13,7 @@ const rebuilt = part(data.rebuilt, version * area, area)
 const atoms = part(data.atom, version * windows, windows)
 const centroids = dictionaries.data.centroids[size]
 const kind = dictionaries.data.kind[size]
+const [lowest, step, dark, light] = dictionaries.data.coding[size]
 
 // Which pixel is meant: under the pointer, or kept by a click. `this` is what changed, so it
 // lies with the tiles.
@@ -72,8 +73,8 @@ if (!moved && !typed && !chose) {
     }, 0))
   }
   const most = largest.get(image)
-  const dark = matchMedia("screen and (prefers-color-scheme: dark)").matches
-  scale.setv({palette: palettes[dark ? 1 : 0], low: channels > 1 ? 0 : -most || -1, high: most || 1})
+  const night = matchMedia("screen and (prefers-color-scheme: dark)").matches
+  scale.setv({palette: palettes[night ? 1 : 0], low: channels > 1 ? 0 : -most || -1, high: most || 1})
   pictures.error.change.emit()
   const [low, high] = channels > 1 ? ["0", ""] : [`−${number(most, 3)}`, "+"]
   const colours = [0, 127, 254].map((place) => scale.palette[place]).join()
@@ -93,7 +94,7 @@ if (!moved && !typed && !chose) {
     ${drawn.join("")}</svg><span style="display:block;height:.4em;background:linear-gradient(90deg,${colours})"></span>
     <span style="display:flex;justify-content:space-between"><span>${low}</span><span>${high}${number(most, 3)}</span></span>`
   const mse = data.mse[version]
-  const psnr = mse > 0 ? `${(10 * Math.log10(span ** 2 / mse)).toFixed(1)} dB` : "∞"
+  const psnr = mse > 0 ? `${(10 * Math.log10(peak ** 2 / mse)).toFixed(1)} dB` : "∞"
   const split = controls.split.labels[controls.split.active]
   words.score.text = `<b>K = ${number(sizes[size], 9)}</b> · MSE <b>${number(mse)}</b> ${data.unit} · ` +
     `PSNR <b>${psnr}</b> · ${split} ${number(data.index[image], 9)}, ` +
@@ -127,7 +128,7 @@ for (let down = 0; down < grid[0]; down++) {
       for (let channel = 0; channel < channels; channel++) {
         level += centroids[((atom * rows + row) * cols + col) * channels + channel] / channels
       }
-      level = black + level * span / 255
+      level = lowest + level * step
       extent.top = Math.min(extent.top, upper)
       extent.left = Math.min(extent.left, nearer)
       extent.bottom = Math.max(extent.bottom, bottom)
@@ -150,7 +151,7 @@ const x = listed.map((_, i) => (i % across) * (1 + layout.gap))
 const y = listed.map((_, i) => Math.floor(i / across) * (tall + layout.caption + layout.gap))
 tiles.data = {
   image: listed.map(({atom}) => new NDArray(
-    shade(part(centroids, atom * patch, patch), channels, 0, 255), [rows, cols])),
+    shade(part(centroids, atom * patch, patch), channels, dark, light), [rows, cols])),
   x, y,
   bottom: y.map((top) => top + tall),
   thick: listed.map(({atom}) => atom == chosen ? 4 : 0),

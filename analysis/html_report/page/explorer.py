@@ -34,6 +34,7 @@ def explorer(
     dictionaries: ColumnDataSource,
     spec: PatchSpec,
     pixels: PixelScale,
+    shades: PixelScale,
     shared: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any], CustomJS]:
     """Bokeh models by their place on the page, the controls, and the script that draws them.
@@ -43,6 +44,7 @@ def explorer(
         dictionaries: see `atlas_source`, of the same K.
         spec: how the patches were cut.
         pixels: their range and unit.
+        shades: the scale on which they are shown.
         shared: controls of the whole page: `atom`, the chosen centroid, and perhaps `size`, the K.
     """
     height, width, *channels = seen["original"].shape[2:]
@@ -62,7 +64,7 @@ def explorer(
     widgets.choose_on_tap(board, tiles, shared["atom"])
     draw = CustomJS(
         args={
-            "data": _data(seen, spec, pixels),
+            "data": _data(seen, spec, pixels, shades),
             "dictionaries": dictionaries,
             "kinds": list(KINDS),
             "layout": {"across": ACROSS, "gap": GAP, "caption": CAPTION},
@@ -124,7 +126,9 @@ def _controls(seen: xarray.Dataset) -> dict[str, Any]:
     }
 
 
-def _data(seen: xarray.Dataset, spec: PatchSpec, pixels: PixelScale) -> dict[str, Any]:
+def _data(
+    seen: xarray.Dataset, spec: PatchSpec, pixels: PixelScale, shades: PixelScale
+) -> dict[str, Any]:
     """What the script reads; arrays go as bytes."""
     atoms = seen["atom"].values
     few = atoms.max() <= np.iinfo(np.int16).max
@@ -144,8 +148,9 @@ def _data(seen: xarray.Dataset, spec: PatchSpec, pixels: PixelScale) -> dict[str
         "cols": spec.cols,
         "stride": spec.stride,
         "before": list(spec.before),
-        "black": pixels.black,
-        "span": pixels.span,
+        "black": shades.black,
+        "span": shades.span,
+        "peak": pixels.span,
         "unit": pixels.unit,
     }
 

@@ -28,13 +28,14 @@ def interactive_parts(measured: Measured, chosen: Chosen) -> Embedded:
     experiment, elbow = measured.experiment, measured.elbow
     sizes = explored_sizes(measured, chosen)
     first = elbow if elbow in sizes else sizes[-1]
-    source = atlas_source(atlases(measured, sizes), experiment.pixels)
+    source = atlas_source(atlases(measured, sizes), measured.pictures)
     seen = rebuilt_images(measured, chosen, sizes)
     spec = chosen.cut(experiment.spec)
     shared: dict[str, Any] = {"atom": number_field("centroid")}
     if len(sizes) > 1:
         shared["size"] = size_slider("k", sizes, first)
-    explored, image_controls, draw = explorer(seen, source, spec, experiment.pixels, shared)
+    scales = measured.pixels, measured.pictures
+    explored, image_controls, draw = explorer(seen, source, spec, *scales, shared)
     board, atlas_controls, draw_board = atlas_view(
         source, experiment.patch_shape, experiment.pixels, shared, classed_patches(measured, sizes)
     )

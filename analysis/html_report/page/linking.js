@@ -53,8 +53,9 @@ for (const dot of dots) {
     const centroids = dictionaries.data.centroids[size()]
     const k = dictionaries.data.k[size()]
     const area = centroids.length / k
+    const [, , dark, light] = dictionaries.data.coding[size()]
     const drawn = Float32Array.from({length: area}, (_, i) =>
-      dots[Math.floor(i * dots.length / area)].checked ? 255 : 0)
+      dots[Math.floor(i * dots.length / area)].checked ? dark + light : dark)
     controls.atom.value = nearest(drawn, centroids, k)
   })
 }

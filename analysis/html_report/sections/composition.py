@@ -129,7 +129,7 @@ def _rebuilt(measured: Measured) -> ReportFigure:
     title = f"{splits.capitalize()} image rebuilt at {which_sizes(measured, 'every K')}."
     lines = [(image.title, k, mse) for image in images for k, (_, mse) in image.versions.items()]
     csv = table_of_lines(("image", "k", with_unit("mse", unit)), lines)
-    return finished("rebuilt", title, caption, rebuilt_plate(images, measured.pixels), csv)
+    return finished("rebuilt", title, caption, rebuilt_plate(images, measured.pictures), csv)
 
 
 def _of_which(images: Sequence[TypicalImage]) -> str:

@@ -191,7 +191,7 @@ def _worst(measured: Measured) -> ReportFigure:
     }
     csv = long_table(coverage[list(names)].rename(names | {"worst": "place"}))
     title = f"The patches that K = {k:,} rebuilds worst."
-    return finished("worst", title, caption, worst_plate(coverage, measured.pixels), csv)
+    return finished("worst", title, caption, worst_plate(coverage, measured.pictures), csv)
 
 
 def worst_plate(worst: xarray.Dataset, pixels: PixelScale) -> Figure:

@@ -20,13 +20,12 @@ from analysis.text import SPLIT_NAMES, listed, size_range
 
 
 def _figures(measured: Measured) -> list[ReportFigure]:
-    experiment, pixels = measured.experiment, measured.pixels
-    reach = f"{pixels.black:g} to {pixels.white:g}"
+    experiment, pixels = measured.experiment, measured.pictures
     scale = (
-        f"Black is {pixels.black:g} and white {pixels.white:g}, as in all images of this page."
+        f"Black is {pixels.black:g} and white {pixels.white:g}"
         if len(experiment.image_shape) == 2
-        else f"Each channel reaches from {reach}, as in all images of this page."
-    )
+        else f"Each channel reaches from {pixels.black:g} to {pixels.white:g}"
+    ) + f"{pixels.origin}, as in all images of this page."
     caption = f"{_origin(measured)} {scale}"
     lines = [
         (name, place, int(index), image.min(), image.mean(), image.max())

@@ -113,7 +113,7 @@ def _examples(measured: Measured) -> ReportFigure:
     )
     csv = table_of_lines(("k", "kind", "place", "atom", "count"), lines)
     scale = scale_to(TILE, max(measured.experiment.patch_shape[:2]))
-    figure = rows_of_images(rows, measured.pixels, scale, dots(1.12), GAP)
+    figure = rows_of_images(rows, measured.pictures, scale, dots(1.12), GAP)
     return finished("kinds", "Kinds of centroids.", caption, figure, csv)
 
 
@@ -171,7 +171,7 @@ def _galleries(measured: Measured) -> list[ReportFigure]:
             if k > 1
             else f"The only centroid of the {which} dictionary, {measured.patch} pixels."
         )
-        figure, order = gallery_plate(measured.experiment.centroids(k), measured.pixels)
+        figure, order = gallery_plate(measured.experiment.centroids(k), measured.pictures)
         csv, title = _places(measured, k, order), f"All centroids of K = {k:,}."
         # The page has the atlas.
         figures.append(finished(f"gallery-{word}", title, caption, figure, csv, shown=False))

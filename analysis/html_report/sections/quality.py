@@ -160,7 +160,7 @@ def _figures(measured: Measured) -> list[ReportFigure]:
         },
         {"k": list(shown)},
     )
-    figure = patch_plate(measured.patches, shown, measured.pixels)
+    figure = patch_plate(measured.patches, shown, measured.pictures)
     title = "Patches and their centroids."
     return [finished("patches", title, caption, figure, long_table(values))]
 

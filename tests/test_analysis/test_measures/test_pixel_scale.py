@@ -3,6 +3,7 @@
 import numpy as np
 
 from analysis.measures.pixel_scale import PixelScale, reduced
+from storage.images.pixel_range import PixelRange
 
 
 def test_only_whole_levels_of_one_channel_are_grey() -> None:
@@ -20,3 +21,22 @@ def test_reduced_images_are_block_means() -> None:
     assert reduced(image[:1], 2).tolist() == [[0.5, 2.5]]  # a line of two blocks, one pixel high
     colour = np.stack([image, image + 1], axis=2)
     assert reduced(colour, 2)[..., 1].tolist() == [[3.5, 5.5], [11.5, 13.5]]
+
+
+def test_pictures_of_pixels_that_use_little_of_their_range_reach_between_percentiles() -> None:
+    scale = PixelScale(PixelRange(0, 16383), "grey levels")
+    values = np.full((100, 200), 300, np.uint16)
+    values[0, :100], values[1, :100] = 200, 4000
+    values[2, 0], values[2, 1] = 100, 9000  # beyond the percentiles
+    narrow = scale.of_pictures(values)
+    assert (narrow.black, narrow.white, narrow.narrowed) == (200, 4000, True)
+    assert narrow.origin == ", the 0.1 and 99.9 percentiles of the training pixels"
+    assert (narrow.level, scale.span) == ("grey levels", 16383)
+    values[:60, :] = 9000
+    wide = scale.of_pictures(values)
+    assert wide is scale
+    assert wide.origin == ""
+    assert scale.of_pictures(np.full((9, 9), 300, np.uint16)) is scale  # of one level
+    floats = PixelScale(PixelRange(0, 1.0), "pixel levels")
+    narrow = floats.of_pictures(np.linspace(0.0123456, 0.0523456, 1002, dtype=np.float32))
+    assert (narrow.black, narrow.white) == (0.01239, 0.05231)  # as they are told

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 KINDS = ("digits", "colour")
+DARK = "dark"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def reports(
 ) -> dict[str, Reported]:
     """By KINDS: digits, held-out ones too; colour in float32, cut into rectangles, for one K.
 
-    The border of the colour images is reflected.
+    The border of the colour images is reflected. By DARK 16 bits of which few are used.
     """
     out = tmp_path_factory.mktemp("pages")
     rng = np.random.default_rng(0)
@@ -56,8 +57,14 @@ def reports(
     np.save(out / "colour.npy", colour)
     cut = {"patch": (2, 3), "stride": 2, "threshold": 0.05, "border": "reflect"}
     colour_folder, found = learn(out, (5,), dataset=str(out / "colour.npy"), **cut), {}
+    dark = np.full((60, 9, 10), 300, np.uint16)
+    dark[:, 2:7, 3:8] = rng.integers(300, 3000, (60, 5, 5))
+    dark[0, 4, 5] = 9000
+    np.save(out / "dark.npy", dark)
+    dark_folder = learn(out, (5, 9), dataset=str(out / "dark.npy"), patch=3)
     results = {digits_folder: digits_report, colour_folder: report(colour_folder)[0]}
-    for kind, (folder, result) in zip(KINDS, results.items(), strict=True):
+    results[dark_folder] = report(dark_folder)[0]
+    for kind, (folder, result) in zip((*KINDS, DARK), results.items(), strict=True):
         experiment = open_experiment(folder)
         chosen = choose_images(Measured(experiment))
         found[kind] = Reported(Path(result["report"]), experiment, chosen.images)

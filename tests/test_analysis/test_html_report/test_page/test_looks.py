@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from analysis.html_report.measured import Measured
 from tests.browser import HEIGHT, Opened, opened, until
-from tests.test_analysis.test_html_report.test_page.conftest import Reported
+from tests.test_analysis.test_html_report.test_page.conftest import DARK, Reported
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -49,6 +50,35 @@ def test_figures_follow_when_the_light_changes(page: Opened) -> None:
     width = page.run("return model('explorer-error-picture').x_range.end") // 1
     place = (zero % width + 0.5, zero // width + 0.5)
     until(lambda: assert_dark(page, place))
+
+
+def test_pictures_of_few_used_levels_are_light_enough_and_say_so(
+    browser: "Browser", reports: dict[str, Reported]
+) -> None:
+    """Errors go by the whole range all the same."""
+    dark = reports[DARK]
+    scale, original = Measured(dark.experiment).pictures, dark.images["train"][0]
+    assert 2500 < scale.span < 3000 < dark.largest == 16383
+    told = f"black is 300 and white {scale.white:g}, the 0.1 and 99.9 percentiles of the training"
+    with opened(browser, dark.path) as page:
+        (pixels,) = page.column("explorer-original", "image")
+        words = page.words("explorer-score")
+        coding, stored = (page.column("dictionaries", name) for name in ("coding", "centroids"))
+        text = page.page.locator("main").inner_text()
+    shown = np.array(pixels, np.uint32).view(np.uint8).reshape(*original.shape, 4)
+    levels = (original.astype(float) - scale.black) / scale.span
+    np.testing.assert_array_equal(shown[..., 0], np.floor(255 * np.clip(levels, 0, 1) + 0.5))
+    found = re.search(r"MSE\D*([\d.,]+).*PSNR\D*([\d.]+)", words)
+    assert found
+    mse, psnr = float(found[1].replace(",", "")), float(found[2])
+    assert psnr == pytest.approx(10 * np.log10(16383**2 / mse), abs=0.1)
+    for (lowest, step, black, white), k, bytes_ in zip(coding, dark.sizes, stored, strict=True):
+        assert lowest + step * black == pytest.approx(scale.black, abs=step)
+        assert lowest + step * (black + white) == pytest.approx(scale.white, abs=step)
+        centroids = dark.experiment.centroids(k).ravel()
+        np.testing.assert_allclose(lowest + step * np.array(bytes_), centroids, atol=0.51 * step)
+    assert text.count(told) == 1
+    assert told.replace("black is", "Black is") in text
 
 
 def assert_dark(page: Opened, place: tuple[float, float]) -> None:
