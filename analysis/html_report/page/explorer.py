@@ -33,8 +33,7 @@ def explorer(
     seen: xarray.Dataset,
     dictionaries: ColumnDataSource,
     spec: PatchSpec,
-    pixels: PixelScale,
-    shades: PixelScale,
+    scales: tuple[PixelScale, PixelScale],
     shared: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any], CustomJS]:
     """Bokeh models by their place on the page, the controls, and the script that draws them.
@@ -43,8 +42,7 @@ def explorer(
         seen: as `rebuilt_images` returns it.
         dictionaries: see `atlas_source`, of the same K.
         spec: how the patches were cut.
-        pixels: their range and unit.
-        shades: the scale on which they are shown.
+        scales: range and unit of the pixels, and the scale on which they are shown.
         shared: controls of the whole page: `atom`, the chosen centroid, and perhaps `size`, the K.
     """
     height, width, *channels = seen["original"].shape[2:]
@@ -64,7 +62,7 @@ def explorer(
     widgets.choose_on_tap(board, tiles, shared["atom"])
     draw = CustomJS(
         args={
-            "data": _data(seen, spec, pixels, shades),
+            "data": _data(seen, spec, *scales),
             "dictionaries": dictionaries,
             "kinds": list(KINDS),
             "layout": {"across": ACROSS, "gap": GAP, "caption": CAPTION},

@@ -35,7 +35,7 @@ def interactive_parts(measured: Measured, chosen: Chosen) -> Embedded:
     if len(sizes) > 1:
         shared["size"] = size_slider("k", sizes, first)
     scales = measured.pixels, measured.pictures
-    explored, image_controls, draw = explorer(seen, source, spec, *scales, shared)
+    explored, image_controls, draw = explorer(seen, source, spec, scales, shared)
     board, atlas_controls, draw_board = atlas_view(
         source, experiment.patch_shape, experiment.pixels, shared, classed_patches(measured, sizes)
     )
