@@ -81,8 +81,8 @@ def encode(
     """Write images as codes: at each position of a patch the number of its nearest centroid.
 
     Or as features: what the patches of an image say of each centroid, pooled over parts of it.
-    EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone. What is there
-    already is reused; after Ctrl-C the same command goes on.
+    EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone, or the URL of
+    either. What is there already is reused; after Ctrl-C the same command goes on.
     """
     if features is None and (pool or tf_idf):
         raise InputError("--pool and --tf-idf are of features: say which (--features)")
@@ -116,7 +116,10 @@ def encode(
 @options_of(MemoryOptions)
 @json_option
 def decode(codes: Place, as_json: bool, memory: str | None, **options: Any) -> None:
-    """Make images of codes again, as reconstruct would; tell bits per pixel, MSE and PSNR."""
+    """Make images of codes again, as reconstruct would; tell bits per pixel, MSE and PSNR.
+
+    CODES.zarr may be a URL; the images are written into a folder.
+    """
     cap = MemoryOptions.checked(**given({"memory": memory})).memory
     with watched() as progress:
         from analysis.encoding.decoded_set import decode_set, in_words
@@ -155,9 +158,9 @@ def classify(
 ) -> None:
     """Tell the class of test images by their features: accuracy by K, and by labels per class.
 
-    EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone. A linear
-    classifier learns from the training images; results are kept in the folder, and the next report
-    shows them.
+    EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone, or the URL of
+    either. A linear classifier learns from the training images; results are kept with the
+    experiment, and the next report shows them.
     """
     cap = MemoryOptions.checked(**given({"memory": memory})).memory
     sizes = None if k is None else SweepOptions.checked(k=k).k

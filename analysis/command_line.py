@@ -152,7 +152,8 @@ def reconstruct(
 ) -> None:
     """Rebuild all images from one dictionary, and score them.
 
-    EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone.
+    EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone, or the URL of
+    either; what is written lies in a folder.
     """
     cap = MemoryOptions.checked(**given({"memory": memory})).memory
     with watched() as progress:
@@ -201,7 +202,8 @@ def export(
 ) -> None:
     """Hand a dictionary on: write it as a file that other tools open.
 
-    EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone.
+    EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone, or the URL of
+    either; what is written lies in a folder.
     """
     from analysis.export.export_dictionary import export_of_experiment, in_words
 

@@ -192,9 +192,9 @@ def verify(store: str, as_json: bool) -> None:
 def drop(experiment: str, k: str, dry_run: bool, as_json: bool) -> None:
     """Remove dictionaries, and the later stages, codes, features and unfinished fits of their K.
 
-    EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone. Other
-    dictionaries stay as they are, those that started from a dropped one, too; so do exported files.
-    A sweep that is asked for a dropped K learns it anew.
+    EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone, or the URL of
+    either. Other dictionaries stay as they are, those that started from a dropped one, too; so do
+    exported files. A sweep that is asked for a dropped K learns it anew.
     """
     sizes = SweepOptions.checked(k=k).k
     from pipeline.upkeep.drop import drop as drop_dictionaries

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from analysis import report
-from analysis.export.export_dictionary import export_of_experiment
 from pipeline import SweepOptions, extract, sweep
 from pipeline.extraction import tasks
 from pipeline.runtime.progress import SilentProgress
@@ -190,9 +189,13 @@ def test_a_sweep_into_a_bucket_makes_the_dictionaries_of_one_into_a_folder(
     assert all(RemotePlace.of(path).is_file() for path in written["files"])
     (fresh,) = report(bucket, only_stale=True)
     assert not fresh["made"]
-    folder = RemotePlace.of(found["experiment"])
-    exported = export_of_experiment(folder, 3, "npz", tmp_path / "k3.npz")
-    assert exported["bytes"] == (tmp_path / "k3.npz").stat().st_size
+    (places[1] / "zarr.json").unlink()  # it comes last: a kill leaves a dictionary without it
+    (places[1].with_name("k00007") / "count" / "c" / "0").write_bytes(b"begun")
+    assert [entry["reused"] for entry in sweep(options)["dictionaries"]] == [True, False]
+    assert numbers_of(found["experiment"]) == numbers_of(here["experiment"])
+    (places[1].with_name("k00007") / "count" / "c" / "0").write_bytes(b"begun")
+    assert all(entry["reused"] for entry in sweep(options)["dictionaries"])
+    assert verify(bucket, SilentProgress())["ok"]
     centroids = (
         RemotePlace.of(found["dictionaries"][0]["path"]) / "centroids" / "c" / "0" / "0" / "0"
     )
