@@ -13,6 +13,7 @@ from storage.places.place import Place
 from storage.places.remote import RemotePlace
 from tests.damage import files_of
 from tests.test_analysis.commands import refused, run
+from tests.test_analysis.test_html_report.small_runs import learn
 
 
 def test_what_python_opens_is_the_same(here: Path, there: RemotePlace) -> None:
@@ -59,3 +60,12 @@ def test_what_is_only_written_into_folders_says_so(
         assert "does not write: name a file or folder of this machine" in refused(capsys, *command)
     with pytest.raises(InputError, match="where export does not write"):
         export_dictionary(open_experiment(there).dictionary(12), "npz", str(out))
+
+
+def test_downloads_and_classes_may_lie_in_a_bucket(bucket: RemotePlace, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(1, 255, (4, 7, 7), np.uint8))
+    folder = learn(tmp_path / "runs", (3,), dataset=str(tmp_path / "images.npy"), patch=3)
+    (bucket / "classes.csv").write_bytes(b"a\nb\nb\na\n")
+    given = ["--data", bucket / "data", "--labels", bucket / "classes.csv"]
+    found = run("reconstruct", folder, "--k", 3, *given)
+    assert [(one["name"], one["images"]) for one in found["classes"]] == [("a", 2), ("b", 2)]
