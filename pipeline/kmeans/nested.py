@@ -2,9 +2,8 @@
 
 Any prefix of a patch store is a sample of the whole. As long as a step gains more than sampling
 errors cost, more rows would only make it slower; then the prefix is doubled (Newling & Fleuret
-2016, arXiv 1602.02934, who compare the noise of each centroid with its move). Steps have momentum.
-The last ones run on all rows. On the way, centroids are added and removed where that helps (see
-`breathing`).
+2016, arXiv 1602.02934, who compare the noise of each centroid with its move). Steps have momentum,
+the last run on all rows. On the way, centroids are added and removed (see `breathing`).
 """
 
 import math
@@ -22,7 +21,7 @@ from pipeline.kmeans.history import Stopped, mean_squared_error, stopped_by
 from pipeline.kmeans.loop import KMeansLoop, LoopState
 
 FIRST_ROWS, FIRST_PER_CENTROID = 1 << 17, 100  # of the shortest prefix
-MOVE_ROWS, MOVE_PER_CENTROID = 1 << 20, 300  # of that on which centroids are added, removed
+MOVE_ROWS, MOVE_PER_CENTROID = 1 << 19, 125  # of that on which centroids are added, removed
 ADDED = 20  # centroids in the first round, or √K, if that is more; of few no more than 2 √K
 PART = 0.07  # of the centroids that are removed at once; utilities hold for few at a time
 INHALE_STEPS, PART_STEPS, LAST_STEPS = 2, 1, 3  # of Lloyd with those added, and after a removal
@@ -30,10 +29,11 @@ INHALE_STEPS, PART_STEPS, LAST_STEPS = 2, 1, 3  # of Lloyd with those added, and
 # K-means algorithm for vector quantizer design, IEEE Signal Processing Letters 4; 1.8 there).
 FARTHER = 1.7
 # On top of that, a step goes on in the direction of the one before: Nesterov's weights up to this
-# one, from zero again after a step that made it worse (O'Donoghue & Candès 2015, Adaptive restart
-# for accelerated gradient schemes). Without, 33 passes end 0.6 % higher at K = 5000.
+# one, from zero again after one that made it worse (O'Donoghue & Candès 2015, Adaptive restart for
+# accelerated gradient schemes). Without, 33 passes end 0.6 % higher at K = 5000.
 MOMENTUM = 0.85
-SAMPLED = 0.25  # of what sampling costs: a prefix is left where a step gains less
+SAMPLED = 0.5  # of what sampling costs: a prefix is left where a step gains less
+COSTLY = 2e11  # rows × centroids of a step that has to gain twice what a small one has to
 USUAL_STEPS = 4  # on a prefix
 ENOUGH = 4e-4  # gain of a pass below which rounds begin
 
@@ -76,7 +76,7 @@ def rounds_of(k: int, wanted: int | None) -> int:
     """How many rounds of moves: as many as wanted, or as are worth their time; none for K = 1."""
     if k == 1:
         return 0
-    return min(max(round(700 / k**0.5), 6), 30) if wanted is None else wanted
+    return min(max(round(1000 / k**0.5), 8), 40) if wanted is None else wanted
 
 
 def many_of(k: int, place: int, rounds: int) -> int:
@@ -121,7 +121,7 @@ class NestedState(LoopState):
 class Nested(KMeansLoop[NestedState]):
     """Steps on growing prefixes, then on all rows; assumes prepared input.
 
-    `max_iter` is the most steps on each prefix, those of moves included; `tol` and `target` end
+    `max_iter` is the most steps on each prefix, those of moves included; `tol` and `min_gain` end
     the run on all rows. breathing: adds and removes centroids, None: there are no moves. rounds:
     how often at most. warm: see `prefixes`. A last pass scores the centroids it ends with.
     """
@@ -170,7 +170,7 @@ class Nested(KMeansLoop[NestedState]):
         if state.updates == state.last:  # moves took all steps
             self._leave("max_iter")
             return
-        min_gain = rules.min_gain if state.moved else ENOUGH
+        min_gain = rules.min_gain * (1 + self._k * rows / COSTLY) if state.moved else ENOUGH
         if not (state.moved and rows == self._sizes[-1]):
             # What sampling adds to the MSE: a mean of m rows is off by the variance of its cluster
             # over m; summed over clusters, weighted by their rows, that is k / rows of the MSE.

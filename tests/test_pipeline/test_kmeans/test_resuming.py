@@ -139,7 +139,7 @@ def test_no_pass_is_made_twice_and_the_bits_are_the_same(
     passes = made()
     assert passes == sum(entry["passes"] for entry in expected["dictionaries"])
     found, broken, lost = broken_sweeps(parts, monkeypatch, seed=len(mode))
-    assert broken >= 5
+    assert broken >= 4
     assert made() - passes == passes + lost
     left = sorted(path.name for path in Path(found["experiment"]).iterdir())
     assert not [name for name in left if ".unfinished" in name]
