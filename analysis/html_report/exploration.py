@@ -57,7 +57,7 @@ def explored_sizes(measured: Measured, chosen: Chosen) -> list[int]:
     windows = int(np.prod(chosen.cut(experiment.spec).grid(*shape[1:3])))
     images = 4 * splits * (int(np.prod(shape)) + shape[0] * windows)
     facts = 4 + 4 + 1 + 4 * (NEAREST + 1)  # count, SSE share, kind, place and neighbours
-    dim = int(np.prod(experiment.patch_shape))
+    dim = int(np.prod(experiment.patch_shape)) * (1 + measured.pictures.narrowed)  # bytes
     for most in range(len(sizes), 1, -1):
         fewer = evenly(sizes, most)
         if sum(images + k * (dim + facts) for k in fewer) <= EXPLORED_BYTES:

@@ -30,22 +30,24 @@ def atlas_source(atlases: dict[int, xarray.Dataset], pixels: PixelScale) -> Colu
         pixels: the scale on which pictures are shown.
 
     Returns:
-        Columns, each of arrays over the atoms: centroids (bytes), count, sse_share, kind, near
-        (nearest first), distance; and order (down, across), cells of the grid. `coding` says of the
-        bytes: the level of 0, levels from one to the next, which one is black, and how many there
+        Columns, each of arrays over the atoms: centroids (uint8; on a narrowed scale uint16, for a
+        few may be far brighter than what is shown), count, sse_share, kind, near (nearest first),
+        distance; and order (down, across), cells of the grid. `coding` says of the centroids'
+        numbers: the level of 0, levels from one to the next, which one is black, and how many there
         are from black to white. `blank` holds an array whose type scripts make new arrays of.
     """
     centroids = [one["centroids"].values for one in atlases.values()]
     low, high = _reach(centroids, pixels)
-    step = (high - low) / 255
+    dtype, most = ("uint16", 65535) if pixels.narrowed else ("uint8", 255)
+    step = (high - low) / most
     black, white = (round((level - low) / step) for level in (pixels.black, pixels.white))
     columns: dict[str, list[Any]] = {
         "k": list(atlases),
         "centroids": [
-            np.rint(255 * np.clip((one - low) / (high - low), 0, 1)).astype(np.uint8)
+            np.rint(most * np.clip((one - low) / (high - low), 0, 1)).astype(dtype)
             for one in centroids
         ],
-        "coding": [[low, step, black, white - black] for _ in atlases],
+        "coding": [[low, step, black, max(1, white - black)] for _ in atlases],
         "count": [_narrowed(one["count"].values) for one in atlases.values()],
         "kind": [one["kind"].values.astype(np.uint8) for one in atlases.values()],
         "blank": [np.zeros((1, 1), np.uint32) for _ in atlases],
@@ -58,7 +60,7 @@ def atlas_source(atlases: dict[int, xarray.Dataset], pixels: PixelScale) -> Colu
 
 
 def _reach(centroids: Sequence[np.ndarray], pixels: PixelScale) -> tuple[float, float]:
-    """Levels from which to which bytes reach: all that are shown, and of a narrowed scale more."""
+    """Levels of the first and the last number: all that are shown, and of a narrowed scale more."""
     low, high = pixels.black, pixels.white
     if pixels.narrowed:  # what lies beyond it is told, and likened to others, as it is
         low = min(low, *(float(one.min()) for one in centroids))

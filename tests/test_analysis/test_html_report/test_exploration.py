@@ -1,4 +1,5 @@
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,9 @@ def test_all_sizes_are_explored_as_long_as_they_fit(
     each = 4 * 20 * (64 + 16)
     monkeypatch.setattr(exploration, "EXPLORED_BYTES", 2 * each + 64 * (25 + 33))
     assert explored_sizes(Measured(digits), chosen) == [4, 60]
+    with monkeypatch.context() as patch:  # whose centroids take two bytes a pixel
+        patch.setattr(Measured, "pictures", replace(digits.pixels, narrowed=True))
+        assert explored_sizes(Measured(digits), chosen) == [4]
     monkeypatch.setattr(exploration, "EXPLORED_BYTES", 1)
     assert explored_sizes(Measured(digits), chosen) == [4]
 

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import xarray
 
 from analysis.html_report.exploration import classed_patches
 from analysis.html_report.measured import Measured
-from analysis.html_report.page.atlas import ORDERS
+from analysis.html_report.page.atlas import ORDERS, atlas_source
 from analysis.measures.kinds import KINDS, kinds_of, plural
+from analysis.measures.pixel_scale import PixelScale
 from storage import open_dictionaries
+from storage.images.pixel_range import PixelRange
 from tests.browser import Opened, opened, until
 from tests.test_analysis.test_html_report.test_page.conftest import Reported
 
@@ -38,6 +41,21 @@ def facts(reported: Reported, k: int) -> dict[str, np.ndarray]:
         "kind": np.array(KINDS)[kinds_of(centroids, reported.largest)],
         "near": distance.argsort(axis=1, kind="stable")[:, : min(NEAREST, k - 1)],
     }
+
+
+def test_a_centroid_that_is_far_brighter_takes_no_shades_from_the_others() -> None:
+    centroids = np.linspace(300, 400, 36).reshape(4, 3, 3)
+    centroids[3] = 60000
+    facts = {name: ("atom", np.zeros(4)) for name in ("count", "kind", "sse_share")}
+    facts |= {name: (("atom", "n"), np.zeros((4, 2))) for name in ("near", "distance", "order")}
+    atlas = xarray.Dataset({"centroids": (("atom", "row", "col"), centroids), **facts})
+    scale = PixelScale(PixelRange(300, 400), "grey levels", narrowed=True)
+    source = atlas_source({4: atlas}, scale)
+    (stored,), (coding,) = source.data["centroids"], source.data["coding"]
+    lowest, step, dark, light = coding
+    np.testing.assert_allclose(lowest + step * stored, centroids, atol=0.51 * step)
+    shades = np.clip((stored - float(dark)) / light, 0, 1)
+    np.testing.assert_allclose(shades, np.clip((centroids - 300) / 100, 0, 1), atol=0.01)
 
 
 def tiles(page: Opened) -> list[dict[str, Any]]:
