@@ -80,8 +80,9 @@ def _curve(points: list[tuple[int, float]]) -> str:
     if len(points) < 2 or min(mse for _, mse in points) <= 0:
         return ""
     logs = [(math.log(k), math.log(mse)) for k, mse in points]
-    (left, top), (right, bottom) = logs[0], logs[-1]
-    span = max(top - bottom, 1e-9)
+    left, right = logs[0][0], logs[-1][0]
+    heights = [y for _, y in logs]  # of which that in pixels may rise with K
+    top, span = max(heights), max(max(heights) - min(heights), 1e-9)
     places = [
         (60 + 220 * (x - left) / (right - left), 20 + 110 * (top - y) / span) for x, y in logs
     ]

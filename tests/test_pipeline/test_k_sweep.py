@@ -67,7 +67,13 @@ def test_a_result_is_a_dict_that_shows_itself(swept: tuple[Path, dict[str, Any]]
     assert [cell.text for cell in parsed.iter("td")][:3] == ["10", "5395.86", "10"]
     assert len(list(parsed.iter("circle"))) == 2
     assert "&lt;a&gt;" in page
-    shown["dictionaries"].pop()  # of one point there is no curve
+    for k, mse in ((10, 20.0), (50, 90.0), (200, 21.0)):  # as MSE in pixels may rise
+        shown["dictionaries"].append(entry | {"k": k, "live": k, "mse": 1.0, "pixel_mse": mse})
+    del shown["dictionaries"][:2]
+    parsed = ElementTree.fromstring(f"<page>{shown._repr_html_()}</page>")
+    heights = [float(circle.attrib["cy"]) for circle in parsed.iter("circle")]
+    assert heights[1] == 20 < heights[2] < heights[0] == 130
+    del shown["dictionaries"][1:]  # of one point there is no curve
     assert "<svg" not in shown._repr_html_()
 
 
