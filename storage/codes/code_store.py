@@ -30,7 +30,7 @@ import zarr
 from storage.errors import DamageError, InputError, IntegrityError
 from storage.integrity import file_faults, sealed_attributes, stated_checksums
 from storage.layout import METADATA, is_being_built
-from storage.places.place import Place, each, place_of
+from storage.places.place import Place, bytes_below, place_of
 from storage.plain_attributes import parsed
 from storage.strict_store import open_strict
 
@@ -65,10 +65,8 @@ class CodeStore:
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes on disk of the codes, or features, alone."""
-        keys = [key for key in self.checksums if key.startswith(f"{self.kind}/")]
-        sizes = each(lambda key: (self.path / key).stat().st_size, keys, self.path)
-        return sum(sizes)
+        """Bytes on disk of the codes, or features, alone: of the chunks that are there."""
+        return bytes_below(self.path / self.kind / "c")
 
     def read(self, *place: slice) -> np.ndarray:
         """Codes of some images at some positions, (n, rows, columns); some features of images.

@@ -1,5 +1,6 @@
 """Places: a folder or file of this machine, or one behind a URL; what differs between the two."""
 
+import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -69,9 +70,9 @@ def stats_below(folder: Place) -> dict[str, Stat]:
     if isinstance(folder, RemotePlace):
         return {place.relative_key(folder): stat for place, stat in folder.files()}
     found = {}
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # it went meanwhile
-            if path.is_file():
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            with suppress(OSError):  # it went meanwhile, as walk passes over folders that do
                 stat = path.stat()
                 found[path.relative_to(folder).as_posix()] = Stat(stat.st_size, stat.st_mtime)
     return found

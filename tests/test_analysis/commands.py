@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from analysis.command_line import group
 from pipeline import command_line
+from pipeline.upkeep.status import take_inventory
 from storage.layout import building_place
 from tests.damage import DAMAGES, files_of
 
@@ -26,6 +27,8 @@ def assert_damage_is_mended(path: Path, chunk: str, *command: object) -> None:
     before = files_of(path)
     for name, damage in DAMAGES.items():
         damage(path / chunk, np.random.default_rng(0))
+        (experiment,) = take_inventory(path.parent)["experiments"]
+        assert experiment["codes"] or experiment["features"], name
         mended = run(*command)
         assert (mended["chunks"], mended["reused"]) == (1, False), name
         assert files_of(path) == before, name

@@ -132,6 +132,8 @@ def test_damaged_chunks_are_written_again(
     whole = {key: found.read_bytes() for key, found in files_below(path)}
     harm(path / "codes" / "c" / "1" / "0" / "0")
     assert not verify(path, SilentProgress())["ok"]
+    (listed,) = take_inventory(there)["experiments"]
+    assert len(listed["codes"]) == 1
     with pytest.raises(IntegrityError):
         open_codes(path).read(slice(64, 128), slice(None), slice(None))
     assert encode_set(there, 12)["chunks"] == 1

@@ -182,6 +182,23 @@ def test_status_tells_who_is_at_work(runs: Path) -> None:
     assert "at work" not in in_words(inventory)
 
 
+def test_status_passes_over_a_folder_that_goes_meanwhile(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (layout,) = find_experiments(runs)
+    before, gone, scandir = take_inventory(runs), layout.figures / "drawn", os.scandir
+    gone.mkdir(parents=True)
+
+    def too_late(folder: Any = ".") -> Any:
+        if Path(folder) == gone and gone.exists():
+            gone.rmdir()
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", too_late)
+    assert take_inventory(runs) == before
+    assert not gone.exists()
+
+
 def test_experiments_whose_options_are_alike_are_told_by_their_patches() -> None:
     given = [{"options": {"seed": 0, "patches": name}} for name in ("one", "two")]
     given += [{"options": {"seed": 1, "patches": "two"}}]
