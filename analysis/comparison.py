@@ -229,9 +229,9 @@ def _apart(labels: Sequence[str], folders: Sequence[Place]) -> list[str]:
         alike = [other for other, its in zip(folders, labels, strict=True) if its == label]
         parents = [other.parent for other in alike]
         if len(set(parents)) == len(parents) > 1:
-            names = zip(*map(_parts, parents), strict=False)
-            shared = len([*takewhile(lambda own: len(set(own)) == 1, names)])
-            place = "/".join(_parts(folder.parent)[shared:]) or folder.parent.name
+            above = zip(*(_parts(other)[:-1] for other in parents), strict=False)
+            shared = len([*takewhile(lambda own: len(set(own)) == 1, above)])
+            place = "/".join(_parts(folder.parent)[shared:])
         else:
             place = folder.name if len(alike) > 1 else ""
         found.append(", ".join(filter(None, (label, place))) or "as usual")

@@ -83,6 +83,7 @@ def experiment(folder: str = "/runs/one", name: str = "digits", **options: Any) 
         ),
         ([{"folder": "/a/runs/x"}, {"folder": "/b/runs/x"}], ["a/runs", "b/runs"], None),
         ([{"folder": "/a/x"}, {"folder": "/a/y"}], ["x", "y"], None),
+        ([{"folder": "/a/b/x"}, {"folder": "/a/b/b/x"}], ["b", "b/b"], None),  # one in the other
         ([{"folder": "/a/x", "seed": 1}, {"folder": "/a"}], ["seed 1", "seed 0"], None),
     ],
 )
