@@ -227,13 +227,12 @@ def _apart(labels: Sequence[str], folders: Sequence[Place]) -> list[str]:
     found = []
     for label, folder in zip(labels, folders, strict=True):
         alike = [other for other, its in zip(folders, labels, strict=True) if its == label]
-        parents = [other.parent for other in alike]
-        if len(set(parents)) == len(parents) > 1:
-            above = zip(*(_parts(other)[:-1] for other in parents), strict=False)
-            shared = len([*takewhile(lambda own: len(set(own)) == 1, above)])
-            place = "/".join(_parts(folder.parent)[shared:])
-        else:
-            place = folder.name if len(alike) > 1 else ""
+        own, ends = folder.parent, [other.parent for other in alike]
+        if len(set(ends)) < len(ends):
+            own, ends = folder, alike
+        above = zip(*(_parts(other)[:-1] for other in ends), strict=False)
+        shared = len([*takewhile(lambda names: len(set(names)) == 1, above)])
+        place = "/".join(_parts(own)[shared:]) if len(alike) > 1 else ""
         found.append(", ".join(filter(None, (label, place))) or "as usual")
     return found
 

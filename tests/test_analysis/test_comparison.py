@@ -84,6 +84,11 @@ def experiment(folder: str = "/runs/one", name: str = "digits", **options: Any) 
         ([{"folder": "/a/runs/x"}, {"folder": "/b/runs/x"}], ["a/runs", "b/runs"], None),
         ([{"folder": "/a/x"}, {"folder": "/a/y"}], ["x", "y"], None),
         ([{"folder": "/a/b/x"}, {"folder": "/a/b/b/x"}], ["b", "b/b"], None),  # one in the other
+        (
+            [{"folder": folder} for folder in ("/a/x", "/a/y", "/b/x")],
+            ["a/x", "a/y", "b/x"],
+            None,
+        ),
         ([{"folder": "/a/x", "seed": 1}, {"folder": "/a"}], ["seed 1", "seed 0"], None),
     ],
 )
