@@ -57,7 +57,8 @@ class PixelScale:
             np.percentile(values, low, method="lower"),
             np.percentile(values, high, method="higher"),
         )
-        black, white = (float(f"{level:.4g}") for level in ends)  # as they are told
+        digits = 4 if values.dtype.kind == "f" else 6
+        black, white = (float(f"{level:.{digits}g}") for level in ends)  # as they are told
         if not 0 < white - black < SMALL_PART * self.span:
             return self
         return replace(self, levels=replace(self.levels, black=black, white=white), narrowed=True)

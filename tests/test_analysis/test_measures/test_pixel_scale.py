@@ -37,6 +37,9 @@ def test_pictures_of_pixels_that_use_little_of_their_range_reach_between_percent
     assert wide is scale
     assert wide.origin == ""
     assert scale.of_pictures(np.full((9, 9), 300, np.uint16)) is scale  # of one level
+    deep = PixelScale(PixelRange(0, 65535), "grey levels")
+    narrow = deep.of_pictures(np.arange(54321, 54325, dtype=np.uint16))
+    assert (narrow.black, narrow.white, narrow.range_text) == (54321, 54324, "54321 … 54324")
     floats = PixelScale(PixelRange(0, 1.0), "pixel levels")
     narrow = floats.of_pictures(np.linspace(0.0123456, 0.0523456, 1002, dtype=np.float32))
     assert (narrow.black, narrow.white) == (0.01239, 0.05231)  # as they are told
