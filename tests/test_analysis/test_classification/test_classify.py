@@ -167,6 +167,7 @@ def test_images_of_several_sizes_are_refused(
     assert "have several sizes" in refused(capsys, "classify", experiment)
 
 
+@pytest.mark.slow
 def test_a_small_experiment_s_report_classifies_by_itself(digits_copy: Path) -> None:
     ExperimentLayout(digits_copy).classification.unlink(missing_ok=True)
     (made,) = report(digits_copy)

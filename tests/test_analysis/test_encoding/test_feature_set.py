@@ -77,6 +77,7 @@ def test_a_run_that_was_broken_off_is_gone_on_with(
     assert files_of(path) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("chunks")
 @pytest.mark.parametrize("kind", ["triangle", "hard"])
 def test_worker_processes_write_the_same_bytes(folder: Path, kind: str) -> None:

@@ -23,6 +23,7 @@ from tests.test_analysis.commands import invoke
 K = 12
 
 
+@pytest.mark.slow
 def test_the_report_s_curve_has_points_of_stages(staged: Path) -> None:
     before = digest_of(staged)
     shutil.rmtree(staged / "k00012-stage3")

@@ -12,7 +12,8 @@ from storage.places.remote import RemotePlace
 @pytest.fixture
 def here(digits_folder: Path, tmp_path: Path) -> Path:
     """The digits, K = 4 and 12, in a folder that a test may change."""
-    others = shutil.ignore_patterns("report*", "figures", "k00060")
+    # of its reports and of what other tests made of it nothing comes along
+    others = shutil.ignore_patterns("report*", "figures", "k00060", "exports", "codes-*")
     return shutil.copytree(digits_folder.parent, tmp_path / "runs", ignore=others) / (
         digits_folder.name
     )

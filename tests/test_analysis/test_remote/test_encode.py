@@ -124,6 +124,7 @@ def flipped(place: RemotePlace) -> None:
     place.write_bytes(bytes(content))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [flipped, RemotePlace.unlink])
 def test_damaged_chunks_are_written_again(
     there: RemotePlace, harm: Callable[[RemotePlace], None]
@@ -140,6 +141,7 @@ def test_damaged_chunks_are_written_again(
     assert {key: found.read_bytes() for key, found in files_below(path)} == whole
 
 
+@pytest.mark.slow
 def test_nothing_else_is_written_over(
     there: RemotePlace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

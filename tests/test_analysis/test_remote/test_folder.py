@@ -27,6 +27,7 @@ def test_classes_are_told_as_in_a_folder(here: Path, there: RemotePlace) -> None
     assert found == expected
 
 
+@pytest.mark.slow
 def test_later_stages_are_learned_in_a_bucket(here: Path, there: RemotePlace) -> None:
     asked = ["--k", 4, "--stages", 2]
     expected, found = run("encode", here, *asked), run("encode", there, *asked)
@@ -41,6 +42,7 @@ def test_later_stages_are_learned_in_a_bucket(here: Path, there: RemotePlace) ->
     assert verify(there, SilentProgress())["ok"]
 
 
+@pytest.mark.slow
 def test_what_is_dropped_goes_with_what_was_made_of_it(here: Path, there: RemotePlace) -> None:
     left = {key for key, _ in files_below(there)}
     for folder in (here, there):

@@ -101,6 +101,7 @@ def states(scheduler: Scheduler) -> list[int]:
     return sorted(scheduler.client.run(lambda: len(shards._states)).values())
 
 
+@pytest.mark.slow
 def test_a_pass_goes_on_without_a_worker_that_was_killed(
     source: StoreSource, two: Scheduler
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_pass_goes_on_without_a_worker_that_was_killed(
         assert equal(mine, theirs)
 
 
+@pytest.mark.slow
 def test_a_pass_goes_on_when_all_that_held_its_centroids_are_gone(
     source: StoreSource, two: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,11 +83,11 @@ def truncated(place: RemotePlace) -> None:
     ("harm", "key"),
     [
         (flipped, "patches/c/1/0"),
-        (truncated, "patches/c/1/0"),
+        pytest.param(truncated, "patches/c/1/0", marks=pytest.mark.slow),
         (RemotePlace.unlink, "patches/c/1/0"),
-        (flipped, "offsets/c/0"),
+        pytest.param(flipped, "offsets/c/0", marks=pytest.mark.slow),
         (RemotePlace.unlink, "zarr.json"),
-        (flipped, "patches/zarr.json"),
+        pytest.param(flipped, "patches/zarr.json", marks=pytest.mark.slow),
     ],
 )
 def test_damage_is_noticed_and_mended(
@@ -166,6 +166,7 @@ def test_where_the_disk_has_no_room_chunks_are_asked_for_again(
         assert all(map(np.array_equal, found, whole))
 
 
+@pytest.mark.slow
 def test_a_sweep_into_a_bucket_makes_the_dictionaries_of_one_into_a_folder(
     bucket: RemotePlace, strokes_file: Path, tmp_path: Path, undrawn: None
 ) -> None:
