@@ -15,7 +15,7 @@ from zarr.storage import MemoryStore
 
 from storage.atomic import remove, replace_durably
 from storage.codes.code_store import CODES, SCHEMA, CodeStore, no_code
-from storage.errors import DamageError
+from storage.errors import DamageError, InputError
 from storage.integrity import file_fault, read_checksums, write_seal
 from storage.layout import BEGUN, METADATA, PARTIAL, building_place
 from storage.patch_writer import begins_with, remove_half_written, write_beginning
@@ -96,8 +96,15 @@ def take_up(staging: Place, files: dict[str, bytes], kind: str) -> set[tuple[int
     """Indices of the chunks that a killed run left, whole, in the folder in which it built a store.
 
     Where that is no beginning of the store of these files, it is begun there.
+    Raises: InputError where, behind a URL, something lies that no run began.
     """
     if not begins_with(staging, files):
+        began = not isinstance(staging, RemotePlace) or (staging / BEGUN).is_file()
+        if not began and {key for key, _ in files_below(staging)} - files.keys():
+            raise InputError(
+                f"{staging} is there already, and holds no {kind} that were begun: move it away,"
+                " or choose another name"
+            )
         remove(staging)
         write_beginning(staging, files)
     found = files_below(staging / kind / "c")

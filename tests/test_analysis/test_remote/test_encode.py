@@ -146,13 +146,14 @@ def test_nothing_else_is_written_over(
     there: RemotePlace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = there.parent / "other.zarr"
-    for name in (".zgroup", "patches/c/0/0"):
+    for name in (".zgroup", "patches/c/0/0", "codes/notes", "image/c/1"):
         (other / name).write_bytes(b"another's")
         line = refused(capsys, "encode", there, "--k", 12, "--out", other)
         assert f"{other} is there already, and holds no codes" in line
         assert (other / name).read_bytes() == b"another's"
         other.remove_tree()
-    codes = encode_set(there, 12)["codes"]
+    (other / "codes" / "zarr.json").write_bytes(b"of a run that was killed as it began")
+    codes = encode_set(there, 12, out=other)["codes"]
     assert "holds other codes" in refused(capsys, "encode", there, "--k", 4, "--out", codes)
     with pytest.raises(InputError, match="can only be read"):
         encode_set(there, 12, out=RemotePlace.of("https://host/codes.zarr"))
