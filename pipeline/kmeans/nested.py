@@ -33,7 +33,7 @@ FARTHER = 1.7
 # accelerated gradient schemes). Without, 33 passes end 0.6 % higher at K = 5000.
 MOMENTUM = 0.85
 SAMPLED = 0.5  # of what sampling costs: a prefix is left where a step gains less
-COSTLY = 2e11  # rows × centroids of a step that has to gain twice what a small one has to
+COSTLY, AT_MOST = 2e11, 3  # rows × centroids of a step that must gain twice as much; times at most
 USUAL_STEPS = 4  # on a prefix
 ENOUGH = 4e-4  # gain of a pass below which rounds begin
 
@@ -99,9 +99,9 @@ class NestedState(LoopState):
     """place: of the prefix, see `prefixes`. last: number of updates at which it is left. velocity:
     the last step of all centroids, (k, d), if the next goes on in its direction; steps: since they
     had none. lowest: MSE of these steps, or before a round. successors: for the next pass, see
-    `Executor.relabel`. moved: whether the rounds of moves are over on this prefix, or not its
-    business. Of a round: round: its number. best: centroids before it. surplus: of centroids on
-    trial. part: how many removals follow the next one. step: since the last change.
+    `Executor.relabel`. moved: whether this prefix has no rounds of moves (left). Of a round: round:
+    its number. best: centroids before it. surplus: of centroids on trial. part: how many removals
+    follow the next one. step: since the last change.
     """
 
     place: int = -1
@@ -121,9 +121,8 @@ class NestedState(LoopState):
 class Nested(KMeansLoop[NestedState]):
     """Steps on growing prefixes, then on all rows; assumes prepared input.
 
-    `max_iter` is the most steps on each prefix, those of moves included; `tol` and `min_gain` end
-    the run on all rows. breathing: adds and removes centroids, None: there are no moves. rounds:
-    how often at most. warm: see `prefixes`. A last pass scores the centroids it ends with.
+    `max_iter` is the most steps on each prefix, moves included; `tol` and `min_gain` end the run.
+    breathing: adds and removes centroids; None: no moves. rounds: how often. warm: see `prefixes`.
     """
 
     name, kind = "nested", NestedState
@@ -170,10 +169,11 @@ class Nested(KMeansLoop[NestedState]):
         if state.updates == state.last:  # moves took all steps
             self._leave("max_iter")
             return
-        min_gain = rules.min_gain * (1 + self._k * rows / COSTLY) if state.moved else ENOUGH
+        least = rules.min_gain * min(1 + self._k * rows / COSTLY, AT_MOST)
+        min_gain = least if state.moved else ENOUGH
         if not (state.moved and rows == self._sizes[-1]):
-            # What sampling adds to the MSE: a mean of m rows is off by the variance of its cluster
-            # over m; summed over clusters, weighted by their rows, that is k / rows of the MSE.
+            # What sampling adds to the MSE: a mean of m rows is off by its cluster's variance / m;
+            # summed over clusters, weighted by their rows, that is k / rows of the MSE.
             min_gain = max(SAMPLED * self._k / rows, min_gain)
         moved, means, variance = self._step(FARTHER)
         mse, before, state.before = state.history.mse[-1], state.before, state.history.mse[-1]
