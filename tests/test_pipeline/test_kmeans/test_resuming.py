@@ -191,6 +191,10 @@ def test_a_dictionary_is_not_learned_again_for_a_broken_held_out_pass(
         ({"k": "4,8"}, "starts anew: what is there was fitted otherwise"),  # from K = 4 now
         ({"engine": "torch"}, "K=8 goes on after pass 4"),  # its labels are the same
         ({"engine": "torch", "exact": False}, "starts anew: what is there was fitted otherwise"),
+        (
+            {"steps": 1},
+            "starts anew: what is there was fitted otherwise",
+        ),  # by code of another time
         ({}, "K=8 goes on after pass 4"),
     ],
 )
@@ -198,10 +202,12 @@ def test_a_state_is_taken_up_by_the_same_fit_alone(
     other: dict[str, Any], note: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fields = {"out": tmp_path, "k": "8", "mode": "full", "max_iter": 4}
-    break_off(SweepOptions.checked(**fields), monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.dictionaries.STEPS", other.get("steps", 2))
+        break_off(SweepOptions.checked(**fields), monkeypatch)
     if not other.get("exact", True):
         monkeypatch.setattr(TorchSpec, "exactness", "nearly float64")
-    other = {name: value for name, value in other.items() if name != "exact"}
+    other = {name: value for name, value in other.items() if name not in ("exact", "steps")}
     notes = Notes()
     result = sweep(SweepOptions.checked(**(fields | other)), notes)
     alone = sweep(SweepOptions.checked(**(fields | other | {"out": tmp_path / "alone"})))
