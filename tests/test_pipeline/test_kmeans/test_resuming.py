@@ -60,7 +60,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 MODES: dict[str, dict[str, Any]] = {
     "nested": {"mode": "nested", "k": "9,24", "breathing": 2, "max_iter": 20},
-    "cold": {"mode": "nested", "k": "40", "init": "k-means++", "empty": "split", "max_iter": 15},
+    "cold": {"mode": "nested", "k": "40", "init": "k-means++", "empty": "split", "max_iter": 25},
     "full": {"mode": "full", "k": "9,24", "max_iter": 12},
     "minibatch": {"mode": "minibatch", "k": "24", "max_iter": 25, "tol": 0, "batch_size": 3000},
 }
@@ -139,7 +139,7 @@ def test_no_pass_is_made_twice_and_the_bits_are_the_same(
     passes = made()
     assert passes == sum(entry["passes"] for entry in expected["dictionaries"])
     found, broken, lost = broken_sweeps(parts, monkeypatch, seed=len(mode))
-    assert broken >= 4
+    assert broken >= 5
     assert made() - passes == passes + lost
     left = sorted(path.name for path in Path(found["experiment"]).iterdir())
     assert not [name for name in left if ".unfinished" in name]
