@@ -7,7 +7,6 @@ process receives those of all rows alone. What a lost worker held Dask computes 
 
 import time
 import uuid
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from pipeline.execution.shards import (
     fold_levels,
     lease_state,
     shard_done,
+    shard_sizes,
     shards_of,
     sum_shard,
 )
@@ -90,13 +90,14 @@ class ClusterExecutor:
         self._leases = {one: self._leases[one] for one in workers if one in self._leases}
         for worker in workers:
             self._lease(worker)
-        shards = shards_of(self.source, told.rows)
         if isinstance(self.source, BlocksOnWorkers):  # those that lie nowhere yet are for Dask
+            shards = shards_of(self.source, told.rows)
             homes = [self._held.get(shard, "") for shard in range(shards)]
             homes = [home if home in workers else "" for home in homes]
             graph, keys = pass_graph(told, homes, self.source.tasks(shards))
         else:
-            graph, keys = pass_graph(told, assign_shards(shards, workers, self._held))
+            sizes = shard_sizes(self.source, told.rows)
+            graph, keys = pass_graph(told, assign_shards(sizes, workers, self._held))
         *counts, total = self._scheduler.started(graph, keys)
         numbers = {future.key: shard for shard, future in enumerate(counts)}
         parts: Parts | None = None
@@ -165,25 +166,33 @@ def pass_graph(
     return HighLevelGraph(layers, needs), [*counts, total]
 
 
-def assign_shards(shards: int, workers: Sequence[str], held: dict[int, str]) -> list[str]:
+def assign_shards(
+    sizes: Sequence[int], workers: Sequence[str], held: dict[int, str]
+) -> list[str]:
     """The worker that each shard is offered to: the one that remembers it, in even shares.
 
     Workers that have less than half their share get the rest from those with more than theirs.
-    Neighbours, whose sums are added first, go to one worker. held: the worker that remembers a
-    shard; of others, too.
+    Neighbours, whose sums are added first, go to one worker, unless that makes shares uneven.
+    sizes: chunks of each shard. held: the worker that remembers a shard; of others, too.
     """
     if not workers:  # yet
-        return [""] * shards
-    least, more = divmod(shards, len(workers))
-    share = {worker: least + (place < more) for place, worker in enumerate(workers)}
-    homes = {shard: held[shard] for shard in range(shards) if held.get(shard) in share}
-    load = Counter(homes.values())
-    needy = [one for one in workers if 2 * load[one] < share[one]]
-    wanted = sum(share[one] - load[one] for one in needy) - (shards - len(homes))
+        return [""] * len(sizes)
+    share, load = sum(sizes) / len(workers), dict.fromkeys(workers, 0)
+    homes = {shard: held[shard] for shard in range(len(sizes)) if held.get(shard) in load}
+    for shard, home in homes.items():
+        load[home] += sizes[shard]
+    needy = [one for one in workers if 2 * load[one] < share]
+    wanted = sum(share - load[one] for one in needy) - (sum(sizes) - sum(load.values()))
     for shard in sorted(homes, reverse=True):
-        if wanted > 0 and load[homes[shard]] > share[homes[shard]]:
-            load[homes.pop(shard)] -= 1
-            wanted -= 1
-    takers = needy + [one for one in workers if one not in needy]
-    places = (one for one in takers for _ in range(max(share[one] - load[one], 0)))
-    return [homes[shard] if shard in homes else next(places) for shard in range(shards)]
+        if wanted >= sizes[shard] and load[homes[shard]] > share:
+            load[homes.pop(shard)] -= sizes[shard]
+            wanted -= sizes[shard]
+    rest = [shard for shard in range(len(sizes)) if shard not in homes]
+    for one in needy + [one for one in workers if one not in needy]:
+        while rest and load[one] + sizes[rest[0]] <= share:
+            load[one] += sizes[rest[0]]
+            homes[rest.pop(0)] = one
+    for shard in rest:
+        homes[shard] = min(workers, key=load.__getitem__)
+        load[homes[shard]] += sizes[shard]
+    return [homes[shard] for shard in range(len(sizes))]

@@ -43,7 +43,13 @@ def shards_of(source: RowSource, rows: int) -> int:
     """Shards that the first rows of a source lie in; of blocks on workers each is one."""
     if isinstance(source, BlocksOnWorkers):
         return int(np.searchsorted(source.starts[:-1], rows))
-    return min(shard_count(block_count(source)), block_count(prefix(source, rows)))
+    return len(shard_sizes(source, rows))
+
+
+def shard_sizes(source: RowSource, rows: int) -> list[int]:
+    """Chunks of the first rows of a source in each shard that they lie in."""
+    blocks, shards = block_count(prefix(source, rows)), shard_count(block_count(source))
+    return [len(range(shard, blocks, shards)) for shard in range(min(shards, blocks))]
 
 
 def fold_levels(n: int) -> Iterator[list[range]]:

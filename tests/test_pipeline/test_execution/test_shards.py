@@ -93,12 +93,36 @@ def test_sums_are_added_in_order_and_stay_what_they_are() -> None:
         assert all(np.array_equal(one, other) for one, other in zip(part, kept, strict=True))
 
 
-@given(st.integers(1, 500), WORKERS)
-def test_shards_are_dealt_evenly_and_neighbours_together(shards: int, workers: list[str]) -> None:
-    homes = assign_shards(shards, workers, {})
-    load = Counter(homes)
-    assert max(load.values()) - min(load[one] for one in workers) <= 1
-    assert sum(one != other for one, other in pairwise(homes)) < len(workers)
+def sizes_of(blocks: int, shards: int) -> list[int]:
+    """Chunks of each shard of so many."""
+    return [len(range(shard, blocks, shards)) for shard in range(min(shards, blocks))]
+
+
+def loads(sizes: list[int], homes: list[str]) -> Counter[str]:
+    """Chunks of each worker."""
+    return sum((Counter({home: n}) for home, n in zip(homes, sizes, strict=True)), Counter())
+
+
+@given(st.integers(1, 1500), WORKERS)
+def test_chunks_are_dealt_evenly_and_neighbours_together(blocks: int, workers: list[str]) -> None:
+    sizes = sizes_of(blocks, shard_count(blocks))
+    homes = assign_shards(sizes, workers, {})
+    load = loads(sizes, homes)
+    assert max(load.values()) - min(load[one] for one in workers) <= max(sizes)
+    assert sum(one != other for one, other in pairwise(homes)) < 2 * len(workers)
+
+
+@pytest.mark.parametrize(("blocks", "loaded"), [(16, [8, 8]), (19, [10, 9]), (24, [12, 12])])
+def test_few_chunks_are_dealt_evenly_too(blocks: int, loaded: list[int]) -> None:
+    """The first workers got the shards that have a chunk more: 9 and 7, 12 and 7."""
+    workers, shards, held = ["tcp://a", "tcp://b"], shard_count(blocks), dict[int, str]()
+    homes = assign_shards(sizes_of(blocks, shards), workers, {})
+    assert sorted(loads(sizes_of(blocks, shards), homes).values(), reverse=True) == loaded
+    for rows in (1, 2, 4, 8, 16, blocks):  # a prefix that grows
+        homes = assign_shards(sizes_of(min(rows, blocks), shards), workers, held)
+        held = dict(enumerate(homes))
+    load = loads(sizes_of(blocks, shards), homes)
+    assert max(load.values()) - min(load.values()) <= 2
 
 
 @given(st.data())
@@ -107,7 +131,7 @@ def test_workers_that_remember_a_shard_get_it_again(data: st.DataObject) -> None
     shards = data.draw(st.integers(1, 200))
     gone = [*workers, "tcp://gone"]
     held = data.draw(st.dictionaries(st.integers(0, 2 * shards), st.sampled_from(gone)))
-    homes = assign_shards(shards, workers, held)
+    homes = assign_shards([1] * shards, workers, held)
     assert len(homes) == shards
     assert set(homes) <= set(workers)
     share = -(-shards // len(workers))
@@ -122,17 +146,17 @@ def test_workers_that_remember_a_shard_get_it_again(data: st.DataObject) -> None
 
 def test_a_worker_that_came_late_takes_its_share_once() -> None:
     old, new = ["tcp://a", "tcp://b"], ["tcp://a", "tcp://b", "tcp://c"]
-    first = assign_shards(12, old, {})
+    first = assign_shards([3] * 12, old, {})
     assert first == ["tcp://a"] * 6 + ["tcp://b"] * 6
-    second = assign_shards(12, new, dict(enumerate(first)))
+    second = assign_shards([3] * 12, new, dict(enumerate(first)))
     assert Counter(second) == {"tcp://a": 4, "tcp://b": 4, "tcp://c": 4}
     assert sum(one != other for one, other in zip(first, second, strict=True)) == 4
     uneven = dict(enumerate(["tcp://a"] * 7 + ["tcp://b"] * 5))  # b is slower: it stays so
-    assert assign_shards(12, old, uneven) == list(uneven.values())
-    assert assign_shards(3, [], {}) == [""] * 3
+    assert assign_shards([3] * 12, old, uneven) == list(uneven.values())
+    assert assign_shards([1] * 3, [], {}) == [""] * 3
 
 
 @pytest.mark.parametrize("remembered", ["all by one", "none"])
 def test_a_short_prefix_runs_on_all_workers(remembered: str) -> None:
     held = dict.fromkeys(range(4), "tcp://a") if remembered == "all by one" else {}
-    assert set(assign_shards(4, ["tcp://a", "tcp://b"], held)) == {"tcp://a", "tcp://b"}
+    assert set(assign_shards([3] * 4, ["tcp://a", "tcp://b"], held)) == {"tcp://a", "tcp://b"}
