@@ -22,6 +22,7 @@ from storage.places.place import Place, each, files_below
 from storage.places.remote import RemotePlace, in_memory
 
 ORPHANED_SECONDS = 3600  # without a change, after which what is half-written is nobody's
+GLANCE_SECONDS = 0.2  # more than `held_by` has a lock for
 
 
 def sync_tree(path: Path) -> None:
@@ -183,7 +184,7 @@ def exclusive(
     file = FileLock(lock)
     note = lock.with_name(lock.name + ".json")
     try:
-        file.acquire(timeout=0)
+        file.acquire(timeout=GLANCE_SECONDS)
     except Timeout:
         told = f"{_holder(note)} is {what}"
         if wait is None:

@@ -53,6 +53,12 @@ def unfinished_patch_stores(out: Place) -> list[Place]:
     return [store for store in found if is_being_built(store)]
 
 
+def patch_store_locks(out: Place) -> dict[Place, Place]:
+    """Lock files of who builds patch stores under `out`, held or not, by the store."""
+    locks = in_order((out / PATCHES).glob(f".*{STORE_SUFFIX}.lock"))
+    return {lock.with_name(lock.name[1:].removesuffix(".lock")): lock for lock in locks}
+
+
 def is_being_built(store: Place) -> bool:
     """Whether a patch store of such a name is not whole yet."""
     if not isinstance(store, RemotePlace):

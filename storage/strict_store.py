@@ -26,9 +26,11 @@ class StrictStore(WrapperStore[Store]):
     stated: checksum of each chunk by key, as `checksum_of` gives it; None: not known yet.
     remedy: what the error tells to do; GROUP in it becomes the first part of the chunk's key.
     kept: where chunks that were read are kept, to be read from there; None: nowhere.
+    metadata: what was read of other keys, which xarray asks for three times; None: it is not kept.
     """
 
     kept: KeptObjects | None = None
+    metadata: dict[str, Any] | None = None
 
     def __init__(
         self, store: Store, root: Place, stated: dict[str, str] | None = None, remedy: str = ""
@@ -38,7 +40,7 @@ class StrictStore(WrapperStore[Store]):
 
     def _with_store(self, store: Store) -> Self:
         other = type(self)(store, self.root, self.stated, self.remedy)
-        other.kept = self.kept
+        other.kept, other.metadata = self.kept, self.metadata
         return other
 
     async def get(self, key, prototype, byte_range=None):  # type: ignore[no-untyped-def]  # as in zarr
@@ -50,6 +52,10 @@ class StrictStore(WrapperStore[Store]):
             value = self._whole(key, await super().get(key, prototype, byte_range))
             self.kept.keep(key, value.to_bytes())
             return value
+        if self.metadata is not None and not _is_chunk(key):
+            if key not in self.metadata:
+                self.metadata[key] = await super().get(key, prototype)
+            return self.metadata[key]
         try:
             value = await super().get(key, prototype, byte_range)
         except OSError as error:
@@ -97,8 +103,8 @@ def open_strict(
     """
     kind = StrictStore if isinstance(path, RemotePlace) else StrictFolder
     store = kind(store_at(path, read_only=True), path, stated, remedy)
-    if keep and isinstance(path, RemotePlace):
-        store.kept = KeptObjects()
+    if isinstance(path, RemotePlace):
+        store.metadata, store.kept = {}, KeptObjects() if keep else None
     return store
 
 

@@ -63,6 +63,7 @@ class Watch(AbstractContextManager["Watch"]):
         self._given_up: set[str] = set()
         self._came: dict[str, float] = {}  # late workers, and when, by the scheduler
         self._short_lived: SimpleQueue[str] = SimpleQueue()
+        self._gone: set[str] = set()  # workers that were named so, and did not come again
         self._workerless: float | None = None  # since when
         self._looked = monotonic()
         self._signs: dict[str, tuple[float, float]] = {}  # of life: the last, and when it was new
@@ -123,6 +124,7 @@ class Watch(AbstractContextManager["Watch"]):
         action = told.get("action") if isinstance(told, dict) else None
         if action == "add-worker":
             self._came[told["worker"]] = when
+            self._gone.discard(told["worker"])
         elif action == "remove-worker" and not told.get("expected"):
             lived = when - self._came.pop(told["worker"], -inf)
             if lived < _YOUNG_SECONDS:
@@ -158,7 +160,9 @@ class Watch(AbstractContextManager["Watch"]):
             gone[self._short_lived.get()] = _NEW
         for address, why in gone.items():
             why = "" if address in self._fit else why
-            self._note(f"worker {address} is gone: its tasks run elsewhere{why}")
+            if address not in self._gone:  # the scheduler may tell of it after a look, too
+                self._note(f"worker {address} is gone: its tasks run elsewhere{why}")
+        self._gone |= gone.keys()
         self._fit |= (self._known or set()) & seen.keys()
         if seen:
             self._workerless = None

@@ -18,6 +18,7 @@ from storage.layout import (
     ExperimentLayout,
     find_experiments,
     group_name,
+    patch_store_locks,
     patch_stores,
     unfinished_patch_stores,
 )
@@ -31,7 +32,7 @@ _NO_OPTIONS = ("rows", "cols", "seed")  # of what a store records of its patches
 
 def take_inventory(out: Place) -> dict[str, Any]:
     """Plain JSON: `stores` (store, rows, dim, bytes, codec), `unfinished` and `damaged` paths,
-    `experiments` (experiment; dataset; options: of patches and fit; differs: those of them that
+    `extracting` (store; at_work: who builds it now, in words), `experiments` (experiment; dataset; options: of patches and fit; differs: those of them that
     experiments differ in; bytes: of all in its folder; report: its path or null; at_work: who
     sweeps, encodes or drops there now, in words; dictionaries: k, mse, heldout_mse, bytes, made
     (time of its file); stages: k, stage, mse, heldout_mse, of later stages; unfinished: k, passes,
@@ -66,7 +67,7 @@ def take_inventory(out: Place) -> dict[str, Any]:
             {
                 "experiment": str(experiment.folder),
                 **_facts(experiment, files),
-                "at_work": _at_work(experiment),
+                "at_work": _at_work(experiment.locks()),
                 "dictionaries": _dictionaries(finished, files),
                 "stages": _stages(experiment, damaged),
                 "unfinished": _unfinished(experiment),
@@ -79,13 +80,18 @@ def take_inventory(out: Place) -> dict[str, Any]:
         "stores": stores,
         "unfinished": [str(path) for path in unfinished_patch_stores(out)],
         "damaged": damaged,
+        "extracting": [
+            {"store": str(store), "at_work": holder}
+            for store, lock in patch_store_locks(out).items()
+            for holder in _at_work([lock])
+        ],
         "experiments": experiments,
     }
 
 
-def _at_work(experiment: ExperimentLayout) -> list[str]:
-    """Who works on an experiment now, each once."""
-    holders = (held_by(lock) for lock in experiment.locks())
+def _at_work(locks: list[Place]) -> list[str]:
+    """Who holds some of these locks now, each once."""
+    holders = map(held_by, locks)
     return list(dict.fromkeys(holder.rstrip(",") for holder in holders if holder))
 
 
@@ -200,6 +206,7 @@ def in_words(inventory: dict[str, Any]) -> str:
         for store in inventory["stores"]
     ]
     lines += [f"   unfinished  {path}" for path in inventory["unfinished"]]
+    lines += [f"   extracting  {one['store']}: {one['at_work']}" for one in inventory["extracting"]]
     lines += [f"      damaged  {reason}" for reason in inventory["damaged"]]
     return "\n".join(lines + [line for one in inventory["experiments"] for line in _lines(one)])
 

@@ -1,11 +1,13 @@
 """Whole or not at all, and one process at a time."""
 
+import json
 import multiprocessing
 import os
 import re
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from storage import BusyError
 from storage.atomic import (
@@ -23,6 +26,7 @@ from storage.atomic import (
     staged,
     write_whole,
 )
+from storage.places.lease import holds
 from tests.notes import Notes
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
@@ -175,6 +179,18 @@ def test_a_lock_of_a_dead_process_is_taken_over(holder: Any) -> None:
     with exclusive(lock, "at work"):
         assert str(os.getpid()) in note.read_text()
     assert not note.exists()
+
+
+def test_who_only_looks_at_a_lock_is_not_in_the_way(tmp_path: Path) -> None:
+    """`held_by` has it for a moment, where a killed process left its note."""
+    lock = FileLock(tmp_path / ".lock", thread_local=False)
+    lock.acquire()
+    (tmp_path / ".lock.json").write_text(json.dumps(holds()))
+    glance = threading.Timer(0.05, lock.release)
+    glance.start()
+    with exclusive(tmp_path / ".lock", "at work"):
+        pass
+    glance.join()
 
 
 @needs_signals

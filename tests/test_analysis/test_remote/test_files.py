@@ -1,5 +1,6 @@
 """Files of this machine, made of an experiment in a bucket: those that the folder gives."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from analysis import export_dictionary, open_experiment, reconstruct
 from storage import InputError, open_dictionaries
 from storage.places.place import Place
 from storage.places.remote import RemotePlace
+from tests.buckets import SlowProxy
 from tests.damage import files_of
 from tests.test_analysis.commands import refused, run
 from tests.test_analysis.test_html_report.small_runs import learn
@@ -27,6 +29,15 @@ def test_what_python_opens_is_the_same(here: Path, there: RemotePlace) -> None:
     images = found.images("test").read(slice(0, 5))
     rebuilt = reconstruct(images, own["k00012"])
     assert np.array_equal(reconstruct(images, tree["k00012"]), rebuilt)
+
+
+def test_metadata_are_read_for_their_seal_and_once_for_what_they_say(
+    there: RemotePlace, served: SlowProxy
+) -> None:
+    served.requests.clear()
+    open_dictionaries(str(there))
+    read = Counter(one for one in served.requests if one.endswith("zarr.json"))
+    assert max(read.values()) == 2  # xarray alone would ask for each three times
 
 
 @pytest.mark.parametrize("name", ["npz", "parquet"])

@@ -79,6 +79,18 @@ def test_a_worker_that_is_gone_is_named_once(watched: Watched) -> None:
     assert watched.notes == ["worker a is gone: its tasks run elsewhere"]
 
 
+def test_a_late_worker_is_named_once_each_time_that_it_goes(watched: Watched) -> None:
+    watched.see("a")
+    for _ in range(2):
+        watched.watch.hear((500.0, {"action": "add-worker", "worker": "b"}))
+        watched.see("ab")
+        watched.see("a")  # before the scheduler tells of it
+        gone = {"action": "remove-worker", "worker": "b", "expected": False}
+        watched.watch.hear((501.0, gone))
+        watched.see("a")
+    assert watched.notes == ["worker b is gone: its tasks run elsewhere"] * 2
+
+
 def test_a_worker_that_comes_and_goes_at_once_is_named_with_the_likely_reason(
     watched: Watched,
 ) -> None:

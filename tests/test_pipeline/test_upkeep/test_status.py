@@ -23,7 +23,7 @@ from pipeline.upkeep.verify import verify
 from storage import InputError, IntegrityError, open_dictionaries
 from storage.atomic import exclusive
 from storage.integrity import write_seal
-from storage.layout import find_experiments, lock_place
+from storage.layout import find_experiments, lock_place, patch_store_path
 from storage.patch_store import store_name
 from tests.damage import DAMAGES, files_of, flip_bit
 
@@ -180,6 +180,17 @@ def test_status_tells_who_is_at_work(runs: Path) -> None:
     inventory = take_inventory(runs)
     assert inventory["experiments"][0]["at_work"] == []
     assert "at work" not in in_words(inventory)
+
+
+def test_status_tells_who_extracts_patches(tmp_path: Path) -> None:
+    store = patch_store_path(tmp_path, "digits-5x5")
+    with exclusive(lock_place(store), "at work"):
+        inventory = take_inventory(tmp_path)
+    (one,) = inventory["extracting"]
+    assert one["store"] == str(store)
+    assert one["at_work"].startswith(f"process {os.getpid()} on {socket.gethostname()}, since 2")
+    assert in_words(inventory) == f"   extracting  {store}: {one['at_work']}"
+    assert take_inventory(tmp_path)["extracting"] == []
 
 
 def test_status_passes_over_a_folder_that_goes_meanwhile(
