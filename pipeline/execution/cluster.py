@@ -166,9 +166,7 @@ def pass_graph(
     return HighLevelGraph(layers, needs), [*counts, total]
 
 
-def assign_shards(
-    sizes: Sequence[int], workers: Sequence[str], held: dict[int, str]
-) -> list[str]:
+def assign_shards(sizes: Sequence[int], workers: Sequence[str], held: dict[int, str]) -> list[str]:
     """The worker that each shard is offered to: the one that remembers it, in even shares.
 
     Workers that have less than half their share get the rest from those with more than theirs.

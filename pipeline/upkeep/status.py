@@ -32,12 +32,13 @@ _NO_OPTIONS = ("rows", "cols", "seed")  # of what a store records of its patches
 
 def take_inventory(out: Place) -> dict[str, Any]:
     """Plain JSON: `stores` (store, rows, dim, bytes, codec), `unfinished` and `damaged` paths,
-    `extracting` (store; at_work: who builds it now, in words), `experiments` (experiment; dataset; options: of patches and fit; differs: those of them that
-    experiments differ in; bytes: of all in its folder; report: its path or null; at_work: who
-    sweeps, encodes or drops there now, in words; dictionaries: k, mse, heldout_mse, bytes, made
-    (time of its file); stages: k, stage, mse, heldout_mse, of later stages; unfinished: k, passes,
-    mse, seconds, of later stages stage, too; codes: codes (path), k, stages, dataset, split,
-    stride, images, bytes; features: the same of features).
+    `extracting` (store; at_work: who builds it now, in words), `experiments` (experiment; dataset;
+    options: of patches and fit; differs: those of them that experiments differ in; bytes: of all in
+    its folder; report: its path or null; at_work: who sweeps, encodes or drops there now, in words;
+    dictionaries: k, mse, heldout_mse, bytes, made (time of its file); stages: k, stage, mse,
+    heldout_mse, of later stages; unfinished: k, passes, mse, seconds, of later stages stage, too;
+    codes: codes (path), k, stages, dataset, split, stride, images, bytes; features: the same of
+    features).
     """
     stores, damaged = [], []
     for path in patch_stores(out):
