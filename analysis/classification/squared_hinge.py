@@ -144,18 +144,25 @@ def fit_many(
 
 def projected_bytes(width: int, classes: int) -> int:
     """What fitting takes at most, beside the features."""
-    # The factor and its copy while it is made; what L-BFGS keeps; weights and slopes.
-    return 2 * 4 * width**2 + (2 * _KEPT_STEPS + 16) * 8 * (width + 1) * classes
+    # The factor; what L-BFGS keeps; weights and slopes.
+    return 4 * width**2 + (2 * _KEPT_STEPS + 16) * 8 * (width + 1) * classes
 
 
 def _factor(gram: np.ndarray) -> np.ndarray:
-    """The lower Cholesky factor of a matrix, of which the lower half is given, (p, p) float32."""
+    """The lower Cholesky factor of a matrix, in its place, of which the lower half is given.
+
+    gram: (p, p) float32, column after column.
+    """
     variances = gram.diagonal().copy()
+    for j in range(len(gram)):  # the upper half keeps what the factor overwrites
+        gram[j, j + 1 :] = gram[j + 1 :, j]
     for floor in _FLOORS:
         np.fill_diagonal(gram, variances + np.float32(floor))
-        factor, failed = lapack.spotrf(gram, lower=1, clean=0)
+        factor, failed = lapack.spotrf(gram, lower=1, clean=0, overwrite_a=1)
         if not failed:
             return np.asarray(factor)
+        for j in range(len(gram)):
+            gram[j + 1 :, j] = gram[j, j + 1 :]
     raise InputError(
         "features are too much alike for a classifier: ask for a smaller K, or pool over fewer"
         " parts"

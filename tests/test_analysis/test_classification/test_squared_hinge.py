@@ -146,3 +146,16 @@ def test_where_rounding_leaves_no_factor_another_one_serves(
     monkeypatch.setattr(squared_hinge, "_FLOORS", (-5.0,))
     with pytest.raises(InputError, match="too much alike for a classifier"):
         fit_many(*given)
+
+
+def test_a_factor_lies_where_its_matrix_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the first floor fails at the last column, all others being overwritten."""
+    monkeypatch.setattr(squared_hinge, "_FLOORS", (0.0, 50.0))
+    rows = np.random.default_rng(0).normal(size=(90, 40)).astype(np.float32)
+    matrix = rows.T @ rows
+    matrix[-1, -1] = -1
+    gram = np.asfortranarray(np.tril(matrix))
+    factor = squared_hinge._factor(gram)
+    assert np.shares_memory(factor, gram)  # at K = 3200 over quadrants one takes 625 MiB
+    expected = np.linalg.cholesky(matrix + 50 * np.eye(40))
+    np.testing.assert_allclose(np.tril(factor), expected, rtol=1e-4, atol=1e-4)
