@@ -12,6 +12,8 @@ from pipeline.rows.units import scale_of
 FAR = np.float32(1e38)  # half the squared length of the centroid that fills up a list
 AWAY = np.float32(1e17)  # where centroids lie that equal one before them
 ELSEWHERE = np.float32(1e30)  # squared; less than their distance
+BIN_BITS = 18  # of a float32 that a bin of distances leaves open: 3 % of a square
+BINS = 1 << (31 - BIN_BITS)
 KEEP = 0.1  # share of the spread of the centroids by which their mean may leave the shift
 
 
@@ -171,10 +173,10 @@ def list_near(
     index: np.ndarray,
     bound: np.ndarray,
 ) -> int:
-    """Centroids nearer than the limit, by growing distance, filled up to a multiple of four.
+    """Centroids nearer than the limit, by growing distance.
 
-    square: (width,) float32, see `square_distances`. index, bound: room for k + 3 entries; the
-    bounds are at most the distances. Returns: how many there are, without the filling.
+    square: (width,) float32, see `square_distances`. index, bound: room for k entries; the bounds
+    are at most the distances. Returns: how many there are.
     """
     k = len(table.half) - 1
     count = 0
@@ -187,9 +189,26 @@ def list_near(
     _sort(index[:count], bound[:count])
     for p in range(count):
         bound[p] = certain(bound[p], table)
-    for p in range(count, (count + 3) // 4 * 4):
-        index[p], bound[p] = k, np.inf
     return count
+
+
+@inner
+def limit_of(squared: np.ndarray, most: int, counts: np.ndarray) -> np.float32:
+    """A distance within which no more than `most` centroids lie, and not many fewer.
+
+    To sort all of them would take far longer. squared: (k,) float32, >= 0. counts: (BINS,), room.
+    """
+    counts[:] = 0
+    bits = squared.view(np.int32)  # in the order of the numbers
+    for j in range(len(bits)):
+        counts[bits[j] >> BIN_BITS] += 1
+    place, count = 0, counts[0]
+    while count <= most:
+        place += 1
+        count += counts[place]
+    edge = np.empty(1, np.int32)
+    edge[0] = place << BIN_BITS
+    return np.sqrt(edge.view(np.float32)[0])
 
 
 @inner

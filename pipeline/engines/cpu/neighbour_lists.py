@@ -10,9 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.engines.cpu.centroid_table import (
+    BINS,
     FAR,
     CentroidTable,
     certain,
+    limit_of,
     list_near,
     square_distances,
 )
@@ -20,6 +22,7 @@ from pipeline.engines.cpu.simd import inner, kernel
 from pipeline.engines.cpu.threads import ThreadPool
 
 LIST_ENTRIES = 8 << 20  # of 8 bytes, in all lists together, unless memory is short
+FIRST_ENTRIES = 512  # in a list of which no row has said yet how far it has to reach
 SHORTEST = 16  # entries that a list has at least, where there are so many centroids
 LARGEST_SHIFTS = 64  # centroids that went farthest, which are looked at one by one
 WORN = 0.1  # share of its reach that a list may lose
@@ -180,9 +183,10 @@ def _renew(
     """Loosen each list by the shifts, or make it anew where that would cost rows too much."""
     k = len(shifts.went)
     longest = len(lists.member) // k
+    most = min(longest, FIRST_ENTRIES)
     squared = np.empty(table.width, np.float32)
-    index, bound = np.empty(k + 3, np.int32), np.empty(k + 3, np.float32)
-    listed = np.full(k, -1, np.int32)
+    index, bound = np.empty(k, np.int32), np.empty(k, np.float32)
+    listed, counts = np.full(k, -1, np.int32), np.empty(BINS, np.int32)
     for anchor in range(first, stop):
         limit = wear.limits[anchor]
         if np.isfinite(shifts.went[anchor]):
@@ -192,17 +196,19 @@ def _renew(
             if wear.age[anchor] <= OLD * wear.spacing[anchor] and not worn:
                 continue
         square_distances(table.points[anchor], table, squared)
+        if not np.isfinite(limit) and k > most:
+            limit = limit_of(squared[:k], most, counts)
         count = list_near(squared, limit, table, index, bound)
         if count < min(SHORTEST, k):
             limit = np.float32(np.inf)
             count = list_near(squared, limit, table, index, bound)
         unlisted = certain(limit, table)
-        length = (count + 3) // 4 * 4
-        if length > longest:
-            length, unlisted = longest, bound[longest]
-        start = lists.start[anchor]
+        if count > longest:
+            count, unlisted = longest, bound[longest]
+        start, length = lists.start[anchor], (count + 3) // 4 * 4
         for p in range(length):
-            lists.member[start + p], lists.bound[start + p] = index[p], bound[p]
+            lists.member[start + p] = index[p] if p < count else k
+            lists.bound[start + p] = bound[p] if p < count else np.inf
         lists.length[anchor], lists.unlisted_bound[anchor] = length, unlisted
         wear.age[anchor], wear.spacing[anchor] = 0, bound[min(8, count) - 1]
         wear.whole[anchor] = unlisted
