@@ -86,6 +86,11 @@ class Experiment(ExperimentData):
         return PixelScale.of_source(self.facts["source"])
 
     @property
+    def pictures(self) -> PixelScale:
+        """The scale on which pixels are shown; narrower, where they use little of their range."""
+        return PixelScale.shown_of(self.facts["source"])
+
+    @property
     def options(self) -> SweepOptions:
         """What the sweep was asked to do; `sweep(experiment.options)` finds all of it done.
 

@@ -35,6 +35,7 @@ from storage.dictionary_store import (
 )
 from storage.images.pixel_range import PixelRange
 
+SHOWN_CHUNKS, SHOWN_VALUES = 32, 1 << 20  # of patches, that tell the range for pictures, at most
 STEPS = 2  # raised when the same options make other numbers: no fit begun before goes on after
 
 
@@ -72,7 +73,8 @@ def learn_dictionaries(
     with experiment.owned(), closing(Fitter(plan, progress)) as fitter:
         stored = set(finished_dictionaries(path))  # another sweep may have been here meanwhile
         experiment.remove_leftovers(stored)
-        create_dictionaries(path, experiment.describe())
+        facts = experiment.describe() if path.exists() else described(experiment)
+        create_dictionaries(path, facts)
         heldout = experiment.rows("test", preprocessing)
         learning = _Learning(experiment, engine, fitter, preprocessing, heldout, progress)
         for k in options.sizes:
@@ -83,6 +85,19 @@ def learn_dictionaries(
                 for state in experiment.layout.fit_states(k):
                     remove(state)
                 stored.add(k)
+
+
+def described(experiment: Experiment) -> dict[str, Any]:
+    """What a new store of dictionaries records: with the range shown, where it is narrower."""
+    facts, train = experiment.describe(), experiment.train
+    chunks = np.unique(np.linspace(0, train.n_chunks - 1, SHOWN_CHUNKS).astype(int))
+    most = SHOWN_VALUES // len(chunks) // train.dim
+    step = max(1, train.chunk_rows // max(1, most))
+    values = np.concatenate([train.read_chunk(chunk)[::step] for chunk in chunks.tolist()])
+    levels = PixelRange.of_source(train.source)
+    if (shown := levels.shown(values)) != levels:
+        facts["source"] = facts["source"] | {"shown": [shown.black, shown.white]}
+    return facts
 
 
 def _preprocessing(experiment: Experiment, progress: Progress) -> Preprocessing | None:

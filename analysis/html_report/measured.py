@@ -24,7 +24,7 @@ from analysis.measures.coverage import coverage
 from analysis.measures.elbow import METHODS, Bend, ElbowInterval, elbow, elbow_interval, two_lines
 from analysis.measures.kinds import kinds_of, shares_of_kinds
 from analysis.measures.mse_curve import power_law
-from analysis.measures.patch_sample import PatchSample, evenly, sample_patches
+from analysis.measures.patch_sample import evenly, sample_patches
 from analysis.measures.pixel_scale import PixelScale
 from analysis.measures.usage import usage
 from analysis.reconstruction.overlap import Rebuilder, images_at_once
@@ -64,10 +64,10 @@ class Measured(MeasuredClasses):
         """Range and unit of the pixels."""
         return self.experiment.pixels
 
-    @cached_property
+    @property
     def pictures(self) -> PixelScale:
-        """The scale on which pixels are shown."""
-        return self.pixels.of_pictures(self._sampled("train").values)
+        """The scale on which pixels are shown, and kinds and coverage told."""
+        return self.experiment.pictures
 
     @property
     def patch(self) -> str:
@@ -164,7 +164,7 @@ class Measured(MeasuredClasses):
     @cached_property
     def kinds(self) -> dict[int, np.ndarray]:
         """By K the kind of each centroid, (k,) indices into KINDS."""
-        span = self.pixels.span
+        span = self.pictures.span
         return {k: kinds_of(self.experiment.centroids(k), span) for k in self.sizes}
 
     @cached_property
@@ -254,14 +254,11 @@ class Measured(MeasuredClasses):
     @cached_property
     def coverage(self) -> dict[int, xarray.Dataset]:
         """By K the `coverage` of random patches of `split`, the same for all."""
-        sample = self._sampled(self.split)
+        store = self.stores[self.split]
+        most = max(1, min(COVERED_ROWS, COVERED_VALUES // store.dim))
+        sample = sample_patches(store, most)
         nodes = self.experiment.dictionaries.children
         return {k: coverage(nodes[group_name(k)], sample, memory=self.memory) for k in self.sizes}
-
-    def _sampled(self, split: str) -> PatchSample:
-        """COVERED_ROWS random patches; fewer where these are more than COVERED_VALUES together."""
-        store = self.stores[split]
-        return sample_patches(store, max(1, min(COVERED_ROWS, COVERED_VALUES // store.dim)))
 
     @property
     def image_scores(self) -> dict[int, xarray.Dataset]:

@@ -13,7 +13,7 @@ from analysis.measures.codebook import (
 )
 from analysis.measures.farthest_rows import Farthest
 from analysis.measures.patch_sample import PatchSample
-from analysis.measures.pixel_scale import PixelUnit
+from analysis.measures.pixel_scale import PixelUnit, shown_scale
 from pipeline import (
     USUAL_MEMORY,
     MemoryOptions,
@@ -79,8 +79,8 @@ def coverage(
     Returns:
         A Dataset of
         within (epsilon): share of the rows with RMSE ≤ epsilon, counted one by one; epsilon goes
-        in 255 equal steps from 0 to the span of the pixels, from black to white;
-        rmse_quantile (quantile): of a histogram, up to 1/65536 of that span too high, never low;
+        in 255 equal steps from 0 to the range that pictures show, from black to white;
+        rmse_quantile (quantile): of a histogram, up to 1/65536 of all levels too high, never low;
         rows, mse: number of rows, and their mean squared error in squared pixel levels;
         worst_patch, worst_centroid (worst, row, col[, channel]), or (worst, pixel) where the
         patch's shape is not known, worst_index (the centroid's), worst_rmse, worst_row, largest
@@ -99,7 +99,8 @@ def coverage(
     pixels = PixelUnit.of(patches.dtype, node, white)
     known = patches if isinstance(patches, PatchStore | PatchSample) else None
     source = _row_source(patches, rows, centroids, memory, preprocessed=preprocessing is not None)
-    tally, farthest = _Tally(pixels.levels.span), _farthest(worst, known)
+    shown = (None if node is None else shown_scale(node)) or pixels.levels
+    tally, farthest = _Tally(pixels.levels.span, shown.span), _farthest(worst, known)
     flat = centroids.reshape(len(centroids), -1)
     _measure(source, pixels, flat, preprocessing, tally, farthest)
     if known is None:
@@ -214,8 +215,9 @@ def _piece_rows(dim: int) -> int:
 class _Tally:
     """Counts of RMSE, and their sum of squares."""
 
-    def __init__(self, largest: float) -> None:
-        self.epsilon = np.linspace(0, largest, EPSILON_STEPS)
+    def __init__(self, largest: float, shown: float) -> None:
+        """largest: from black to white, in levels. shown: the same of pictures."""
+        self.epsilon = np.linspace(0, shown, EPSILON_STEPS)
         self._largest, self._rows, self._sse, self._most = largest, 0, 0.0, 0.0
         self._within = np.zeros(EPSILON_STEPS + 1, np.int64)  # last: farther than the largest level
         self._bins = np.zeros(BINS + 2, np.int64)

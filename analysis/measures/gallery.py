@@ -7,7 +7,7 @@ import numpy as np
 import xarray
 
 from analysis.measures.codebook import AnyDictionary, node_of, pixel_centroids
-from analysis.measures.pixel_scale import enlarged, shades, stored_scale
+from analysis.measures.pixel_scale import enlarged, shades, shown_scale
 from analysis.measures.similarity_grid import similarity_grid
 from storage import InputError
 from storage.plain_attributes import describe
@@ -66,7 +66,8 @@ def gallery(
     Args:
         dictionary: a node of the tree that `open_dictionaries` returns, its Dataset, or a fitted
             StreamingKMeans; or centroids, (atom, row, col[, channel]), pixel levels.
-        largest: level shown as white; 0 is black. None: both those of the node, else 255.
+        largest: level shown as white; 0 is black. None: both as the report shows the node's
+            pixels, else 255.
         scale: image pixels per centroid pixel.
         line: width of the lines in image pixels.
         shape: rows and columns of the grid; by default a little wider than high.
@@ -81,7 +82,7 @@ def gallery(
     black, stored = 0.0, None
     if not isinstance(dictionary, xarray.DataArray | np.ndarray):
         given = node_of(dictionary)
-        stored = stored_scale(given)
+        stored = shown_scale(given)
         node = given if isinstance(given, xarray.Dataset) else given.to_dataset()
         dictionary = node["centroids"].copy(data=pixel_centroids(node))
     if largest is None:

@@ -24,7 +24,7 @@ import numpy as np
 import xarray
 
 from analysis.measures.codebook import AnyDictionary, node_of, pixel_centroids
-from analysis.measures.pixel_scale import stored_scale
+from analysis.measures.pixel_scale import shown_scale
 from storage import InputError
 from storage.plain_attributes import describe
 
@@ -103,7 +103,7 @@ def centroid_kinds(
     """
     dictionaries = node_of(dictionaries, whole=True)
     if largest is None:
-        scale = stored_scale(dictionaries)
+        scale = shown_scale(dictionaries)
         if scale is None:
             raise InputError(
                 "the dictionary does not say which level is white: pass a node of the tree that"

@@ -8,15 +8,12 @@ import numpy as np
 import xarray
 
 from storage import InputError
-from storage.images.pixel_range import PIXEL_DTYPES, PixelRange
+from storage.images.pixel_range import PERCENTILES, PIXEL_DTYPES, PixelRange
 from storage.plain_attributes import parsed
 
 # Pixels that reach more than twice as far as white, or a fifteenth of it, are in another unit: of
 # more bits, or 0 … 1 and 0 … 16 where a dictionary knows 0 … 255.
 _BRIGHTEST, _DARKEST = 2, 1 / 15
-# Of pixels that take up a small part of their range, pictures are shown from one to the other.
-PERCENTILES = (0.1, 99.9)
-SMALL_PART = 0.5
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class PixelScale:
     Attributes:
         levels: which are black and white.
         level: name of the unit, in the plural.
-        narrowed: whether black and white are PERCENTILES of the training pixels, for pictures.
+        narrowed: whether black and white are PERCENTILES of the training pixels.
     """
 
     levels: PixelRange
@@ -43,25 +40,17 @@ class PixelScale:
         grey = whole and len(source.get("image_shape", ())) < 3
         return cls(PixelRange.of_source(source), "grey levels" if grey else "pixel levels")
 
-    def of_pictures(self, values: np.ndarray) -> "PixelScale":
-        """The scale for pictures of such pixels: this one, where they take up half of it or more.
+    @classmethod
+    def shown_of(cls, source: Mapping[str, Any]) -> "PixelScale":
+        """The scale on which pixels of such a source are shown, and kinds and coverage told.
 
-        Else it is narrowed, so that 16 bits of which few are used, say, are no black picture.
-        Errors and PSNR go by the whole range all the same.
-
-        Args:
-            values: of training pixels, in any shape.
+        That of `of_source`, or a narrower one where a sweep recorded it (`PixelRange.shown`).
         """
-        low, high = PERCENTILES
-        ends = (
-            np.percentile(values, low, method="lower"),
-            np.percentile(values, high, method="higher"),
-        )
-        digits = 4 if values.dtype.kind == "f" else 6
-        black, white = (float(f"{level:.{digits}g}") for level in ends)  # as they are told
-        if not 0 < white - black < SMALL_PART * self.span:
-            return self
-        return replace(self, levels=replace(self.levels, black=black, white=white), narrowed=True)
+        whole = cls.of_source(source)
+        if "shown" not in source:
+            return whole
+        black, white = source["shown"]
+        return replace(whole, levels=replace(whole.levels, black=black, white=white), narrowed=True)
 
     @property
     def origin(self) -> str:
@@ -101,6 +90,12 @@ def stored_scale(dictionaries: xarray.DataTree | xarray.Dataset) -> PixelScale |
     """Scale of the images that a tree, a node of it, or a Dataset was learned from, if known."""
     source = _source_of(dictionaries)
     return None if source is None else PixelScale.of_source(source)
+
+
+def shown_scale(dictionaries: xarray.DataTree | xarray.Dataset) -> PixelScale | None:
+    """The same, as the pixels are shown."""
+    source = _source_of(dictionaries)
+    return None if source is None else PixelScale.shown_of(source)
 
 
 def _source_of(dictionaries: xarray.DataTree | xarray.Dataset | None) -> dict[str, Any] | None:

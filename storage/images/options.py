@@ -96,7 +96,8 @@ UNSTATED = ImageOptions()
 def identity_of(source: Mapping[str, Any]) -> dict[str, Any]:
     """What tells a source, as stores describe it, from others.
 
-    Without the range of its pixels, which older stores do not have, and without what was stated:
-    what of it matters is in the fingerprint.
+    Without the range of its pixels and the one that is shown, which older stores do not have, and
+    without what was stated: what of it matters is in the fingerprint.
     """
-    return {name: value for name, value in source.items() if name not in ("range", "stated")}
+    apart = "range", "shown", "stated"
+    return {name: value for name, value in source.items() if name not in apart}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from storage.errors import InputError
 from storage.images.options import ImageOptions
 
 PIXEL_DTYPES = ("uint8", "uint16", "int8", "int16", "float32", "float64")
+# Where pixels take up less of their range, they are shown between their percentiles.
+PERCENTILES, SMALL_PART = (0.1, 99.9), 0.5
 _LEAST_BITS = 8  # of a range that is found: darker images of 16 bits are taken for dark ones
 
 
@@ -73,6 +75,27 @@ class PixelRange:
                 " larger one"
             )
         return found
+
+    def shown(self, values: np.ndarray) -> "PixelRange":
+        """The range for pictures of such pixels: this one, where they take up half of it or more.
+
+        Else it is narrowed to PERCENTILES, so that 16 bits of which few are used, say, are no black
+        picture. PSNR goes by the whole range all the same: it is compared across experiments on the
+        same images, whichever patches of them were kept.
+
+        Args:
+            values: of training pixels, in any shape.
+        """
+        low, high = PERCENTILES
+        ends = (
+            np.percentile(values, low, method="lower"),
+            np.percentile(values, high, method="higher"),
+        )
+        whole = values.dtype.kind != "f"
+        black, white = (int(level) if whole else float(f"{level:.4g}") for level in ends)
+        if not 0 < white - black < SMALL_PART * self.span:
+            return self
+        return replace(self, black=black, white=white)
 
     @property
     def span(self) -> float:

@@ -142,7 +142,7 @@ def _explained(measured: Measured, chosen: Chosen) -> str:
     if (scale := measured.pictures).narrowed:
         origin += (
             f" In all pictures black is {scale.black:g} and white {scale.white:g}{scale.origin};"
-            f" PSNR goes by {measured.pixels.range_text}."
+            f" PSNR goes by the whole range, {measured.pixels.range_text}."
         )
     return (
         f"{origin} Each kept patch is replaced by its nearest centroid; where patches overlap their"

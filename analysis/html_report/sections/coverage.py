@@ -27,7 +27,7 @@ from analysis.measures.mse_curve import gains_per_doubling
 from analysis.measures.pixel_scale import PixelScale
 from analysis.text import compact, number, percent, round_percent
 
-EPSILON = 0.1  # of the largest level: the root mean squared error up to which a patch is covered
+EPSILON = 0.1  # of the range shown: root mean squared error up to which a patch is covered
 COVERED = 0.9  # share of the patches that a dictionary is to reach
 SMALL_GAIN = 0.05  # of the MSE, by a doubling of K
 _CURVES = 6  # of the shares within an error: as many K
@@ -40,7 +40,7 @@ def _paragraphs(measured: Measured) -> list[str]:
 
 def _reach(measured: Measured) -> str:
     """How many patches have a centroid nearby."""
-    sizes, pixels, coverage = measured.sizes, measured.pixels, measured.coverage
+    sizes, pixels, coverage = measured.sizes, measured.pictures, measured.coverage
     levels = coverage[sizes[0]]["epsilon"].values
     at = int(np.searchsorted(levels, EPSILON * pixels.span, side="right")) - 1
     epsilon = float(levels[at]) / pixels.span
@@ -50,7 +50,7 @@ def _reach(measured: Measured) -> str:
     near = (
         "if a patch counts as covered when a centroid is near (with a root mean squared error of at"
         f" most {number(epsilon * pixels.span, 3)} {pixels.level}, {percent(epsilon)} of the"
-        " largest)"
+        f" {'range that pictures show' if pixels.narrowed else 'largest'})"
     )
     text = (
         f"About {enough[0]:,}, {near}: K = {enough[0]:,} is the first of those tried to cover"

@@ -43,6 +43,8 @@ def _paragraphs(measured: Measured) -> list[str]:
     first, second = sorted(shares, key=lambda kind: -shares[kind])[:2]
     told = rule_of(measured.experiment.patch_shape)
     rule = f"How they were told apart: {told} The limits were chosen by eye."
+    if (shown := measured.pictures).narrowed:
+        rule += f" “The largest level” is the range that pictures show, {shown.span:g}."
     if last_k == 1:
         return [f"The only centroid, the mean patch, is of the kind “{first}”.", rule]
     text = (

@@ -29,6 +29,8 @@ def rate_figures(measured: Measured) -> list[ReportFigure]:
         " centroids' use where frequent centroids have shorter ones. b, what one more bit gains,"
         " between each K and the next."
     )
+    if measured.pictures.narrowed:
+        caption += f" The peak is of the whole range, {measured.pixels.range_text}."
     if exponent is not None and exponent < 0:
         dimensions = -2 / exponent
         caption += (

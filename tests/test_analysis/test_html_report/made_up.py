@@ -74,6 +74,7 @@ NUMBERS: dict[str, Any] = {
     "variance": 10000.0,
     "rows": 100_000,
     "pixels": GREY_LEVELS,
+    "pictures": None,  # the scale on which they are shown, where it is another
     "patch_shape": (5, 5),
     "class_names": None,
     "kinds": (EVEN, EDGES),  # of the smallest and of the largest dictionary
@@ -104,6 +105,7 @@ def made_up(**changed: Any) -> Measured:
         name="digits",
         sizes=sizes,
         pixels=pixels,
+        pictures=given["pictures"] or pixels,
         patch_shape=given["patch_shape"],
         splits=splits,
         spec=PatchSpec(*given["patch_shape"][:2]),
@@ -123,7 +125,7 @@ def made_up(**changed: Any) -> Measured:
         "coverage": {
             k: xarray.Dataset(
                 {"within": ("epsilon", [0.0, share, 1.0]), "rows": 4321},
-                {"epsilon": pixels.span * np.array([0.0, 0.1, 1.0])},
+                {"epsilon": experiment.pictures.span * np.array([0.0, 0.1, 1.0])},
             )
             for k, share in zip(sizes, given["within"], strict=False)
         },

@@ -5,7 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import centroid_kinds, coverage, experiment_data, reconstruction_scores, usage
+from analysis import (
+    centroid_kinds,
+    coverage,
+    experiment_data,
+    gallery,
+    reconstruction_scores,
+    usage,
+)
 from analysis.experiment import open_experiment
 from analysis.html_report import measured as measures
 from analysis.html_report.exploration import atlases, choose_images
@@ -58,6 +65,30 @@ def test_kinds_and_usage_are_those_of_the_public_functions(digits: Measured) -> 
     assert digits.kind_shares.equals(centroid_kinds(digits.experiment.dictionaries))
     assert digits.usage[12].equals(usage(digits.experiment.nodes[12]))
     assert digits.score("mse", 12) == digits.experiment.nodes[12].attrs["mse"]
+
+
+def test_where_few_levels_are_used_page_and_python_go_by_the_same_range(tmp_path: Path) -> None:
+    """16 bits of which few are used, beside one pixel that is far brighter."""
+    images = np.random.default_rng(0).integers(300, 600, (60, 9, 10), np.uint16)
+    images += np.arange(0, 2500, 250, dtype=np.uint16)  # darker on the left
+    images[0, 4, 5] = 60_000
+    np.save(tmp_path / "dark.npy", images)
+    found = Measured(open_experiment(learn(tmp_path, (4,), dataset=str(tmp_path / "dark.npy"))))
+    node, shown = found.experiment.dictionary(4), found.pictures
+    assert shown.narrowed
+    assert 300 <= shown.black < shown.white < 3000
+    assert found.pixels.span == 65535
+    assert found.score("psnr", 4) == pytest.approx(
+        10 * np.log10(65535**2 / node.attrs["mse"]), abs=1e-9
+    )
+    assert (found.kinds[4] != 0).all()  # not flat
+    assert found.kind_shares.equals(centroid_kinds(found.experiment.dictionaries))
+    assert found.coverage[4]["epsilon"].values[-1] == shown.span
+    lines = gallery(node, scale=1)
+    row, col = np.argwhere(lines.order.values == 2)[0]
+    tile = lines.image.values[row * 6 + 1 : row * 6 + 6, col * 6 + 1 : col * 6 + 6, 0]
+    levels = (found.experiment.centroids(4)[2].astype(float) - shown.black) / shown.span
+    np.testing.assert_array_equal(tile, np.rint(255 * np.clip(levels, 0, 1)))
 
 
 @pytest.mark.parametrize(("rows", "values"), [(1000, 10**9), (10**9, 25_024)])

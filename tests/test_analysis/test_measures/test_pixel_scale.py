@@ -24,22 +24,24 @@ def test_reduced_images_are_block_means() -> None:
 
 
 def test_pictures_of_pixels_that_use_little_of_their_range_reach_between_percentiles() -> None:
-    scale = PixelScale(PixelRange(0, 16383), "grey levels")
+    whole = PixelRange(0, 16383, nodata=0)
     values = np.full((100, 200), 300, np.uint16)
     values[0, :100], values[1, :100] = 200, 4000
     values[2, 0], values[2, 1] = 100, 9000  # beyond the percentiles
-    narrow = scale.of_pictures(values)
-    assert (narrow.black, narrow.white, narrow.narrowed) == (200, 4000, True)
-    assert narrow.origin == ", the 0.1 and 99.9 percentiles of the training pixels"
-    assert (narrow.level, scale.span) == ("grey levels", 16383)
+    assert whole.shown(values) == PixelRange(200, 4000, nodata=0)
     values[:60, :] = 9000
-    wide = scale.of_pictures(values)
-    assert wide is scale
-    assert wide.origin == ""
-    assert scale.of_pictures(np.full((9, 9), 300, np.uint16)) is scale  # of one level
-    deep = PixelScale(PixelRange(0, 65535), "grey levels")
-    narrow = deep.of_pictures(np.arange(54321, 54325, dtype=np.uint16))
-    assert (narrow.black, narrow.white, narrow.range_text) == (54321, 54324, "54321 … 54324")
-    floats = PixelScale(PixelRange(0, 1.0), "pixel levels")
-    narrow = floats.of_pictures(np.linspace(0.0123456, 0.0523456, 1002, dtype=np.float32))
-    assert (narrow.black, narrow.white) == (0.01239, 0.05231)  # as they are told
+    assert whole.shown(values) is whole
+    assert whole.shown(np.full((9, 9), 300, np.uint16)) is whole  # of one level
+    deep = PixelRange(0, 65535).shown(np.arange(54321, 54325, dtype=np.uint16))
+    assert (deep.black, deep.white) == (54321, 54324)
+    floats = PixelRange(0, 1.0).shown(np.linspace(0.0123456, 0.0523456, 1002, dtype=np.float32))
+    assert (floats.black, floats.white) == (0.01239, 0.05231)  # as they are told
+
+
+def test_the_range_that_is_shown_is_said_to_be_of_percentiles() -> None:
+    source = {"dtype": "uint16", "image_shape": [9, 9], "range": [0, 4095]}
+    assert PixelScale.shown_of(source) == PixelScale.of_source(source)
+    assert PixelScale.shown_of(source).origin == ""
+    narrow = PixelScale.shown_of(source | {"shown": [99, 1023]})
+    assert (narrow.range_text, narrow.level, narrow.span) == ("99 … 1023", "grey levels", 924)
+    assert narrow.origin == ", the 0.1 and 99.9 percentiles of the training pixels"

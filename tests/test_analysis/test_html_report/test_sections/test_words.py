@@ -26,6 +26,7 @@ from tests.test_analysis.test_html_report.made_up import (
 FIVE = ("How", "How", "How", "What", "How")  # the study's
 ASKED = [section for section in SECTIONS if section.question]
 FOUND = made_up()
+SHOWN = replace(FOUND.pixels, levels=PixelRange(20, 60), narrowed=True)
 
 
 def text(measured: Measured, section: Section) -> str:
@@ -130,6 +131,8 @@ def test_answers_give_the_numbers(section: Section, words: str) -> None:
             {"pixels": PixelScale(PixelRange(0, 1.0), "levels")},
             "at most 0.100 levels, 10.0 %",
         ),
+        (COVERAGE, {"pictures": SHOWN}, "at most 4.00 grey levels, 10.0 % of the range that pic"),
+        (NATURE, {"pictures": SHOWN}, "“The largest level” is the range that pictures show, 40."),
         (COVERAGE, {"heldout": None}, "cover 90 % of 4,321 training patches"),
         (COVERAGE, {"heldout": None}, "still takes away 11.0 % of the training MSE"),
         (COVERAGE, {"heldout": [3.0, 2.0, 1.9, 1.89, 1.88, 1.87]}, "From K = 300 on a doubling"),
