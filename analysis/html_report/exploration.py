@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from string import ascii_uppercase
 
 import numpy as np
 import xarray
@@ -20,6 +21,7 @@ from storage.images.middles import first_within, middle_size
 
 EXPLORED_BYTES = 8 << 20  # of arrays on the page; as text they take a third more
 UNLABELLED = 10  # images shown of a split whose classes are unknown
+SIZES_BEFORE_IMAGES = 8  # so many K are rather shown than more images
 CROPPED_VALUES = 1 << 16  # of an image that is explored, at most
 NEAREST = 5  # neighbours of a centroid that are named
 CLASSED_ROWS = 1 << 14  # patches whose classes tell which use a centroid
@@ -30,7 +32,7 @@ MOST_CLASSES = 24  # whose shares a reader can take in
 class Chosen:
     """Images that are explored.
 
-    names: what each is chosen by, its class or its place; the same in each split.
+    names: what each is chosen by, its class or a letter; the same in each split.
     indices: split -> which image stands for each name.
     images: split -> (m, row, col[, channel]), the middle of large ones and of those of several
         sizes.
@@ -237,7 +239,8 @@ def choose_images(measured: Measured) -> Chosen:
     sizes, channels = np.array([experiment.image_shape[:2]]), experiment.image_shape[2:]
     (height, width), _ = middle_size(sizes, math.prod(channels), CROPPED_VALUES, experiment.spec)
     values = height * width * math.prod(channels)
-    most = max(1, EXPLORED_BYTES // 8 // (8 * values * len(indices)))
+    versions = min(len(measured.sizes), SIZES_BEFORE_IMAGES)
+    most = max(1, EXPLORED_BYTES // 2 // (4 * values * len(indices) * versions))
     shown = min(most, *map(len, indices.values()))
     read = {
         split: measured.middles(split, np.array(found[:shown]), CROPPED_VALUES)
@@ -245,7 +248,7 @@ def choose_images(measured: Measured) -> Chosen:
     }
     images, whole = _common(read, experiment.spec)
     if names is None:
-        names = tuple(str(place) for place in range(1, shown + 1))
+        names = tuple(ascii_uppercase[:shown])  # no numbers, which images have of their own
     indices = {split: found[:shown] for split, found in indices.items()}
     return Chosen(names[:shown], indices, images, whole)
 

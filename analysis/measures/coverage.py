@@ -253,11 +253,13 @@ class _Tally:
 def levels_to_tell(within: np.ndarray) -> list[int]:
     """Places of at most TOLD_ERRORS errors whose shares at the middle K spread evenly over 0 … 1.
 
+    Errors that no patch is within are not told of, where there are others.
     within: (K, epsilon) shares.
     """
     middle = within[len(within) // 2]
     wanted = (np.arange(TOLD_ERRORS) + 0.5) / TOLD_ERRORS
-    return sorted({int(np.abs(middle - share).argmin()) for share in wanted})
+    found = sorted({int(np.abs(middle - share).argmin()) for share in wanted})
+    return [place for place in found if within[:, place].any()] or found
 
 
 def levels_that_tell(within: np.ndarray) -> int:

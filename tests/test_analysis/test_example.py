@@ -1,6 +1,7 @@
 """The notebooks run as they stand, and print what they show."""
 
 import json
+import re
 import shutil
 from contextlib import redirect_stdout
 from io import StringIO
@@ -30,7 +31,10 @@ def run(notebook: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> int:
             exec("".join(cell["source"]), names)
         shown = [line for out in cell["outputs"] for line in out.get("text", [])]
         assert printed.getvalue() == "".join(shown)
-        pictures += sum("image/png" in out.get("data", {}) for out in cell["outputs"])
+        data = [out.get("data", {}) for out in cell["outputs"]]
+        told = "".join([*shown, *(line for one in data for line in one.get("text/html", []))])
+        assert not re.search(r"(?<![\w.])(/[\w.-]+){3}", told)  # nobody's folder
+        pictures += sum("image/png" in one for one in data)
     return pictures
 
 

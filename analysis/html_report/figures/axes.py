@@ -70,6 +70,13 @@ def shades_of_k(n: int) -> list[Any]:
     return list(mpl.colormaps["viridis"](np.linspace(0, 0.88, n)))
 
 
+def a_few_sizes(sizes: Sequence[int], most: int = 6) -> list[int]:
+    """A few K (of an ascending list), evenly spread on a logarithmic axis, the ends among them."""
+    logs = np.log(sizes)
+    wanted = np.linspace(logs[0], logs[-1], most)
+    return [sizes[place] for place in sorted({int(np.abs(logs - at).argmin()) for at in wanted})]
+
+
 def legend_of_k(axes: Axes, sizes: Sequence[int]) -> None:
     """Names each curve by its K, or some of them where they are many."""
     colours = shades_of_k(len(sizes))
@@ -95,13 +102,15 @@ def lines_over_k(
     """
     colours = [OKABE_ITO[place % len(OKABE_ITO)] for place in range(len(lines))]
     for place, (name, values) in enumerate(lines.items()):
+        again = place // len(OKABE_ITO)  # of lines that share a colour
         axes.plot(
             k,
             values,
             label=name,
             color=colours[place],
             marker=MARKERS[place % len(MARKERS)],
-            linestyle=_DASHES[place % len(_DASHES)],
+            linestyle=_DASHES[(place + again) % len(_DASHES)],
+            markerfacecolor="none" if again else None,
         )
     k_axis(axes, k)
     plain_log_ticks(axes)

@@ -72,16 +72,20 @@ if (!moved && !typed && !chose) {
       return found.reduce((most, one) => Math.max(most, Math.abs(one)), most)
     }, 0))
   }
-  const most = largest.get(image)
+  // Not beyond what pictures show: beside one hot pixel all others would seem to be right.
+  const most = Math.min(largest.get(image), span)
+  const beyond = largest.get(image) > span
   const night = matchMedia("screen and (prefers-color-scheme: dark)").matches
   scale.setv({palette: palettes[night ? 1 : 0], low: channels > 1 ? 0 : -most || -1, high: most || 1})
   pictures.error.change.emit()
-  const [low, high] = channels > 1 ? ["0", ""] : [`−${number(most, 3)}`, "+"]
+  const [low, high] = (channels > 1 ? ["0", ""] : [`−${number(most, 3)}`, "+"]).map((end, i) =>
+    beyond && (i || channels == 1) ? `${i ? "≥" : "≤"} ${end}` : end)
   const colours = [0, 127, 254].map((place) => scale.palette[place]).join()
   // How many pixels are off by how much, above the colours; zero is in the middle of a bar.
   const bars = new Array(41).fill(0)
   for (const one of errors) {
-    bars[Math.round((one - scale.low) / (scale.high - scale.low) * (bars.length - 1))] += 1
+    const share = (one - scale.low) / (scale.high - scale.low)
+    bars[Math.round(Math.min(1, Math.max(0, share)) * (bars.length - 1))] += 1
   }
   const tallest = Math.log1p(Math.max(...bars))
   const drawn = bars.map((times, i) => {
@@ -143,12 +147,17 @@ for (let down = 0; down < grid[0]; down++) {
 }
 places.data = found
 const ranked = [...weights.values()].sort((a, b) => b.times - a.times || a.atom - b.atom)
-const listed = ranked.slice(0, layout.across ** 2)
+// On a narrow screen fewer, so that there is room for the words below them.
+const narrow = board.inner_width > 0 && board.inner_width < 200
+const most_across = layout.across - narrow
+const lines = narrow ? most_across - 1 : most_across
+const listed = ranked.slice(0, most_across * lines)
 const patch = rows * cols * channels
 const tall = rows / cols
-const across = Math.min(layout.across, Math.max(2, Math.ceil(Math.sqrt(listed.length))))
+const across = Math.min(most_across, Math.max(2, Math.ceil(Math.sqrt(listed.length))))
+const pitch = (tall + layout.caption + layout.gap) * (narrow && across == most_across ? across / lines : 1)
 const x = listed.map((_, i) => (i % across) * (1 + layout.gap))
-const y = listed.map((_, i) => Math.floor(i / across) * (tall + layout.caption + layout.gap))
+const y = listed.map((_, i) => Math.floor(i / across) * pitch)
 tiles.data = {
   image: listed.map(({atom}) => new NDArray(
     shade(part(centroids, atom * patch, patch), channels, dark, light), [rows, cols])),

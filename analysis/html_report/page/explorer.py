@@ -85,6 +85,7 @@ def explorer(
     }
     for plot in plots.values():
         _answer_pointer(plot, draw)
+    board.js_on_change("inner_width", draw)
     models = {n: controls[n] for n in ("split", "shown")} | plots | {"made": board} | words
     parts = {f"explorer_{name.replace('-', '_')}": model for name, model in models.items()}
     return parts, controls, draw

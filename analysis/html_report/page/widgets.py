@@ -24,9 +24,11 @@ MARK, SOFT = "#e69f00", "#80858c"  # seen on light and dark
 _PILLS = """
 :host { width: auto; }
 .bk-input-group { display: flex; flex-flow: row wrap; gap: 0.35rem; }
-.bk-input-group > label { position: relative; margin: 0; padding: 0.3rem 0.7rem; cursor: pointer;
+.bk-input-group > label { position: relative; display: inline-flex; align-items: center;
+  justify-content: center; margin: 0; padding: 0.3rem 0.7rem; cursor: pointer;
   font: 500 0.875rem/1.3 var(--sans); color: var(--ink); border: 1px solid var(--rule);
-  border-radius: 999px; min-width: 2.3rem; text-align: center; background: var(--paper); }
+  border-radius: 999px; min-width: 2.3rem; background: var(--paper); }
+.bk-input-group > label > span { margin: 0; top: 0; }
 .bk-input-group > label:hover { border-color: var(--accent); }
 .bk-input-group > label:has(input:checked) { background: var(--accent); border-color: var(--accent);
   color: var(--paper); }
@@ -132,7 +134,7 @@ def framed_tiles(plot: figure, source: ColumnDataSource, tall: float, size: str)
     Returns: the frames.
     """
     plot.image_rgba("image", "x", "y", 1, tall, source=source)
-    words = {"text_font_size": size, "text_color": SOFT, "text_baseline": "top", "y_offset": 4}
+    words = {"text_font_size": size, "text_color": SOFT, "text_baseline": "top", "y_offset": 7}
     plot.text("x", "bottom", "words", source=source, **words)
     plot.block("x", "y", 1, tall, source=source, fill_alpha=0, line_color=SOFT)
     # over it, of the width that a script gives it: 0 of all but the chosen one

@@ -89,9 +89,14 @@ def _use(measured: Measured) -> str:
         else f"Of {k:,} centroids {use['live']:,.0f} are in use, each nearest to at least one"
         " patch, but not alike:"
     )
+    most = f"the most used one alone has {percent(use['largest_share'])}"
+    half = (
+        f"half of the patches belong to the {use['half']:,.0f} most used, and {most}"
+        if use["half"] > 1
+        else f"{most} of the patches"
+    )
     return (
-        f"{alive} half of the patches belong to the {use['half']:,.0f} most used, and the most used"
-        f" one alone has {percent(use['largest_share'])}. Their use is as varied as that of"
+        f"{alive} {half}. Their use is as varied as that of"
         f" {number(use['perplexity'], 3)} centroids used evenly (the perplexity); the Gini"
         " coefficient, 0 when all are used alike and near 1 when one has all, is"
         f" {number(use['gini'], 2)}. With short codes for the most used, the code of a patch's"

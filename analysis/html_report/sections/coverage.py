@@ -6,7 +6,13 @@ import numpy as np
 import xarray
 from matplotlib.figure import Figure
 
-from analysis.html_report.figures.axes import legend_of_k, lines_over_k, name_panel, shades_of_k
+from analysis.html_report.figures.axes import (
+    a_few_sizes,
+    legend_of_k,
+    lines_over_k,
+    name_panel,
+    shades_of_k,
+)
 from analysis.html_report.figures.figure import ReportFigure, finished, long_table, with_unit
 from analysis.html_report.figures.image_boards import (
     BOARD_WIDTH,
@@ -30,7 +36,6 @@ from analysis.text import compact, number, percent, round_percent
 EPSILON = 0.1  # of the range shown: root mean squared error up to which a patch is covered
 COVERED = 0.9  # share of the patches that a dictionary is to reach
 SMALL_GAIN = 0.05  # of the MSE, by a doubling of K
-_CURVES = 6  # of the shares within an error: as many K
 
 
 def _paragraphs(measured: Measured) -> list[str]:
@@ -147,13 +152,13 @@ def within_figure(coverage: Mapping[int, xarray.Dataset], pixels: PixelScale) ->
     epsilon = coverage[sizes[0]]["epsilon"].values
     within = np.stack([coverage[k]["within"].values for k in sizes])  # (K, epsilon)
     shares = 100 * within
-    chosen = _a_few(np.log(sizes))
-    for place, colour in zip(chosen, shades_of_k(len(chosen)), strict=True):
-        left.plot(epsilon, shares[place], color=colour)
+    few = a_few_sizes(sizes)
+    for k, colour in zip(few, shades_of_k(len(few)), strict=True):
+        left.plot(epsilon, shares[sizes.index(k)], color=colour)
     left.set_xlim(0, epsilon[levels_that_tell(within) - 1])
     left.set_ylim(0, 104)
     left.set_xlabel(f"ε, RMSE per pixel ({pixels.level})")
-    legend_of_k(left, [sizes[place] for place in chosen])
+    legend_of_k(left, few)
     for right in others:
         name_panel(left, "a", "within an error, by K")
         name_panel(right, "b", f"within an error (ε in {pixels.level}), against K")
@@ -162,12 +167,6 @@ def within_figure(coverage: Mapping[int, xarray.Dataset], pixels: PixelScale) ->
     for axes in (left, *others):
         axes.set_ylabel("per cent of the patches within ε")
     return figure
-
-
-def _a_few(values: np.ndarray) -> list[int]:
-    """Places of a few values (ascending) that are spread evenly, the ends among them."""
-    wanted = np.linspace(values[0], values[-1], _CURVES)
-    return sorted({int(np.abs(values - value).argmin()) for value in wanted})
 
 
 def _worst(measured: Measured) -> ReportFigure:

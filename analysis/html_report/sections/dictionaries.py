@@ -6,7 +6,7 @@ import numpy as np
 import xarray
 from matplotlib.figure import Figure
 
-from analysis.html_report.figures.axes import legend_of_k, plain_log_ticks, shades_of_k
+from analysis.html_report.figures.axes import a_few_sizes, legend_of_k, plain_log_ticks, shades_of_k
 from analysis.html_report.figures.figure import ReportFigure, finished, table, with_unit
 from analysis.html_report.figures.style import new_figure
 from analysis.html_report.measured import Measured
@@ -43,7 +43,10 @@ def _figures(measured: Measured) -> list[ReportFigure]:
             "above_final_per_cent": np.concatenate([excess(mse) for _, mse in histories.values()]),
         }
     )
-    figure = convergence_figure(histories)
+    drawn = {k: histories[k] for k in a_few_sizes(list(histories))}
+    if len(drawn) < len(histories):
+        caption += f" Of the {len(histories)} K {len(drawn)} are drawn; the CSV has all."
+    figure = convergence_figure(drawn)
     return [finished("convergence", "Convergence.", caption, figure, csv)]
 
 

@@ -1,5 +1,7 @@
 """What are the centroids?"""
 
+from collections.abc import Mapping
+
 import numpy as np
 import xarray
 from matplotlib.figure import Figure
@@ -34,6 +36,7 @@ RARE = 0.01  # kinds below this share are not listed
 NAMELESS = 0.2  # share of the kind "other"
 EXAMPLES = 15  # of a kind; as many as fit
 MIN_GALLERY_TILE = 12
+LABEL, LETTER = 1.12, 0.063  # inches: room for names, and for each of their letters, at least
 GALLERY_TILE = dots(0.42)  # of a centroid at most
 
 
@@ -114,9 +117,15 @@ def _examples(measured: Measured) -> ReportFigure:
         " examples, from the most used to the least used of the kind in even steps."
     )
     csv = table_of_lines(("k", "kind", "place", "atom", "count"), lines)
-    scale = scale_to(TILE, max(measured.experiment.patch_shape[:2]))
-    figure = rows_of_images(rows, measured.pictures, scale, dots(1.12), GAP)
+    figure = kinds_plate(rows, measured.pictures)
     return finished("kinds", "Kinds of centroids.", caption, figure, csv)
+
+
+def kinds_plate(rows: Mapping[str, np.ndarray], pixels: PixelScale) -> Figure:
+    """Some centroids of each kind; rows: its name and share -> (m, *patch_shape)."""
+    scale = scale_to(TILE, max(max(tiles.shape[1:3]) for tiles in rows.values()))
+    label = dots(max(LABEL, LETTER * max(map(len, rows))))
+    return rows_of_images(rows, pixels, scale, label, GAP)
 
 
 def _curves(measured: Measured) -> list[ReportFigure]:

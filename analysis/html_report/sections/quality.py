@@ -171,7 +171,7 @@ def patch_plate(patches: np.ndarray, by_k: dict[int, Quantised], pixels: PixelSc
     patches: (m, *patch_shape). From COLUMNS_FROM sizes on in two columns, of half the patches.
     """
     columns = 2 if len(by_k) >= COLUMNS_FROM else 1
-    label, apart = dots(0.66), dots(0.2)
+    label, apart = dots(0.7), dots(0.12)
     span = (BOARD_WIDTH - MARGIN - (columns - 1) * apart) // columns
     pairs = Pairs(patches.shape[1:], pixels, 1)
     shown = min(len(patches), max(1, (span - label) // pairs.pitch))

@@ -115,7 +115,7 @@ def rate_figure(
         )
     left.set_ylabel("PSNR (dB)")
     name_panel(left, "a", "rate and distortion")
-    left.legend(loc="lower right" if stages else "upper left")
+    left.legend(loc="lower right")
     left.margins(y=0.12)
     right.set_ylabel("gain (dB per bit)")
     name_panel(right, "b", "slope")

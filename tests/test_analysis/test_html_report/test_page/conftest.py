@@ -59,7 +59,7 @@ def reports(
     colour_folder, found = learn(out, (5,), dataset=str(out / "colour.npy"), **cut), {}
     dark = np.full((60, 9, 10), 300, np.uint16)
     dark[:, 2:7, 3:8] = rng.integers(300, 3000, (60, 5, 5))
-    dark[0, 4, 5] = 9000
+    dark[16, 4, 5] = 9000  # of the image that is shown first
     np.save(out / "dark.npy", dark)
     dark_folder = learn(out, (5, 9), dataset=str(out / "dark.npy"), patch=3)
     results = {digits_folder: digits_report, colour_folder: report(colour_folder)[0]}

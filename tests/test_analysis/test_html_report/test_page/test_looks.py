@@ -35,6 +35,7 @@ def assert_readable(page: Opened, width: int) -> None:
     assert page.run(_OUTSIDE, ["explorer", "atlas"]) == []
     for figure in ("explorer-made-picture", "atlas-near-picture"):
         assert page.run(_WIDER_THAN_THEIR_TILES, figure) == []
+        assert page.run(_ROOM_BELOW_TILES, figure) >= 0
 
 
 def test_figures_follow_when_the_light_changes(page: Opened) -> None:
@@ -55,7 +56,7 @@ def test_figures_follow_when_the_light_changes(page: Opened) -> None:
 def test_pictures_of_few_used_levels_are_light_enough_and_say_so(
     browser: "Browser", reports: dict[str, Reported]
 ) -> None:
-    """Errors go by the whole range all the same."""
+    """PSNR goes by the whole range all the same."""
     dark = reports[DARK]
     scale, original = Measured(dark.experiment).pictures, dark.images["train"][0]
     assert 2500 < scale.span < 3000 < dark.largest == 16383
@@ -65,6 +66,10 @@ def test_pictures_of_few_used_levels_are_light_enough_and_say_so(
         words = page.words("explorer-score")
         coding, stored = (page.column("dictionaries", name) for name in ("coding", "centroids"))
         text = page.page.locator("main").inner_text()
+        (errors,), ends = page.column("explorer-error", "image"), page.words("explorer-error-words")
+        limits = page.run(
+            "const {low, high} = model('explorer-draw').args.scale; return [low, high]"
+        )
     shown = np.array(pixels, np.uint32).view(np.uint8).reshape(*original.shape, 4)
     levels = (original.astype(float) - scale.black) / scale.span
     np.testing.assert_array_equal(shown[..., 0], np.floor(255 * np.clip(levels, 0, 1) + 0.5))
@@ -72,6 +77,9 @@ def test_pictures_of_few_used_levels_are_light_enough_and_say_so(
     assert found
     mse, psnr = float(found[1].replace(",", "")), float(found[2])
     assert psnr == pytest.approx(10 * np.log10(16383**2 / mse), abs=0.1)
+    assert np.abs(errors).max() > scale.span  # of one bright pixel, beside which others are seen
+    assert limits == [-scale.span, scale.span]
+    assert "≥ +2," in ends
     for (lowest, step, black, white), k, bytes_ in zip(coding, dark.sizes, stored, strict=True):
         assert lowest + step * black == pytest.approx(scale.black, abs=step)
         assert lowest + step * (black + white) == pytest.approx(scale.white, abs=step)
@@ -151,6 +159,19 @@ const wide = words.filter((text) => {
 })
 probe.remove()
 return wide
+"""
+
+
+# Pixels between the words below a tile and the next one.
+_ROOM_BELOW_TILES = """
+const view = Bokeh.index.get(model(argument))
+const {glyph, data_source} = view.model.renderers.find((one) => one.glyph.type == "Text")
+const {y, bottom} = data_source.data
+const next = Math.min(...y.filter((top) => top > bottom[0]), view.model.y_range.start)
+const {y_scale} = view.frame
+const higher = 4  // as much higher Bokeh writes
+return y_scale.compute(next) - y_scale.compute(bottom[0]) - glyph.y_offset.value + higher
+  - parseFloat(glyph.text_font_size.value) * 16
 """
 
 

@@ -129,3 +129,18 @@ def test_without_scripts_texts_and_figures_are_there(browser: "Browser", digits:
             assert image.evaluate("(image) => image.naturalWidth") > 100
         made = list(digits.path.parent.glob("figures/*.png"))
         assert page.page.locator("img").count() == len(made) - 2  # two galleries lie beside it
+
+
+def test_what_is_told_at_the_ends_of_a_curve_is_not_cut_off(page: Opened) -> None:
+    page.page.add_style_tag(content=".strip::after { display: block !important; }")
+    spans = page.run(
+        """const card = document.querySelector("#curve .card").getBoundingClientRect()
+        return Array.from(document.querySelectorAll("#curve .strip"), (strip) => {
+          const {width, translate} = getComputedStyle(strip, "::after")
+          const {left, right} = strip.getBoundingClientRect()
+          const start = (left + right) / 2 + parseFloat(translate) / 100 * parseFloat(width)
+          return [start - card.left, card.right - start - parseFloat(width)]
+        })"""
+    )
+    assert len(spans) == 6  # of three K in two panels
+    assert min(map(min, spans)) > 0

@@ -5,13 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from analysis.html_report.figures import image_boards as drawing
+from analysis.html_report.figures.image_boards import dots
+from analysis.html_report.figures.style import styled
 from analysis.html_report.samples import TypicalImage, typical_image
 from analysis.html_report.sections.composition import rebuilt_plate
 from analysis.html_report.sections.coverage import worst_plate
 from analysis.html_report.sections.data import sample_plate
-from analysis.html_report.sections.kinds import gallery_plate
+from analysis.html_report.sections.kinds import gallery_plate, kinds_plate
+from analysis.measures.kinds import KINDS, plural
 from pipeline.extraction.extract import extract
 from storage import PatchSpec
 from tests.test_analysis.test_html_report.made_up import GREY_LEVELS
@@ -90,6 +94,18 @@ def test_the_worst_patches_stand_above_their_centroids_with_their_errors(
     assert "90.0" in texts
     assert str(59000 + count - 1) in texts
     assert texts.count("RMSE") == len({top for _, top, _, _ in placed[::2]})
+
+
+def test_names_of_kinds_of_colour_end_before_their_tiles(placed: Places) -> None:
+    names = [f"{plural(kind)}, 13.6 %" for kind in KINDS]
+    with styled():
+        figure = kinds_plate(dict.fromkeys(names, np.zeros((15, 7, 7, 3))), GREY_LEVELS)
+    check(placed)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    first = min(left for left, _, _, _ in placed)
+    assert [text.get_text() for text in figure.texts] == names
+    ends = [text.get_window_extent(renderer).x1 for text in figure.texts]
+    assert first - dots(0.15) < max(ends) < first - dots(0.02)
 
 
 def test_a_gallery_says_where_its_centroids_stand() -> None:

@@ -144,7 +144,7 @@ def test_classes_without_error_are_drawn_on_a_linear_axis() -> None:
     assert classes_figure(by_class, GREY_LEVELS).axes[0].get_xscale() == "linear"
 
 
-@pytest.mark.parametrize("count", [4, 9])
+@pytest.mark.parametrize("count", [4, 10])
 def test_kinds_are_lines_named_at_their_ends(count: int) -> None:
     kinds = [f"kind {place}" for place in range(count)]
     of_centroids = np.linspace(0, 0.4, 3 * count).reshape(3, count)
@@ -162,7 +162,7 @@ def test_kinds_are_lines_named_at_their_ends(count: int) -> None:
         assert [text.get_text() for text in axes.texts] == kinds
         assert axes.get_ylim() == (0, 42)
         looks = {(one.get_color(), one.get_marker(), one.get_linestyle()) for one in axes.lines}
-        assert len(looks) == min(count, 8)
+        assert len(looks) == count
     assert left.get_ylabel() == "per cent of the centroids"
 
 
@@ -181,6 +181,12 @@ def test_share_within_an_error_against_the_error_and_against_k() -> None:
     assert "grey levels" in left.get_xlabel()
     assert [text.get_text() for text in right.texts] == ["ε = 1", "ε = 2", "ε = 4"]
     np.testing.assert_allclose(right.lines[1].get_data(), [SIZES, [20, 50, 80]])
+
+
+def test_errors_that_no_patch_is_within_are_not_told_of() -> None:
+    few = {k: within(0, 0.4, 0.6, 1) for k in (4, 9)}  # a fifth: 0 is as near as 0.4
+    right = within_figure(few, GREY_LEVELS).axes[1]
+    assert [text.get_text() for text in right.texts] == ["ε = 2", "ε = 4", "ε = 8"]
 
 
 def test_one_dictionary_that_leaves_no_error_is_drawn_too() -> None:

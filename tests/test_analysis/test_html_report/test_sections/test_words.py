@@ -107,6 +107,7 @@ def test_answers_give_the_numbers(section: Section, words: str) -> None:
         (CHANGE, {"exponent": -0.25}, "about 8.0 dimensions"),
         (CHANGE, {"live": [100, 200, 300, 400, 500, 590]}, "Of 600 centroids 590 are in use"),
         (CHANGE, {"gini": [0.5] * 6}, "is 0.50"),
+        (CHANGE, {"half": [1] * 6}, "not alike: the most used one alone has 2.1 % of the patches."),
         (CHANGE, {"entropy": [4.0] * 6}, "takes 4.00 bits"),
         (QUALITY, {"variance": 4000.0}, "explain 50.0 %"),
         (QUALITY, {"elbow": None}, "At K = 600 a rebuilt patch is off by 40.0"),
