@@ -39,7 +39,6 @@ from pipeline.command_options import (
     show,
     watched,
 )
-from storage import InputError
 from storage.places.place import Place, place_of
 
 # as in analysis.export.formats, which loads what writes them
@@ -87,7 +86,8 @@ def report(
     """Write report.html and its figures.
 
     OUT is a sweep's OUT, all of whose experiments are reported, or the folder of one experiment, or
-    the URL of either. It may be left out where --experiment or --swept says it.
+    the URL of either. Where it is left out, --experiment or --swept says it, or it is runs, as it
+    is for sweep.
     """
     caps = _caps_of(None if out is None else place_of(out), experiment, swept, fields)
     check_least(min(caps.values(), default=LEAST_MEMORY))
@@ -131,9 +131,7 @@ def _caps_of(
         return {place_of(os.fsdecode(folder)): largest for folder in folders}
     if out is not None:
         return {out: largest}
-    if experiment is None:
-        raise InputError("no folder to report on: give the OUT of a sweep, or --experiment")
-    return caps
+    return caps if experiment is not None else {place_of("runs"): largest}
 
 
 @group.command(example="reconstruct runs/EXPERIMENT --k 500 --out rebuilt.zarr")

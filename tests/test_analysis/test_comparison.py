@@ -17,7 +17,7 @@ from analysis import compare
 from analysis.command_line import combined, group
 from analysis.comparison import in_words, labels_of
 from analysis.html_report.figures.compared_curves import PIXELS, comparison_figure
-from pipeline import SweepOptions
+from pipeline import MemoryOptions, SweepOptions
 from storage import InputError
 from tests.test_analysis.test_html_report.small_runs import learn
 
@@ -288,5 +288,6 @@ def test_reports_of_a_file_are_those_of_its_folders(
     asked.clear()
     invoke(*words, tmp_path / "c", "--memory", "1GiB")
     assert asked == [(tmp_path / "c", 1 << 30, True)]
-    done = CliRunner().invoke(group, ["report"])
-    assert str(done.exception) == "no folder to report on: give the OUT of a sweep, or --experiment"
+    asked.clear()
+    invoke("report")  # where a sweep leaves what it makes if nothing is said
+    assert asked == [(Path("runs"), MemoryOptions().memory, False)]
