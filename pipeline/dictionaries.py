@@ -91,11 +91,13 @@ def described(experiment: Experiment) -> dict[str, Any]:
     """What a new store of dictionaries records: with the range shown, where it is narrower."""
     facts, train = experiment.describe(), experiment.train
     chunks = np.unique(np.linspace(0, train.n_chunks - 1, SHOWN_CHUNKS).astype(int))
-    most = SHOWN_VALUES // len(chunks) // train.dim
-    step = max(1, train.chunk_rows // max(1, most))
-    values = np.concatenate([train.read_chunk(chunk)[::step] for chunk in chunks.tolist()])
+    most, random = max(1, SHOWN_VALUES // len(chunks) // train.dim), np.random.default_rng(0)
+    samples = []
+    for chunk in chunks.tolist():
+        rows = train.read_chunk(chunk)
+        samples.append(rows[random.choice(len(rows), min(most, len(rows)), replace=False)])
     levels = PixelRange.of_source(train.source)
-    if (shown := levels.shown(values)) != levels:
+    if (shown := levels.shown(np.concatenate(samples))) != levels:
         facts["source"] = facts["source"] | {"shown": [shown.black, shown.white]}
     return facts
 
