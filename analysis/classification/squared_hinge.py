@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from scipy.linalg import blas, lapack
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from analysis.classification.labelled_features import Block
 from analysis.classification.ridge import Fit, LinearClassifier, Standard
@@ -32,6 +33,7 @@ _KEPT_STEPS = 10  # of which L-BFGS keeps what they changed
 # Added to the variance of all directions, the first with which rounding leaves a factor.
 _FLOORS = (1e-3, 1e-2, 1e-1)
 _BLOCK_BYTES = 8 << 20  # of features that are read at once
+_ALONE = 1024  # features up to which one thread does: two wait for one another, and others for them
 
 
 class StoredFeatures:
@@ -123,22 +125,23 @@ def fit_many(
 
     Memory: `projected_bytes`.
     """
-    problem = _Problem(features, chosen & ~judged, classes)
-    weights, best, least = problem.start(), None, len(judged) + 1
-    for penalty in PENALTIES:
+    with threadpool_limits(1 if features.width <= _ALONE else None, "blas"):
+        problem = _Problem(features, chosen & ~judged, classes)
+        weights, best, least = problem.start(), None, len(judged) + 1
+        for penalty in PENALTIES:
+            weights = problem.solved(penalty, weights)
+            errors = problem.errors(weights, judged)
+            told()
+            if errors > least:
+                break
+            if errors < least:
+                best, least = (penalty, weights), errors
+        assert best is not None
+        penalty, weights = best
+        del problem  # its factor goes before the next one is made
+        problem = _Problem(features, chosen, classes)
         weights = problem.solved(penalty, weights)
-        errors = problem.errors(weights, judged)
         told()
-        if errors > least:
-            break
-        if errors < least:
-            best, least = (penalty, weights), errors
-    assert best is not None
-    penalty, weights = best
-    del problem  # its factor goes before the next one is made
-    problem = _Problem(features, chosen, classes)
-    weights = problem.solved(penalty, weights)
-    told()
     return Fit(NAME, LinearClassifier(weights[:-1], weights[-1]), penalty, least, int(judged.sum()))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from analysis.classification import squared_hinge
 from analysis.classification.ridge import decisions
@@ -132,6 +133,25 @@ def test_the_penalty_is_that_of_the_least_errors_on_images_set_aside(tmp_path: P
     until = rises[0] if rises else len(errors)
     assert fit.penalty == squared_hinge.PENALTIES[int(np.argmin(errors[:until]))]
     assert fit.errors == min(errors[:until])
+
+
+@pytest.mark.parametrize(("alone", "threads"), [(20, {1}), (19, {2})])
+def test_few_features_are_the_work_of_one_thread(
+    alone: int, threads: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two waited for one another: on a busy machine a report took four times as long."""
+    monkeypatch.setattr(squared_hinge, "_ALONE", alone)
+    rows, labels = blobs(300, 20, 3)
+    seen = set()
+
+    def told() -> None:
+        blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+        seen.update(pool["num_threads"] for pool in blas)
+
+    with threadpool_limits(2, "blas"):
+        judged = np.arange(300) % 3 == 0
+        fit_many(stored(rows, labels, tmp_path), np.ones(300, bool), judged, 3, told)
+    assert seen == threads
 
 
 def test_where_rounding_leaves_no_factor_another_one_serves(
