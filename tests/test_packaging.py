@@ -12,6 +12,7 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 import patchdict
+from pipeline.execution import probes
 from tests.programs import run_python
 
 ROOT = Path(__file__).parents[1]
@@ -94,6 +95,14 @@ def test_it_is_imported_beside_modules_of_the_same_names(installed: Path, elsewh
     assert told.startswith("Usage: python -m patchdict ")
     for command in ("sweep", "report", "reconstruct"):
         assert f"\n  {command} " in told
+
+
+def test_workers_find_our_storage_in_the_wheel(installed: Path, elsewhere: Path) -> None:
+    """They looked for the user's."""
+    program = "import sys, patchdict.pipeline.execution.probes as probes\n"
+    program += "print(probes.storage_beside(probes.__name__))"
+    assert run(installed, elsewhere, "-c", program).strip() == "patchdict.storage"
+    assert probes.storage_beside(probes.__name__) == "storage"
 
 
 def test_an_editable_installation_uses_the_checkout(tmp_path: Path) -> None:

@@ -124,6 +124,14 @@ def _too_little_memory(asked: dict[str, Any], worker: Any) -> list[str]:
     ]
 
 
+def storage_beside(module: str) -> str:
+    """The name of our storage, from that of a module in pipeline/execution/: longer in the wheel.
+
+    No name of ours stands here in full, as building a wheel changes those.
+    """
+    return ".".join([*module.split(".")[:-3], "storage"])
+
+
 def _unusable(asked: dict[str, Any], worker: Any) -> list[str]:
     """Faults of what is opened by code of ours, which is there."""
     import importlib
@@ -131,7 +139,7 @@ def _unusable(asked: dict[str, Any], worker: Any) -> list[str]:
 
     folder = asked["module"].rpartition(".")[0]
     if asked["store"]:
-        patches = importlib.import_module(folder.removesuffix("pipeline.execution") + "storage")
+        patches = importlib.import_module(storage_beside(asked["module"]))
         try:
             seal = patches.open_patches(asked["store"]).seal
         except Exception as error:  # whatever it is, it is told
