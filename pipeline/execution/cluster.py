@@ -28,7 +28,7 @@ from pipeline.execution.shards import (
     shards_of,
     sum_shard,
 )
-from pipeline.rows.cluster_sums import ClusterSums
+from pipeline.rows.cluster_sums import ClusterSums, sum_types
 from pipeline.rows.source import StoreSource
 from pipeline.runtime.progress import Progress
 
@@ -132,7 +132,7 @@ def pass_graph(
     from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
     mark = f"{told.task.name}-{told.number}"
-    begin, total = f"same-{mark}", ("", 0)
+    begin = f"same-{mark}"
     layers: dict[str, Any] = {begin: MaterializedLayer({begin: (same, told)})}
     needs: dict[str, set[str]] = {begin: set()}
     for home in set(homes):
@@ -155,15 +155,28 @@ def pass_graph(
     layers[f"shard_done-{mark}"] = MaterializedLayer(
         {key: (shard_done, (summed, shard)) for key, shard in counts.items()}, {"priority": 1}
     )
+    together: dict[str, list[Any]] = {}
+    exact = sum_types(told.task.engine.dtype)[1].kind == "i"  # in any order: each worker its own
+    for shard, home in enumerate(homes):
+        together.setdefault(home if exact else "", []).append((summed, shard))
     added: dict[Any, Any] = {}
-    for level, groups in enumerate(fold_levels(len(homes))):
-        name = f"add_up-{mark}-{level}"
-        for place, group in enumerate(groups):
-            added[name, place] = (add_up, [(summed, one) for one in group])
-        summed, total = name, (name, 0)
+    parts = [_fold(f"add_up-{mark}-{n}", one, added) for n, one in enumerate(together.values())]
+    total = parts[0] if len(parts) == 1 else _fold(f"add_up-{mark}-all", parts, added)
     layers[f"add_up-{mark}"] = MaterializedLayer(added)
     needs |= dict.fromkeys([f"shard_done-{mark}", f"add_up-{mark}"], sums)
     return HighLevelGraph(layers, needs), [*counts, total]
+
+
+def _fold(name: str, keys: list[Any], added: dict[Any, Any]) -> Any:
+    """Tasks that add up the sums of some keys, by a tree; the key of the sum of all."""
+    for level, groups in enumerate(fold_levels(len(keys))):
+        tasks = {
+            (f"{name}-{level}", place): (add_up, [keys[one] for one in group])
+            for place, group in enumerate(groups)
+        }
+        added |= tasks
+        keys = list(tasks)
+    return keys[0]
 
 
 def assign_shards(sizes: Sequence[int], workers: Sequence[str], held: dict[int, str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.engines import EngineSpec
-from pipeline.execution.cluster import assign_shards
+from pipeline.execution.cluster import assign_shards, pass_graph
+from pipeline.execution.gather import StoreOnWorkers
 from pipeline.execution.shards import (
     FAN_IN,
     MAX_SHARDS,
     SHARD_CHUNKS,
+    ClusterPass,
+    WorkersTask,
     add_up,
     fold_levels,
     shard_count,
@@ -91,6 +95,36 @@ def test_sums_are_added_in_order_and_stay_what_they_are() -> None:
     assert squares.tolist() == [5, 5, 5, 5]
     for part, kept in zip(parts, before, strict=True):
         assert all(np.array_equal(one, other) for one, other in zip(part, kept, strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@given(homes=st.lists(st.sampled_from(["tcp://a", "tcp://b", "tcp://c"]), min_size=1, max_size=90))
+def test_sums_of_bytes_are_added_where_they_are_first(dtype: str, homes: list[str]) -> None:
+    """Others by their numbers, wherever they are: the same bits for any workers."""
+    spec = EngineSpec.resolve("torch", CPU, 2, np.dtype(dtype))
+    task = WorkersTask("fit", StoreOnWorkers("", ""), spec, True, 1, None)
+    graph, keys = pass_graph(ClusterPass(task, 1, np.zeros((1, 2)), None, 1), homes)
+    tasks, sent = dict(graph), list[str]()
+    leaves = [(f"sum_shard-{task.name}-1", shard) for shard in range(len(homes))]
+
+    def added(key: Any) -> tuple[list[int], str]:
+        """Shards under a sum, in the order in which they are added, and where that is made."""
+        if key in leaves:
+            return [key[1]], homes[key[1]]
+        work, parts = tasks[key]
+        assert work is add_up
+        assert len(parts) <= FAN_IN
+        found = [added(part) for part in parts]
+        place = found[0][1]
+        sent.extend(one for _, one in found if one != place)
+        return [shard for shards, _ in found for shard in shards], place
+
+    order, _ = added(keys[-1])
+    if dtype == "uint8":
+        assert sorted(order) == [*range(len(homes))]
+        assert len(sent) == len(set(homes)) - 1
+    else:
+        assert order == [*range(len(homes))]
 
 
 def sizes_of(blocks: int, shards: int) -> list[int]:
