@@ -34,6 +34,8 @@ _OF_WORKERS = {
     "distributed.admin.tick.interval": "500ms",
     "distributed.admin.system-monitor.interval": "2s",
     "distributed.worker.profile.enabled": False,
+    # Who takes a shard from another worker, as fast as itself, knows nothing of its rows.
+    "distributed.scheduler.work-stealing": False,
 }
 
 
