@@ -176,6 +176,7 @@ class Watch(AbstractContextManager["Watch"]):
     def _give_up(self, address: str) -> None:
         if address not in self._given_up:
             self._given_up.add(address)
+            self._gone.add(address)
             silent = f"has not answered for {SILENT_SECONDS:.0f} s"
             self._note(f"worker {address} {silent}: its tasks run elsewhere")
         self._client.run_on_scheduler(ByValue(give_up), address)

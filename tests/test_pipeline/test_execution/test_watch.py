@@ -91,6 +91,18 @@ def test_a_late_worker_is_named_once_each_time_that_it_goes(watched: Watched) ->
     assert watched.notes == ["worker b is gone: its tasks run elsewhere"] * 2
 
 
+def test_a_late_worker_that_is_given_up_is_named_once(watched: Watched) -> None:
+    watched.see("a")
+    watched.watch.hear((500.0, {"action": "add-worker", "worker": "b"}))
+    watched.see("ab")
+    for after in (20, 20, 21):
+        watched.see("a", silent="b", after=after)
+    gone = {"action": "remove-worker", "worker": "b", "expected": False}
+    watched.watch.hear((509.0, gone))  # as short a life as that of one that exits
+    watched.see("a")
+    assert watched.notes == ["worker b has not answered for 60 s: its tasks run elsewhere"]
+
+
 def test_a_worker_that_comes_and_goes_at_once_is_named_with_the_likely_reason(
     watched: Watched,
 ) -> None:
