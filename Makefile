@@ -59,8 +59,9 @@ sweep: $(BIN)/.installed ## learn a dictionary for every K and write its report.
 	&& $(BIN)/python -m analysis report --only-stale \
 	$(call options,DATASET DATA MEMORY EXPERIMENT) --swept "$$swept"
 
-# a process for each core, four at most: each takes up to 1 GiB; one that is done takes tests of others
-SIDE_BY_SIDE := --numprocesses logical --maxprocesses 4 --dist worksteal
+# A process more than there are cores, as many tests wait for others, four at most: each takes up to 1 GiB.
+# One that is done takes tests of others.
+SIDE_BY_SIDE := --numprocesses $$((1 + $$(getconf _NPROCESSORS_ONLN))) --maxprocesses 4 --dist worksteal
 # BLAS has one thread: those of several processes spin while they wait for one another.
 test: $(BIN)/.installed-dev ## run the tests
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE)
