@@ -160,7 +160,7 @@ class Watch(AbstractContextManager["Watch"]):
             gone[self._short_lived.get()] = _NEW
         for address, why in gone.items():
             why = "" if address in self._fit else why
-            if address not in self._gone | self._given_up:  # the scheduler may tell after a look
+            if address not in self._gone:  # the scheduler may tell of it after a look, too
                 self._note(f"worker {address} is gone: its tasks run elsewhere{why}")
         self._gone |= gone.keys()
         self._fit |= (self._known or set()) & seen.keys()
