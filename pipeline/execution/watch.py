@@ -155,7 +155,7 @@ class Watch(AbstractContextManager["Watch"]):
             else:
                 seen[address] = worker["nthreads"]
         before, self.workers = self.workers, seen
-        gone = dict.fromkeys(before.keys() - seen.keys() - self._given_up, "")
+        gone = dict.fromkeys(before.keys() - seen.keys(), "")
         while not self._short_lived.empty():
             gone[self._short_lived.get()] = _NEW
         for address, why in gone.items():
