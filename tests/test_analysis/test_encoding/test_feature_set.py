@@ -85,7 +85,9 @@ def test_worker_processes_write_the_same_bytes(folder: Path, kind: str) -> None:
     path = Path(run("encode", folder, *asked)["features"])
     expected = files_of(path)
     shutil.rmtree(path)
-    found = run("encode", folder, *asked, "--scheduler", "processes:2")
+    # more than the 1,030 MiB of two workers beside a process that has run other tests
+    spread = ("--scheduler", "processes:2", "--memory", "2GiB")
+    found = run("encode", folder, *asked, *spread)
     assert (found["chunks"], files_of(path)) == (5, expected)
 
 
