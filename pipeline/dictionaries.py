@@ -92,10 +92,10 @@ def described(experiment: Experiment) -> dict[str, Any]:
     facts, train = experiment.describe(), experiment.train
     chunks = np.unique(np.linspace(0, train.n_chunks - 1, SHOWN_CHUNKS).astype(int))
     most, random = max(1, SHOWN_VALUES // len(chunks) // train.dim), np.random.default_rng(0)
-    samples = []
-    for chunk in chunks.tolist():
-        rows = train.read_chunk(chunk)
-        samples.append(rows[random.choice(len(rows), min(most, len(rows)), replace=False)])
+    with closing(read_ahead(StoreSource(train), chunks.tolist())) as stream:
+        samples = [
+            rows[random.choice(len(rows), min(most, len(rows)), replace=False)] for rows in stream
+        ]
     levels = PixelRange.of_source(train.source)
     if (shown := levels.shown(np.concatenate(samples))) != levels:
         facts["source"] = facts["source"] | {"shown": [shown.black, shown.white]}

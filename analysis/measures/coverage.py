@@ -99,7 +99,7 @@ def coverage(
     pixels = PixelUnit.of(patches.dtype, node, white)
     known = patches if isinstance(patches, PatchStore | PatchSample) else None
     source = _row_source(patches, rows, centroids, memory, preprocessed=preprocessing is not None)
-    shown = (None if node is None else shown_scale(node)) or pixels.levels
+    shown = shown_scale(node) or pixels.levels
     tally, farthest = _Tally(pixels.levels.span, shown.span), _farthest(worst, known)
     flat = centroids.reshape(len(centroids), -1)
     _measure(source, pixels, flat, preprocessing, tally, farthest)

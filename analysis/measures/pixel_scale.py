@@ -92,7 +92,7 @@ def stored_scale(dictionaries: xarray.DataTree | xarray.Dataset) -> PixelScale |
     return None if source is None else PixelScale.of_source(source)
 
 
-def shown_scale(dictionaries: xarray.DataTree | xarray.Dataset) -> PixelScale | None:
+def shown_scale(dictionaries: xarray.DataTree | xarray.Dataset | None) -> PixelScale | None:
     """The same, as the pixels are shown."""
     source = _source_of(dictionaries)
     return None if source is None else PixelScale.shown_of(source)

@@ -1,6 +1,7 @@
 """The range in which pictures are shown, as a sweep records it of its patches."""
 
 import tracemalloc
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -20,7 +21,9 @@ def found(levels: np.ndarray, chunks: int = 64, rows: int = 1 << 17) -> dict[str
 
     facts: dict[str, Any] = {"source": {"dtype": "uint16", "range": [0, 4095]}}
     train = SimpleNamespace(
-        n_chunks=chunks, chunk_rows=rows, dim=8, read_chunk=read_chunk, source=facts["source"]
+        **{"shape": (chunks * rows, 8), "dim": 8, "dtype": np.dtype(np.uint16)},
+        **{"n_chunks": chunks, "chunk_rows": rows, "read_chunk": read_chunk},
+        **{"path": Path("patches"), "seal": "", "source": facts["source"]},
     )
     experiment = SimpleNamespace(train=train, describe=lambda: dict(facts))
     source: dict[str, Any] = described(cast(Experiment, experiment))["source"]
