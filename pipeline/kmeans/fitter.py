@@ -172,7 +172,8 @@ class Fitter:
         return Nested(self._executor, *common, k=k, breathing=breathing, rounds=rounds, warm=warm)
 
     def _breathing(self, k: int) -> Breathing:
-        rows = min(seeding.sample_rows(k, self._source.dim), self._source.n_rows)
+        of = self._source
+        rows = min(seeding.sample_rows(k, of.dim, of.dtype.itemsize), of.n_rows)
         if len(self._sample) != rows:
             # Of its own generator, so that no other K has a part in it.
             rng = np.random.default_rng([self._options.seed, rows])

@@ -155,7 +155,7 @@ class FitPlan:
         """
         source, init, k = self.source, self.options.init, self.largest
         itemsize, dim = source.dtype.itemsize, source.dim
-        rows = min(seeding.sample_rows(k, dim), source.n_rows)
+        rows = min(seeding.sample_rows(k, dim, itemsize), source.n_rows)
         drawing = partial(seeding.projected_bytes, dim=dim, itemsize=itemsize, rows=rows)
         seeds, blocks = drawing(k, init=init, of=source.n_rows), self._blocks_bytes(self.blocks)
         phases = [seeds, blocks]

@@ -24,7 +24,9 @@ from storage.errors import InputError
 
 INITS = ("k-means++", "random")
 MIN_SAMPLE_ROWS, SAMPLE_ROWS_PER_CENTROID = 1 << 16, 16
-SAMPLE_VALUES = 256 * MIN_SAMPLE_ROWS  # larger patches: fewer rows, but for each centroid
+# Larger patches: fewer rows, but for each centroid. Bytes take less, and may be twice as many.
+SAMPLE_VALUES = 256 * MIN_SAMPLE_ROWS
+SAMPLE_BYTES = 2 * SAMPLE_VALUES
 TRIALS = 4
 DRAWN_FROM = 50  # times as many numbers or fewer, and numpy's choice lists them all
 _DISTINCT_STEP = 1 << 14  # rows compared at once
@@ -56,7 +58,8 @@ def seed_centroids(
     if init == "random" and given is None:
         seeds = distinct_rows(source, k, draw_sample(source, 2 * k, rng))[:k]
     else:
-        sample = draw_sample(source, sample_rows(k, source.dim), rng)
+        rows = sample_rows(k, source.dim, source.dtype.itemsize)
+        sample = draw_sample(source, rows, rng)
         if len(np.unique(sample, axis=0)) < k:
             # Too few distinct rows by chance: all of them are candidates then.
             sample = distinct_rows(source, k, sample)
@@ -76,9 +79,13 @@ def check_start(centroids: np.ndarray, k: int, dim: int) -> np.ndarray:
     return centroids
 
 
-def sample_rows(k: int, dim: int) -> int:
-    """Rows in the sample from which k centroids are drawn, and by which they are judged."""
-    return max(min(MIN_SAMPLE_ROWS, SAMPLE_VALUES // dim), SAMPLE_ROWS_PER_CENTROID * k)
+def sample_rows(k: int, dim: int, itemsize: int) -> int:
+    """Rows in the sample from which k centroids are drawn, and by which they are judged.
+
+    dim, itemsize: values of a row, bytes of a value.
+    """
+    values = max(SAMPLE_VALUES, SAMPLE_BYTES // itemsize)
+    return max(min(MIN_SAMPLE_ROWS, values // dim), SAMPLE_ROWS_PER_CENTROID * k)
 
 
 def projected_bytes(k: int, dim: int, itemsize: int, rows: int, init: str, of: int) -> int:
