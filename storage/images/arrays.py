@@ -8,11 +8,12 @@ import numpy as np
 from storage.errors import InputError
 from storage.images.array_reader import ListReader
 from storage.images.axes import letters_of, named_layout, named_letters
+from storage.images.formats.hdf5 import dimension_names
 from storage.images.formats.pieces import (
     FILLS,
     ChunkedReader,
+    as_stated,
     rows_together,
-    without_nodata,
 )
 from storage.images.options import UNSTATED, ImageOptions
 from storage.images.source import ImageSource
@@ -77,12 +78,15 @@ def _filled(images: Any, options: ImageOptions) -> np.ndarray:
 def _lazy_reader(images: Any, options: ImageOptions, name: str) -> ChunkedReader | None:
     """Reads an array that is not in memory, or has several axes of images; None for others."""
     shape, dims = getattr(images, "shape", None), getattr(images, "dims", ())
+    of_xarray = hasattr(images, "variable")
+    if dims and not of_xarray:
+        dims = dimension_names(images)
     if isinstance(images, np.ndarray) or shape is None or not hasattr(images, "dtype"):
         return None
     letters = named_letters(dims) if options.layout is None else None
     if dims and letters is None:
         letters = named_layout(dims)
-    in_memory = dims and getattr(images.variable, "_in_memory", True)
+    in_memory = of_xarray and getattr(images.variable, "_in_memory", True)
     if in_memory and (letters is None or letters.count("N") < 2):
         return None
     where = f"the array {name}"
@@ -102,8 +106,8 @@ def _lazy_reader(images: Any, options: ImageOptions, name: str) -> ChunkedReader
             _check_all_data(block)
         return _filled(block, options)
 
-    fetch = without_nodata(where, notes, options, part)
-    return ChunkedReader(where, shape, np.dtype(images.dtype), letters, chunks, fetch)
+    dtype, fetch = as_stated(where, np.dtype(images.dtype), notes, options, part)
+    return ChunkedReader(where, shape, dtype, letters, chunks, fetch)
 
 
 def _check_all_data(images: Any) -> None:

@@ -73,6 +73,11 @@ def letters_of(shape: tuple[int, ...], layout: str | None, what: str) -> str:
                 f"{what} has the shape {shape}, which looks like {order}: use layout={order} (or"
                 f" images{remedy})" + f", or layout={usual} if it is ({axes})" * (len(shape) > 2)
             )
+        if not 2 < len(shape) < 5:
+            raise InputError(
+                f"{what} has the shape {shape} where (images, rows, columns) or (images, rows,"
+                " columns, channels) is expected: reshape it, or name its axes"
+            )
         return "NHWC"[: len(shape)]
     letters = check_layout(layout)
     if len(shape) != len(letters):

@@ -5,7 +5,9 @@ import io
 import os
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 import numpy as np
 
@@ -174,12 +176,17 @@ def _number_by_index(n: int) -> Callable[[str], int | None]:
 
 
 def _number_by_name(path: str, reader: ImageReader) -> Callable[[str], int | None]:
-    paths = {reader.name(number): number for number in range(len(reader.sizes))}
+    names = [reader.name(number) for number in range(len(reader.sizes))]
+    # macOS takes letters with accents apart, and what writes CSV does not
+    apart = len({normalize("NFC", name) for name in names}) < len(names)
+    spelt = str if apart else partial(normalize, "NFC")
+    where = spelt(os.path.join(reader.where, ""))
+    paths = {spelt(name): number for number, name in enumerate(names)}
     files = Counter(map(os.path.basename, paths))
     by_file = {os.path.basename(name): number for name, number in paths.items()}
 
     def number_of(text: str) -> int | None:
-        inside = os.path.normpath(text).removeprefix(os.path.join(reader.where, ""))
+        inside = spelt(os.path.normpath(text)).removeprefix(where)
         parts = inside.replace("\\", "/").split("/")
         ends = ("/".join(parts[first:]) for first in range(len(parts) - 1))  # with a folder
         for place in (inside, *ends):

@@ -7,8 +7,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
@@ -16,12 +16,15 @@ from storage.errors import InputError
 from storage.images.formats.pieces import PieceCache
 from storage.images.formats.raster import SUFFIXES, TIFF_SUFFIXES, Picture
 from storage.images.formats.tiff import decode, examine
+from storage.images.options import UNSTATED, ImageOptions
 from storage.images.reader import window_bounds
 
 PATTERN = re.compile(r"[*?\[]")  # what makes a path a glob
 _BLOCK = 256  # headers that a thread reads one after another
+_SYNOLOGY = "@eaDir"  # folder of its thumbnails
 _THREADS = 8  # that wait for headers
 _SHOWN = 3  # names in a warning
+_ANY_PIXELS = ImageOptions(nodata=0)  # none are refused
 _log = logging.getLogger(__name__)
 
 
@@ -41,7 +44,7 @@ class FolderReader:
         root: str,
         names: Iterable[str],
         skipped: int = 0,
-        on_error: Literal["refuse", "skip"] = "refuse",
+        options: ImageOptions = UNSTATED,
     ) -> None:
         """Reads all headers; to leave out what is unreadable, all pixels.
 
@@ -50,14 +53,15 @@ class FolderReader:
             root: path that the names are relative to.
             names: paths of the files, in the order of the images.
             skipped: files that were passed over.
-            on_error: "refuse" or "skip" images that cannot be read.
+            options: what is stated of the images.
 
         Raises: InputError: an image that is refused, images of several kinds, or none.
         """
-        self.where, self.skipped, self._root = where, skipped, root
+        self.where, self.skipped, self._root, self._options = where, skipped, root, options
         self.unreadable = list[str]()
         self._set_names(names)
-        self._examine(examine if on_error == "refuse" else _examine_whole, on_error)
+        skips = options.on_error == "skip"
+        self._examine(_examine_whole if skips else examine, options.on_error)
         if not len(self.sizes):
             raise InputError(
                 f"no images in {where} ({skipped + len(self.unreadable)} other files): PNG, JPEG,"
@@ -112,7 +116,7 @@ class FolderReader:
     def _decoded(self, index: int) -> np.ndarray:
         path = self._path(index)
         unchanged = _stamp(path) == tuple(self._stamps[index])
-        pixels = decode(path)
+        pixels = decode(path, self._options)
         channels = pixels.shape[2] if pixels.ndim > 2 else 0
         kind = pixels.shape[:2], channels, pixels.dtype
         if not unchanged or kind != (tuple(self.sizes[index]), self.channels, self.dtype):
@@ -177,19 +181,19 @@ class FolderReader:
         return known[usual]
 
 
-def open_file(path: str) -> FolderReader:
+def open_file(path: str, options: ImageOptions = UNSTATED) -> FolderReader:
     """The image of one file."""
-    return FolderReader(path, "", [path])
+    return FolderReader(path, "", [path], options=replace(options, on_error="refuse"))
 
 
-def open_folder(path: str, on_error: Literal["refuse", "skip"] = "refuse") -> FolderReader:
+def open_folder(path: str, options: ImageOptions = UNSTATED) -> FolderReader:
     """The images of a folder and of the folders in it, in natural order (2 before 10)."""
     skipped = Counter[str]()
     names = list(_walk(path, "", skipped, set()))
-    return FolderReader(path, path, names, skipped.total(), on_error)
+    return FolderReader(path, path, names, skipped.total(), options)
 
 
-def open_glob(pattern: str, on_error: Literal["refuse", "skip"] = "refuse") -> FolderReader:
+def open_glob(pattern: str, options: ImageOptions = UNSTATED) -> FolderReader:
     """The images that match a pattern of the shell's kind, `**` for any folders."""
     fixed, rest = [], pattern.split("/")
     while not PATTERN.search(rest[0]):
@@ -201,7 +205,7 @@ def open_glob(pattern: str, on_error: Literal["refuse", "skip"] = "refuse") -> F
         name for name in files if _is_image(name) and os.path.isfile(os.path.join(root, name))
     )
     names = sorted(images, key=natural_order)
-    return FolderReader(pattern, root, names, len(files) - len(names), on_error)
+    return FolderReader(pattern, root, names, len(files) - len(names), options)
 
 
 def natural_order(name: str) -> tuple[str, str]:
@@ -228,7 +232,7 @@ def _walk(
         raise InputError(f"cannot read {folder}: {error.strerror or error}") from error
     for _, name, is_folder, is_file in entries:
         # a pipe would be waited for
-        if name.startswith(".") or not (is_folder or (is_file and _is_image(name))):
+        if name.startswith((".", _SYNOLOGY)) or not (is_folder or (is_file and _is_image(name))):
             skipped["files"] += 1
         elif is_folder:
             yield from _walk(root, os.path.join(inside, name), skipped, seen)
@@ -251,7 +255,7 @@ def _stamp(path: str) -> tuple[int, int]:
 
 def _examine_whole(path: str) -> Picture:
     """As `examine`, its pixels decoded too: a header may be whole where they are not."""
-    pixels = decode(path)
+    pixels = decode(path, _ANY_PIXELS)
     rows, cols, *channels = pixels.shape
     return Picture(rows, cols, channels[0] if channels else 0, pixels.dtype)
 

@@ -1,5 +1,6 @@
 """Arrays in HDF5 and NetCDF files."""
 
+import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 
 from storage.errors import InputError, PatchDictError, shortened
 from storage.images.axes import letters_of, named_letters
-from storage.images.formats.pieces import ChunkedReader, reason_of, rows_together, without_nodata
+from storage.images.formats.pieces import ChunkedReader, as_stated, reason_of, rows_together
 from storage.images.options import ImageOptions
 from storage.images.pixel_range import PIXEL_DTYPES
 from storage.mapped_files import let_go
@@ -80,18 +81,34 @@ def _open_modern(path: str, where: str, name: str | None, options: ImageOptions)
     try:
         file.visititems(note)
         chosen = found[_chosen(path, name, {key: (n.shape, n.dtype) for key, n in found.items()})]
-        dims = [
-            dim.label or (dim[0].name.rpartition("/")[2] if len(dim) else "") for dim in chosen.dims
-        ]
-        array = _Array(
-            chosen.shape, chosen.dtype, chosen.chunks, dims, dict(chosen.attrs), chosen.__getitem__
-        )
+        _check_parts(path, chosen)
+        dims, notes = dimension_names(chosen), dict(chosen.attrs)
+        array = _Array(chosen.shape, chosen.dtype, chosen.chunks, dims, notes, chosen.__getitem__)
         reader = _reader(where, array, options)
     except BaseException:
         file.close()
         raise
     weakref.finalize(reader, file.close)
     return reader
+
+
+def dimension_names(dataset: Any) -> tuple[str, ...]:
+    """Names of the axes of a dataset of h5py, as far as they have some."""
+    return tuple(
+        dim.label or (dim[0].name.rpartition("/")[2] if len(dim) else "") for dim in dataset.dims
+    )
+
+
+def _check_parts(path: str, dataset: Any) -> None:
+    """Raise InputError where a virtual dataset lacks a file: HDF5 would give its fill value."""
+    for part in dataset.virtual_sources() if dataset.is_virtual else ():
+        name = part.file_name
+        beside = os.path.join(os.path.dirname(path), name)
+        if name != "." and "%b" not in name and not any(map(os.path.isfile, (beside, name))):
+            raise InputError(
+                f"{path} is put together from other files, of which {name} is not there: put it"
+                " back"
+            )
 
 
 def _open_classic(path: str, where: str, name: str | None, options: ImageOptions) -> ChunkedReader:
@@ -152,6 +169,6 @@ def _reader(where: str, array: _Array, options: ImageOptions) -> ChunkedReader:
             f"{where} has the shape {array.shape} where (images, rows, columns[, channels]) is"
             " expected: give its layout"
         )
-    fetch = without_nodata(where, array.notes, options, array.read)
-    chunks = array.chunks or rows_together(array.shape, letters, array.dtype)
-    return ChunkedReader(where, array.shape, array.dtype, letters, chunks, fetch)
+    dtype, fetch = as_stated(where, array.dtype, array.notes, options, array.read)
+    chunks = array.chunks or rows_together(array.shape, letters, dtype)
+    return ChunkedReader(where, array.shape, dtype, letters, chunks, fetch)

@@ -68,28 +68,45 @@ def rows_together(shape: Sequence[int], letters: str, dtype: np.dtype) -> tuple[
     return tuple(taken.get(axis, side) for axis, side in zip(letters, shape, strict=True))
 
 
-def without_nodata(
-    where: str, notes: Mapping[str, Any], options: ImageOptions, fetch: Fetch
-) -> Fetch:
-    """What reads the same, but refuses pixels of the value that the attributes state for no data.
+def as_stated(
+    where: str, dtype: np.dtype, notes: Mapping[str, Any], options: ImageOptions, fetch: Fetch
+) -> tuple[np.dtype, Fetch]:
+    """Type of the pixels, and what reads them, as the attributes of an array state both.
 
-    Where the options state one themselves, it is as it was. NaN is refused elsewhere.
+    Integers get the sign that `_Unsigned` states: NetCDF 3 has no unsigned ones, OPeNDAP no signed
+    bytes. Pixels of the value that is stated for no data are refused, unless the options state one
+    themselves; NaN is refused elsewhere.
+
+    Args:
+        where: names the array in an error.
+        dtype: of the array.
+        notes: its attributes.
+        options: what is stated of the images.
+        fetch: reads a part of the array.
     """
+    said = notes.get("_Unsigned", "")
+    said = (said.decode(errors="replace") if isinstance(said, bytes) else str(said)).lower()
+    kind = {("i", "true"): "u", ("u", "false"): "i"}.get((dtype.kind, said))
+    meant = np.dtype(f"{dtype.byteorder}{kind}{dtype.itemsize}") if kind else dtype
     stated = [np.ravel(notes[name]) for name in FILLS if name in notes]
-    fills = [one[0] for one in stated if one.size == 1 and one.dtype.kind in "iuf"]
-    if options.nodata is not None or not fills or fills[0] != fills[0]:
-        return fetch
+    fills = [one for one in stated if one.size == 1 and one.dtype.kind in "iuf"]
+    fill = fills[0][0] if fills else np.nan
+    if fills and kind:  # which has either sign, too
+        fill = np.int64(fill).astype(meant)
+    checks = options.nodata is None and fill == fill
+    if not checks and meant == dtype:
+        return dtype, fetch
 
-    def checked(place: tuple[slice, ...]) -> np.ndarray:
-        part = np.asarray(fetch(place))
-        if (part == fills[0]).any():
+    def read(place: tuple[slice, ...]) -> np.ndarray:
+        part = np.ascontiguousarray(fetch(place)).view(meant)
+        if checks and (part == fill).any():
             raise InputError(
                 f"{where} holds pixels of no data (the value that it states for them): give"
-                f" nodata={fills[0]:g} to leave their patches out, or fill them"
+                f" nodata={fill:g} to leave their patches out, or fill them"
             )
         return part
 
-    return checked
+    return meant, read
 
 
 class ChunkedReader:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from storage.errors import InputError
-from storage.images.formats.pieces import reason_of
+from storage.images.formats.pieces import FILLS, as_stated, reason_of
+from storage.images.options import UNSTATED, ImageOptions
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -54,6 +55,8 @@ _MODES = {
     "F": ("F", 0, "float32"),
 }
 _DEEP_PNG = {"LA;16B": 2, "RGB;16B": 3, "RGBA;16B": 4}  # Pillow would drop their lower 8 bits
+GDAL_NODATA = 42113  # tag of TIFF
+_COLOURS = 262  # tag of TIFF
 _ORIENTATION = 0x0112  # tag of EXIF
 _TURNED = (5, 6, 7, 8)  # orientations that swap rows and columns
 _BAND = 1 << 22  # pixels that are converted at once
@@ -75,10 +78,11 @@ def examine(path: str) -> Picture:
         return _picture(path, image)
 
 
-def decode(path: str) -> np.ndarray:
+def decode(path: str, options: ImageOptions = UNSTATED) -> np.ndarray:
     """All pixels of a file, (rows, columns[, channels]), turned as its EXIF notes say.
 
-    Raises: InputError where it is damaged or gone.
+    Raises: InputError where it is damaged or gone, or holds pixels of the value that it states for
+        no data, and the options state none.
     """
     with _opened(path) as (image, file):
         picture = _picture(path, image)
@@ -91,10 +95,23 @@ def decode(path: str) -> np.ndarray:
                 pixels = _pixels(type(image)(file))
         else:
             pixels = _pixels(image)
+            as_it_is = _MODES.get(image.mode, [""])[0] == image.mode
+            notes = fill_of(getattr(image, "tag_v2", {}).get(GDAL_NODATA))
+            if notes and as_it_is:
+                _, read = as_stated(path, pixels.dtype, notes, options, lambda _: pixels)
+                pixels = read(())
         turned = _upright(pixels, _orientation(image))
         if turned.shape[:2] != (picture.rows, picture.cols):
             raise ValueError(f"it has {turned.shape[:2]} pixels")
         return turned
+
+
+def fill_of(text: Any) -> dict[str, float]:
+    """The value for no data that GDAL's tag states, if any, by the name that arrays have for it."""
+    try:
+        return {FILLS[0]: float(str(text or "").strip("\0 "))}
+    except ValueError:
+        return {}
 
 
 def check_kind(path: str, start: bytes) -> None:
@@ -157,6 +174,8 @@ def _picture(path: str, image: "ImageFile") -> Picture:
         _imagecodecs(path)
         return Picture(rows, cols, _DEEP_PNG[raw], np.dtype(np.uint16))
     kind = _MODES.get(_mode(image))
+    if kind and kind[2] != "uint8" and getattr(image, "tag_v2", {}).get(_COLOURS) == 0:
+        raise InputError(f"{path} holds grey whose 0 is white (WhiteIsZero): save it as plain grey")
     if kind is None or (kind[2] == "uint8" and "16" in raw):
         what = f"{raw} where" if kind else f"mode {image.mode} where"
         remedy = NO_EXTRA if image.format == "TIFF" else "convert it first"

@@ -57,7 +57,7 @@ def _zarr(path: str, name: str | None, options: ImageOptions) -> Images:
 
 
 def _tiff(path: str, name: str | None, options: ImageOptions) -> Images:
-    return tiff.open_tiff(path, name) or folder.open_file(path)
+    return tiff.open_tiff(path, name, options) or folder.open_file(path, options)
 
 
 # In this order: what a suffix says, then entry points, then how a file begins.
@@ -81,10 +81,8 @@ FORMATS = (
     Format(hdf5.SUFFIXES, hdf5.MAGIC, hdf5.open_hdf5, named=True),
     Format((".gz",), (b"\0\0", GZIP_MAGIC), lambda path, name, options: read_idx(Path(path))),
 )
-_FOLDER = Format(
-    (), (), lambda path, _, how: folder.open_folder(path, how.on_error), laid_out=False
-)
-_GLOB = Format((), (), lambda path, _, by: folder.open_glob(path, by.on_error), laid_out=False)
+_FOLDER = Format((), (), lambda path, _, how: folder.open_folder(path, how), laid_out=False)
+_GLOB = Format((), (), lambda path, _, how: folder.open_glob(path, how), laid_out=False)
 _ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")  # files that make a folder zarr's
 _ZARR = Format((".zarr",), (), _zarr, named=True)
 

@@ -16,8 +16,15 @@ import numpy as np
 
 from storage.errors import InputError, PatchDictError, shortened
 from storage.images.formats import raster
-from storage.images.formats.pieces import READ_BYTES, ChunkedReader, reason_of, rows_together
+from storage.images.formats.pieces import (
+    READ_BYTES,
+    ChunkedReader,
+    as_stated,
+    reason_of,
+    rows_together,
+)
 from storage.images.formats.raster import NO_EXTRA, TIFF_SUFFIXES, Picture
+from storage.images.options import UNSTATED, ImageOptions
 from storage.mapped_files import let_go
 
 _JPEG = (6, 7, 34892, 33007)  # compressions
@@ -35,25 +42,29 @@ def examine(path: str) -> Picture:
     return Picture(rows, cols, reader.channels, reader.dtype)
 
 
-def decode(path: str) -> np.ndarray:
+def decode(path: str, options: ImageOptions = UNSTATED) -> np.ndarray:
     """All pixels of an image file, TIFF or not. Raises: InputError."""
     try:
-        return raster.decode(path)
+        return raster.decode(path, options)
     except InputError:
-        if (reader := _beyond_pillow(path)) is None:
+        if (reader := _beyond_pillow(path, options)) is None:
             raise
     return reader.read(0, slice(None), slice(None))
 
 
-def open_tiff(path: str, name: str | None = None) -> ChunkedReader | None:
+def open_tiff(
+    path: str, name: str | None = None, options: ImageOptions = UNSTATED
+) -> ChunkedReader | None:
     """The images of a file, one for each page; None where Pillow is to read it.
 
     Args:
         path: of the file.
         name: which images of several that differ: a number, and that of a smaller level, as in
             "0" or "0/1".
+        options: what is stated of the images.
 
-    Raises: InputError: damaged, several images and no name, or pixels that are not taken.
+    Raises: InputError: damaged, several images and no name, or pixels that are not taken; those of
+        the value that the file states for no data are refused as they are read.
     """
     try:
         tifffile = import_module("tifffile")
@@ -65,7 +76,7 @@ def open_tiff(path: str, name: str | None = None) -> ChunkedReader | None:
     try:
         file = tifffile.TiffFile(path)
         try:
-            reader = _reader(path, name, file)
+            reader = _reader(path, name, file, options)
             if faults:
                 raise ValueError(faults[0])
         except BaseException:
@@ -86,16 +97,18 @@ def open_tiff(path: str, name: str | None = None) -> ChunkedReader | None:
     return reader
 
 
-def _beyond_pillow(path: str) -> ChunkedReader | None:
+def _beyond_pillow(path: str, options: ImageOptions = UNSTATED) -> ChunkedReader | None:
     """The one image of a TIFF that Pillow refuses; None where tifffile cannot help either."""
-    if not path.lower().endswith(TIFF_SUFFIXES) or (reader := open_tiff(path)) is None:
+    if not path.lower().endswith(TIFF_SUFFIXES):
+        return None
+    if (reader := open_tiff(path, None, options)) is None:
         return None
     if len(reader.sizes) > 1:
         raise InputError(f"{path} holds {len(reader.sizes)} images: give it by itself")
     return reader
 
 
-def _reader(path: str, name: str | None, file: Any) -> ChunkedReader | None:
+def _reader(path: str, name: str | None, file: Any, options: ImageOptions) -> ChunkedReader | None:
     where = path if name is None else f"{path}::{name}"
     series = _series(path, name, file)
     page = series.keyframe
@@ -110,15 +123,17 @@ def _reader(path: str, name: str | None, file: Any) -> ChunkedReader | None:
     if series.is_multifile or (page.shaped[1] != 1 and series.dataoffset is None):
         raise InputError(f"{where} is of several files or of volumes: save it as plain pages")
     if series.dataoffset is not None:
-        return _mapped(where, path, series, file.byteorder)
+        return _mapped(where, path, series, file.byteorder, options)
     try:
         _ = page.compression == 1 or import_module("tifffile").TIFF.DECOMPRESSORS[page.compression]
     except KeyError as error:
         raise InputError(f"{where} cannot be unpacked ({reason_of(error)}): {NO_EXTRA}") from error
-    return _in_pieces(where, path, series)
+    return _in_pieces(where, path, series, options)
 
 
-def _mapped(where: str, path: str, series: Any, byteorder: str) -> ChunkedReader:
+def _mapped(
+    where: str, path: str, series: Any, byteorder: str, options: ImageOptions
+) -> ChunkedReader:
     """Images whose pixels lie in the file as they are in memory."""
     shape, letters = series.shape, _letters(series.axes)
     kind = series.dtype.newbyteorder(byteorder)
@@ -130,10 +145,16 @@ def _mapped(where: str, path: str, series: Any, byteorder: str) -> ChunkedReader
         return copy
 
     chunks = rows_together(shape, letters, series.dtype)
-    return ChunkedReader(where, shape, series.dtype, letters, chunks, fetch)
+    dtype, read = as_stated(where, series.dtype, _notes(series.keyframe), options, fetch)
+    return ChunkedReader(where, shape, dtype, letters, chunks, read)
 
 
-def _in_pieces(where: str, path: str, series: Any) -> ChunkedReader:
+def _notes(page: Any) -> dict[str, Any]:
+    """What a page states of its pixels, as arrays do."""
+    return raster.fill_of(page.tags.valueof(raster.GDAL_NODATA))
+
+
+def _in_pieces(where: str, path: str, series: Any, options: ImageOptions) -> ChunkedReader:
     """Images in tiles or strips."""
     page, shape, axes = series.keyframe, series.shape, series.axes
     ahead = len(shape) - page.ndim  # axes that number the pages
@@ -151,7 +172,8 @@ def _in_pieces(where: str, path: str, series: Any) -> ChunkedReader:
         return pages.read(number, within).reshape([part.stop - part.start for part in place])
 
     chunks = (*(1,) * ahead, *(sides[axis] for axis in page.axes))
-    return ChunkedReader(where, shape, dtype, _letters(axes), chunks, fetch)
+    dtype, read = as_stated(where, dtype, _notes(page), options, fetch)
+    return ChunkedReader(where, shape, dtype, _letters(axes), chunks, read)
 
 
 def _series(path: str, name: str | None, file: Any) -> Any:

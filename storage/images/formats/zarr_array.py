@@ -10,7 +10,7 @@ import zarr
 
 from storage.errors import InputError, PatchDictError, shortened
 from storage.images.axes import letters_of, named_letters
-from storage.images.formats.pieces import ChunkedReader, reason_of, without_nodata
+from storage.images.formats.pieces import ChunkedReader, as_stated, reason_of
 from storage.images.options import ImageOptions
 from storage.places.place import is_url
 from storage.places.remote import SCHEMES, RemotePlace
@@ -32,12 +32,12 @@ def open_zarr(path: str, name: str | None, options: ImageOptions) -> ChunkedRead
     """
     where = path if name is None else f"{path}::{name}"
     try:
-        node = zarr.open(_store(path), mode="r")
+        node, axes = zarr.open(_store(path), mode="r"), None
         if name is not None:
             if not isinstance(node, zarr.Group):
                 raise InputError(f"{path} is one array: leave out ::{name}")
+            axes = _axes_of_level(node, name)
             node = _named(node, name, path)
-        axes = None
         if isinstance(node, zarr.Group):
             node, axes = _only_array(node, where)
         array: zarr.Array = node
@@ -46,10 +46,11 @@ def open_zarr(path: str, name: str | None, options: ImageOptions) -> ChunkedRead
             letters = named_letters(axes or _dimensions(array))
         if letters is None or len(letters) != array.ndim:
             letters = letters_of(array.shape, options.layout, where)
-        fetch = without_nodata(
-            where, array.attrs.asdict(), options, lambda place: np.asarray(array[place])
+        notes = array.attrs.asdict()
+        dtype, fetch = as_stated(
+            where, array.dtype, notes, options, lambda place: np.asarray(array[place])
         )
-        return ChunkedReader(where, array.shape, array.dtype, letters, array.chunks, fetch)
+        return ChunkedReader(where, array.shape, dtype, letters, array.chunks, fetch)
     except PatchDictError:
         raise
     except Exception as error:  # of zarr, of its codecs, of fsspec
@@ -73,14 +74,9 @@ def _named(group: zarr.Group, name: str, path: str) -> Any:
 
 def _only_array(group: zarr.Group, where: str) -> tuple[zarr.Array, list[str] | None]:
     """The array of a group, and what its metadata calls the axes."""
-    attributes: dict[str, Any] = group.attrs.asdict()
-    scales = attributes.get("ome", attributes).get("multiscales")
-    if scales:  # OME-Zarr
-        axes = [
-            axis["name"] if isinstance(axis, dict) else axis for axis in scales[0].get("axes", ())
-        ]
+    if scales := _scales(group):
         level: Any = group[scales[0]["datasets"][0]["path"]]
-        return level, axes
+        return level, _axes(scales[0])
     arrays = [array for _, array in group.arrays()]
     if len(arrays) != 1:
         join = "/" if "::" in where else "::"
@@ -89,6 +85,26 @@ def _only_array(group: zarr.Group, where: str) -> tuple[zarr.Array, list[str] | 
             f" {_arrays(group)}"
         )
     return arrays[0], None
+
+
+def _scales(group: zarr.Group) -> list[Any]:
+    """What OME-Zarr says of the levels in a group."""
+    attributes: dict[str, Any] = group.attrs.asdict()
+    return list(attributes.get("ome", attributes).get("multiscales", ()))
+
+
+def _axes(scale: dict[str, Any]) -> list[str]:
+    return [axis["name"] if isinstance(axis, dict) else axis for axis in scale.get("axes", ())]
+
+
+def _axes_of_level(group: zarr.Group, name: str) -> list[str] | None:
+    """What OME-Zarr calls the axes of an array that is named as a level; None for others."""
+    above, _, level = name.strip("/").rpartition("/")
+    node = group.get(above) if above else group
+    for scale in _scales(node) if isinstance(node, zarr.Group) else ():
+        if level in (one["path"] for one in scale["datasets"]):
+            return _axes(scale)
+    return None
 
 
 def _dimensions(array: zarr.Array) -> tuple[Any, ...]:

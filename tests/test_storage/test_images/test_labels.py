@@ -192,6 +192,17 @@ def test_classes_that_do_not_fit_are_refused(
     assert str(caught.value).isprintable()
 
 
+def test_accents_may_be_written_either_way(folder: Path) -> None:
+    (folder / "a" / "1.png").rename(folder / "a" / "e\u0301.png")  # as macOS writes é
+    for written in ("e\u0301", "\u00e9"):
+        labels = stated(folder, WHOLE.replace("a/1.png", f"a/{written}.png")).labels
+        assert labels is not None
+        assert sorted(labels.tolist()) == [0, 0, 1, 2, 2]
+    Image.new("L", (9, 9)).save(folder / "a" / "\u00e9.png")
+    with pytest.raises(InputError, match="has no class of a/\u00e9"):
+        _ = stated(folder, WHOLE.replace("a/1.png", "a/e\u0301.png")).labels
+
+
 def test_images_that_are_left_out_may_have_classes(folder: Path) -> None:
     (folder / "a" / "2.png").write_bytes(b"broken")
     found = stated(folder, WHOLE, on_error="skip")

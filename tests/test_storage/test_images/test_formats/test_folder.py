@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from storage import InputError
+from storage import ImageOptions, InputError
 from storage.images.formats import folder
 from storage.images.formats.folder import (
     FolderReader,
@@ -42,8 +42,9 @@ def photos(tmp_path: Path) -> Path:
         Image.fromarray(image).save(root / name)
     (root / "a" / "notes.txt").write_text("no image")
     (root / "a" / ".1.png").write_text("hidden")
-    (root / ".git").mkdir()
-    (root / ".git" / "2.png").write_text("hidden")
+    for hidden in (".git/2.png", "@eaDir/1.png/SYNOPHOTO_THUMB_M.jpg", "__MACOSX/._1.png"):
+        (root / hidden).parent.mkdir(parents=True)
+        (root / hidden).write_text("hidden")
     os.symlink(root, root / "b" / "round")
     return root
 
@@ -60,7 +61,7 @@ def test_images_are_named_in_natural_order_with_their_classes(photos: Path) -> N
     reader = open_folder(str(photos))
     found = [reader.name(index) for index in range(5)]
     assert found == ["a/1.png", "a/2.bmp", "a/10.png", "b/0.png", "c/d/x.PNG"]
-    assert reader.skipped == 3
+    assert reader.skipped == 5
     assert reader.classes == ("a", "b", "c/d")
     assert reader.labels is not None
     assert reader.labels.tolist() == [0, 0, 0, 1, 2]
@@ -90,10 +91,10 @@ def test_large_images_are_kept_for_the_next_window(
     reader, decoded = open_folder(str(photos)), list[str]()
     real = folder.decode
 
-    def decode(path: str) -> np.ndarray:
+    def decode(path: str, options: ImageOptions) -> np.ndarray:
         decoded.append(path)
         time.sleep(0.01)
-        return real(path)
+        return real(path, options)
 
     monkeypatch.setattr(folder, "decode", decode)
     with ThreadPoolExecutor(8) as pool:  # those who want the same wait for it
@@ -120,7 +121,7 @@ def test_one_damaged_image_is_refused_with_its_name_or_left_out(photos: Path, le
     path.write_bytes(path.read_bytes()[:left])
     with pytest.raises(InputError, match=r"b/bad\.png is not a whole image"):
         whole(open_folder(str(photos)))
-    reader = open_folder(str(photos), on_error="skip")
+    reader = open_folder(str(photos), ImageOptions(on_error="skip"))
     assert reader.unreadable == ["b/bad.png"]
     assert_windows(reader, IMAGES, [])
 
@@ -161,4 +162,4 @@ def test_a_pipe_with_the_name_of_an_image_is_not_waited_for(photos: Path) -> Non
     os.mkfifo(photos / "a" / "3.png")
     reader = open_folder(str(photos))
     assert isinstance(reader, FolderReader)
-    assert (len(reader.sizes), reader.skipped) == (5, 4)
+    assert (len(reader.sizes), reader.skipped) == (5, 6)

@@ -8,11 +8,13 @@ import h5py
 import numpy as np
 import pytest
 import xarray
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import netcdf_file
 
 from storage import ImageOptions, InputError, open_images
+from storage.images.arrays import array_source
 from tests.test_storage.test_images.test_formats.windows import (
     ALL,
     FAULTS,
@@ -81,8 +83,6 @@ def test_records_of_classic_netcdf_lie_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["NETCDF4", "NETCDF3_CLASSIC", "zarr"])
 def test_pixels_of_a_stated_fill_value_need_nodata(tmp_path: Path, form: str) -> None:
     if form == "zarr":
-        import zarr
-
         path = tmp_path / "a.zarr"
         named = ("time", "level", "lat", "lon")
         array = zarr.create_array(str(path), data=MAPS, dimension_names=named)
@@ -93,6 +93,55 @@ def test_pixels_of_a_stated_fill_value_need_nodata(tmp_path: Path, form: str) ->
     with pytest.raises(InputError, match=r"give nodata=-9 to leave their patches out"):
         whole(opened(path))
     assert len(whole(opened(path, ImageOptions(nodata=-9)))) == 6
+
+
+@pytest.mark.parametrize("form", ["NETCDF3_CLASSIC", "NETCDF4", "zarr", "h5py"])
+def test_integers_have_the_sign_that_is_stated(tmp_path: Path, form: str) -> None:
+    path, signed = tmp_path / "a.nc", STACK.view(np.int16)
+    notes = {"_Unsigned": "true", "_FillValue": signed[0, 0, 0]}  # NetCDF 3 has signed ones alone
+    fill = int(STACK[0, 0, 0])
+    if form == "zarr":
+        path = tmp_path / "a.zarr"
+        zarr.create_array(str(path), data=signed).attrs.update(
+            {name: value.item() if name == "_FillValue" else value for name, value in notes.items()}
+        )
+    elif form == "h5py":
+        with h5py.File(path, "w") as file:
+            file["a"] = signed.astype(">i2")
+            file["a"].attrs.update(notes | {"_Unsigned": np.bytes_("TRUE"), "_FillValue": fill})
+    else:
+        array = xarray.DataArray(signed, dims=("n", "y", "x"), attrs=notes)
+        engine = "scipy" if form == "NETCDF3_CLASSIC" else "h5netcdf"
+        array.to_dataset(name="a").to_netcdf(path, engine=engine, format=form)  # type: ignore[call-overload]
+    assert_windows(opened(path, ImageOptions(nodata=fill)), list(STACK), [])
+    with pytest.raises(InputError, match=f"give nodata={fill:g} to"):
+        whole(opened(path))
+
+
+def test_unsigned_bytes_are_signed_where_they_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["a"] = STACK.astype(np.uint8)
+        file["a"].attrs["_Unsigned"] = "false"
+        assert_windows(opened(path), list(STACK.astype(np.uint8).view(np.int8)), [])
+        lazy = array_source(file["a"])
+        np.testing.assert_array_equal(
+            lazy.read(slice(2))[1], STACK[1].astype(np.uint8).view(np.int8)
+        )
+
+
+def test_a_virtual_dataset_that_lacks_a_file_is_refused(tmp_path: Path) -> None:
+    path, part = tmp_path / "a.h5", tmp_path / "part.h5"
+    layout = h5py.VirtualLayout(STACK.shape, STACK.dtype)
+    with h5py.File(part, "w") as file:
+        file["images"] = STACK
+    layout[:] = h5py.VirtualSource("part.h5", "images", STACK.shape)
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset("images", layout)
+    assert_windows(opened(path), list(STACK), [])
+    part.rename(tmp_path / "moved.h5")
+    with pytest.raises(InputError, match=r"a\.h5 is put together .* part\.h5 is not there"):
+        opened(path)
 
 
 def test_one_array_of_images_needs_no_name(tmp_path: Path) -> None:
@@ -154,3 +203,14 @@ def test_files_that_vanish_are_named(tmp_path: Path) -> None:
     reader = opened(tmp_path / "a.nc")
     (tmp_path / "a.nc").unlink()
     assert reader.read(0, ALL, ALL).shape == (20, 33)  # it is open
+
+
+@pytest.mark.parametrize("chunks", [None, (2, 20, 30)])
+def test_a_dataset_of_h5py_is_read_lazily(tmp_path: Path, chunks: tuple[int, ...] | None) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("a", data=STACK, chunks=chunks)
+        np.testing.assert_array_equal(array_source(dataset).read(slice(7)), STACK)
+        for dim, name in zip(dataset.dims, ("y", "image", "x"), strict=True):
+            dim.label = name
+        named = array_source(dataset)
+        np.testing.assert_array_equal(named.read(slice(20)), STACK.transpose(1, 0, 2))

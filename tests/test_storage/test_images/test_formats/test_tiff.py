@@ -10,8 +10,9 @@ import tifffile
 from hypothesis import given
 from PIL import Image
 
-from storage import InputError
+from storage import ImageOptions, InputError
 from storage.images.formats.folder import open_folder
+from storage.images.options import UNSTATED
 from tests.programs import run_python
 from tests.test_storage.test_images.test_formats.windows import (
     ALL,
@@ -142,6 +143,45 @@ def test_pillow_converts_what_needs_it(tmp_path: Path) -> None:
     tifffile.imwrite(path, COLOUR[..., 0], photometric="miniswhite", metadata=None)
     with pytest.raises(InputError, match="colours of kind 0: save it as plain grey or RGB"):
         opened(path)
+    tifffile.imwrite(path, COLOUR[0, ..., 0], photometric="miniswhite")
+    assert_windows(opened(path), [255 - COLOUR[0, ..., 0]], [])
+    for deep in (GREY[0], np.float32(GREY[0] / 65535)):  # Pillow would leave them as they are
+        tifffile.imwrite(path, deep, photometric="miniswhite")
+        with pytest.raises(InputError, match="grey whose 0 is white"):
+            opened(path)
+
+
+@pytest.mark.parametrize("how", [{}, STRIPS, TILED | {"compression": "zlib"}], ids=str)
+@pytest.mark.parametrize("pages", [1, 2])
+def test_pixels_that_gdal_states_to_hold_no_data_need_nodata(
+    tmp_path: Path, how: dict[str, Any], pages: int
+) -> None:
+    path, stack = tmp_path / "0.tif", GREY[:pages].view(np.int16).copy()
+    stack[-1, 7, 9] = -9999
+    tag = {"extratags": [(42113, 2, 0, "-9999", True)]}
+    write(path, stack, how | tag)
+    stated = ImageOptions(nodata=-9999)
+    assert_windows(opened(path, stated), list(stack), [])
+    with pytest.raises(InputError, match=r"0\.tif holds pixels of no data .* give nodata=-9999 to"):
+        whole(opened(path))
+    if pages == 1:
+        assert_windows(open_folder(str(tmp_path), stated), list(stack), [])
+        for skips in (UNSTATED, ImageOptions(on_error="skip")):  # it can be read
+            with pytest.raises(InputError, match="give nodata=-9999 to"):
+                whole(open_folder(str(tmp_path), skips))
+    stack[-1, 7, 9] = 1
+    write(path, stack, how | tag)
+    assert_windows(opened(path), list(stack), [])
+
+
+def test_colours_of_a_palette_are_not_what_gdal_states(tmp_path: Path) -> None:
+    palette = Image.fromarray(COLOUR[0]).quantize(16)
+    palette.save(tmp_path / "a.tif", tiffinfo={42113: "0"})
+    assert_windows(opened(tmp_path / "a.tif"), [np.asarray(palette.convert("RGB"))], [])
+    grey = np.arange(200, dtype=np.uint8).reshape(10, 20)
+    Image.fromarray(grey).save(tmp_path / "a.tif", tiffinfo={42113: "0"})
+    with pytest.raises(InputError, match="give nodata=0 to"):
+        whole(open_folder(str(tmp_path)))
 
 
 def test_folders_take_tiff_of_one_page(tmp_path: Path) -> None:

@@ -107,9 +107,12 @@ def test_ome_zarr_names_its_axes_and_levels(tmp_path: Path, form: Any) -> None:
     images = [np.moveaxis(FIVE[t, :, z], 0, 2) for t in range(2) for z in range(4)]
     assert_windows(opened(path), images, [(5, slice(6, 8), slice(8, 19))])
     assert_windows(opened(f"{path}::labels/nuclei"), [FIVE[0, 0, 0]], [])
-    with pytest.raises(InputError, match="looks like HW"):  # without its axes
-        opened(f"{path}::labels/nuclei/0")
-    with pytest.raises(InputError, match=r"no 'absent' in .*; in it: labels, s0, s1"):
+    assert_windows(opened(f"{path}::labels/nuclei/0"), [FIVE[0, 0, 0]], [])
+    assert_windows(opened(f"{path}::s0"), images, [])
+    group.create_array("beside", data=FIVE)
+    with pytest.raises(InputError, match=r"has the shape .* where .images, rows, columns. or"):
+        opened(f"{path}::beside")  # nothing says what its axes are
+    with pytest.raises(InputError, match=r"no 'absent' in .*; in it: beside, labels, s0, s1"):
         opened(f"{path}::absent")
 
 
