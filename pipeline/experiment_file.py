@@ -134,7 +134,7 @@ def _read(place: Path) -> dict[str, Any]:
     if len(content) > _MOST_BYTES:
         raise InputError(f"{place} is larger than 1 MiB: give a file of options in TOML")
     try:
-        return tomllib.loads(content.decode())
+        return tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise InputError(f"{place} is no text in UTF-8: give a file of options in TOML") from None
     except (ValueError, RecursionError) as error:  # ValueError: also of numbers without end

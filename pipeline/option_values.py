@@ -209,6 +209,8 @@ def absolute_path(path: str | Path) -> str:
 
     Raises ValueError for what no file can be called.
     """
+    if not os.fspath(path):  # as of a variable that is not set, not the working folder
+        raise ValueError("it is empty: give a path")
     if b"\0" in os.fsencode(path):
         raise ValueError("a path has no NUL bytes")
     # not Path.expanduser, which raises RuntimeError where a home is not known

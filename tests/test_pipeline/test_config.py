@@ -94,6 +94,9 @@ def test_values_are_read_with_their_units() -> None:
         ("device_memory", "lots", "use a size such as 1GiB"),
         ("scheduler", "processes:0", "no scheduler .*: use nothing, processes:N"),
         ("scheduler", "threads", "no scheduler .*: use nothing, processes:N"),
+        ("dataset", "", "dataset '' is not valid: it is empty: give a path"),  # a variable not set
+        ("out", "", "out '' is not valid: it is empty"),
+        ("mask", "", "mask '' is not valid: it is empty"),
     ],
 )
 def test_bad_values_are_one_line_that_says_what_to_do(field: str, value: Any, message: str) -> None:

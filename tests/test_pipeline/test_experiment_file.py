@@ -96,7 +96,8 @@ def test_a_list_of_k_is_one_run(folder: Path, value: str, sizes: tuple[int, ...]
 
 
 def test_an_empty_file_is_the_defaults(folder: Path) -> None:
-    assert read_experiment_file(written(folder, "")) == [SweepOptions()]
+    for nothing in ("", "\ufeff# as editors of Windows begin a file"):
+        assert read_experiment_file(written(folder, nothing)) == [SweepOptions()]
 
 
 def test_options_beside_the_file_win_over_it(folder: Path) -> None:
