@@ -150,6 +150,9 @@ def best_size(rows: np.ndarray, exact: np.ndarray, basis: np.ndarray, guessed: b
             for whole, part in ((rows, own), (exact, theirs))
         ]
         bounds = squares - 2 * (own @ theirs.T + np.outer(*rests))
+        if not guessed:  # the lowest bound tells where to begin
+            first = bounds.argmin(axis=1)[:, np.newaxis]
+            radius = GUESS * np.take_along_axis(distances, first, axis=1)
         met = (listed & (bounds <= np.square(radius))).sum() + len(rows)
         looks, turns = listed.sum() * LOOK_COST * (size + 1), len(rows) * size
         costs[size] = (
