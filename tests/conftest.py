@@ -7,14 +7,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
+from distributed.utils import get_mp_context
 from filelock import FileLock
 from hypothesis import settings
+from numba.core.caching import NullCache
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import Dispatcher
 
 import pipeline.runtime.memory
-from pipeline import SweepOptions, sweep
+from pipeline import SweepOptions, k_sweep, sweep
+from pipeline.kmeans.compilation import compile_apart
 from pipeline.runtime.devices import gpu_possible
+from pipeline.stages import learning
 from storage.places import client
 from storage.places.remote import RemotePlace
 from tests.buckets import ENVIRONMENT, SlowProxy, bucket_server
@@ -37,6 +44,8 @@ if not has_cuda():
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
+START_METHOD = "distributed.worker.multiprocessing-method"
+WORKER_MODULES = ["distributed.nanny", "pipeline.kmeans.fitter", "sklearn.datasets"]
 MNIST_FILES = ("train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz")
 
 
@@ -60,6 +69,51 @@ def unflushed() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What several processes of `make test` lack is compiled by one of them, others load it."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    folder, compile_here = tmp_path_factory.getbasetemp().parent, Dispatcher.compile
+
+    def alone(kernel: Dispatcher, signature: Any) -> Any:
+        if isinstance(kernel._cache, NullCache):  # a part of another, which is kept
+            return compile_here(kernel, signature)
+        named = f"{kernel.__module__}.{kernel.__qualname__}.lock"
+        with global_compiler_lock, FileLock(folder / named):
+            return compile_here(kernel, signature)
+
+    def apart(*asked: Any) -> None:
+        with FileLock(folder / "compile_apart.lock"):
+            compile_apart(*asked)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dispatcher, "compile", alone)
+        for module in (k_sweep, learning):
+            patch.setattr(module, "compile_apart", apart)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_workers() -> Iterator[None]:
+    """Workers of local clusters are forked from a process that has their modules loaded.
+
+    Users' are spawned, as those of commands in processes of their own and of tests that ask for
+    `spawned`.
+    """
+    with dask.config.set({START_METHOD: "forkserver"}):
+        get_mp_context().set_forkserver_preload(WORKER_MODULES)  # in place of Dask's own
+        yield
+
+
+@pytest.fixture
+def spawned() -> Iterator[None]:
+    """Workers start as users' do, and with this process's environment."""
+    with dask.config.set({START_METHOD: "spawn"}):
         yield
 
 
@@ -96,7 +150,11 @@ def strokes_file(strokes: np.ndarray, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures of reports are put together and not drawn, which takes long: for tests of words."""
+    """Figures of reports are put together and not drawn, which takes long: for tests of words.
+
+    Nor does Bokeh go through the models of their pages, as it does for tests of pages.
+    """
+    monkeypatch.setenv("BOKEH_VALIDATE_DOC", "no")
     for name in ("to_png", "to_svg", "to_pdf"):
         monkeypatch.setattr(f"analysis.html_report.figures.figure.{name}", lambda *_: b"")
 
@@ -138,7 +196,10 @@ def served() -> Iterator[SlowProxy]:
 
 @pytest.fixture
 def bucket(
-    served: SlowProxy, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    served: SlowProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    spawned: None,
 ) -> Iterator[RemotePlace]:
     """A folder in that bucket for each test."""
     for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": served.url}.items():

@@ -24,7 +24,6 @@ from tests.stored_numbers import numbers_of
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 
 CHUNK_BYTES = 96 << 10  # so that the store of the digits has some chunks
-PRELOADED = ["tests.test_pipeline.test_killing", "pipeline.kmeans.fitter", "sklearn.datasets"]
 
 
 def sweep_in_small_chunks(fields: dict[str, Any]) -> None:
@@ -91,7 +90,6 @@ class Forked:
 def forking() -> Callable[[dict[str, Any]], Forked]:
     """Starts sweeps in processes that have all modules loaded, in milliseconds."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
     return lambda fields: Forked(context.Process(target=sweep_in_small_chunks, args=(fields,)))
 
 

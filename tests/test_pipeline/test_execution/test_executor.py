@@ -173,6 +173,7 @@ def test_the_hook_of_clusters_goes_with_the_last_of_them(monkeypatch: pytest.Mon
         assert spawn.get_preparation_data is before
 
 
+@pytest.mark.usefixtures("spawned")
 def test_workers_compete_neither_for_cores_nor_with_another_cluster_on_the_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -200,6 +201,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
         yield started
 
 
+@pytest.mark.usefixtures("spawned")
 def test_sweeps_on_workers_store_the_same_numbers(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
