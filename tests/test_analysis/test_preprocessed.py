@@ -187,6 +187,7 @@ def test_a_map_of_distances_is_of_pixels(node: xarray.DataTree) -> None:
     assert float(found[0, 0, 0]) == pytest.approx(np.sqrt(error[0] / 25))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_says_what_was_done(experiment: Path) -> None:
     (result,) = report(experiment)
     text = Path(result["report"]).read_text()
@@ -221,6 +222,7 @@ def test_a_dictionary_that_lost_its_matrix_is_refused(node: xarray.DataTree) -> 
         pixel_centroids(lost)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_folder_of_images_with_a_mask_and_a_rule_is_preprocessed(tmp_path: Path) -> None:
     """Patches are those that pixels alone decide on; all is told in pixels of the folder's."""
     rng = np.random.default_rng(0)
