@@ -13,6 +13,7 @@ from analysis.experiment import Experiment, open_experiment
 from analysis.html_report.exploration import choose_images
 from analysis.html_report.measured import Measured
 from tests.browser import Opened, opened, started
+from tests.conftest import made_once
 from tests.test_analysis.test_html_report.small_runs import learn
 
 if TYPE_CHECKING:
@@ -44,31 +45,36 @@ class Reported:
 
 @pytest.fixture(scope="package")
 def reports(
-    digits_folder: Path, digits_report: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+    digits_report: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Reported]:
     """By KINDS: digits, held-out ones too; colour in float32, cut into rectangles, for one K.
 
     The border of the colour images is reflected. By DARK 16 bits of which few are used.
     """
-    out = tmp_path_factory.mktemp("pages")
+    found = {}
+    made = made_once(tmp_path_factory, "pages", report_unlike)
+    for kind, page in {KINDS[0]: digits_report["report"], **made}.items():
+        experiment = open_experiment(Path(page).parent)
+        chosen = choose_images(Measured(experiment))
+        found[kind] = Reported(Path(page), experiment, chosen.images)
+    return found
+
+
+def report_unlike(out: Path) -> dict[str, str]:
+    """Learn from the images that are unlike the digits. Returns: their pages."""
+    out.mkdir()
     rng = np.random.default_rng(0)
     colour = np.zeros((12, 9, 10, 3), np.float32)
     colour[:, 2:7, 3:8] = rng.random((12, 5, 5, 3))
     np.save(out / "colour.npy", colour)
     cut = {"patch": (2, 3), "stride": 2, "threshold": 0.05, "border": "reflect"}
-    colour_folder, found = learn(out, (5,), dataset=str(out / "colour.npy"), **cut), {}
+    folders = {KINDS[1]: learn(out, (5,), dataset=str(out / "colour.npy"), **cut)}
     dark = np.full((60, 9, 10), 300, np.uint16)
     dark[:, 2:7, 3:8] = rng.integers(300, 3000, (60, 5, 5))
     dark[16, 4, 5] = 9000  # of the image that is shown first
     np.save(out / "dark.npy", dark)
-    dark_folder = learn(out, (5, 9), dataset=str(out / "dark.npy"), patch=3)
-    results = {digits_folder: digits_report, colour_folder: report(colour_folder)[0]}
-    results[dark_folder] = report(dark_folder)[0]
-    for kind, (folder, result) in zip((*KINDS, DARK), results.items(), strict=True):
-        experiment = open_experiment(folder)
-        chosen = choose_images(Measured(experiment))
-        found[kind] = Reported(Path(result["report"]), experiment, chosen.images)
-    return found
+    folders[DARK] = learn(out, (5, 9), dataset=str(out / "dark.npy"), patch=3)
+    return {kind: report(folder)[0]["report"] for kind, folder in folders.items()}
 
 
 # After the reports, so that they are made without playwright's loop.
