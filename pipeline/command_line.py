@@ -8,7 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -206,6 +206,12 @@ def drop(experiment: str, k: str, dry_run: bool, as_json: bool) -> None:
 
 def run(command: click.Group) -> NoReturn:
     """Run a command group; what the user can mend is one line and exit code 2."""
+    for stream in range(3):  # a closed one: the next file would get what libraries print there
+        with suppress(OSError):
+            if not _is_open(stream):
+                os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names of files are bytes: a terminal may lack their letters, or they may be no text.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -228,6 +234,13 @@ def run(command: click.Group) -> NoReturn:
         cause = error.__cause__ or error  # click raises Abort for it
         end(cause.code if isinstance(cause, Interrupted) else INTERRUPTED)
     sys.exit(0)
+
+
+def _is_open(stream: int) -> bool:
+    try:
+        return bool(os.fstat(stream))
+    except OSError:
+        return False
 
 
 def _fail(message: str) -> NoReturn:

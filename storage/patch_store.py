@@ -123,7 +123,7 @@ class PatchStore:
         except (ValueError, RuntimeError) as error:  # zarr's codecs, on bytes that are as written
             where = describe(self.path, self.chunk_key(index))
             raise DamageError(f"{where} cannot be decoded ({error}): {REMEDY}") from error
-        return cast(np.ndarray, rows)
+        return np.ascontiguousarray(rows)  # else by columns, where zarr's settings say so
 
     def chunk_key(self, index: int) -> str:
         """Path of a chunk's file within the store."""

@@ -48,9 +48,9 @@ def extract(
 
     Args:
         images: name of a data set or path of a file, as for `open_images`; an array of numpy (also
-            masked), xarray, Dask or zarr, (n, rows, columns[, channels]), or a list of images of
-            any sizes, integers of 8 or 16 bits or floats in 0…1; an ImageSource; or, with `count`,
-            what yields images, as a generator does: a file under `out` holds them meanwhile.
+            masked), xarray, Dask, zarr, h5py or torch, (n, rows, columns[, channels]), or a list of
+            images of any sizes, integers of 8 or 16 bits or floats in 0…1; an ImageSource; or, with
+            `count`, what yields images: a file under `out` holds them meanwhile.
         count: number of images that are yielded.
         patch: size in pixels, as in 5, "5x7" or (5, 7); or all of the patch geometry, for which the
             next two are not read.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from storage.errors import InputError
+from storage.images.array_reader import one_array
 
 NOT_LAZY = ("columns", "tocsr", "detach")  # data frames, sparse matrices, tensors
 ROUNDED = 1 << 53  # float64 rounds integers beyond
@@ -36,17 +37,7 @@ def as_array(rows: Any) -> Any:
             f"{os.fspath(rows)!r} is a path: open it first (open_patches, numpy.load, zarr.open;"
             " extract(…).store cuts patches of images)"
         )
-    for names in ("array_keys", "data_vars"):  # a group of zarr, a Dataset of xarray
-        if hasattr(rows, names):
-            found = getattr(rows, names)
-            listed = ", ".join(map(repr, found() if callable(found) else found))
-            raise InputError(f"a {type(rows).__name__} holds arrays: give one of them ({listed})")
-    if hasattr(rows, "detach"):
-        rows = rows.detach().cpu()
-        # numpy knows no bfloat16; widening it loses nothing
-        return (
-            rows.float() if rows.dtype.is_floating_point and rows.itemsize == 2 else rows
-        ).numpy()
+    rows = one_array(rows)
     if hasattr(rows, "dims") and getattr(rows, "chunks", None):  # Dask's, within xarray's
         rows = rows.data
     return DaskRows(rows) if hasattr(rows, "dask") else rows

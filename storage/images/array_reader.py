@@ -1,6 +1,7 @@
 """Images in an array, in memory or mapped from a file."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -126,6 +127,24 @@ class ListReader:
     def name(self, index: int) -> str:
         """Names one image."""
         return f"image {index} of {self.where}"
+
+
+def one_array(array: Any) -> Any:
+    """What has a shape, a type and slices, as it is; a tensor of torch as an array of numpy.
+
+    Raises: InputError for what only leads to arrays: a group of zarr, a Dataset of xarray.
+    """
+    for names in ("array_keys", "data_vars"):
+        if hasattr(array, names):
+            found = getattr(array, names)
+            listed = ", ".join(map(repr, found() if callable(found) else found))
+            raise InputError(f"a {type(array).__name__} holds arrays: give one of them ({listed})")
+    if not hasattr(array, "detach"):
+        return array
+    tensor = array.detach().cpu()
+    # numpy knows no bfloat16; widening it loses nothing
+    half = tensor.dtype.is_floating_point and tensor.itemsize == 2
+    return (tensor.float() if half else tensor).numpy()
 
 
 def checked_images(images: np.ndarray, what: str) -> np.ndarray:

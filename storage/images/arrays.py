@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from storage.errors import InputError
-from storage.images.array_reader import ListReader
+from storage.images.array_reader import ListReader, one_array
 from storage.images.axes import letters_of, named_layout, named_letters
 from storage.images.formats.hdf5 import dimension_names
 from storage.images.formats.pieces import (
@@ -26,19 +26,22 @@ def array_source(
 
     Args:
         images: of numpy, also masked, or of xarray, whose axes tell the layout by their names, any
-            others numbering images; or of Dask, zarr or h5py; or a list of images of any sizes,
-            (rows, columns[, channels]). What is lazy is read window by window.
+            others numbering images; or of Dask, zarr, h5py or torch; or a list of images of any
+            sizes, (rows, columns[, channels]). What is lazy is read window by window.
         split: "train" or "test".
         options: what is stated of the images; their no-data value fills what is masked.
         name: of the source.
 
     Raises:
-        InputError: no images; masked pixels, or pixels of the value that the array's own attributes
-            state for no data, where no such value is given.
+        InputError: no images, or an unknown number; masked pixels, or pixels of the value that the
+            array's own attributes state for no data, where no such value is given.
     """
     if isinstance(images, list | tuple) and all(np.ndim(image) > 1 for image in images):
         each = [one_image(image, options) for image in images]
         return ImageSource(name, split, ListReader(each, name), options)
+    images = one_array(images)
+    if any(side != side for side in getattr(images, "shape", ())):  # of Dask
+        raise InputError("the number of images is unknown: call compute_chunk_sizes() first")
     if (lazy := _lazy_reader(images, options, name)) is not None:
         return ImageSource(name, split, lazy, options)
     if options.layout is None and (layout := named_layout(getattr(images, "dims", ()))):
@@ -58,6 +61,7 @@ def one_image(image: Any, options: ImageOptions) -> np.ndarray:
             "images that are given one by one are (rows, columns[, channels]) each: leave out"
             " layout, or stack them"
         )
+    image = one_array(image)
     if options.nodata is None:
         _check_all_data(image)
     letters = named_layout(getattr(image, "dims", ()))
@@ -78,11 +82,11 @@ def _filled(images: Any, options: ImageOptions) -> np.ndarray:
 def _lazy_reader(images: Any, options: ImageOptions, name: str) -> ChunkedReader | None:
     """Reads an array that is not in memory, or has several axes of images; None for others."""
     shape, dims = getattr(images, "shape", None), getattr(images, "dims", ())
+    if isinstance(images, np.ndarray) or shape is None or not hasattr(images, "dtype"):
+        return None
     of_xarray = hasattr(images, "variable")
     if dims and not of_xarray:
         dims = dimension_names(images)
-    if isinstance(images, np.ndarray) or shape is None or not hasattr(images, "dtype"):
-        return None
     letters = named_letters(dims) if options.layout is None else None
     if dims and letters is None:
         letters = named_layout(dims)

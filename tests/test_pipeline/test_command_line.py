@@ -236,6 +236,14 @@ def test_unwritable_out_is_named(inputs: Path) -> None:
     assert (done.returncode, "Permission denied" in done.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_streams_may_be_closed(runs: Path, closed: str) -> None:
+    words = [sys.executable, "-m", "pipeline", "extract", "--patch", "4", "--out", closed.strip()]
+    shell = ["bash", "-c", f'exec "$@" {closed}', "bash", *words]  # as of a daemon
+    assert subprocess.run(shell, cwd=runs, check=False).returncode == 0
+    assert list((runs / closed / "patches").glob("digits-*.zarr"))
+
+
 def test_a_signal_ends_with_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
     arguments = ["sweep", "--k", "2,600", "--max-iter", "40", "--breathing", "0"]
     before: list[int] = []  # when states of K = 600 were written

@@ -43,6 +43,13 @@ def test_attributes_and_views_agree(store: PatchStore) -> None:
     assert parsed(lazy.attrs)["spec"] == SPEC.to_dict()
 
 
+def test_rows_lie_by_rows_whatever_the_settings_of_zarr_are(store: PatchStore) -> None:
+    with zarr.config.set({"array.order": "F"}):  # also ZARR_ARRAY__ORDER
+        rows = open_patches(store.path).read_chunk(0)
+    assert rows.flags.c_contiguous
+    np.testing.assert_array_equal(rows, store.read_chunk(0))
+
+
 def test_verify_names_exactly_the_bad_chunks(store: PatchStore) -> None:
     assert list(verify_patches(store.path)) == [None] * store.n_chunks
     blank = zarr.open_array(store.path / "patches", mode="r+")

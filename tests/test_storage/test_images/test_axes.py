@@ -1,8 +1,11 @@
 """Layouts: any order of axes, and shapes that are likely of another one."""
 
+import dask.array
 import numpy as np
 import pytest
+import torch
 import xarray
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,6 +77,25 @@ def test_names_of_axes_tell_the_layout() -> None:
     assert array_source(named).images.shape == (1, 20, 30, 3)
     named = xarray.DataArray(np.zeros((20, 30, 7), np.uint8), dims=("lat", "lon", "time"))
     assert array_source(named).images.shape == (7, 20, 30)
+
+
+def test_tensors_are_arrays() -> None:
+    tensor = torch.from_numpy(IMAGES.astype(np.float32) / 255).requires_grad_()
+    np.testing.assert_array_equal(array_source(tensor).images, tensor.detach().numpy())
+    np.testing.assert_array_equal(array_source(list(tensor)).read([1])[0], tensor[1].detach())
+    assert array_source(tensor.detach().bfloat16()).dtype == np.float32
+
+
+def test_what_leads_to_arrays_or_tells_no_number_is_refused() -> None:
+    dataset = xarray.Dataset({"a": (("n", "y", "x"), IMAGES[..., 0])})
+    group = zarr.create_group(zarr.storage.MemoryStore())
+    group.create_array("b", data=IMAGES)
+    for images, told in ((dataset, "a Dataset .*'a'"), (group, "a Group holds arrays: .*'b'")):
+        with pytest.raises(InputError, match=told):
+            array_source(images)
+    lazy = dask.array.from_array(IMAGES, chunks=1)
+    with pytest.raises(InputError, match=r"call compute_chunk_sizes\(\) first"):
+        array_source(lazy[lazy[:, 0, 0, 0] > 0])
 
 
 def test_a_mapped_file_of_any_layout_is_not_read_into_memory(tmp_path: object) -> None:
