@@ -2,7 +2,7 @@
 
 from storage import InputError, IntegrityError
 from storage.dictionary_store import finished_dictionaries
-from storage.layout import ExperimentLayout, find_experiments, the_only
+from storage.layout import DICTIONARIES, ExperimentLayout, find_experiments, the_only
 from storage.places.place import Place
 
 
@@ -16,6 +16,8 @@ def experiment_folders(out: Place) -> list[Place]:
     """
     if not out.is_dir():
         raise InputError(f"no folder {out}: give the OUT of a sweep, or one experiment's folder")
+    if out.name == DICTIONARIES:
+        raise InputError(f"{out} is a part of an experiment: give its folder, {out.parent}")
     layouts = find_experiments(out)
     finished = [found.folder for found in layouts if _has_dictionaries(found)]
     if not finished:

@@ -147,6 +147,8 @@ def test_the_command_refuses_in_one_line(digits_folder: Path, tmp_path: Path) ->
     assert "'tar' is not one of 'npz', 'safetensors', 'sklearn'" in told
     told = refused(tmp_path, *usual, tmp_path / "a.npz")
     assert told.startswith(f"no finished dictionaries under {tmp_path}")
+    told = refused(digits_folder / "dictionaries.zarr", *usual, tmp_path / "a.npz")
+    assert told.endswith(f"is a part of an experiment: give its folder, {digits_folder}")
     told = refused(tmp_path / "absent", *usual, tmp_path / "a.npz")
     assert told.startswith(f"no folder {tmp_path / 'absent'}")
     told = refused(digits_folder, *usual, tmp_path / "absent" / "a.npz")
