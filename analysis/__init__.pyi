@@ -2,8 +2,7 @@ from .classification.classify import classify
 from .comparison import compare
 from .encoding.decode import decode
 from .encoding.distance_map import distance_map
-from .encoding.encode import encode
-from .encoding.features import features
+from .encoding.encode import encode, features
 from .encoding.stages import open_stages
 from .experiment import Experiment, open_experiment
 from .export.export_dictionary import export_dictionary

@@ -130,6 +130,7 @@ def decode(codes: Place, as_json: bool, memory: str | None, **options: Any) -> N
 
 @click.command(cls=Command, example="classify runs/EXPERIMENT --k 100,500")
 @experiment_argument
+@click.argument("others", nargs=-1, metavar="[OTHER]...", type=PlacePath(path_type=Path))
 @click.option("--k", help="Sizes of dictionaries, as in 400,1000; default: all that fit.")
 @click.option(
     "--features",
@@ -142,6 +143,13 @@ def decode(codes: Place, as_json: bool, memory: str | None, **options: Any) -> N
 @click.option(
     "--tf-idf", is_flag=True, help="Of hard features, weigh centroids by how rare they are."
 )
+@click.option(
+    "--shift",
+    type=int,
+    default=0,
+    metavar="PIXELS",
+    help="Learn from training images with their pools moved by so many pixels four ways, too.",
+)
 @stride_option
 @dataset_option
 @data_option
@@ -150,6 +158,7 @@ def decode(codes: Place, as_json: bool, memory: str | None, **options: Any) -> N
 @json_option
 def classify(
     experiment: Place,
+    others: tuple[Place, ...],
     k: str | None,
     pool: str | None,
     as_json: bool,
@@ -159,8 +168,9 @@ def classify(
     """Tell the class of test images by their features: accuracy by K, and by labels per class.
 
     EXPERIMENT is the folder of one experiment, or a sweep's OUT that holds one alone, or the URL of
-    either. A linear classifier learns from the training images; results are kept with the
-    experiment, and the next report shows them.
+    either; OTHERs are of the same images, as of other patches: K centroids of each tell the class
+    together. A linear classifier learns from the training images; results are kept with EXPERIMENT,
+    and its next report shows them.
     """
     cap = MemoryOptions.checked(**given({"memory": memory})).memory
     sizes = None if k is None else SweepOptions.checked(k=k).k
@@ -168,7 +178,6 @@ def classify(
         from analysis.classification.classify import classify as classify_experiment
         from analysis.classification.classify import in_words
 
-        result = classify_experiment(
-            experiment, sizes, pool=pool or "quadrants", memory=cap, progress=progress, **options
-        )
+        options |= {"pool": pool or "quadrants", "beside": others, "memory": cap}
+        result = classify_experiment(experiment, sizes, progress=progress, **options)
     show(result, as_json, in_words(result))

@@ -95,14 +95,14 @@ class ExperimentData:
         stated = labels.is_file() and not (split == "test" and self.facts.get("test"))
         return self._images(split, str(labels) if stated else None)
 
-    def _source(self, split: str) -> dict[str, Any]:
+    def recorded(self, split: str) -> dict[str, Any]:
         """What is recorded of the images of a split."""
         found = self.facts["source"] if split == "train" else self.patches(split).source
         return dict(found)
 
     def _images(self, split: str, labels: str | None) -> ImageSource:
         """The same, with a file of their classes, whatever the experiment's own says."""
-        known = self._source(split)
+        known = self.recorded(split)
         stated = ImageOptions.of_source(known)
         if stated.mask is not None and not os.path.lexists(source_parts(stated.mask)[0]):
             moved = next(moved_places(stated.mask, self.folder), stated.mask)
@@ -213,7 +213,7 @@ class ExperimentData:
         if labels is None:
             name = Path(dataset).name  # it stands in the report, which tells nobody's folders
             return None, f"{name} holds images alone, of which no classes are known"
-        known = self._source(split)
+        known = self.recorded(split)
         if len(labels) != known["images"]:
             raise InputError(
                 f"{dataset} has {len(labels)} classes for the {known['images']} {split} images of"

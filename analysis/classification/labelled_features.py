@@ -1,9 +1,10 @@
 """Features of images of known class, made block after block, none of them kept."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,47 +37,90 @@ class ChosenImages:
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """Features of the images of a split by one dictionary.
+    """Features of the images of a split by one dictionary, or by several, side by side.
 
     Attributes:
-        source: the images.
+        sources: the images, as each dictionary knows them.
         labels: (images,) int64, their classes, from 0 on.
-        node: the dictionary.
+        nodes: the dictionaries.
         options: which features.
-        stride: in pixels; None: the dictionary's own.
+        stride: in pixels; None: each dictionary's own.
         threads: that make features at the same time.
         progress: told of images as their features are there.
+        shift: pixels by which pools are moved in four more copies of an image; 0: there are none.
     """
 
-    source: ImageSource
+    sources: Sequence[ImageSource]
     labels: np.ndarray
-    node: xarray.DataTree
+    nodes: Sequence[xarray.DataTree]
     options: FeatureOptions
     stride: int | None
     threads: int
     progress: Progress
+    shift: int = 0
 
     def blocks(self, which: np.ndarray) -> Iterator[Block]:
-        """Features and classes of some images, in order, and in blocks."""
-        work = self.work(which)
-        step, everything = work.chunks[0], slice(0, work.shape[1])
+        """Features and classes of some images, in order, and in blocks.
+
+        All copies of an image lie together, that which is as it is first.
+        """
+        works, n = self._works(which), len(which)
+        step = min(work.chunks[0] for work in works)
+
+        def made(part: slice) -> np.ndarray:
+            return np.concatenate([work.copies(part) for work in works], axis=2)
+
         with ThreadPoolExecutor(self.threads, "features") as pool:
             waiting = deque[tuple[slice, Future[np.ndarray]]]()
-            for first in range(0, len(which), step):
-                part = slice(first, min(first + step, len(which)))
-                waiting.append((part, pool.submit(work.made, (part, everything))))
+            for first in range(0, n, step):
+                part = slice(first, min(first + step, n))
+                waiting.append((part, pool.submit(made, part)))
                 if len(waiting) > self.threads:
                     yield self._done(which, *waiting.popleft())
             while waiting:
                 yield self._done(which, *waiting.popleft())
 
-    def work(self, which: np.ndarray) -> Features:
-        """What makes the features of some images."""
-        images = ChosenImages(self.source, which)
-        encoding = Encoding.of(images, self.node, stride=self.stride)
-        return Features.of(encoding, self.node, self.options)
+    def _works(self, which: np.ndarray) -> list[Features]:
+        """What makes the features of some images, by each dictionary."""
+        found = []
+        for source, node in zip(self.sources, self.nodes, strict=True):
+            encoding = Encoding.of(ChosenImages(source, which), node, stride=self.stride)
+            found.append(Features.of(encoding, node, self.options, self.shift))
+        return found
 
     def _done(self, which: np.ndarray, part: slice, made: "Future[np.ndarray]") -> Block:
-        rows = made.result()
-        self.progress.advance(len(rows))
-        return rows, self.labels[which[part]]
+        found, labels = made.result(), self.labels[which[part]]
+        self.progress.advance(len(found))
+        n, copies, width = found.shape
+        return found.reshape(n * copies, width), np.repeat(labels, copies)
+
+    @cached_property
+    def _every(self) -> list[Features]:
+        return self._works(np.arange(len(self.labels)))
+
+    @property
+    def copies(self) -> int:
+        """Rows of features of an image."""
+        return len(self._every[0].pools.ways)
+
+    @property
+    def width(self) -> int:
+        """Features of a copy of an image."""
+        return sum(work.shape[1] for work in self._every)
+
+    @property
+    def block(self) -> int:
+        """Values of a block, at most."""
+        return min(work.chunks[0] for work in self._every) * self.copies * self.width
+
+    @property
+    def engine_bytes(self) -> int:
+        """What labelling, or activating, takes, in bytes, at most."""
+        return sum(work.engine_bytes for work in self._every)
+
+    @property
+    def task_bytes(self) -> int:
+        """What a thread takes beside that, in bytes, at most: a block in work, one that waits."""
+        images = sum(2 * source.piece_bytes for source in self.sources)
+        # Features by each dictionary, which are then put side by side.
+        return max(work.task_bytes for work in self._every) + images + 3 * 4 * self.block

@@ -72,8 +72,8 @@ def few_bytes(n: int, width: int) -> int:
     return 4 * n * width + 3 * 8 * n * (n + _PART)
 
 
-def fit_from_few(rows: np.ndarray, labels: np.ndarray, classes: int) -> Fit:
-    """A classifier of fewer images than features; the penalty is chosen by leaving each out.
+def fit_from_few(rows: np.ndarray, labels: np.ndarray, classes: int, copies: int = 1) -> Fit:
+    """A classifier of fewer rows than features; the penalty is chosen by leaving each image out.
 
     Of penalties with as many errors that of the least squared error is taken, then the largest.
 
@@ -81,6 +81,7 @@ def fit_from_few(rows: np.ndarray, labels: np.ndarray, classes: int) -> Fit:
         rows: (n, p) float32.
         labels: (n,) int64, below `classes`.
         classes: so many.
+        copies: rows of an image, one after the other: all are left out, the first is judged.
 
     Memory: the rows, and three matrices of images by images.
     """
@@ -103,17 +104,19 @@ def fit_from_few(rows: np.ndarray, labels: np.ndarray, classes: int) -> Fit:
     targets = 2.0 * (labels[:, np.newaxis] == np.arange(classes)) - 1
     offsets = targets.mean(axis=0)
     rotated = vectors.T @ (targets - offsets)
+    images, first = vectors.reshape(-1, copies, n), targets[::copies]
     best: tuple[int, float, float] | None = None
     for penalty in sorted(PENALTIES, reverse=True):
         inverse = 1 / (np.maximum(values, 0) + penalty * n)
         # Without the direction of the offset, which is not penalised.
-        own = vectors**2 @ inverse - 1 / (penalty * n * n)
-        left_out = targets - (vectors @ (inverse[:, np.newaxis] * rotated)) / own[:, np.newaxis]
-        errors = int(np.count_nonzero(left_out.argmax(axis=1) != labels))
-        judged = errors, float(np.square(left_out - targets).sum()), penalty
+        own = (images * inverse) @ images.transpose(0, 2, 1) - 1 / (penalty * n * n)
+        dual = (vectors @ (inverse[:, np.newaxis] * rotated)).reshape(-1, copies, classes)
+        missing = np.linalg.solve(own, dual)[:, 0]
+        errors = int(np.count_nonzero((first - missing).argmax(axis=1) != labels[::copies]))
+        judged = errors, float(np.square(missing).sum()), penalty
         best = judged if best is None or judged[:2] < best[:2] else best
     assert best is not None
     inverse = 1 / (np.maximum(values, 0) + best[2] * n)
     dual = vectors @ (inverse[:, np.newaxis] * rotated)
     weights = np.concatenate([block.T @ dual for _, block in standardised()])
-    return Fit(NAME, standard.classifier(weights, offsets), best[2], best[0], n)
+    return Fit(NAME, standard.classifier(weights, offsets), best[2], best[0], n // copies)

@@ -8,10 +8,11 @@ so much alike that it takes thousands of steps over them as they are; in coordin
 covariance is about 1, those of its Cholesky factor, it takes some tens.
 """
 
+import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from scipy.linalg import blas, lapack
@@ -21,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from analysis.classification.labelled_features import Block
 from analysis.classification.ridge import Fit, LinearClassifier, Standard
 from storage import InputError
-from storage.mapped_files import let_go, lies_in_memory, scratch_array, scratch_folder
+from storage.mapped_files import lies_in_memory, scratch_folder
 from storage.places.place import Place
 
 # What is tried, from the largest on: penalties on the squared weights, per image.
@@ -32,7 +33,7 @@ _GAIN = 1e-5  # of the loss at the start: a step that brings less is the last
 _KEPT_STEPS = 10  # of which L-BFGS keeps what they changed
 # Added to the variance of all directions, the first with which rounding leaves a factor.
 _FLOORS = (1e-3, 1e-2, 1e-1)
-_BLOCK_BYTES = 8 << 20  # of features that are read at once
+_BLOCK_BYTES, _BLOCK_ROWS = 16 << 20, 1 << 12  # of features that are read at once, at most
 _ALONE = 1024  # features up to which one thread does: two wait for one another, and others for them
 
 
@@ -44,59 +45,80 @@ class StoredFeatures:
         images: how many.
         width: p.
         folder: of the file, `bytes_on_disk`.
+        copies: rows of an image, one after the other, the first of it as it is.
 
     Attributes:
         labels: (images,) int64, their classes.
     """
 
-    def __init__(self, blocks: Iterator[Block], images: int, width: int, folder: Path) -> None:
-        self.labels, self.width = np.empty(images, np.int64), width
-        self._step = max(1, _BLOCK_BYTES // (4 * width))
+    def __init__(
+        self, blocks: Iterator[Block], images: int, width: int, folder: Path, copies: int = 1
+    ) -> None:
+        self.labels, self.width, self.copies = np.empty(images, np.int64), width, copies
+        self._file = file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # stays open
+        weakref.finalize(self, file.close)
+        sums, squares, first = np.zeros(width), np.zeros(width), 0
+        for rows, labels in blocks:
+            file.write(np.ascontiguousarray(rows).data)
+            sums += rows.sum(axis=0, dtype=np.float64)
+            squares += np.einsum("np,np->p", rows, rows, dtype=np.float64)
+            own = labels[::copies]
+            self.labels[first : first + len(own)] = own
+            first += len(own)
+        self.standard = Standard(images * copies, sums, squares)
+        self._standardise()
 
-        def write(file: BinaryIO) -> None:
-            sums, squares, first = np.zeros(width), np.zeros(width), 0
-            for rows, labels in blocks:
-                file.write(np.ascontiguousarray(rows).data)
-                sums += rows.sum(axis=0, dtype=np.float64)
-                squares += np.einsum("np,np->p", rows, rows, dtype=np.float64)
-                self.labels[first : first + len(rows)] = labels
-                first += len(rows)
-            self.standard = Standard(images, sums, squares)
-            self._standardise(file)
+    def _standardise(self) -> None:
+        """All features, in place."""
+        for numbers, rows in self._read(np.arange(len(self.labels) * self.copies)):
+            for row in rows:  # as float64, which all together would take twice their memory
+                row[:] = (row - self.standard.mean) * self.standard.scale
+            self._file.seek(4 * self.width * int(numbers[0]))
+            self._file.write(rows.data)
+        self._file.flush()
 
-        self._rows = scratch_array(write, np.float32, (images, width), folder=folder)
+    def _read(self, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Some of the numbers of rows, which ascend, and these rows, good until the next are read.
 
-    def _standardise(self, file: BinaryIO) -> None:
-        """Features of a file, in place."""
-        for first in range(0, len(self.labels), self._step):
-            rows = np.empty((min(self._step, len(self.labels) - first), self.width), np.float32)
-            file.seek(4 * self.width * first)
-            file.readinto(rows.data)  # type: ignore[attr-defined]  # of all binary files
-            rows = ((rows - self.standard.mean) * self.standard.scale).astype(np.float32)
-            file.seek(4 * self.width * first)
-            file.write(rows.data)
+        Neighbours are read at once. Nothing is mapped: the system maps up to 2 MiB around a row.
+        """
+        step = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // (4 * self.width)))
+        buffer = np.empty((min(step, len(numbers)), self.width), np.float32)
+        for start in range(0, len(numbers), step):
+            some = numbers[start : start + step]
+            cuts = np.flatnonzero(np.diff(some) != 1) + 1
+            for first, end in zip([0, *cuts], [*cuts, len(some)], strict=True):
+                self._file.seek(4 * self.width * int(some[first]))
+                self._file.readinto(buffer[first:end].data)
+            yield some, buffer[: len(some)]
 
-    def blocks(self, chosen: np.ndarray) -> Iterator[Block]:
-        """Features and classes of some images in order; chosen: (images,) bool."""
-        for first in range(0, len(self.labels), self._step):
-            part = slice(first, first + self._step)
-            if chosen[part].any():
-                yield self._rows[part][chosen[part]], self.labels[part][chosen[part]]
-                let_go(self._rows)
+    def blocks(self, chosen: np.ndarray, copies: bool = True) -> Iterator[Block]:
+        """Features and classes of some images in order, good until the next are asked for.
+
+        chosen: (images,) bool. copies: all of them, or each image as it is.
+        """
+        for numbers, rows in self._read(self._numbers(np.flatnonzero(chosen), copies)):
+            yield rows, self.labels[numbers // self.copies]
+
+    def _numbers(self, which: np.ndarray, copies: bool) -> np.ndarray:
+        """Numbers of the rows of some images."""
+        own = np.arange(self.copies if copies else 1)
+        return (which[:, np.newaxis] * self.copies + own).ravel()
 
     def rows(self, which: np.ndarray) -> np.ndarray:
-        """Features of a few images, (n, p) float32; which: (n,) their numbers."""
-        found = np.empty((len(which), self.width), np.float32)
-        for place, number in enumerate(which):
-            found[place] = self._rows[number]
-            let_go(self._rows)  # the system maps up to 2 MiB around each
+        """Features of all copies of a few images, (n, p) float32; which: their numbers."""
+        numbers = self._numbers(which, copies=True)
+        found, first = np.empty((len(numbers), self.width), np.float32), 0
+        for some, rows in self._read(numbers):
+            found[first : first + len(some)] = rows
+            first += len(some)
         return found
 
     @staticmethod
-    def projected_bytes(images: int, width: int, folder: Path) -> int:
+    def projected_bytes(rows: int, width: int, folder: Path) -> int:
         """What reading them takes of the memory, at most; all, where the folder lies in it."""
-        held = 4 * images * width if lies_in_memory(folder) else 0
-        return held + 16 * images + 4 * (_BLOCK_BYTES + 4 * width)
+        held = 4 * rows * width if lies_in_memory(folder) else 0
+        return held + 40 * rows + 3 * (_BLOCK_BYTES + 4 * width)
 
 
 def features_folder(experiment: Place) -> Path:
@@ -118,7 +140,7 @@ def fit_many(
 
     Args:
         features: of images.
-        chosen: (images,) bool, those that it is learned from.
+        chosen: (images,) bool, those whose copies it is learned from.
         judged: (images,) bool, those of them that the penalty is chosen by.
         classes: so many.
         told: called after each fit.
@@ -188,7 +210,7 @@ class _Problem:
 
     def __init__(self, features: StoredFeatures, chosen: np.ndarray, classes: int) -> None:
         self._features, self._chosen, self._classes = features, chosen, classes
-        self._n, width = int(chosen.sum()), features.width
+        self._n, width = int(chosen.sum()) * features.copies, features.width
         gram, self._by_class = np.zeros((width, width), np.float32, "F"), np.zeros((width, classes))
         for rows, labels in features.blocks(chosen):
             blas.ssyrk(1.0 / self._n, rows.T, beta=1.0, c=gram, lower=1, overwrite_c=True)
@@ -198,7 +220,8 @@ class _Problem:
 
     def start(self) -> np.ndarray:
         """Weights of least squares."""
-        shares = np.bincount(self._features.labels[self._chosen], minlength=self._classes) / self._n
+        labels = self._features.labels[self._chosen]
+        shares = np.bincount(labels, minlength=self._classes) / len(labels)
         products = 2 * self._by_class / self._n
         means = self._by_class.sum(axis=1, keepdims=True) / self._n
         products -= 2 * means * shares
@@ -248,9 +271,9 @@ class _Problem:
         return _Slope(total / self._n + penalty * float(np.square(weights[:-1]).sum()), slope)
 
     def errors(self, weights: np.ndarray, judged: np.ndarray) -> int:
-        """How many of some images are told to be of another class."""
+        """How many of some images, as they are, are told to be of another class."""
         short = weights.astype(np.float32)
         return sum(
             int(np.count_nonzero((rows @ short[:-1] + short[-1]).argmax(axis=1) != labels))
-            for rows, labels in self._features.blocks(judged)
+            for rows, labels in self._features.blocks(judged, copies=False)
         )

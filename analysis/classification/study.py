@@ -1,8 +1,8 @@
 """Classifiers of an experiment's images: their accuracy by K, and by the number of labels."""
 
-import math
+import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from analysis.classification.accuracy import wilson_interval
+from analysis.classification.known_images import KnownImages
 from analysis.classification.labelled_features import LabelledFeatures
 from analysis.classification.ridge import (
     Fit,
@@ -27,10 +28,9 @@ from analysis.classification.squared_hinge import (
     projected_bytes,
 )
 from analysis.encoding.pooling import FeatureOptions
-from analysis.experiment import Experiment
 from pipeline import Progress, Scheduler, check_budget, fits
-from storage import ImageSource, InputError
-from storage.dictionary_store import dictionary_sum
+from storage import InputError
+from storage.mapped_files import lies_in_memory
 
 FEW_IMAGES = 2000  # up to so many, with more features than images, all are in memory at once
 JUDGED_SHARE = 1 / 5  # of more images: on so many the penalty is chosen
@@ -44,64 +44,36 @@ class Study:
     """What is to be classified, and how.
 
     Attributes:
-        experiment: with classes of training and test images.
-        sources: its images, by split.
+        images: with their classes, and the experiments.
         options: which features.
-        stride: in pixels; None: the dictionary's own.
+        stride: in pixels; None: each dictionary's own.
         memory: cap in bytes on the resident memory of the process.
         progress: an observer.
+        shift: pixels by which pools are moved in four more copies of a training image; 0: of none.
     """
 
-    experiment: Experiment
-    sources: Mapping[str, ImageSource]
+    images: KnownImages
     options: FeatureOptions
     stride: int | None
     memory: int
     progress: Progress
-
-    @cached_property
-    def labels(self) -> dict[str, np.ndarray]:
-        """Classes of training and test images. Raises: InputError where they cannot be told."""
-        found = {}
-        if len(self.experiment.splits) < 2:
-            raise InputError(
-                f"{self.experiment.name} has no test images, whose classes would be told: sweep"
-                " with test images (--test, or --heldout)"
-            )
-        for split in self.experiment.splits:
-            labels = self.experiment.labels(split)
-            if labels is None:
-                reason = self.experiment.why_unlabelled(split)
-                raise InputError(f"{reason}: say which they are (--labels FILE.csv)")
-            found[split] = labels
-        for source in self.sources.values():
-            if not source.uniform:
-                raise InputError(
-                    f"the images of {source.where} have several sizes, whose features are not"
-                    " alike: classify images of one size"
-                )
-        counts = np.unique(found["train"], return_counts=True)[1]
-        if len(counts) < 2 or counts.max() < 2:
-            raise InputError(
-                f"the training images of {self.experiment.name} are of {len(counts)} classes, with"
-                f" at most {counts.max()} of each: at least two of both are needed"
-            )
-        return found
+    shift: int = 0
 
     @property
-    def classes(self) -> int:
-        """Classes of all images."""
-        return 1 + max(int(labels.max()) for labels in self.labels.values())
+    def labels(self) -> dict[str, np.ndarray]:
+        """Classes of training and test images."""
+        return self.images.labels
 
     def results(self, sizes: Sequence[int] | None) -> dict[str, Any]:
         """What `classify` returns, but the path; sizes: the K, or None."""
-        _ = self.labels
-        every = self.experiment.sizes if sizes is None else sizes
+        experiment, _, _ = self.images.experiment, self.labels, self.images.seen_by
+        every = self.images.sizes if sizes is None else sizes
         left_out = [
             k for k in every if sizes is None and not fits(self._least_bytes(k), self.memory)
         ]
         # Before minutes of work, what does not fit is refused, or left out where others do.
         threads = {k: self._threads(k) for k in every if k not in left_out or every == left_out}
+        self._check_room(list(threads))
         best, rows = None, list[dict[str, Any]]()
         for k in threads:
             found = self._one_size(k, threads[k])
@@ -109,16 +81,22 @@ class Study:
             if best is None or found.row["validation_accuracy"] > best.row["validation_accuracy"]:
                 best = found  # the features of others go with them
         assert best is not None
-        names = self.experiment.class_names or ()
+        names = experiment.class_names or ()
+        plain = sizes is None and not self.images.beside and not self.shift
         return {
             "features": self.options.kind,
             "pool": self.options.pool,
             "tf_idf": self.options.tf_idf,
-            "stride": self.experiment.spec.stride if self.stride is None else self.stride,
-            "asked": None if sizes is None else list(sizes),
+            "stride": experiment.spec.stride if self.stride is None else self.stride,
+            "shift": self.shift,
+            "beside": [
+                {"experiment": one.folder.resolve().name, "patch": list(one.patch_shape[:2])}
+                for one in self.images.beside
+            ],
+            "asked": None if plain else list(every),
             "train_images": len(self.labels["train"]),
             "test_images": len(self.labels["test"]),
-            "classes": [names[n] if n < len(names) else str(n) for n in range(self.classes)],
+            "classes": [names[n] if n < len(names) else str(n) for n in range(self.images.classes)],
             "by_k": rows,
             "left_out": left_out,
             "best": best.row["k"],
@@ -130,11 +108,11 @@ class Study:
         """What one dictionary tells."""
         started, data = time.perf_counter(), self._data(k, threads)
         train, n = np.arange(len(self.labels["train"])), len(self.labels["test"])
-        width = data["train"].work(train[:1]).shape[1]
+        width, copies, blocks = data["train"].width, data["train"].copies, data["train"].blocks
         steps = {"features": 5.0, "fitting": 4.0, "classifying": 1.0}  # shares of the time, about
         self.progress.stage({f"{step}, K={k}": share for step, share in steps.items()})
         self.progress.start(f"features, K={k}", len(train), "images")
-        features = StoredFeatures(data["train"].blocks(train), len(train), width, self._folder)
+        features = StoredFeatures(blocks(train), len(train), width, self._folder, copies)
         self.progress.start(f"fitting, K={k}", len(PENALTIES) + 1, "fits")
         every = np.ones(len(train), bool)
         fit = self._fit(features, every, lambda: self.progress.advance(1))
@@ -143,9 +121,11 @@ class Study:
         self.progress.finish()
         right = int(np.trace(confusion))
         low, high = wilson_interval(right, n)
+        own, *beside = self.images.sums(k)
         row = {
             "k": k,
-            "dictionary": dictionary_sum(self.experiment.codebook(k)[0]),
+            "dictionary": own,
+            "beside": beside,
             "width": width,
             "classifier": fit.name,
             "penalty": fit.penalty,
@@ -200,13 +180,14 @@ class Study:
     ) -> Fit:
         """A classifier of some training images, of nothing else; chosen: (images,) bool."""
         which = np.flatnonzero(chosen)
-        labels = features.labels[which]
-        if self._few(len(which), features.width):
-            fit = fit_from_few(features.rows(which), labels, self.classes)
+        labels, copies = features.labels[which], features.copies
+        if self._few(len(which) * copies, features.width):
+            every = np.repeat(labels, copies)
+            fit = fit_from_few(features.rows(which), every, self.images.classes, copies)
         else:
             judged = np.zeros(len(chosen), bool)
             judged[which] = _some_of_each(labels, JUDGED_SHARE)
-            fit = fit_many(features, chosen, judged, self.classes, told)
+            fit = fit_many(features, chosen, judged, self.images.classes, told)
         own = fit.classifier
         return replace(fit, classifier=features.standard.classifier(own.weights, own.offsets))
 
@@ -214,17 +195,20 @@ class Study:
         self, classifiers: Sequence[LinearClassifier], data: LabelledFeatures
     ) -> np.ndarray:
         """Images of each class that are told to be of each, (classifiers, class, told) int64."""
-        found = np.zeros((len(classifiers), self.classes, self.classes), np.int64)
+        found = np.zeros((len(classifiers), self.images.classes, self.images.classes), np.int64)
         for block, labels in data.blocks(np.arange(len(data.labels))):
             for place, said in enumerate(decisions(classifiers, block)):
                 np.add.at(found[place], (labels, said.argmax(axis=1)), 1)
         return found
 
     def _data(self, k: int, threads: int) -> dict[str, LabelledFeatures]:
-        """Images and classes of both splits."""
-        given = self.experiment.dictionary(k), self.options, self.stride, threads, self.progress
+        """Images and classes of both splits; test images are as they are."""
+        nodes = [one.dictionary(k) for one in self.images.experiments]
+        given = nodes, self.options, self.stride, threads, self.progress
         return {
-            split: LabelledFeatures(self.sources[split], labels, *given)
+            split: LabelledFeatures(
+                self.images.seen_by[split], labels, *given, self.shift if split == "train" else 0
+            )
             for split, labels in self.labels.items()
         }
 
@@ -249,30 +233,40 @@ class Study:
         """Bytes that classifying takes at most: always; of each thread that makes features; or,
         when these are there, of a fit.
         """
-        source, labels = self.sources["train"], self.labels["train"]
-        node = self.experiment.dictionary(k)
-        data = LabelledFeatures(source, labels, node, self.options, self.stride, 1, self.progress)
-        work = data.work(np.arange(len(source)))
-        width, block = work.shape[1], math.prod(work.chunks)
-        drawn = (n * self.classes for n in LABELS)
-        taught = [len(source), *(n for n in drawn if n < len(source))]
-        learned = max(self._fit_bytes(n, width) for n in taught)
-        decided = 2 * 8 * width * self.classes * DRAWS * len(LABELS)
-        stored = StoredFeatures.projected_bytes(len(source), width, self._folder)
-        # Of each thread a block in work, and one that waits; one as float64.
-        task = work.task_bytes + 4 * block + 2 * source.piece_bytes
-        return work.engine_bytes + 8 * block + decided + stored, task, learned
+        data, n = self._data(k, 1)["train"], len(self.labels["train"])
+        width, copies = data.width, data.copies
+        drawn = (each * self.images.classes for each in LABELS)
+        taught = [n, *(few for few in drawn if few < n)]
+        learned = max(self._fit_bytes(few * copies, width) for few in taught)
+        decided = 2 * 8 * width * self.images.classes * DRAWS * len(LABELS)
+        stored = StoredFeatures.projected_bytes(n * copies, width, self._folder)
+        # A block as float64.
+        return data.engine_bytes + 8 * data.block + decided + stored, data.task_bytes, learned
+
+    def _check_room(self, sizes: Sequence[int]) -> None:
+        """Raise InputError where the disk has no room for features of all copies of all images.
+
+        Those of the best K stay while those of another are made.
+        """
+        data = [self._data(k, 1)["train"] for k in sizes]
+        each = [4 * len(one.labels) * one.copies * one.width for one in data]
+        needed, free = sum(sorted(each)[-2:]), shutil.disk_usage(self._folder).free
+        if needed > free and not lies_in_memory(self._folder):
+            raise InputError(
+                f"features take {needed:,} bytes of disk, but {free:,} are free in {self._folder}:"
+                " make room, or ask for a smaller K, fewer pools, or no shift"
+            )
 
     def _fit_bytes(self, n: int, width: int) -> int:
         """What a classifier of so many images takes while it is learned."""
         if self._few(n, width):
             return few_bytes(n, width)
-        return projected_bytes(width, self.classes)
+        return projected_bytes(width, self.images.classes)
 
     @cached_property
     def _folder(self) -> Path:
         """Where features lie while a classifier is learned."""
-        return features_folder(self.experiment.folder)
+        return features_folder(self.images.experiment.folder)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 import xarray
 
 from analysis.encoding.encoding import LEAST_POSITIONS, Encoding
+from analysis.encoding.pools import Pools
 from storage import InputError
 from storage.codes.code_store import FEATURES
 from storage.codes.code_writer import Coordinates
@@ -90,12 +91,14 @@ class Features:
     Attributes:
         encoding: cuts patches, and labels them.
         options: which features.
+        pools: that patches fall into; copies of an image differ in these alone.
         variance: of soft features, squared unit of the rows; None for others.
         weights: (k,) float64 of the words, where tf-idf is asked for.
     """
 
     encoding: Encoding
     options: FeatureOptions
+    pools: Pools
     variance: float | None
     weights: np.ndarray | None
 
@@ -108,11 +111,12 @@ class Features:
         encoding: Encoding,
         dictionary: xarray.DataTree | xarray.Dataset,
         options: FeatureOptions,
+        shift: int = 0,
     ) -> "Features":
         """Features by a dictionary, that of the encoding.
 
-        Raises: InputError: more pools than positions; a dictionary that does not say what its kind
-            of features needs.
+        Raises: InputError: more pools than positions; a shift that pools cannot be moved by; a
+            dictionary that does not say what its kind of features needs.
         """
         grid = encoding.shape[1:]
         if options.side > min(grid):
@@ -136,7 +140,8 @@ class Features:
                 )
             counts = np.maximum(np.asarray(dictionary["count"], np.float64), 1)
             weights = np.log(counts.sum() / counts)
-        found = cls(encoding, options, variance, weights)
+        pools = Pools.of(options.side, grid, encoding.spec.stride, shift)
+        found = cls(encoding, options, pools, variance, weights)
         positions = found.chunks[0] * math.prod(grid)  # more are never in work
         most = min(encoding.most, max(LEAST_POSITIONS, positions))
         return replace(found, encoding=replace(encoding, most=most))
@@ -150,8 +155,8 @@ class Features:
     def chunks(self) -> tuple[int, int]:
         """Lengths of a chunk: whole images."""
         n, width = self.shape
-        positions = math.prod(self.encoding.shape[1:])
-        return max(1, min(n, self.encoding.chunk // positions, CHUNK_BYTES // (4 * width))), width
+        positions, row = math.prod(self.encoding.shape[1:]), 4 * width * len(self.pools.ways)
+        return max(1, min(n, self.encoding.chunk // positions, CHUNK_BYTES // row)), width
 
     @property
     def coordinates(self) -> Coordinates:
@@ -181,12 +186,33 @@ class Features:
 
     def made(self, place: tuple[slice, ...]) -> np.ndarray:
         """Features of some images, (n, features), all of them; pools without a patch are 0."""
-        images, pools, k = place[0], self.options.pools, self.encoding.k
-        n = images.stop - images.start
-        kept = np.zeros(n * pools)
-        counting = self.options.kind == "hard"
-        width = k if counting else self._activations.width
-        sums = np.zeros((n * pools, width))
+        return self.copies(place[0])[:, 0]
+
+    def copies(self, images: slice) -> np.ndarray:
+        """Features of each copy of some images, (n, copies, features) float32, see `Pools.ways`.
+
+        Patches activate the centroids once: what they add is summed up by cells, these by pools.
+        """
+        sums, kept = self._cell_sums(images)
+        found = []
+        for way in self.pools.ways:
+            pooled = self.pools.pooled(sums, way)
+            if self.options.kind == "triangle":
+                pooled *= self._activations.unit
+            else:
+                pooled /= np.maximum(self.pools.pooled(kept, way), 1)
+            if self.weights is not None:
+                pooled *= self.weights
+            found.append(pooled.reshape(len(sums), -1).astype(np.float32))
+        return np.stack(found, axis=1)
+
+    def _cell_sums(self, images: slice) -> tuple[np.ndarray, np.ndarray]:
+        """What patches of some images add to each cell, (n, down, across, k), and how many there
+        are, (n, down, across, 1), float64.
+        """
+        shape, k = (images.stop - images.start, *self.pools.cells), self.encoding.k
+        counting, kept = self.options.kind == "hard", np.zeros(math.prod(shape))
+        sums = np.zeros((len(kept), k if counting else self._activations.width))
         for groups, patches in self._grouped(images):
             kept += np.bincount(groups, minlength=len(kept))
             if counting:
@@ -195,22 +221,12 @@ class Features:
             else:
                 rows = self.encoding.nearest.rows(patches)
                 self._activations.add(rows, groups, sums)
-        found = sums[:, :k]
-        if self.options.kind == "triangle":
-            found *= self._activations.unit
-        else:
-            found /= np.maximum(kept, 1)[:, np.newaxis]
-        if self.weights is not None:
-            found *= self.weights
-        return found.reshape(n, pools * k).astype(np.float32)
+        return sums[:, :k].reshape(*shape, k), kept.reshape(*shape, 1)
 
     def _grouped(self, images: slice) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Patches of some images, (m, d), and the pool of each, (m,) intp: those of all images."""
+        """Patches of some images, (m, d), and the cell of each, (m,) intp: those of all images."""
         (down, across), (_, high, wide) = self.encoding.shape[1:], self.encoding.chunks
-        of_rows, of_cols = (
-            np.arange(length) * self.options.side // length for length in (down, across)
-        )
-        pools = of_rows[:, np.newaxis] * self.options.side + of_cols
+        cell_of, cells = self.pools.cell_of, math.prod(self.pools.cells)
         for top in range(0, down, high):
             for left in range(0, across, wide):
                 rows, cols = (
@@ -218,8 +234,8 @@ class Features:
                     slice(left, min(left + wide, across)),
                 )
                 for own, kept, patches in self.encoding.patches((images, rows, cols)):
-                    first = np.arange(own[0].start, own[0].stop) * self.options.pools
-                    groups = first[:, np.newaxis, np.newaxis] + pools[rows, cols][own[1:]]
+                    first = np.arange(own[0].start, own[0].stop) * cells
+                    groups = first[:, np.newaxis, np.newaxis] + cell_of[rows, cols][own[1:]]
                     yield groups[kept], patches
 
     @cached_property
@@ -247,6 +263,7 @@ class Features:
     @property
     def task_bytes(self) -> int:
         """What one chunk in work takes beside the engine, in bytes, at most."""
-        features = self.chunks[0] * self.options.pools * (self.encoding.k + 32)  # and the fillings
-        # Sums, counts of a part, shares; the features, and they once more as they are packed.
-        return self.encoding.task_bytes + (3 * 8 + 3 * 4) * features
+        pools, copies = self.options.pools, len(self.pools.ways)
+        # Sums and counts of a part; shares; the features, and they once more as they are packed.
+        each = 2 * 8 * math.prod(self.pools.cells) + (8 + 3 * 4 * copies) * pools
+        return self.encoding.task_bytes + self.chunks[0] * (self.encoding.k + 32) * each  # fillings

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from analysis.classification.classify import kept, written
+from analysis.classification.known_images import KnownImages
 from analysis.classification.study import Study
 from analysis.encoding.pooling import FeatureOptions
 from analysis.experiment import Experiment
@@ -57,7 +58,8 @@ class MeasuredClasses:
         if sorted(told) == self.experiment.sizes or self._products > PRODUCTS:
             return found
         options = FeatureOptions.of("triangle", "quadrants")
-        study = Study(self.experiment, self.sources, options, None, self.memory, self.progress)
+        images = KnownImages(self.experiment, self.sources)
+        study = Study(images, options, None, self.memory, self.progress)
         try:
             return written(study, None)
         except (InputError, MemoryBudgetError):  # the command that is told says why

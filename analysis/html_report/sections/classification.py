@@ -1,22 +1,20 @@
 """What do the codes carry?"""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.classification.accuracy import wilson_interval
-from analysis.html_report.figures.axes import k_axis, name_panel, plain_log_ticks
+from analysis.html_report.figures.axes import k_axis, plain_log_ticks
+from analysis.html_report.figures.confusion import NUMBERED_CLASSES, confusion_figure
 from analysis.html_report.figures.figure import ReportFigure, finished, table, table_of_lines
-from analysis.html_report.figures.style import BLUE, INK, SMALL, VERMILION, new_figure
+from analysis.html_report.figures.style import BLUE, VERMILION, new_figure
 from analysis.html_report.measured import Measured
 from analysis.html_report.section import Section
 from analysis.text import count, listed, percent
 
 FEW_TEST_IMAGES, FINE_TEST_IMAGES = 1000, 5000
-NUMBERED_CLASSES = 16  # of a confusion matrix whose cells have numbers
-NAMED_CLASSES = 60  # on its axes
-DARK = 0.6  # of the largest share of mistakes: a cell whose number is white
 _WORDS = {"hard": "hard features", "triangle": "triangle features", "soft": "soft features"}
 
 
@@ -44,8 +42,8 @@ def _answer(found: dict[str, Any]) -> str:
     text = (
         f"Enough of the class for a linear classifier to tell it right for"
         f" {_share(best['accuracy'], found)} of the {found['test_images']:,} test images (95 %"
-        f" confidence interval {_interval(found)}), by K = {best['k']:,} centroids and all"
-        f" {found['train_images']:,} labels of training images."
+        f" confidence interval {_interval(found)}), by K = {best['k']:,} centroids{_of_each(found)}"
+        f" and all {found['train_images']:,} labels of training images."
     )
     mistakes = np.array(found["confusion"])
     np.fill_diagonal(mistakes, 0)
@@ -106,6 +104,15 @@ def _method(measured: Measured, found: dict[str, Any]) -> str:
     words += ", weighed by how rare the centroid is (tf-idf)" if found["tf_idf"] else ""
     apart = f"patches are {count(found['stride'], 'pixel')} apart"
     apart += "" if prepared == "none" else f", preprocessed ({prepared})"
+    if found["beside"]:
+        others = [f"{_size(one['patch'])} ({one['experiment']})" for one in found["beside"]]
+        own = _size(measured.experiment.patch_shape[:2])
+        apart += f". Features by centroids of {own} patches stand beside those of {listed(others)}"
+    if found["shift"]:
+        apart += (
+            ". Each training image is learned from five times: as it is, and with its pools moved"
+            f" by {count(found['shift'], 'pixel')} up, down, left and right"
+        )
     return (
         f"{words}; {apart}. The classifier is linear ({_best(found)['classifier']}),"
         " features standardised; its penalty is chosen on training images that it was not learned"
@@ -128,6 +135,15 @@ def _caveats(measured: Measured) -> list[str]:
             f"K = {listed(found['left_out'])} did not fit under the cap on memory, and is missing."
         )
     return caveats
+
+
+def _of_each(found: dict[str, Any]) -> str:
+    """Of how many dictionaries K centroids are."""
+    return f" of each of {len(found['beside']) + 1} experiments" if found["beside"] else ""
+
+
+def _size(patch: Sequence[int]) -> str:
+    return " × ".join(map(str, patch))
 
 
 def _best(found: dict[str, Any]) -> dict[str, Any]:
@@ -158,7 +174,8 @@ def _figures(measured: Measured) -> list[ReportFigure]:
 
 def _what(found: dict[str, Any]) -> str:
     kind = "tf-idf" if found["tf_idf"] else _WORDS[found["features"]]
-    return f"{kind}, pooled over {found['pool'].replace('image', 'the whole image')}"
+    pool = found["pool"].replace("image", "the whole image")
+    return f"{kind}{_of_each(found)}, pooled over {pool}"
 
 
 def _accuracy(found: dict[str, Any]) -> ReportFigure:
@@ -252,47 +269,6 @@ def _confusion(found: dict[str, Any]) -> ReportFigure:
     csv = table_of_lines(["class", "told", "images"], lines)
     title = "Which class is taken for which."
     return finished("confusion", title, caption, confusion_figure(matrix, names), csv)
-
-
-def confusion_figure(matrix: np.ndarray, names: list[str]) -> Figure:
-    """Mistakes in colour, and the share of each class that is told right.
-
-    matrix: (class, told) images.
-    """
-    n, images = len(names), np.maximum(matrix.sum(axis=1), 1)
-    figure = new_figure(min(6.0, max(2.4, 1.0 + 0.26 * n)))
-    left, right = figure.subplots(1, 2, width_ratios=[3, 2])
-    shares = 100 * matrix / images[:, np.newaxis]
-    np.fill_diagonal(shares, 0)
-    top, edges = max(float(shares.max()), 1e-9), np.arange(n + 1) - 0.5
-    cells = left.pcolormesh(edges, edges, shares, cmap="Blues", vmin=0, vmax=top)
-    name_panel(left, "a", "what classes are told to be")
-    for axes in (left, right):
-        axes.set_ylim(n - 0.5, -0.5)
-        if n <= NAMED_CLASSES:
-            axes.set_yticks(range(n), names)
-    if n <= NAMED_CLASSES:
-        left.set_xticks(range(n), names, rotation=0 if max(map(len, names)) <= 2 else 90)
-    if n <= NUMBERED_CLASSES:
-        for (own, told), count_of in np.ndenumerate(matrix):
-            if count_of:
-                dark = own != told and shares[own, told] > DARK * top
-                colour = "white" if dark else INK
-                place = {"ha": "center", "va": "center", "fontsize": SMALL}
-                left.text(told, own, f"{count_of}", color=colour, **place)
-    left.set_xlabel("told to be")
-    left.set_ylabel("class")
-    figure.colorbar(cells, ax=left, label="mistakes (per cent of the class)")
-    own = np.diagonal(matrix)
-    low, high = np.array(
-        [wilson_interval(int(a), int(b)) for a, b in zip(own, images, strict=True)]
-    ).T
-    middle = own / images
-    bars = 100 * np.maximum([middle - low, high - middle], 0)
-    right.errorbar(100 * middle, range(n), xerr=bars, fmt="o", color=BLUE, capsize=2)
-    name_panel(right, "b", "told right")
-    right.set_xlabel("per cent of the class")
-    return figure
 
 
 CLASSIFICATION = Section(

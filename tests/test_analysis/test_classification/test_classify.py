@@ -14,6 +14,7 @@ from sklearn.svm import LinearSVC
 from analysis import classify, features, report
 from analysis.classification import study
 from analysis.classification.classify import kept
+from analysis.classification.known_images import KnownImages
 from analysis.experiment import open_experiment
 from analysis.html_report import classes
 from pipeline.upkeep.drop import drop
@@ -79,14 +80,14 @@ def test_test_images_decide_nothing(
     digits_copy: Path, found: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With other classes of test images the same classifiers are chosen."""
-    true = study.Study.labels.func  # type: ignore[attr-defined]
+    true = KnownImages.labels.func  # type: ignore[attr-defined]
 
-    def wrong(self: study.Study) -> dict[str, np.ndarray]:
+    def wrong(self: KnownImages) -> dict[str, np.ndarray]:
         labels = true(self)
         return labels | {"test": (labels["test"] + 1) % 10}
 
     with monkeypatch.context() as patch:
-        patch.setattr(study.Study, "labels", property(wrong))
+        patch.setattr(KnownImages, "labels", property(wrong))
         patch.setattr("analysis.classification.classify.write_whole", lambda *_: None)
         other = classify(digits_copy)
     chosen = ("k", "penalty", "validation_accuracy", "validation_images")

@@ -51,6 +51,29 @@ def test_few_images_choose_the_penalty_by_leaving_each_out(
     np.testing.assert_allclose(found, expected.decision_function(scaled(rows)), atol=2e-4)
 
 
+def test_an_image_is_left_out_with_all_its_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ridge, "PENALTIES", PENALTIES[5::2])
+    n, copies = 24, 3
+    rows, _ = blobs(n, 100, 3)
+    labels = np.arange(n) % 3  # which rows do not tell, but their copies would
+    shifts = np.random.default_rng(1).normal(size=(n, copies, 100)) * rows.std(axis=0)
+    shifts[:, 0] = 0
+    every = (rows[:, np.newaxis] + 0.3 * shifts).reshape(-1, 100).astype(np.float32)
+    fit = fit_from_few(every, np.repeat(labels, copies), 3, copies)
+    errors = {}
+    for penalty in PENALTIES[5::2]:
+        left_out = []
+        for image in range(n):
+            others = np.arange(n * copies) // copies != image
+            model = RidgeClassifier(alpha=penalty * n * copies)
+            model.fit(scaled(every)[others], np.repeat(labels, copies)[others])
+            left_out.append(model.predict(scaled(every)[[copies * image]])[0])
+        errors[penalty] = int(np.count_nonzero(left_out != labels))
+    assert (fit.errors, fit.judged) == (min(errors.values()), n)
+    assert errors[fit.penalty] == fit.errors > n / 4
+    assert fit_from_few(every, np.repeat(labels, copies), 3).errors == 0
+
+
 def test_several_classifiers_say_what_each_of_them_says() -> None:
     rows, _ = blobs(10, 6, 2)
     rng = np.random.default_rng(0)

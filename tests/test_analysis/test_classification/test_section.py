@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis.html_report.figures.confusion import confusion_figure
 from analysis.html_report.figures.style import styled
 from analysis.html_report.sections import CLASSIFICATION
-from analysis.html_report.sections.classification import confusion_figure
 from tests.test_analysis.test_html_report.made_up import CLASSIFIED, made_up
 
 
@@ -41,6 +41,23 @@ def test_the_answer_gives_the_numbers(words: str) -> None:
         ({"features": "hard", "tf_idf": True}, "weighed by how rare the centroid is (tf-idf)"),
         ({"features": "soft"}, "the probability of the centroid"),
         ({"stride": 2}, "patches are 2 pixels apart"),
+        (
+            {"shift": 2},
+            "learned from five times: as it is, and with its pools moved by 2 pixels up",
+        ),
+        (
+            {"beside": [{"experiment": "mnist-12x12", "patch": [12, 12]}]},
+            "centroids of 5 × 5 patches stand beside those of 12 × 12 (mnist-12x12)",
+        ),
+        (
+            {
+                "beside": [
+                    {"experiment": "a", "patch": [3, 3]},
+                    {"experiment": "b", "patch": [7, 7]},
+                ]
+            },
+            "by K = 600 centroids of each of 3 experiments and all 4,000 labels",
+        ),
     ],
 )
 def test_the_method_is_told(changed: dict[str, Any], words: str) -> None:

@@ -14,7 +14,6 @@ from analysis.classification.ridge import decisions
 from analysis.classification.squared_hinge import StoredFeatures, fit_many
 from pipeline.runtime.memory import resident
 from storage import InputError
-from storage.mapped_files import let_go
 from tests.test_analysis.test_classification.test_ridge import blobs, scaled
 
 
@@ -36,8 +35,8 @@ def test_features_are_standardised_and_read_in_blocks(tmp_path: Path) -> None:
     found = stored(rows, labels, tmp_path)
     assert not [*tmp_path.iterdir()]  # the file has no name
     chosen = np.arange(300) % 7 < 3
-    got = [*found.blocks(chosen)]
-    assert len(got) > 3
+    got = [(rows.copy(), own) for rows, own in found.blocks(chosen)]
+    assert len(got) == 3
     np.testing.assert_allclose(
         np.concatenate([one for one, _ in got]), scaled(rows)[chosen], atol=1e-4
     )
@@ -45,28 +44,39 @@ def test_features_are_standardised_and_read_in_blocks(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.rows(np.array([4, 250])), scaled(rows)[[4, 250]], atol=1e-4)
 
 
-def test_reading_a_few_images_maps_few_pages(
+def test_reading_a_few_images_takes_their_memory_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    n, width, mapped = 8000, 4000, list[int]()
+    n, width, peaks = 8000, 4000, list[int]()
     block = np.random.default_rng(0).random((500, width), np.float32)
     blocks = ((block, np.zeros(500, np.int64)) for _ in range(n // 500))
     monkeypatch.setattr(squared_hinge, "_BLOCK_BYTES", 8 << 20)
     features = StoredFeatures(blocks, n, width, tmp_path)
-
-    def watched(array: np.ndarray) -> None:
-        mapped.append(resident())
-        let_go(array)
-
-    monkeypatch.setattr(squared_hinge, "let_go", watched)
     before, which = resident(), np.arange(0, n, 8)
     rows = features.rows(which)
-    assert max(mapped) - before < rows.nbytes + (32 << 20)  # of 128 MB in all
     chosen = np.isin(np.arange(n), which)
     for part, _ in features.blocks(chosen):
         np.testing.assert_array_equal(rows[: len(part)], part)
         rows = rows[len(part) :]
+        peaks.append(resident())
     assert not len(rows)
+    assert max(peaks) - before < 4 * width * len(which) + (32 << 20)  # of 128 MB in all
+
+
+def test_copies_lie_together_and_each_image_can_be_read_as_it_is(tmp_path: Path) -> None:
+    rows, labels = blobs(300, 20, 3)
+    blocks = ((rows[first : first + 30], np.repeat(first, 30)) for first in range(0, 300, 30))
+    found = StoredFeatures(blocks, 60, 20, tmp_path, copies=5)
+    assert len(labels) == 300
+    np.testing.assert_array_equal(found.labels, np.arange(60) // 6 * 30)
+    chosen = np.arange(60) % 7 < 3
+    for copies, of_rows in ((True, np.repeat(chosen, 5)), (False, np.arange(300) % 5 == 0)):
+        wanted = scaled(rows)[of_rows & np.repeat(chosen, 5)]
+        got = [(one.copy(), own) for one, own in found.blocks(chosen, copies=copies)]
+        np.testing.assert_allclose(np.concatenate([one for one, _ in got]), wanted, atol=1e-4)
+        own = np.repeat(found.labels[chosen], 5 if copies else 1)
+        np.testing.assert_array_equal(np.concatenate([each for _, each in got]), own)
+    np.testing.assert_allclose(found.rows(np.array([3])), scaled(rows)[15:20], atol=1e-4)
 
 
 @pytest.mark.parametrize(("n", "width", "classes"), [(300, 20, 3), (200, 150, 4), (400, 30, 2)])

@@ -10,6 +10,8 @@ import xarray
 
 from analysis import features
 from analysis.encoding import encoding, pooling
+from analysis.encoding.encoding import Encoding
+from analysis.encoding.pooling import FeatureOptions, Features
 from storage import ImageSource, InputError, PatchSpec, open_dictionaries, open_images
 from tests.oracles import squared_distances
 from tests.test_analysis.test_encoding.test_encode import codes_by_loops, node_of
@@ -36,9 +38,14 @@ def activation(patch: np.ndarray, dictionary: xarray.DataTree, kind: str) -> np.
 
 
 def features_by_loops(
-    image: np.ndarray, dictionary: xarray.DataTree, spec: PatchSpec, kind: str, side: int
+    image: np.ndarray,
+    dictionary: xarray.DataTree,
+    spec: PatchSpec,
+    kind: str,
+    side: int,
+    moved: tuple[int, int] = (0, 0),
 ) -> np.ndarray:
-    """Position by position, in float64, (pools · k,)."""
+    """Position by position, in float64, (pools · k,); moved: the grid of pools, in pixels."""
     centroids = np.asarray(dictionary["centroids"])
     codes, k = codes_by_loops(image, centroids, spec), len(centroids)
     down, across = codes.shape
@@ -48,7 +55,10 @@ def features_by_loops(
             if codes[row, col] >= 0:
                 top, left = row * spec.stride, col * spec.stride
                 patch = image[top : top + spec.rows, left : left + spec.cols]
-                pool = row * side // down, col * side // across
+                pool = tuple(
+                    min(max(0, (at * spec.stride - by) * side // (length * spec.stride)), side - 1)
+                    for at, by, length in zip((row, col), moved, (down, across), strict=True)
+                )
                 found[pool] += activation(patch, dictionary, kind)
                 kept[pool] += 1
     return (found if kind == "triangle" else found / np.maximum(kept, 1)).reshape(-1)
@@ -75,6 +85,32 @@ def test_features_are_those_of_loops_over_positions(
     if kind != "triangle":
         sums = found.values.reshape(6, pools, k).sum(axis=2)
         np.testing.assert_allclose(sums[[0, 1, 4, 5]], 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", pooling.KINDS)
+@pytest.mark.parametrize(("side", "stride", "shift"), [(2, 1, 1), (2, 1, 3), (3, 1, 2), (2, 2, 2)])
+def test_copies_are_those_of_loops_over_pools_that_are_moved(
+    digits_folder: Path, kind: str, side: int, stride: int, shift: int
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 19, 17), np.uint8)
+    images[2] = 0  # keeps no patch
+    images[3, 6:, :7] = 0
+    dictionary = node(digits_folder, 12)
+    work = Encoding.of(images, dictionary, stride=stride)
+    spec = work.spec
+    made = Features.of(work, dictionary, FeatureOptions.of(kind, side), shift)
+    found = made.copies(slice(0, 5))
+    ways = [(0, 0), (-shift, 0), (shift, 0), (0, -shift), (0, shift)]
+    wanted = [
+        [features_by_loops(one, dictionary, spec, kind, side, way) for way in ways]
+        for one in images
+    ]
+    assert (found.shape, found.dtype) == (np.shape(wanted), np.float32)
+    np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=1e-3 if kind == "triangle" else 1e-6)
+    assert len({copy.tobytes() for copy in found[0]}) == 5
+    plain = Features.of(work, dictionary, FeatureOptions.of(kind, side))
+    alone = plain.made((slice(0, 5), slice(0, plain.shape[1])))
+    np.testing.assert_allclose(found[:, 0], alone, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", pooling.KINDS)

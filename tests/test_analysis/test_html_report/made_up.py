@@ -44,6 +44,8 @@ CLASSIFIED: dict[str, Any] = {
     "pool": "quadrants",
     "tf_idf": False,
     "stride": 1,
+    "shift": 0,
+    "beside": [],
     "train_images": 4000,
     "test_images": 1000,
     "classes": ["cat", "dog"],
