@@ -114,7 +114,9 @@ class Bench:
 
     def converge(self) -> None:
         spec, out = PatchSpec(5, 5), self.folder / "heldout"
-        heldout, *_ = extract("mnist", patch=spec, split="test", out=out, data=self.data)
+        heldout, *_ = extract(
+            "mnist", patch=spec, split="test", out=out, data=self.data, memory="8GiB"
+        )
         part, held = first_rows(self.store, self.rows or ROWS), first_rows(heldout, heldout.n_rows)
         for k in self.sizes or [1000]:
             curves = converging.measure(part, k)

@@ -50,8 +50,8 @@ def measure(data: Path, folder: Path, repeats: int) -> tuple[PatchStore, list[di
 
 
 def store_of(dataset: str, data: Path, spec: PatchSpec, folder: Path) -> PatchStore:
-    """Training patches of a data set."""
-    return extract(dataset, patch=spec, out=folder, data=data)[0]
+    """Training patches of a data set; tables before it may hold much of the memory already."""
+    return extract(dataset, patch=spec, out=folder, data=data, memory="8GiB")[0]
 
 
 def measure_codecs(data: Path, folder: Path) -> list[dict[str, str]]:
