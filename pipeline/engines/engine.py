@@ -171,12 +171,13 @@ class EngineSpec(ABC):
         """
 
     @abstractmethod
-    def host_bytes(self, k: int, block_rows: int) -> int:
+    def host_bytes(self, k: int, block_rows: int, threads: int | None = None) -> int:
         """Host memory for k centroids beside its rows, bytes, at most.
 
         Args:
             k: number of centroids.
             block_rows: rows that it is given at once.
+            threads: that compute; None: those of this process.
         """
 
     def scratch_bytes(self, n_rows: int, k: int) -> int:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 CUTTER_BYTES = 160 << 20  # of a worker with the imports of an extraction
-WORKER_BYTES = 200 << 20  # of one with those of a fit, numba included: 142 MiB were measured
+WORKER_BYTES = 200 << 20  # of one with those of a fit, numba included: 170 MiB were measured
 RESUBMISSIONS = 3  # of a task whose workers were lost
 _AT_ANY_SIZE = {"distributed.admin.large-graph-warning-threshold": "1TB"}
 _SENT_COPIES = 3  # of what is sent: pickled, in the scheduler, on its way

@@ -258,6 +258,6 @@ def _begun(task: WorkersTask) -> _WorkerState:
     source = rows if isinstance(rows, BlockRows) else rows.opened()
     worker = get_worker()
     use_threads(worker.state.nthreads)
-    engine = EngineSpec.resolve(asked.name, asked.device, source.dim, source.dtype)
-    made = engine.make(largest=task.largest, device_memory=task.device_memory)
+    EngineSpec.resolve(asked.name, asked.device, source.dim, source.dtype)  # or it cannot run here
+    made = asked.make(largest=task.largest, device_memory=task.device_memory)
     return _WorkerState(task, made, source, Path(worker.local_directory))

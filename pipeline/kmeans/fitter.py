@@ -186,10 +186,11 @@ class Fitter:
         return self._plan.remote
 
     @cached_property
-    def _own_engine(self) -> AssignmentEngine | None:
-        """That of the passes where it labels samples, too: one's threads serve all."""
+    def _own_engine(self) -> AssignmentEngine:
+        """The one that labels samples: that of the passes where it can be, with its threads."""
         samples = EngineSpec.for_samples(self._source.dim, self._source.dtype)
-        return None if self.remote or self._plan.engine != samples else self._local_engine
+        here = not self.remote and self._plan.engine == samples
+        return self._local_engine if here else samples.make()
 
     @cached_property
     def _local_engine(self) -> AssignmentEngine:

@@ -15,6 +15,7 @@ from pipeline.config import FitOptions
 from pipeline.engines import EngineSpec
 from pipeline.engines.engine import GAP_BLOCKS
 from pipeline.execution.blocks import BlocksOnWorkers
+from pipeline.execution.connection import starting_bytes
 from pipeline.execution.device_shares import device_share
 from pipeline.execution.gather import StoreOnWorkers
 from pipeline.execution.preflight import Requirements
@@ -110,7 +111,9 @@ class FitPlan:
         if scratch is None:
             scratch = scratch_folder(source.path if isinstance(source, StoreSource) else None)
         plan = cls(source, options, engine, scheduler, largest, blocks, scratch)
-        plan = replace(plan, notes=_notes(scheduler, options))
+        if scheduler.remote and options.mode == "minibatch":
+            here = "mini-batches follow one another: they run in this process, not at"
+            plan = replace(plan, notes=(f"{here} {scheduler.address}",))
         if memory is not None:
             plan = plan._within(memory)
         return plan._on_device(device_memory, 0 if plan.remote else heldout_rows)
@@ -130,9 +133,11 @@ class FitPlan:
         if not self.remote:
             return self
         scratch = self.engine.scratch_bytes(self.source.n_rows, self.most)
+        fixed = self._worker_bytes(0)
         asked = Requirements(
             packages=() if self.engine.name == "pruned" else ("torch",),
-            memory=self._worker_bytes(),
+            memory=fixed,
+            memory_of_thread=self._worker_bytes(1) - fixed,
             scratch=scratch // max(1, len(self.scheduler.workers)),
             device=str(self.engine.device),
         )
@@ -151,41 +156,46 @@ class FitPlan:
     def allocated(self) -> int:
         """What the fits allocate in this process at most, in bytes.
 
-        What seeding needs is given back before passes begin; the sample of moves stays.
+        What seeding needs is given back before passes begin; the sample of moves stays. Where
+        workers run the passes, blocks are read here one by one, and samples alone are labelled.
         """
         source, init, k = self.source, self.options.init, self.largest
         itemsize, dim = source.dtype.itemsize, source.dim
         rows = min(seeding.sample_rows(k, dim, itemsize), source.n_rows)
         drawing = partial(seeding.projected_bytes, dim=dim, itemsize=itemsize, rows=rows)
-        seeds, blocks = drawing(k, init=init, of=source.n_rows), self._blocks_bytes(self.blocks)
+        at_once = 1 if self.remote else self.blocks
+        seeds, blocks = (
+            drawing(k, init=init, of=source.n_rows),
+            self._blocks_bytes(at_once, tight=self.tight),
+        )
         phases = [seeds, blocks]
         if self.most > k:  # moves have a sample, and its field from the first of them on
             moves = drawing(self.most, init="k-means++", of=source.n_rows)
             kept = seeding.field_bytes(rows, dim, itemsize)
             phases = [rows * dim * itemsize + seeds, kept + blocks, moves]
-        needed = self._engine_bytes(self.blocks, rows) + max(phases)
+        needed, scratch = self._centroid_bytes + max(phases), 0
         samples = EngineSpec.for_samples(dim, source.dtype)
-        if self.engine != samples:
+        spreads = init != "random" or self.most > k
+        labels = spreads or not self.remote
+        if not self.remote:
+            needed += self.engine.host_bytes(self.most, max(self._block_rows(self.blocks), rows))
+            if lies_in_memory(self.scratch):
+                scratch = self.engine.scratch_bytes(source.n_rows, self.most)
+        if labels and (self.remote or self.engine != samples):
             needed += samples.host_bytes(self.most, rows)
-        spreading = kernels_for(dim) if init != "random" or self.most > k else ()
         transform = getattr(source, "transform", None)
+        spreading = kernels_for(dim) if spreads else ()
+        labelling = samples.numba_kernels() if labels else ()
         reading = transform.numba_kernels() if transform else ()
-        code = code_bytes([*samples.numba_kernels(), *spreading, *reading])
-        scratch = 0
-        if not self.remote and lies_in_memory(self.scratch):
-            scratch = self.engine.scratch_bytes(source.n_rows, self.most)
-        return needed + needed // self._gaps + code + scratch
-
-    @property
-    def _gaps(self) -> int:
-        return FEW_GAPS if self.tight else GAPS
+        code = code_bytes([*labelling, *spreading, *reading])
+        return needed + needed // (FEW_GAPS if self.tight else GAPS) + code + scratch
 
     def _block_rows(self, blocks: int) -> int:
         return min(self.source.block_rows * blocks, self.source.n_rows)
 
-    def _blocks_bytes(self, blocks: int) -> int:
+    def _blocks_bytes(self, blocks: int, *, tight: bool) -> int:
         """Rows that are read and in work at a time, bytes at most."""
-        held = self.engine.blocks_held - (GAP_BLOCKS if self.tight else 0)
+        held = self.engine.blocks_held - (GAP_BLOCKS if tight else 0)
         each = held * self.source.dim * self.source.dtype.itemsize
         each += int(getattr(self.source, "bytes_beside", 0))
         # blocks that are asked for in advance, and the parts of larger ones as they come
@@ -193,26 +203,24 @@ class FitPlan:
         waiting = self._block_rows(1) * more * self.source.dtype.itemsize
         return self._block_rows(blocks) * each + waiting
 
-    def _engine_bytes(self, blocks: int, sample_rows: int = 0) -> int:
-        """What the engine and the centroids take, bytes at most.
+    @property
+    def _centroid_bytes(self) -> int:
+        """What a process keeps of centroids beside its engine, bytes at most."""
+        return 8 * 8 * self.most * self.source.dim
 
-        sample_rows: which it labels between passes.
-        """
-        centroids = 8 * 8 * self.most * self.source.dim
-        return (
-            self.engine.host_bytes(self.most, max(self._block_rows(blocks), sample_rows))
-            + centroids
-        )
-
-    def _worker_bytes(self) -> int:
-        """What a worker takes; with drivers of a device as this process has them."""
-        imports = WORKER_BYTES
+    def _worker_bytes(self, threads: int = 1) -> int:
+        """What a worker of so many threads takes; with drivers of a device as this process has."""
+        imports, source = WORKER_BYTES, self.source
         if self.engine.device.type != "cpu":
             imports = max(imports, pipeline.runtime.memory.resident())
-        shards = shards_of(self.source, self.source.n_rows)
-        sums = sums_bytes(self.engine, self.most, shards)
-        needed = self._blocks_bytes(self.blocks) + self._engine_bytes(self.blocks) + sums
-        needed += self._engine_bytes(1) * hasattr(self.source, "bytes_beside")  # scores in pixels
+        engine = partial(self.engine.host_bytes, self.most, threads=threads)
+        # It reads blocks one by one, and puts them together where it labels more at once.
+        more = 2 * (self.blocks - 1) * self._block_rows(1) * source.dim * source.dtype.itemsize
+        needed = self._blocks_bytes(1, tight=False) + more + self._centroid_bytes
+        needed += engine(self._block_rows(self.blocks))
+        needed += sums_bytes(self.engine, self.most, shards_of(source, source.n_rows))
+        if hasattr(source, "bytes_beside"):  # scores in pixels
+            needed += engine(self._block_rows(1)) + self._centroid_bytes
         return imports + needed + needed // GAPS + code_bytes(self.engine.numba_kernels())
 
     def _within(self, cap: int) -> "FitPlan":
@@ -222,9 +230,9 @@ class FitPlan:
         less of it, both slower.
         """
         workers = self.scheduler.local_workers
-        beside = 0
+        beside = starting_bytes() if self.remote else 0
         if workers and isinstance(self.source, BlocksOnWorkers):
-            beside = self.source.held_bytes
+            beside += self.source.held_bytes
         for plan in self._ever_smaller():
             each = plan._worker_bytes() if workers else 0
             needed = beside + workers * each + plan.allocated()
@@ -290,11 +298,3 @@ def check_preprocessing(source: RowSource, options: FitOptions, memory: int | No
     # them; blocks that are read ahead, and one as float32.
     needed = _COVARIANCES * 8 * dim**2 + rows * (dim * (3 * source.dtype.itemsize + 4) + 24)
     check_budget(f"whitening patches of {dim:,} values", needed, memory)
-
-
-def _notes(scheduler: Scheduler, options: FitOptions) -> tuple[str, ...]:
-    """That mini-batches do not run where the scheduler is."""
-    if not scheduler.remote or options.mode != "minibatch":
-        return ()
-    here = "mini-batches follow one another: they run in this process, not at"
-    return (f"{here} {scheduler.address}",)

@@ -118,6 +118,7 @@ class KeptLists:
             length = np.sqrt(np.square(wide).sum(axis=1))
             went = (1.000001 * float(table.scale) * length).astype(np.float32)
         elif (len(self.lists.start), self.lists.member.size) != (k, k * longest):
+            self._make_room(0, 0)  # the old go first, or there would be room for both
             self._make_room(k, longest)
         # Nothing is gained beyond what rows need, nor beyond what the lists have room for.
         limits = np.float32(1.1) * self._wear.whole

@@ -35,7 +35,7 @@ class PrunedSpec(EngineSpec):
 
         return PrunedEngine(self.dim, self.dtype, self._list_entries())
 
-    def host_bytes(self, k: int, block_rows: int) -> int:
+    def host_bytes(self, k: int, block_rows: int, threads: int | None = None) -> int:
         from pipeline.engines.cpu.bounds import RINGS
         from pipeline.engines.cpu.scan.heads import LEAST_DIM, SIZES
         from pipeline.engines.cpu.threads import PIECES
@@ -49,7 +49,8 @@ class PrunedSpec(EngineSpec):
         # sums, counters, and a piece of float rows
         per_thread = 8 * k * (dim + 2 + PIECES) + 2 * 8 * dim * piece_rows(dim) + 64 * k
         per_thread += 64 * (k + dim) if heads else 0  # a tile by heads
-        return lists + tables + heads + per_row * block_rows + thread_count() * per_thread
+        threads = thread_count() if threads is None else threads
+        return lists + tables + heads + per_row * block_rows + threads * per_thread
 
     def with_less(self) -> "EngineSpec | None":
         return replace(self, lists=2 * self.lists) if self.lists < LEAST_LISTS else None

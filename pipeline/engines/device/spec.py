@@ -48,7 +48,7 @@ class DeviceSpec(EngineSpec):
                 keeps_rows=self.caches_rows,
             )
 
-    def host_bytes(self, k: int, block_rows: int) -> int:
+    def host_bytes(self, k: int, block_rows: int, threads: int | None = None) -> int:
         with device_errors(self.device):
             kernels = self.kernels().host_bytes(k)
         return kernels + device_host_bytes(k, self.dim, self.dtype.itemsize)
@@ -80,8 +80,8 @@ class TorchSpec(DeviceSpec):
 
         return TorchKernels(self.device.torch, self.dim, self.dtype)
 
-    def host_bytes(self, k: int, block_rows: int) -> int:
-        beside = super().host_bytes(k, block_rows)
+    def host_bytes(self, k: int, block_rows: int, threads: int | None = None) -> int:
+        beside = super().host_bytes(k, block_rows, threads)
         if self.caches_rows:
             return beside
         return beside + plan_kernels(self.kernels(), self.dim, self.dtype, k, NO_CAP).fixed

@@ -2,6 +2,8 @@
 
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,9 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config import FitOptions
 from pipeline.engines import EngineSpec
+from pipeline.engines.cpu.engine import PrunedEngine
+from pipeline.engines.cpu.neighbour_lists import LIST_ENTRIES
+from pipeline.execution import shards
+from pipeline.execution.blocks import BlockRows
 from pipeline.execution.cluster import assign_shards, pass_graph
 from pipeline.execution.gather import StoreOnWorkers
+from pipeline.execution.scheduler import Scheduler
 from pipeline.execution.shards import (
     FAN_IN,
     MAX_SHARDS,
@@ -24,7 +32,10 @@ from pipeline.execution.shards import (
     sums_bytes,
     sums_held,
 )
+from pipeline.kmeans.plan import FitPlan
+from pipeline.rows.source import StoreSource
 from pipeline.runtime.devices import CPU
+from tests.linked_stores import linked_store, striped_images
 
 WORKERS = st.integers(1, 300).map(lambda n: [f"tcp://{place}" for place in range(n)])
 
@@ -80,6 +91,44 @@ def test_sums_of_a_worker_are_counted() -> None:
     assert sums_bytes(spec, 10, 77) == (8 + 8 + 2 + 2 + 77) * 8 * 10 * 27
     floats = EngineSpec.resolve("pruned", CPU, 25, np.dtype(np.float32))
     assert sums_bytes(floats, 10_000, 77) == (8 + 8 + 2 + 2) * each
+
+
+def test_what_workers_alone_hold_is_not_counted_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (64, 25)).astype(np.uint8)
+    store = linked_store(tmp_path, rows, 1 << 20, striped_images(tmp_path / "stripes.npy", 25))
+    source = StoreSource(store)
+    engine = EngineSpec.resolve("pruned", CPU, 25, source.dtype)
+
+    def made(scheduler: str, init: str = "random") -> FitPlan:
+        options = FitOptions.checked(mode="full", init=init)
+        return FitPlan.make(source, [3000], options, engine, Scheduler(scheduler))
+
+    here, spread = made(""), made("processes:2")
+    assert here.blocks > 1
+    rows_at_once = (here.blocks - 1) * source.block_rows * source.dim
+    assert spread.allocated() < here.allocated() - engine.host_bytes(3000, 1) - rows_at_once
+    samples = made("processes:2", "k-means++").allocated() - spread.allocated()
+    assert samples > engine.host_bytes(3000, 1)  # which are labelled here
+    one, none = spread._worker_bytes(), spread._worker_bytes(0)
+    monkeypatch.setattr("pipeline.engines.cpu.spec.thread_count", lambda: 64)
+    assert spread._worker_bytes() == one > none > engine.host_bytes(3000, source.block_rows, 1)
+
+
+def test_a_worker_makes_the_engine_that_was_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that keeps shorter lists, where the cap is small."""
+    worker = SimpleNamespace(state=SimpleNamespace(nthreads=1), local_directory=str(tmp_path))
+    monkeypatch.setattr("distributed.get_worker", lambda: worker)
+    monkeypatch.setattr(shards, "use_threads", lambda count: None)
+    spec = EngineSpec.resolve("pruned", CPU, 2, np.dtype(np.uint8)).with_less()
+    assert spec is not None
+    rows = BlockRows(2, np.dtype(np.uint8), {})
+    state = shards._begun(WorkersTask("fit", rows, spec, True, 1, None))
+    assert isinstance(state.engine, PrunedEngine)
+    assert state.engine._list_entries == LIST_ENTRIES // 2
 
 
 def test_sums_are_added_in_order_and_stay_what_they_are() -> None:

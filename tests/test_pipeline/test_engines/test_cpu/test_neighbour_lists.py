@@ -1,5 +1,7 @@
 """Lists of neighbours: what they hold, and what their bounds say of the rest."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -27,3 +29,16 @@ def test_lists_that_no_row_has_asked_for_are_short_and_leave_out_nothing_nearer(
         assert (distances[anchor, listed] >= bound[part][: len(listed)]).all()
         others = np.delete(distances[anchor], listed)
         assert others.min() >= unlisted[anchor] > 0.99 * distances[anchor, listed].max()
+
+
+def test_the_lists_of_another_dictionary_go_before_there_is_room_for_new_ones() -> None:
+    rng, entries = np.random.default_rng(3), 1 << 20
+    tables = [make_table(rng.random((k, 2), np.float32), integers=False) for k in (1100, 1200)]
+    kept = neighbour_lists.KeptLists(ThreadPool(), entries)
+    tracemalloc.start()
+    try:
+        for table in tables:
+            kept.update(table, None)
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * 8 * entries
+    finally:
+        tracemalloc.stop()
