@@ -7,9 +7,12 @@ from pipeline.rows.cluster_sums import ClusterSums
 
 def squared_distances(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     """(n, k) float64, by differences."""
-    return np.stack(
-        [np.square(rows.astype(np.float64) - c).sum(1) for c in centroids.astype(np.float64)], 1
-    )
+    wide = rows.astype(np.float64)
+    left, found = np.empty_like(wide), np.empty((len(rows), len(centroids)))
+    for j, centroid in enumerate(centroids.astype(np.float64)):
+        np.square(np.subtract(wide, centroid, out=left), out=left)  # nothing is allocated anew
+        found[:, j] = left.sum(1)
+    return found
 
 
 def sums_of(rows: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> ClusterSums:

@@ -186,7 +186,14 @@ def names_in(*nodes: ast.AST) -> list[ast.Name]:
     return [found for node in nodes for found in ast.walk(node) if isinstance(found, ast.Name)]
 
 
-@pytest.mark.parametrize("kept", ["elsewhere", "beside the sources", "elsewhere, by a locator"])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "beside the sources",
+        "elsewhere, by a locator",
+        pytest.param("elsewhere", marks=pytest.mark.slow),
+    ],
+)
 def test_a_kernel_is_compiled_again_when_what_it_calls_has_changed(
     kept: str, tmp_path: Path
 ) -> None:

@@ -25,13 +25,15 @@ def test_of_smooth_rows_few_candidates_are_looked_at_in_full(
 ) -> None:
     rows = smooth(4000, dim, dtype)
     centroids = rows[:500].astype(np.float64 if dtype == "float64" else np.float32)
-    products = []
+    products, labels = [], []
     for least in (heads.LEAST_DIM, 1 << 30):
         monkeypatch.setattr(heads, "LEAST_DIM", least)
         engine = PrunedEngine(dim, rows.dtype)
         engine.load(centroids)
-        check(rows, centroids, engine.labeller.find(rows).label)
+        labels.append(engine.labeller.find(rows).label)
         products.append(engine.effort.products)
+    check(rows, centroids, labels[0])
+    np.testing.assert_array_equal(*labels)
     assert products[0] < products[1] / 10
 
 
