@@ -211,7 +211,7 @@ def run(command: click.Group) -> NoReturn:
             if not _is_open(stream):
                 os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
     if sys.stderr is None:
-        sys.stderr = os.fdopen(2, "w", closefd=False)
+        sys.stderr = os.fdopen(2, "w", errors="backslashreplace", closefd=False)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names of files are bytes: a terminal may lack their letters, or they may be no text.
         sys.stdout.reconfigure(errors="backslashreplace")

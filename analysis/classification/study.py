@@ -79,7 +79,8 @@ class Study:
             found = self._one_size(k, threads[k])
             rows.append(found.row)
             if best is None or found.row["validation_accuracy"] > best.row["validation_accuracy"]:
-                best = found  # the features of others go with them
+                best = found
+            del found  # the features of others go with them
         assert best is not None
         names = experiment.class_names or ()
         plain = sizes is None and not self.images.beside and not self.shift

@@ -103,8 +103,13 @@ def _check_parts(path: str, dataset: Any) -> None:
     """Raise InputError where a virtual dataset lacks a file: HDF5 would give its fill value."""
     for part in dataset.virtual_sources() if dataset.is_virtual else ():
         name = part.file_name
-        beside = os.path.join(os.path.dirname(path), name)
-        if name != "." and "%b" not in name and not any(map(os.path.isfile, (beside, name))):
+        # HDF5 looks there, too, beside the file that a link leads to, and for what lay elsewhere.
+        folders = (os.path.dirname(path), os.path.dirname(os.path.realpath(path)))
+        prefix = os.environ.get("HDF5_VDS_PREFIX", "")
+        names = [name, *(os.path.join(folder, name) for folder in (*folders, prefix))]
+        if os.path.isabs(name):
+            names += [os.path.join(folder, os.path.basename(name)) for folder in folders]
+        if name != "." and "%b" not in name and not any(map(os.path.isfile, names)):
             raise InputError(
                 f"{path} is put together from other files, of which {name} is not there: put it"
                 " back"

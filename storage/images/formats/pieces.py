@@ -98,7 +98,8 @@ def as_stated(
         return dtype, fetch
 
     def read(place: tuple[slice, ...]) -> np.ndarray:
-        part = np.ascontiguousarray(fetch(place)).view(meant)
+        # as bytes in this order, before their sign is another
+        part = np.ascontiguousarray(fetch(place), dtype).view(meant)
         if checks and (part == fill).any():
             raise InputError(
                 f"{where} holds pixels of no data (the value that it states for them): give"

@@ -144,6 +144,22 @@ def test_a_virtual_dataset_that_lacks_a_file_is_refused(tmp_path: Path) -> None:
         opened(path)
 
 
+def test_parts_of_a_virtual_dataset_are_looked_for_where_hdf5_does(tmp_path: Path) -> None:
+    """Beside the file, whatever folder is stated, and beside what a link to it leads to."""
+    folder = tmp_path / "moved"
+    folder.mkdir()
+    with h5py.File(folder / "part.h5", "w") as file:
+        file["images"] = STACK
+    for stated in ("/nowhere/part.h5", "part.h5"):
+        layout = h5py.VirtualLayout(STACK.shape, STACK.dtype)
+        layout[:] = h5py.VirtualSource(stated, "images", STACK.shape)
+        with h5py.File(folder / "a.h5", "w") as file:
+            file.create_virtual_dataset("images", layout)
+        assert_windows(opened(folder / "a.h5"), list(STACK), [])
+    (tmp_path / "link.h5").symlink_to(folder / "a.h5")
+    assert_windows(opened(tmp_path / "link.h5"), list(STACK), [])
+
+
 def test_one_array_of_images_needs_no_name(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:

@@ -151,7 +151,11 @@ def test_pillow_converts_what_needs_it(tmp_path: Path) -> None:
             opened(path)
 
 
-@pytest.mark.parametrize("how", [{}, STRIPS, TILED | {"compression": "zlib"}], ids=str)
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"byteorder": ">"}, STRIPS, STRIPS | {"byteorder": ">"}, TILED | {"compression": "zlib"}],
+    ids=str,
+)
 @pytest.mark.parametrize("pages", [1, 2])
 def test_pixels_that_gdal_states_to_hold_no_data_need_nodata(
     tmp_path: Path, how: dict[str, Any], pages: int
