@@ -99,11 +99,7 @@ class KnownImages:
             )
         found = {split: [source] for split, source in self.sources.items()}
         for other in self.beside:
-            prints = (
-                {split: one.recorded(split)["fingerprint"] for split in one.splits}
-                for one in (own, other)
-            )
-            if next(prints) != next(prints):
+            if _fingerprints(other) != _fingerprints(own):
                 raise InputError(
                     f"{other.folder} is of other training or test images than {own.folder}, so"
                     " that their features cannot stand side by side: sweep the same images with"
@@ -127,3 +123,8 @@ class KnownImages:
     def sums(self, k: int) -> list[str]:
         """SHA-256 of the centroids of each dictionary of k."""
         return [dictionary_sum(one.codebook(k)[0]) for one in self.experiments]
+
+
+def _fingerprints(experiment: Experiment) -> dict[str, str]:
+    """Of the images of each split."""
+    return {split: experiment.recorded(split)["fingerprint"] for split in experiment.splits}

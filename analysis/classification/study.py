@@ -66,7 +66,8 @@ class Study:
 
     def results(self, sizes: Sequence[int] | None) -> dict[str, Any]:
         """What `classify` returns, but the path; sizes: the K, or None."""
-        experiment, _, _ = self.images.experiment, self.labels, self.images.seen_by
+        _ = self.labels, self.images.seen_by  # what is wrong with either is told first
+        experiment = self.images.experiment
         every = self.images.sizes if sizes is None else sizes
         left_out = [
             k for k in every if sizes is None and not fits(self._least_bytes(k), self.memory)

@@ -101,11 +101,12 @@ def dimension_names(dataset: Any) -> tuple[str, ...]:
 
 def _check_parts(path: str, dataset: Any) -> None:
     """Raise InputError where a virtual dataset lacks a file: HDF5 would give its fill value."""
-    for part in dataset.virtual_sources() if dataset.is_virtual else ():
-        name = part.file_name
-        # HDF5 looks there, too, beside the file that a link leads to, and for what lay elsewhere.
-        folders = (os.path.dirname(path), os.path.dirname(os.path.realpath(path)))
-        prefix = os.environ.get("HDF5_VDS_PREFIX", "")
+    if not dataset.is_virtual:
+        return
+    # HDF5 looks there, too, beside the file that a link leads to, and for what lay elsewhere.
+    folders = (os.path.dirname(path), os.path.dirname(os.path.realpath(path)))
+    prefix = os.environ.get("HDF5_VDS_PREFIX", "")
+    for name in dict.fromkeys(part.file_name for part in dataset.virtual_sources()):
         names = [name, *(os.path.join(folder, name) for folder in (*folders, prefix))]
         if os.path.isabs(name):
             names += [os.path.join(folder, os.path.basename(name)) for folder in folders]

@@ -133,6 +133,11 @@ def test_results_are_kept_and_people_are_told_in_words(digits_copy: Path, tmp_pa
         (["--pool", "9"], "grid:9 has more parts"),
         (["--features", "soft", "--tf-idf"], "tf-idf weighs words that are counted"),
         (["--memory", "10MiB"], "more than the cap of 10.0 MiB"),
+        (["--shift", "1", "--pool", "image"], "a shift changes nothing where the whole image is"),
+        (["--shift", "2"], "no shift of 2 pixels, as patches are 1 apart, and pools 2 wide: use"),
+        (["--shift", "-1"], "no shift of -1 pixels"),
+        (["--shift", "1", "--stride", "2", "--pool", "2"], "use multiples of 2 up to 0"),
+        (["--shift", "much"], "'much' is not a valid integer"),
     ],
 )
 def test_bad_options_are_one_line(

@@ -170,22 +170,6 @@ def test_few_images_are_left_out_with_all_their_copies(
     np.testing.assert_array_equal(labels, np.repeat(labels[::5], 5))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--shift", "1", "--pool", "image"], "a shift changes nothing where the whole image is"),
-        (["--shift", "2"], "no shift of 2 pixels, as patches are 1 apart, and pools 2 wide: use"),
-        (["--shift", "-1"], "no shift of -1 pixels"),
-        (["--shift", "1", "--stride", "2", "--pool", "2"], "use multiples of 2 up to 0"),
-        (["--shift", "much"], "'much' is not a valid integer"),
-    ],
-)
-def test_shifts_that_pools_cannot_be_moved_by_are_refused(
-    digits_copy: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
-) -> None:
-    assert message in refused(capsys, "classify", digits_copy, *options)
-
-
 def test_experiments_that_do_not_go_together_are_refused(
     digits_copy: Path, small_patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
