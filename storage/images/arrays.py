@@ -10,10 +10,12 @@ from storage.images.array_reader import ListReader, one_array
 from storage.images.axes import letters_of, named_layout, named_letters
 from storage.images.formats.hdf5 import dimension_names
 from storage.images.formats.pieces import (
-    FILLS,
     ChunkedReader,
-    as_stated,
+    checked_fills,
+    meaning,
     rows_together,
+    way_out,
+    without_data,
 )
 from storage.images.options import UNSTATED, ImageOptions
 from storage.images.source import ImageSource
@@ -46,9 +48,7 @@ def array_source(
         return ImageSource(name, split, lazy, options)
     if options.layout is None and (layout := named_layout(getattr(images, "dims", ()))):
         options = replace(options, layout=layout)
-    if options.nodata is None:
-        _check_all_data(images)
-    return ImageSource(name, split, _filled(images, options), options)
+    return ImageSource(name, split, _in_memory(images, options, options.layout or "NHWC"), options)
 
 
 def one_image(image: Any, options: ImageOptions) -> np.ndarray:
@@ -62,12 +62,37 @@ def one_image(image: Any, options: ImageOptions) -> np.ndarray:
             " layout, or stack them"
         )
     image = one_array(image)
-    if options.nodata is None:
-        _check_all_data(image)
     letters = named_layout(getattr(image, "dims", ()))
     if letters and sorted(letters) in (["H", "W"], ["C", "H", "W"]):
         image = image.transpose(*(image.dims[letters.index(a)] for a in "HWC" if a in letters))
-    return _filled(image, options)
+    return _in_memory(image, options, "HWC")
+
+
+def _in_memory(images: Any, options: ImageOptions, letters: str) -> np.ndarray:
+    """As an array of numpy, of the type that the array's own attributes state; see `_filled`.
+
+    letters: of the axes, in their order.
+    Raises: InputError for pixels of no data, where the options do not say what becomes of them.
+    """
+    if options.nodata is None:
+        _check_mask(images)
+    values = _filled(images, options)
+    meant, fills = meaning(values.dtype, _notes(images))
+    if meant != values.dtype:
+        values = np.ascontiguousarray(values).view(meant)
+    channels = letters[: values.ndim].find("C")
+    for fill in checked_fills(fills, options):
+        if missing := int(without_data(values, fill, None if channels < 0 else channels).sum()):
+            raise InputError(
+                f"{missing} pixels of the images hold no data (the value that their attributes"
+                f" state for them): {way_out(fill)}"
+            )
+    return values
+
+
+def _notes(images: Any) -> dict[str, Any]:
+    """Attributes of an array, and those of xarray that it was read with."""
+    return {**getattr(images, "encoding", {}), **getattr(images, "attrs", {})}
 
 
 def _filled(images: Any, options: ImageOptions) -> np.ndarray:
@@ -99,7 +124,6 @@ def _lazy_reader(images: Any, options: ImageOptions, name: str) -> ChunkedReader
     if chunks is None:
         chunks = rows_together(shape, letters, np.dtype(images.dtype))
     chunks = [max(part) if isinstance(part, tuple) else int(part) for part in chunks]
-    notes = {**getattr(images, "encoding", {}), **getattr(images, "attrs", {})}
 
     def part(place: tuple[slice, ...]) -> np.ndarray:
         read = images[place]
@@ -107,25 +131,18 @@ def _lazy_reader(images: Any, options: ImageOptions, name: str) -> ChunkedReader
         if hasattr(block, "compute"):  # numpy would drop what Dask has masked
             block = block.compute()
         if options.nodata is None:
-            _check_all_data(block)
+            _check_mask(block)
         return _filled(block, options)
 
-    dtype, fetch = as_stated(where, np.dtype(images.dtype), notes, options, part)
-    return ChunkedReader(where, shape, dtype, letters, chunks, fetch)
+    dtype, notes = np.dtype(images.dtype), _notes(images)
+    return ChunkedReader(where, shape, dtype, letters, chunks, part, notes, options)
 
 
-def _check_all_data(images: Any) -> None:
-    """Raise InputError for pixels that the array itself says to hold no data."""
-    notes = {**getattr(images, "encoding", {}), **getattr(images, "attrs", {})}
-    stated = (float(notes[name]) for name in FILLS if np.ndim(notes.get(name, ())) == 0)
-    fills = {fill for fill in stated if fill == fill}  # NaN is refused as such
-    values = getattr(images, "data", images) if fills else images
-    missing = int(np.ma.getmaskarray(values).sum()) if np.ma.is_masked(values) else 0
-    for fill in fills:
-        missing += int(np.asarray(images == fill).sum())
-    if missing:
-        shown = f"{fills.pop():g}" if fills else "-9999"
+def _check_mask(images: Any) -> None:
+    """Raise InputError for pixels that are masked."""
+    values = getattr(images, "data", images) if hasattr(images, "dims") else images
+    if np.ma.is_masked(values):
         raise InputError(
-            f"{missing} pixels of the images hold no data (masked, or of their stated fill value):"
-            f" give nodata={shown} to leave their patches out, or fill them"
+            f"{int(np.ma.getmaskarray(values).sum())} pixels of the images hold no data (masked):"
+            " give nodata=-9999 to leave their patches out, or fill them"
         )

@@ -5,9 +5,8 @@ import json
 import math
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
@@ -158,10 +157,7 @@ class ImageSource:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of dtype, shape, pixels, and what is stated of these (white, nodata).
-
-        The same however the file is packed.
-        """
+        """SHA-256 (hex) of dtype, shape, pixels, packed or not, and what is stated of them."""
         return self._examined[0]
 
     @property
@@ -272,8 +268,7 @@ def open_images(
             None: what is behind a URL is kept as long as the process runs.
         options: what is stated of the images.
 
-    Raises: InputError for an unknown data set or split, and for files that are missing, damaged,
-        or not images.
+    Raises: InputError for an unknown data set or split, or files that are missing or damaged.
     """
     check_split(dataset, split, options.heldout)
     data = place_of(data_dir or "data")
@@ -286,14 +281,17 @@ def open_images(
 def open_mask(path: str) -> ImageSource:
     """The images of a mask; one for all may be an array of rows and columns alone.
 
-    Raises: as `open_images`.
+    What its file states for no data, often 0, is no fault. Raises: as `open_images`.
     """
+    read = partial(open_images, path, data_dir=None)
     try:
-        return open_images(path, data_dir=None)
-    except InputError:
-        with suppress(InputError):
-            return open_images(path, data_dir=None, options=ImageOptions(layout="HW"))
-        raise
+        found = read(options=ImageOptions(nodata=0))
+    except InputError as error:
+        try:
+            found = read(options=ImageOptions("HW", nodata=0))
+        except InputError:
+            raise error from None
+    return replace(found, options=replace(found.options, layout=None, nodata=None))
 
 
 def _fit_for_names(text: str) -> str:

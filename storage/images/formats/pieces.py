@@ -5,12 +5,13 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from storage.errors import InputError, PatchDictError, refusal
-from storage.images.options import ImageOptions
+from storage.images.options import UNSTATED, ImageOptions
 from storage.images.reader import window_bounds
 
 Fetch = Callable[[tuple[slice, ...]], np.ndarray]  # reads what lies at a place in an array
@@ -68,52 +69,78 @@ def rows_together(shape: Sequence[int], letters: str, dtype: np.dtype) -> tuple[
     return tuple(taken.get(axis, side) for axis, side in zip(letters, shape, strict=True))
 
 
-def as_stated(
-    where: str, dtype: np.dtype, notes: Mapping[str, Any], options: ImageOptions, fetch: Fetch
-) -> tuple[np.dtype, Fetch]:
-    """Type of the pixels, and what reads them, as the attributes of an array state both.
+def meaning(dtype: np.dtype, notes: Mapping[str, Any]) -> tuple[np.dtype, tuple[Any, ...]]:
+    """Type of the pixels of an array, and their values of no data, as its attributes state both.
 
     Integers get the sign that `_Unsigned` states: NetCDF 3 has no unsigned ones, OPeNDAP no signed
-    bytes. Pixels of the value that is stated for no data are refused, unless the options state one
-    themselves; NaN is refused elsewhere.
-
-    Args:
-        where: names the array in an error.
-        dtype: of the array.
-        notes: its attributes.
-        options: what is stated of the images.
-        fetch: reads a part of the array.
+    bytes. NaN is no value here: it is refused elsewhere.
     """
-    said = notes.get("_Unsigned", "")
-    said = (said.decode(errors="replace") if isinstance(said, bytes) else str(said)).lower()
-    kind = {("i", "true"): "u", ("u", "false"): "i"}.get((dtype.kind, said))
+    said = np.ravel(notes.get("_Unsigned", ""))
+    told = said[0] if said.size == 1 else ""
+    told = (told.decode(errors="replace") if isinstance(told, bytes) else str(told)).lower()
+    kind = {("i", "true"): "u", ("u", "false"): "i"}.get((dtype.kind, told))
     meant = np.dtype(f"{dtype.byteorder}{kind}{dtype.itemsize}") if kind else dtype
     stated = [np.ravel(notes[name]) for name in FILLS if name in notes]
-    fills = [one for one in stated if one.size == 1 and one.dtype.kind in "iuf"]
-    fill = fills[0][0] if fills else np.nan
-    if fills and kind:  # which has either sign, too
-        fill = np.int64(fill).astype(meant)
-    checks = options.nodata is None and fill == fill
-    if not checks and meant == dtype:
-        return dtype, fetch
+    fills = [one[0] for one in stated if one.size == 1 and one.dtype.kind in "iuf"]
+    if kind:  # a value has either sign, too
+        fills = [np.int64(fill).astype(meant) for fill in fills if np.isfinite(fill)]
+    return meant, tuple(fill for fill in fills if fill == fill)
 
-    def read(place: tuple[slice, ...]) -> np.ndarray:
-        # as bytes in this order, before their sign is another
-        part = np.ascontiguousarray(fetch(place), dtype).view(meant)
-        if checks and (part == fill).any():
+
+def without_data(pixels: np.ndarray, fill: Any, channels: int | None) -> np.ndarray:
+    """Which pixels hold no data, bool, without the axis of channels.
+
+    In one channel of a colour 0 is a level as any other, and so is every level of unsigned pixels:
+    there all channels must hold the value.
+
+    Args:
+        pixels: of any layout.
+        fill: the value for no data.
+        channels: axis of the channels; None: there is none.
+    """
+    found = np.asarray(pixels == fill)
+    if channels is None:
+        return found
+    level = fill == 0 or pixels.dtype.kind == "u"
+    return np.asarray(found.all(axis=channels) if level else found.any(axis=channels))
+
+
+def checked_fills(fills: Sequence[Any], options: ImageOptions) -> Sequence[Any]:
+    """The values of no data that are to be refused.
+
+    None where the options state one themselves, or a mask says of all pixels of a patch that they
+    are to be taken.
+    """
+    masked = options.mask is not None and options.mask_by == "all"
+    return () if options.nodata is not None or masked else fills
+
+
+def check_data(where: str, pixels: np.ndarray, fills: Sequence[Any]) -> None:
+    """Raise InputError for pixels of the values that their file states for no data.
+
+    pixels: (rows, columns[, channels]) of an image. where: names its file.
+    """
+    for fill in fills:
+        if without_data(pixels, fill, 2 if pixels.ndim == 3 else None).any():
             raise InputError(
-                f"{where} holds pixels of no data (the value that it states for them): give"
-                f" nodata={fill:g} to leave their patches out, or fill them"
+                f"{where} holds pixels of no data (the value that it states for them):"
+                f" {way_out(fill)}"
             )
-        return part
 
-    return meant, read
+
+def way_out(fill: float) -> str:
+    """What to do about pixels of no data."""
+    return (
+        f"give nodata={fill:g} to leave their patches out (of colours, with {fill:g} in any"
+        " channel), or a mask of what is to be taken, or fill them"
+    )
 
 
 class ChunkedReader:
     """Images in an array of any layout that is stored in chunks: an `ImageReader`.
 
-    Of a window only the chunks are read that it touches.
+    Of a window only the chunks are read that it touches. Pixels are of the type that the attributes
+    of the array state; those that these state to hold no data are refused, see `check_data`.
     """
 
     def __init__(
@@ -124,6 +151,8 @@ class ChunkedReader:
         letters: str,
         chunks: Sequence[int],
         fetch: Fetch,
+        notes: Mapping[str, Any] = MappingProxyType({}),
+        options: ImageOptions = UNSTATED,
     ) -> None:
         """Nothing is read yet.
 
@@ -134,12 +163,16 @@ class ChunkedReader:
             letters: one of N, H, W, C for each axis; all axes N together number the images.
             chunks: shape of a chunk.
             fetch: reads one chunk; threads call it at once.
+            notes: attributes of the array.
+            options: what is stated of the images.
 
         Raises: InputError where the array holds nothing.
         """
         if 0 in shape:
             raise InputError(f"{where} has the shape {tuple(shape)}, which holds no images")
-        self.where, self.dtype = where, dtype.newbyteorder("=")
+        self._stored = dtype.newbyteorder("=")
+        self.dtype, fills = meaning(self._stored, notes)
+        self.where, self._fills = where, checked_fills(fills, options)
         self._shape, self._letters, self._fetch = tuple(shape), letters, fetch
         self._chunks = tuple(min(*pair) for pair in zip(chunks, shape, strict=True))
         sides = dict(zip(letters, shape, strict=True))
@@ -175,7 +208,9 @@ class ChunkedReader:
                 self._paste(at, window, found)
         kept = tuple(0 if axis == "N" else slice(None) for axis in self._letters)
         ranks = np.argsort(np.argsort(self._order))  # of the axes that are left
-        return np.ascontiguousarray(found[kept].transpose(ranks))
+        pixels = np.ascontiguousarray(found[kept].transpose(ranks))
+        check_data(self.where, pixels, self._fills)
+        return pixels
 
     def _paste(self, at: tuple[int, ...], window: list[tuple[int, int]], found: np.ndarray) -> None:
         """Copy what a chunk has of the window."""
@@ -197,6 +232,8 @@ class ChunkedReader:
             chunk = np.asarray(self._fetch(place))
             if chunk.shape != expected:
                 raise ValueError(f"it has the shape {chunk.shape} where {expected} is expected")
+            if self._stored != self.dtype:  # bytes in this order, before their sign is another
+                chunk = np.ascontiguousarray(chunk, self._stored).view(self.dtype)
         except PatchDictError:
             raise
         except Exception as error:  # libraries of formats raise of all kinds

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from storage.errors import InputError
-from storage.images.formats.pieces import FILLS, as_stated, reason_of
+from storage.images.formats.pieces import FILLS, check_data, checked_fills, meaning, reason_of
 from storage.images.options import UNSTATED, ImageOptions
 
 if TYPE_CHECKING:
@@ -95,11 +95,12 @@ def decode(path: str, options: ImageOptions = UNSTATED) -> np.ndarray:
                 pixels = _pixels(type(image)(file))
         else:
             pixels = _pixels(image)
-            as_it_is = _MODES.get(image.mode, [""])[0] == image.mode
-            notes = fill_of(getattr(image, "tag_v2", {}).get(GDAL_NODATA))
-            if notes and as_it_is:
-                _, read = as_stated(path, pixels.dtype, notes, options, lambda _: pixels)
-                pixels = read(())
+            tags = getattr(image, "tag_v2", {})
+            _, fills = meaning(pixels.dtype, fill_of(tags.get(GDAL_NODATA)))
+            if tags.get(_COLOURS) == 0:  # Pillow has turned them
+                fills = tuple(255 - fill for fill in fills)
+            if _MODES.get(image.mode, [""])[0] == image.mode:  # the levels that are in the file
+                check_data(path, pixels, checked_fills(fills, options))
         turned = _upright(pixels, _orientation(image))
         if turned.shape[:2] != (picture.rows, picture.cols):
             raise ValueError(f"it has {turned.shape[:2]} pixels")

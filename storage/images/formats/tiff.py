@@ -19,7 +19,6 @@ from storage.images.formats import raster
 from storage.images.formats.pieces import (
     READ_BYTES,
     ChunkedReader,
-    as_stated,
     reason_of,
     rows_together,
 )
@@ -145,8 +144,8 @@ def _mapped(
         return copy
 
     chunks = rows_together(shape, letters, series.dtype)
-    dtype, read = as_stated(where, series.dtype, _notes(series.keyframe), options, fetch)
-    return ChunkedReader(where, shape, dtype, letters, chunks, read)
+    notes = _notes(series.keyframe)
+    return ChunkedReader(where, shape, series.dtype, letters, chunks, fetch, notes, options)
 
 
 def _notes(page: Any) -> dict[str, Any]:
@@ -172,8 +171,8 @@ def _in_pieces(where: str, path: str, series: Any, options: ImageOptions) -> Chu
         return pages.read(number, within).reshape([part.stop - part.start for part in place])
 
     chunks = (*(1,) * ahead, *(sides[axis] for axis in page.axes))
-    dtype, read = as_stated(where, dtype, _notes(page), options, fetch)
-    return ChunkedReader(where, shape, dtype, _letters(axes), chunks, read)
+    notes, letters = _notes(page), _letters(axes)
+    return ChunkedReader(where, shape, dtype, letters, chunks, fetch, notes, options)
 
 
 def _series(path: str, name: str | None, file: Any) -> Any:

@@ -10,7 +10,7 @@ import zarr
 
 from storage.errors import InputError, PatchDictError, shortened
 from storage.images.axes import letters_of, named_letters
-from storage.images.formats.pieces import ChunkedReader, as_stated, reason_of
+from storage.images.formats.pieces import ChunkedReader, reason_of
 from storage.images.options import ImageOptions
 from storage.places.place import is_url
 from storage.places.remote import SCHEMES, RemotePlace
@@ -46,11 +46,14 @@ def open_zarr(path: str, name: str | None, options: ImageOptions) -> ChunkedRead
             letters = named_letters(axes or _dimensions(array))
         if letters is None or len(letters) != array.ndim:
             letters = letters_of(array.shape, options.layout, where)
-        notes = array.attrs.asdict()
-        dtype, fetch = as_stated(
-            where, array.dtype, notes, options, lambda place: np.asarray(array[place])
+        notes, chunks = array.attrs.asdict(), array.chunks
+
+        def fetch(place: tuple[slice, ...]) -> np.ndarray:
+            return np.asarray(array[place])
+
+        return ChunkedReader(
+            where, array.shape, array.dtype, letters, chunks, fetch, notes, options
         )
-        return ChunkedReader(where, array.shape, dtype, letters, array.chunks, fetch)
     except PatchDictError:
         raise
     except Exception as error:  # of zarr, of its codecs, of fsspec

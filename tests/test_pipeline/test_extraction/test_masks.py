@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -92,6 +93,23 @@ def test_one_mask_for_all_needs_no_axis_of_images(tmp_path: Path) -> None:
     np.save(tmp_path / "row.npy", MASKS[0, 0])
     with pytest.raises(InputError, match=r"row.npy has the shape \(17,\)"):
         extract(IMAGES, patch=3, out=tmp_path, mask=str(tmp_path / "row.npy"))
+
+
+def test_where_an_image_and_its_mask_are_empty_both_may_say_that_0_is_no_data(
+    tmp_path: Path,
+) -> None:
+    image, tags = np.stack([IMAGES[0]] * 3, axis=2), [(42113, 2, 0, "0", True)]
+    image[:5], image[9, 9, 0] = 0, 0  # of the one colour only one channel
+    tifffile.imwrite(tmp_path / "photo.tif", image, photometric="rgb", extratags=tags)
+    mask = image.any(axis=2).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "mask.tif", mask, extratags=tags)
+    with pytest.raises(InputError, match=r"give nodata=0 to .*, or a mask of what is"):
+        extract(tmp_path / "photo.tif", patch=3, out=tmp_path)
+    found = extract(tmp_path / "photo.tif", patch=3, out=tmp_path, mask=str(tmp_path / "mask.tif"))
+    assert found.store.n_rows == 7 * 15
+    np.save(tmp_path / "mask.npy", mask)
+    again = extract(tmp_path / "photo.tif", patch=3, out=tmp_path, mask=str(tmp_path / "mask.npy"))
+    assert again.store.path == found.store.path
 
 
 def test_masks_of_other_sizes_are_refused(tmp_path: Path) -> None:

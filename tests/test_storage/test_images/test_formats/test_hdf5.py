@@ -95,6 +95,47 @@ def test_pixels_of_a_stated_fill_value_need_nodata(tmp_path: Path, form: str) ->
     assert len(whole(opened(path, ImageOptions(nodata=-9)))) == 6
 
 
+def test_bands_may_hold_a_level_that_is_no_data_where_all_hold_it(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.zarr")
+    pixels = np.full((3, 4, 6), 5, np.uint16)
+    array = zarr.create_array(
+        path, data=pixels, chunks=(1, 4, 6), dimension_names=("band", "y", "x")
+    )
+    array.attrs["_FillValue"] = 0
+    array[:2, 1, 1] = 0  # of three bands, each a chunk
+    in_memory = xarray.DataArray(array[:], dims=("band", "y", "x"), attrs={"_FillValue": 0})
+    np.testing.assert_array_equal(whole(opened(path))[0], array[:].transpose(1, 2, 0))
+    np.testing.assert_array_equal(array_source(in_memory).read(slice(1))[0], whole(opened(path))[0])
+    array[2, 1, 1], in_memory[2, 1, 1] = 0, 0
+    for read in (lambda: whole(opened(path)), lambda: array_source(in_memory)):
+        with pytest.raises(InputError, match="give nodata=0 to leave their patches out"):
+            read()
+    signed = xarray.DataArray(pixels.astype(np.int16), dims=("band", "y", "x"))
+    signed[0, 1, 1], signed.attrs["missing_value"] = -9999, -9999  # which no colour is
+    with pytest.raises(InputError, match="give nodata=-9999 to"):
+        array_source(signed)
+
+
+@pytest.mark.parametrize("said", ["true", b"True", np.array(["true"]), np.array([b"TRUE"])])
+@pytest.mark.parametrize("kind", ["memory", "dask", "list", "zarr"])
+def test_a_sign_is_read_however_it_is_stated(tmp_path: Path, said: Any, kind: str) -> None:
+    notes = {"_Unsigned": said, "_FillValue": np.nan}
+    images = xarray.DataArray(STACK.view(np.int16), dims=("n", "y", "x"), attrs=notes)
+    given: Any = images
+    if kind == "dask":
+        given = images.chunk()
+    elif kind == "list":
+        given = list(images)
+    elif kind == "zarr":
+        given = zarr.create_array(str(tmp_path / "a.zarr"), data=images.data)
+        text = np.ravel(said)[0]
+        text = text.decode() if isinstance(text, bytes) else str(text)
+        given.attrs.update({"_Unsigned": [text] if np.ndim(said) else text})
+    source = array_source(given)
+    assert source.dtype == np.uint16
+    np.testing.assert_array_equal(source.read(slice(None)), STACK)
+
+
 @pytest.mark.parametrize("form", ["NETCDF3_CLASSIC", "NETCDF4", "zarr", "h5py"])
 def test_integers_have_the_sign_that_is_stated(tmp_path: Path, form: str) -> None:
     path, signed = tmp_path / "a.nc", STACK.view(np.int16)

@@ -178,6 +178,41 @@ def test_pixels_that_gdal_states_to_hold_no_data_need_nodata(
     assert_windows(opened(path), list(stack), [])
 
 
+@pytest.mark.parametrize("how", [{}, STRIPS, {"planarconfig": "separate", "rowsperstrip": 4}])
+@pytest.mark.parametrize("dtype", ["uint8", "int16"])
+def test_a_colour_is_no_data_where_all_its_channels_are(
+    tmp_path: Path, how: dict[str, Any], dtype: str
+) -> None:
+    path, image = tmp_path / "a.tif", COLOUR[0].clip(1).astype(dtype)
+    separate = "planarconfig" in how
+    fields = how | {"photometric": "rgb", "extratags": [(42113, 2, 0, "0", True)]}
+    for colour in ((0, 7, 0), (0, 0, 0)):
+        image[5, 6] = colour
+        tifffile.imwrite(path, image.transpose(2, 0, 1) if separate else image, **fields)
+        if any(colour):
+            assert_windows(opened(path), [image], [])
+            assert_windows(open_folder(str(tmp_path)), [image], [])
+    for reader in (opened(path), open_folder(str(tmp_path))):
+        with pytest.raises(InputError, match=r"with 0 in any channel., or a mask of what is to be"):
+            whole(reader)
+    for masked in (ImageOptions(mask="where.png"), ImageOptions(nodata=0)):
+        assert_windows(opened(path, masked), [image], [])
+    with pytest.raises(InputError, match="give nodata=0"):  # patches may reach beyond the mask
+        whole(opened(path, ImageOptions(mask="where.png", mask_by="centre")))
+
+
+def test_white_is_no_data_where_a_file_whose_0_is_white_says_so(tmp_path: Path) -> None:
+    path, grey = tmp_path / "a.tif", GREY[0].astype(np.uint8).clip(1, 254)
+    for level in (255, 0):
+        grey[3, 4] = level  # as it is stored
+        tags = [(42113, 2, 0, "0", True)]
+        tifffile.imwrite(path, grey, photometric="miniswhite", extratags=tags)
+        if level:
+            assert_windows(opened(path), [255 - grey], [])
+    with pytest.raises(InputError, match="give nodata=255 to"):
+        whole(opened(path))
+
+
 def test_colours_of_a_palette_are_not_what_gdal_states(tmp_path: Path) -> None:
     palette = Image.fromarray(COLOUR[0]).quantize(16)
     palette.save(tmp_path / "a.tif", tiffinfo={42113: "0"})
