@@ -201,8 +201,13 @@ def open_glob(pattern: str, options: ImageOptions = UNSTATED) -> FolderReader:
     root = "/".join(fixed) + "/" * bool(fixed)
     found = glob.iglob("/".join(rest), root_dir=root or None, recursive=True)
     files = [name for name in found if not os.path.isdir(os.path.join(root, name))]
+    meant = _SYNOLOGY in pattern
     images = (
-        name for name in files if _is_image(name) and os.path.isfile(os.path.join(root, name))
+        name
+        for name in files
+        if _is_image(name)
+        and (meant or f"/{_SYNOLOGY}" not in f"/{name}")
+        and os.path.isfile(os.path.join(root, name))
     )
     names = sorted(images, key=natural_order)
     return FolderReader(pattern, root, names, len(files) - len(names), options)

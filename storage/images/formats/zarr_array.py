@@ -78,7 +78,7 @@ def _named(group: zarr.Group, name: str, path: str) -> Any:
 def _only_array(group: zarr.Group, where: str) -> tuple[zarr.Array, list[str] | None]:
     """The array of a group, and what its metadata calls the axes."""
     if scales := _scales(group):
-        level: Any = group[scales[0]["datasets"][0]["path"]]
+        level: Any = group[_levels(scales[0])[0]]
         return level, _axes(scales[0])
     arrays = [array for _, array in group.arrays()]
     if len(arrays) != 1:
@@ -90,14 +90,24 @@ def _only_array(group: zarr.Group, where: str) -> tuple[zarr.Array, list[str] | 
     return arrays[0], None
 
 
-def _scales(group: zarr.Group) -> list[Any]:
-    """What OME-Zarr says of the levels in a group."""
+def _scales(group: zarr.Group) -> list[dict[str, Any]]:
+    """What OME-Zarr says of the levels in a group; nothing where it is none of that."""
     attributes: dict[str, Any] = group.attrs.asdict()
-    return list(attributes.get("ome", attributes).get("multiscales", ()))
+    ome = attributes.get("ome", attributes)
+    told = ome.get("multiscales") if isinstance(ome, dict) else None
+    return [scale for scale in told if _levels(scale)] if isinstance(told, list) else []
+
+
+def _levels(scale: Any) -> list[str]:
+    levels = scale.get("datasets") if isinstance(scale, dict) else None
+    found = levels if isinstance(levels, list) else []
+    return [str(one["path"]) for one in found if isinstance(one, dict) and "path" in one]
 
 
 def _axes(scale: dict[str, Any]) -> list[str]:
-    return [axis["name"] if isinstance(axis, dict) else axis for axis in scale.get("axes", ())]
+    axes = scale.get("axes")
+    named = axes if isinstance(axes, list) else []
+    return [str(axis.get("name") if isinstance(axis, dict) else axis) for axis in named]
 
 
 def _axes_of_level(group: zarr.Group, name: str) -> list[str] | None:
@@ -105,7 +115,7 @@ def _axes_of_level(group: zarr.Group, name: str) -> list[str] | None:
     above, _, level = name.strip("/").rpartition("/")
     node = group.get(above) if above else group
     for scale in _scales(node) if isinstance(node, zarr.Group) else ():
-        if level in (one["path"] for one in scale["datasets"]):
+        if level in _levels(scale):
             return _axes(scale)
     return None
 

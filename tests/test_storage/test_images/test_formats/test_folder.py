@@ -148,6 +148,16 @@ def test_files_that_change_or_vanish_are_named(photos: Path, change: object, mes
         reader.read(0, ALL, ALL)
 
 
+def test_a_pattern_passes_over_thumbnails_that_it_does_not_name(tmp_path: Path) -> None:
+    for name in ("a/1.png", "a/@eaDir/1.png/THUMB.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.fromarray(IMAGES[0]).save(tmp_path / name)
+    found = open_glob(f"{tmp_path}/**/*.png"), open_folder(str(tmp_path))
+    assert [reader.name(len(reader.sizes) - 1) for reader in found] == ["a/1.png"] * 2
+    named = open_glob(f"{tmp_path}/a/@eaDir/*/*.png")
+    assert [named.name(0), len(named.sizes)] == ["1.png/THUMB.png", 1]
+
+
 def test_folders_without_images_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("1,2")
     with pytest.raises(

@@ -116,6 +116,26 @@ def test_ome_zarr_names_its_axes_and_levels(tmp_path: Path, form: Any) -> None:
         opened(f"{path}::absent")
 
 
+@pytest.mark.parametrize(
+    "scales",
+    [None, 5, {}, [None], [{}], [{"datasets": None}], [{"datasets": [{}]}, {"datasets": ["s0"]}]],
+    ids=str,
+)
+@pytest.mark.parametrize("form", ["0.4", "0.5"])
+def test_levels_that_are_not_as_ome_has_them_hide_no_array(
+    tmp_path: Path, scales: Any, form: str
+) -> None:
+    path = str(tmp_path / "a.zarr")
+    group = zarr.create_group(path)
+    group.create_array("s0", data=STACK)
+    group.attrs.update({"multiscales": scales} if form == "0.4" else {"ome": scales})
+    for named in (path, f"{path}::s0"):
+        assert_windows(opened(named), list(STACK), [])
+    for axes in (None, 5):
+        group.attrs["multiscales"] = [{"axes": axes, "datasets": [{"path": "s0"}]}]
+        assert_windows(opened(f"{path}::s0"), list(STACK), [])
+
+
 @pytest.mark.parametrize("form", [2, 3])
 def test_names_of_axes_tell_the_layout(tmp_path: Path, form: Any) -> None:
     path, names = str(tmp_path / "a.zarr"), ("band", "time", "y", "x")
