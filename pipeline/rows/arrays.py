@@ -10,12 +10,11 @@ import numpy as np
 
 from storage.errors import InputError
 from storage.images.array_reader import one_array
+from storage.images.formats.pieces import FILLS, PACKED
 
 NOT_LAZY = ("columns", "tocsr", "detach")  # data frames, sparse matrices, tensors
 ROUNDED = 1 << 53  # float64 rounds integers beyond
 SPREAD = 1024  # of rounded rows, in their last bits, that leaves an SSE right to 1e-6
-NO_DATA = ("_FillValue", "missing_value")  # attributes by the conventions of netCDF
-PACKED = ("scale_factor", "add_offset")
 
 
 def is_lazy(rows: Any) -> bool:
@@ -52,7 +51,7 @@ def no_data_values(rows: Any) -> dict[float, str]:
     others = f", X[(X != {{}}).all({(dims[0] if len(dims) == 1 else dims)!r}).compute()]"
     told = {}
     for attributes in (encoding, getattr(rows, "attrs", {})):
-        for name in NO_DATA if isinstance(attributes, Mapping) else ():
+        for name in FILLS if isinstance(attributes, Mapping) else ():
             for value in _numbers(attributes.get(name, ())):
                 remedy = others.format(value) if dims else ""
                 told[value] = f"which {name} states as no data: keep the others{remedy}"

@@ -10,6 +10,7 @@ from storage.images.array_reader import ListReader, one_array
 from storage.images.axes import letters_of, named_layout, named_letters
 from storage.images.formats.hdf5 import dimension_names
 from storage.images.formats.pieces import (
+    PACKED,
     ChunkedReader,
     checked_fills,
     meaning,
@@ -91,8 +92,13 @@ def _in_memory(images: Any, options: ImageOptions, letters: str) -> np.ndarray:
 
 
 def _notes(images: Any) -> dict[str, Any]:
-    """Attributes of an array, and those of xarray that it was read with."""
-    return {**getattr(images, "encoding", {}), **getattr(images, "attrs", {})}
+    """Attributes of an array, and those of xarray that it was read with, where it has not changed
+    the numbers by them.
+    """
+    encoding = getattr(images, "encoding", {})
+    if any(name in encoding for name in PACKED):
+        encoding = {}
+    return {**encoding, **getattr(images, "attrs", {})}
 
 
 def _filled(images: Any, options: ImageOptions) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from storage.errors import InputError, PatchDictError, shortened
 from storage.images.axes import letters_of, named_letters
-from storage.images.formats.pieces import ChunkedReader, reason_of, rows_together
+from storage.images.formats.pieces import ChunkedReader, check_packed, reason_of, rows_together
 from storage.images.options import ImageOptions
 from storage.images.pixel_range import PIXEL_DTYPES
 from storage.mapped_files import let_go
@@ -175,6 +175,7 @@ def _reader(where: str, array: _Array, options: ImageOptions) -> ChunkedReader:
             f"{where} has the shape {array.shape} where (images, rows, columns[, channels]) is"
             " expected: give its layout"
         )
+    check_packed(where, array.notes)
     chunks = array.chunks or rows_together(array.shape, letters, array.dtype)
     return ChunkedReader(
         where, array.shape, array.dtype, letters, chunks, array.read, array.notes, options

@@ -1,10 +1,12 @@
 """Pieces of files that were read last, and readers of arrays that are stored in pieces."""
 
 import itertools
+import logging
 import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +20,9 @@ Fetch = Callable[[tuple[slice, ...]], np.ndarray]  # reads what lies at a place 
 
 READ_BYTES = 1 << 18  # at once, where a file has smaller pieces or none
 FILLS = ("_FillValue", "missing_value")  # attributes that state a value of no data
+PACKED = {"scale_factor": 1, "add_offset": 0}  # attributes that xarray makes floats by: no change
 KEPT_BYTES = 16 << 20  # of pieces, where two of them are smaller
+_log = logging.getLogger(__name__)
 
 
 class PieceCache:
@@ -85,6 +89,20 @@ def meaning(dtype: np.dtype, notes: Mapping[str, Any]) -> tuple[np.dtype, tuple[
     if kind:  # a value has either sign, too
         fills = [np.int64(fill).astype(meant) for fill in fills if np.isfinite(fill)]
     return meant, tuple(fill for fill in fills if fill == fill)
+
+
+@cache  # once for all that open it
+def _tell_packed(where: str) -> None:
+    _log.warning(
+        f"{where}: pixels are taken as they are stored; scale_factor and add_offset, by which"
+        " xarray makes other numbers of them, are not applied"
+    )
+
+
+def check_packed(where: str, notes: Mapping[str, Any]) -> None:
+    """Say it on standard error where attributes state how other numbers are made of the pixels."""
+    if any((np.ravel(notes.get(name, same)) != same).any() for name, same in PACKED.items()):
+        _tell_packed(where)
 
 
 def without_data(pixels: np.ndarray, fill: Any, channels: int | None) -> np.ndarray:

@@ -10,7 +10,7 @@ import zarr
 
 from storage.errors import InputError, PatchDictError, shortened
 from storage.images.axes import letters_of, named_letters
-from storage.images.formats.pieces import ChunkedReader, reason_of
+from storage.images.formats.pieces import ChunkedReader, check_packed, reason_of
 from storage.images.options import ImageOptions
 from storage.places.place import is_url
 from storage.places.remote import SCHEMES, RemotePlace
@@ -47,6 +47,7 @@ def open_zarr(path: str, name: str | None, options: ImageOptions) -> ChunkedRead
         if letters is None or len(letters) != array.ndim:
             letters = letters_of(array.shape, options.layout, where)
         notes, chunks = array.attrs.asdict(), array.chunks
+        check_packed(where, notes)
 
         def fetch(place: tuple[slice, ...]) -> np.ndarray:
             return np.asarray(array[place])

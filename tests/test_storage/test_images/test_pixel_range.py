@@ -1,6 +1,7 @@
 """Black, white and no data: found in the pixels, or stated."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +93,16 @@ def test_what_an_array_says_to_hold_no_data_is_not_taken_for_pixels() -> None:
             else pixels == -9999,
             pixels == -9999,
         )
+
+
+def test_fill_values_of_decoded_arrays_are_of_the_numbers_before(tmp_path: Path) -> None:
+    notes = {"_FillValue": np.uint8(1), "scale_factor": 0.5}
+    packed = np.full((2, 4, 6), 2, np.uint8)
+    stored = xarray.Dataset({"a": (("n", "y", "x"), packed, notes)})
+    stored.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    with xarray.open_dataset(tmp_path / "a.nc") as decoded:
+        for images in (decoded["a"], decoded["a"].load()):
+            assert (array_source(images).read(slice(2)) == 1).all()
 
 
 def test_floats_out_of_range_are_refused_with_their_number() -> None:

@@ -159,6 +159,23 @@ def test_integers_have_the_sign_that_is_stated(tmp_path: Path, form: str) -> Non
         whole(opened(path))
 
 
+@pytest.mark.parametrize("form", ["NETCDF4", "NETCDF3_CLASSIC", "zarr"])
+def test_packed_numbers_are_taken_as_they_are_stored_and_it_is_said(
+    tmp_path: Path, form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for notes in ({"scale_factor": 1.0, "add_offset": 0.0}, {"scale_factor": 0.5}):
+        path = tmp_path / f"{len(notes)}{'.zarr' if form == 'zarr' else '.nc'}"
+        if form == "zarr":
+            zarr.create_array(str(path), data=MAPS[:, 0]).attrs.update(notes)
+        else:
+            netcdf(path, form, **notes)
+        for _ in range(2):
+            np.testing.assert_array_equal(whole(opened(path))[0], MAPS[0, 0])
+        told = [record.getMessage() for record in caplog.records]
+        assert len(told) == len(notes) % 2, told
+    assert "taken as they are stored; scale_factor and add_offset, by which" in told[0]
+
+
 def test_unsigned_bytes_are_signed_where_they_say_so(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
