@@ -28,8 +28,8 @@ def fill_empty(
     if len(empty) == 0:
         return 0
     if policy == "random":
-        drawn = take_rows(source, rng.integers(source.n_rows, size=_DRAWS * len(empty)))
-        centroids[empty] = new_rows(drawn.astype(centroids.dtype), centroids, len(empty))
+        numbers = rng.integers(source.n_rows, size=_DRAWS * len(empty))
+        centroids[empty] = _drawn_rows(source, numbers, centroids, len(empty))
         return len(empty)
     sse, counts = sums.sse(old), sums.counts.astype(np.float64)
     signs = np.where(np.arange(centroids.shape[1]) % 2, -1.0, 1.0)
@@ -52,11 +52,26 @@ def _step(centroid: np.ndarray, variance: float, rows: np.dtype) -> np.ndarray:
     return np.maximum((variance / len(centroid)) ** 0.5 * _PUSH, 4 * np.spacing(np.abs(centroid)))
 
 
+def _drawn_rows(
+    source: RowSource, numbers: np.ndarray, centroids: np.ndarray, count: int
+) -> np.ndarray:
+    """What `new_rows` takes of the rows with these numbers; no more are read than it takes."""
+    drawn = take_rows(source, numbers[:count]).astype(centroids.dtype)
+    if _are_new(drawn, centroids).all():
+        return drawn
+    return new_rows(take_rows(source, numbers).astype(centroids.dtype), centroids, count)
+
+
 def new_rows(drawn: np.ndarray, centroids: np.ndarray, count: int) -> np.ndarray:
     """The first `count` drawn rows that no centroid stands on, then any; (count, d)."""
+    new = _are_new(drawn, centroids)
+    return np.concatenate([drawn[new], drawn[~new]])[:count]
+
+
+def _are_new(drawn: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """Of each drawn row, whether neither a centroid nor one drawn before is equal; (m,) bool."""
     _, first, inverse = np.unique(
         np.concatenate([centroids, drawn]), axis=0, return_index=True, return_inverse=True
     )
     places = np.arange(len(centroids), len(centroids) + len(drawn))
-    new = first[inverse.reshape(-1)[places]] == places
-    return np.concatenate([drawn[new], drawn[~new]])[:count]
+    return np.asarray(first[inverse.reshape(-1)[places]] == places)

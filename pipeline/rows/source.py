@@ -35,7 +35,8 @@ class RowSource(Protocol):
         block_rows: rows of every block but the last.
 
     One that makes its rows of others has `bytes_beside`, too: what it takes of each while it does.
-    One whose rows others read has `take_rows` and `map_blocks`, too, as the functions below.
+    One whose rows others read has `take_rows` and `map_blocks`, too, as the functions below; one
+    that puts smaller blocks together has `take_rows`.
     One that is slow to answer has `ahead`: how many of its blocks are to be asked for at once.
     """
 
@@ -167,6 +168,10 @@ class LargerBlocks:
             with ThreadPoolExecutor(ahead, thread_name_prefix="parts") as readers:
                 list(readers.map(read, parts))
         return rows
+
+    def take_rows(self, rows: np.ndarray) -> np.ndarray:
+        """See the function below; of the smaller blocks, fewer rows are read in vain."""
+        return take_rows(self.inner, rows)
 
 
 class FirstRows:

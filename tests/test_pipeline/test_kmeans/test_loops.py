@@ -10,12 +10,12 @@ from pipeline import StreamingKMeans
 from pipeline.engines import EngineSpec
 from pipeline.execution.executor import LocalExecutor
 from pipeline.extraction.patches import cut_patches
-from pipeline.kmeans.empty_clusters import fill_empty
+from pipeline.kmeans.empty_clusters import fill_empty, new_rows
 from pipeline.kmeans.history import Fit
 from pipeline.kmeans.lloyd import Lloyd
 from pipeline.kmeans.loop import StoppingRules
 from pipeline.kmeans.minibatch import MiniBatch
-from pipeline.rows.source import ArraySource
+from pipeline.rows.source import ArraySource, take_rows
 from pipeline.runtime.devices import CPU
 from storage import PatchSpec, open_images
 from tests.oracles import squared_distances, sums_of
@@ -186,6 +186,29 @@ def test_random_redraw_takes_rows_and_split_takes_from_the_worst() -> None:
         else:  # either side of the worst cluster's mean
             np.testing.assert_allclose(new[1] + new[3], 2 * old[1])
             assert 0 < np.abs(new[3] - old[1]).max() < 1
+
+
+@pytest.mark.parametrize("values", [2, 50])  # of rows that are nearly all equal, or hardly ever
+def test_random_redraws_read_no_more_rows_than_they_need(
+    values: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def counted(source: ArraySource, numbers: np.ndarray) -> np.ndarray:
+        asked.append(len(numbers))
+        return take_rows(source, numbers)
+
+    monkeypatch.setattr("pipeline.kmeans.empty_clusters.take_rows", counted)
+    for seed in range(20):
+        rows = np.random.default_rng(seed).integers(values, size=(99, 2), dtype=np.uint8)
+        old = np.concatenate([rows[:3], [[200, 200], [201, 201]]]).astype(np.float32)
+        new = old.copy()
+        sums = sums_of(rows, np.arange(99) % 3, old)
+        rng = np.random.default_rng(seed)
+        assert fill_empty(new, old, sums, "random", ArraySource(rows), rng) == 2
+        drawn = rows[np.random.default_rng(seed).integers(99, size=16)].astype(np.float32)
+        np.testing.assert_array_equal(new[3:], new_rows(drawn, old, 2))
+    assert (sum(asked) < 5 * len(asked)) == (values == 50)
 
 
 def test_a_minibatch_centre_is_the_mean_of_the_rows_it_took() -> None:

@@ -6,7 +6,14 @@ import pytest
 import xarray
 import zarr
 
-from pipeline.rows.source import ArraySource, as_source, block_count, read_ahead, take_rows
+from pipeline.rows.source import (
+    ArraySource,
+    LargerBlocks,
+    as_source,
+    block_count,
+    read_ahead,
+    take_rows,
+)
 from storage import InputError
 
 ROWS = np.arange(1000 * 6, dtype=np.uint16).reshape(1000, 6)
@@ -41,11 +48,13 @@ def test_rows_are_taken_in_the_order_asked_for() -> None:
     np.testing.assert_array_equal(take_rows(ArraySource(ROWS), numbers), ROWS[numbers])
 
 
-def test_taking_rows_reads_only_their_blocks() -> None:
+@pytest.mark.parametrize("larger", [False, True])
+def test_taking_rows_reads_only_their_blocks(larger: bool) -> None:
     source, read = ArraySource(ROWS), []
     original = source.read_block
     source.read_block = lambda index: read.append(index) or original(index)  # type: ignore[method-assign,func-returns-value]
-    take_rows(source, np.array([5, 700, 6]))
+    taken = take_rows(LargerBlocks(source, 5) if larger else source, np.array([5, 700, 6]))
+    np.testing.assert_array_equal(taken, ROWS[[5, 700, 6]])
     assert read == [0, 700 // source.block_rows]
 
 
