@@ -164,10 +164,8 @@ class FitPlan:
         rows = min(seeding.sample_rows(k, dim, itemsize), source.n_rows)
         drawing = partial(seeding.projected_bytes, dim=dim, itemsize=itemsize, rows=rows)
         at_once = 1 if self.remote else self.blocks
-        seeds, blocks = (
-            drawing(k, init=init, of=source.n_rows),
-            self._blocks_bytes(at_once, tight=self.tight),
-        )
+        seeds = drawing(k, init=init, of=source.n_rows)
+        blocks = self._blocks_bytes(at_once, tight=self.tight)
         phases = [seeds, blocks]
         if self.most > k:  # moves have a sample, and its field from the first of them on
             moves = drawing(self.most, init="k-means++", of=source.n_rows)
@@ -245,13 +243,15 @@ class FitPlan:
         return replace(plan, projected=projected, notes=(*self.notes, note))
 
     def _ever_smaller(self) -> "Iterator[FitPlan]":
-        """This plan, then others that take less and less."""
-        for blocks in range(self.blocks, 0, -1):
+        """This plan, then others that take less and less of this machine."""
+        elsewhere = self.remote and not self.scheduler.local_workers
+        least = self.blocks if elsewhere else 1
+        for blocks in range(self.blocks, least - 1, -1):
             yield replace(self, blocks=blocks)
         engine: EngineSpec | None = self.engine
         while engine is not None:
-            yield replace(self, blocks=1, engine=engine, tight=True)
-            engine = engine.with_less()
+            yield replace(self, blocks=least, engine=engine, tight=True)
+            engine = None if elsewhere else engine.with_less()
 
     def _on_device(self, device_memory: int | None, heldout_rows: int) -> "FitPlan":
         """With the share that each process has of the device's memory."""

@@ -116,6 +116,26 @@ def test_what_workers_alone_hold_is_not_counted_of_the_command(
     assert spread._worker_bytes() == one > none > engine.host_bytes(3000, source.block_rows, 1)
 
 
+def test_a_cap_of_this_machine_makes_no_blocks_of_workers_elsewhere_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (64, 25)).astype(np.uint8)
+    store = linked_store(tmp_path, rows, 1 << 20, striped_images(tmp_path / "stripes.npy", 25))
+    source = StoreSource(store)
+    engine = EngineSpec.resolve("pruned", CPU, 25, source.dtype)
+    monkeypatch.setattr("pipeline.kmeans.plan.keep_no_gaps", lambda: None)
+    asked = []
+    monkeypatch.setattr("pipeline.kmeans.plan.fits", lambda needed, _: bool(asked.append(needed)))
+    monkeypatch.setattr("pipeline.kmeans.plan.check_budget", lambda step, needed, cap: needed)
+    scheduler = Scheduler("tcp://127.0.0.1:1")
+    least = FitPlan.make(source, [3000], FitOptions(), engine, scheduler, memory=1 << 30)
+    assert least.tight
+    assert (least.blocks, least.engine) == (engine.blocks_at_once(3000, source), engine)
+    assert least.blocks > 1
+    assert asked[0] > asked[1] == least.projected
+    assert len(asked) == 2  # no two ways that take the same
+
+
 def test_a_worker_makes_the_engine_that_was_planned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
