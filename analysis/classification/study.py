@@ -69,12 +69,15 @@ class Study:
         _ = self.labels, self.images.seen_by  # what is wrong with either is told first
         experiment = self.images.experiment
         every = self.images.sizes if sizes is None else sizes
-        left_out = [
-            k for k in every if sizes is None and not fits(self._least_bytes(k), self.memory)
-        ]
+        taken = list[int]()
+        for k in every:
+            if sizes is not None or fits(self._least_bytes(k, taken), self.memory):
+                taken.append(k)
+        left_out = [k for k in every if k not in taken]
         # Before minutes of work, what does not fit is refused, or left out where others do.
-        threads = {k: self._threads(k) for k in every if k not in left_out or every == left_out}
-        self._check_room(list(threads))
+        taken = taken or list(every)
+        threads = {k: self._threads(k, taken[:place]) for place, k in enumerate(taken)}
+        self._check_room(taken)
         best, rows = None, list[dict[str, Any]]()
         for k in threads:
             found = self._one_size(k, threads[k])
@@ -217,21 +220,21 @@ class Study:
     def _few(self, n: int, width: int) -> bool:
         return n <= min(FEW_IMAGES, width)
 
-    def _least_bytes(self, k: int) -> int:
-        """What classifying takes with one thread."""
-        fixed, task, learned = self._needed(k)
+    def _least_bytes(self, k: int, earlier: Sequence[int]) -> int:
+        """What classifying takes with one thread, after other K."""
+        fixed, task, learned = self._needed(k, earlier)
         return fixed + max(task, learned)
 
-    def _threads(self, k: int) -> int:
-        """Threads that make features at the same time. Raises: MemoryBudgetError."""
-        fixed, task, learned = self._needed(k)
+    def _threads(self, k: int, earlier: Sequence[int]) -> int:
+        """Threads that make features at the same time, after other K. Raises: MemoryBudgetError."""
+        fixed, task, learned = self._needed(k, earlier)
         with Scheduler("", self.memory - fixed) as scheduler:
             scheduler.plan(task)
             needed = fixed + max(scheduler.needed, learned)
             check_budget(f"classifying by K = {k}", needed, self.memory)
             return scheduler.at_once
 
-    def _needed(self, k: int) -> tuple[int, int, int]:
+    def _needed(self, k: int, earlier: Sequence[int]) -> tuple[int, int, int]:
         """Bytes that classifying takes at most: always; of each thread that makes features; or,
         when these are there, of a fit.
         """
@@ -242,17 +245,22 @@ class Study:
         learned = max(self._fit_bytes(few * copies, width) for few in taught)
         decided = 2 * 8 * width * self.images.classes * DRAWS * len(LABELS)
         stored = StoredFeatures.projected_bytes(n * copies, width, self._folder)
+        if lies_in_memory(self._folder):  # where those of the best K so far stay
+            stored += max(map(self._features_bytes, earlier), default=0)
         # A block as float64.
         return data.engine_bytes + 8 * data.block + decided + stored, data.task_bytes, learned
+
+    def _features_bytes(self, k: int) -> int:
+        data = self._data(k, 1)["train"]
+        return 4 * len(data.labels) * data.copies * data.width
 
     def _check_room(self, sizes: Sequence[int]) -> None:
         """Raise InputError where the disk has no room for features of all copies of all images.
 
         Those of the best K stay while those of another are made.
         """
-        data = [self._data(k, 1)["train"] for k in sizes]
-        each = [4 * len(one.labels) * one.copies * one.width for one in data]
-        needed, free = sum(sorted(each)[-2:]), shutil.disk_usage(self._folder).free
+        each = sorted(map(self._features_bytes, sizes))
+        needed, free = sum(each[-2:]), shutil.disk_usage(self._folder).free
         if needed > free and not lies_in_memory(self._folder):
             raise InputError(
                 f"features take {needed:,} bytes of disk, but {free:,} are free in {self._folder}:"

@@ -17,6 +17,7 @@ from analysis.classification.classify import kept
 from analysis.classification.known_images import KnownImages
 from analysis.experiment import open_experiment
 from analysis.html_report import classes
+from pipeline import Scheduler
 from pipeline.upkeep.drop import drop
 from storage import InputError, open_images
 from storage.layout import ExperimentLayout
@@ -217,10 +218,25 @@ def test_a_k_that_does_not_fit_is_left_out(
     monkeypatch.setattr(
         study.Study,
         "_needed",
-        lambda self, k: (1 << 40, 0, 0) if k == 60 else needed(self, k),
+        lambda self, k, others: (1 << 40, 0, 0) if k == 60 else needed(self, k, others),
     )
     found = classify(digits_copy)
     assert [row["k"] for row in found["by_k"]] == [4, 12]
     assert found["left_out"] == [60]
     with pytest.raises(InputError, match="no dictionary of K = 7"):
         classify(digits_copy, 7)
+
+
+def test_features_of_two_k_that_lie_in_memory_are_both_counted(
+    digits_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = list[int]()
+    monkeypatch.setattr(study, "Scheduler", lambda _, room: planned.append(room) or Scheduler())
+    monkeypatch.setattr("analysis.classification.classify.write_whole", lambda *_: None)
+    rooms = []
+    for in_memory in (False, True):
+        monkeypatch.setattr(study, "lies_in_memory", lambda _, said=in_memory: said)
+        classify(digits_copy, [4, 12, 60])
+        rooms.append([planned.pop(0) for _ in range(3)])
+    features = [0, 4 * 1500 * 4 * 4, 4 * 1500 * 4 * 12]  # of the K before: quadrants
+    assert np.subtract(*rooms).tolist() == features
