@@ -210,8 +210,10 @@ def run(command: click.Group) -> NoReturn:
         with suppress(OSError):
             if not _is_open(stream):
                 os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
-    if sys.stderr is None:
-        sys.stderr = os.fdopen(2, "w", errors="backslashreplace", closefd=False)
+    if sys.stderr is None or (sys.stderr is sys.__stderr__ and os.name == "posix"):
+        notes = io.BufferedWriter(_Notes(2, "w", closefd=False))
+        encoding = getattr(sys.stderr, "encoding", None)
+        sys.stderr = io.TextIOWrapper(notes, encoding, "backslashreplace", line_buffering=True)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names of files are bytes: a terminal may lack their letters, or they may be no text.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -234,6 +236,17 @@ def run(command: click.Group) -> NoReturn:
         cause = error.__cause__ or error  # click raises Abort for it
         end(cause.code if isinstance(cause, Interrupted) else INTERRUPTED)
     sys.exit(0)
+
+
+class _Notes(io.FileIO):
+    """Standard error: what cannot be written there, as on a full disk, ends no run."""
+
+    def write(self, line: Any, /) -> int:
+        """The bytes that were written, or were lost."""
+        try:
+            return super().write(line)
+        except OSError:
+            return len(line)
 
 
 def _is_open(stream: int) -> bool:

@@ -236,6 +236,18 @@ def test_unwritable_out_is_named(inputs: Path) -> None:
     assert (done.returncode, "Permission denied" in done.stderr) == (2, True)
 
 
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+
+
+@pytest.mark.parametrize("lost", [pytest.param("/dev/full", marks=FULL), ">(:)"])
+def test_notes_that_cannot_be_written_end_no_run(runs: Path, lost: str) -> None:
+    words = [sys.executable, "-m", "pipeline", "sweep", "--max-iter", "2", "--out", f"{len(lost)}"]
+    shell = ["bash", "-c", f'exec "$@" 2> {lost}', "bash", *words]
+    done = subprocess.run([*shell, "--k", "3"], cwd=runs, check=True, stdout=subprocess.PIPE)
+    assert done.stdout.splitlines()[-1].split()[0] == b"3"
+    assert subprocess.run([*shell, "--k", "0"], cwd=runs, check=False).returncode == 2
+
+
 @pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
 def test_streams_may_be_closed(runs: Path, closed: str) -> None:
     words = [sys.executable, "-m", "pipeline", "extract", "--patch", "4", "--out", closed.strip()]
