@@ -1,9 +1,11 @@
 """What commands have in common: options, which are the fields of `pipeline.config`, and help."""
 
+import ast
+import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 
 import click
 from pydantic import ByteSize
@@ -43,7 +45,7 @@ class Command(click.Command):
     """
 
     def __init__(self, *args: Any, example: str = "", **named: Any) -> None:
-        super().__init__(*args, **named)
+        super().__init__(*args, **_with_help(named))
         self.example = example
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -84,7 +86,7 @@ class Group(click.Group):
 
     def __init__(self, *args: Any, **named: Any) -> None:
         settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-        super().__init__(*args, context_settings=settings, **named)
+        super().__init__(*args, context_settings=settings, **_with_help(named))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands."""
@@ -93,6 +95,17 @@ class Group(click.Group):
         ]
         with formatter.section("Commands"):
             formatter.write_dl(found)
+
+
+def _with_help(named: dict[str, Any]) -> dict[str, Any]:
+    """What a command is made of, its help read from the source where python -OO has dropped it."""
+    function = named.get("callback")
+    if named.get("help") or function is None:
+        return named
+    with suppress(OSError):  # there may be no source
+        (read,) = ast.parse(inspect.getsource(function)).body
+        named["help"] = ast.get_docstring(cast(ast.FunctionDef, read))
+    return named
 
 
 def options_of(

@@ -12,6 +12,7 @@ from analysis.command_line import combined
 from pipeline import SweepOptions
 from pipeline.command_line import group as pipeline_group
 from pipeline.command_options import GROUPS
+from tests.programs import run_python
 
 COMMANDS = combined().commands
 
@@ -41,6 +42,15 @@ def test_commands_are_summed_up_by_whole_sentences() -> None:
     for name, command in COMMANDS.items():
         first = " ".join((command.help or "").split("\n\n")[0].split())
         assert f" {name} {first.split('. ')[0].rstrip('.')}" in told
+
+
+@pytest.mark.parametrize("command", [(), ("sweep",), ("classify",)], ids=" ".join)
+def test_help_is_the_same_where_python_drops_docstrings(command: tuple[str, ...]) -> None:
+    told, dropped = (
+        run_python(*drops, "-m", "patchdict", *command, "--help").stdout for drops in ([], ["-OO"])
+    )
+    assert told == dropped
+    assert "dictionar" in told
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
