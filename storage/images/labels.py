@@ -86,8 +86,7 @@ def read_labels(path: str, reader: ImageReader) -> tuple[tuple[str, ...], np.nda
     """
     lines, own = _lines(path), [""] * len(reader.sizes)
     by_name = getattr(reader, "in_files", False)
-    alone = all(len(cells) == 1 for _, cells in lines)
-    if alone and not by_name and not any(all(s in c[0] for _, c in lines) for s in ";\t"):
+    if not by_name and _alone([cells for _, cells in lines]):
         lines = _numbered(path, lines, reader)
     number_of = _number_by_name(path, reader) if by_name else _number_by_index(len(own))
     left_out = set(getattr(reader, "unreadable", ()))
@@ -150,6 +149,19 @@ def _lines(path: str) -> list[tuple[int, list[str]]]:
     if not found:
         raise InputError(f"{path} is empty: give lines of name,class")
     return found
+
+
+def _alone(lines: list[list[str]]) -> bool:
+    """Whether lines have a class alone, not an index too, with something else than a comma between.
+
+    Of a space there must be an index in each but a heading, all of them different: "3 cat" may be
+    the name of a class, which several images then have.
+    """
+    if any(len(cells) != 1 for cells in lines) or any(all(s in c[0] for c in lines) for s in ";\t"):
+        return False
+    first = [cells[0].split()[0] if " " in cells[0] else "" for cells in lines]
+    own = first[0 if first[0].isdecimal() else 1 :]
+    return len(set(own)) < len(own) or not own or not all(map(str.isdecimal, own))
 
 
 def _numbered(

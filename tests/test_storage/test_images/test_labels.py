@@ -251,6 +251,8 @@ def test_classes_of_arrays_go_by_their_order(tmp_path: Path, content: str, kind:
         ("0,a\n1,a\n2,b\n3,b\n4,b\n-1,b\n", "has no image '-1'"),
         ("0,a\n1,a,c\n", "line 2: '1,a,c' is not index,class"),
         ("0;a\n1;a\n2;b\n3;b\n4;b\n", "line 1: '0;a' is not index,class: write so, with a comma"),
+        ("0 a\n1 a\n2 b\n3 b\n4 b\n", "line 1: '0 a' is not index,class: write so, with a comma"),
+        ("index class\n0 a\n1 a\n2 b\n3 b\n4 b\n", "'index class' is not index,class"),
         ("index\tclass\n0\ta\n1\ta\n2\tb\n3\tb\n4\tb\n", "is not index,class"),
     ],
 )
@@ -260,3 +262,10 @@ def test_classes_of_arrays_that_do_not_fit_are_refused(
     np.save(tmp_path / "images.npy", np.ones((5, 8, 9), np.uint8))
     with pytest.raises(InputError, match=message):
         _ = stated(tmp_path / "images.npy", content).labels
+
+
+def test_a_number_may_begin_the_name_of_a_class(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.ones((5, 8, 9), np.uint8))
+    found = stated(tmp_path / "images.npy", "0 ant\n0 ant\n1 bee\n1 bee\n0 ant\n")
+    assert found.labels is not None
+    assert (*found.classes, *found.labels) == ("0 ant", "1 bee", 0, 0, 1, 1, 0)
