@@ -7,6 +7,7 @@ that wrote it: what does not fit is not used. Losing it costs time, never correc
 
 import tempfile
 from copy import deepcopy
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,14 @@ class CachedAssignments(NamedTuple):
     label: np.ndarray
     upper: np.ndarray
     lower: np.ndarray
+
+
+class KnownTogether(NamedTuple):
+    """What is known of some blocks: of all of them, where each is, whether it was labelled."""
+
+    known: CachedAssignments
+    parts: list[slice]
+    labelled: list[bool]
 
 
 def label_dtype(k: int) -> np.dtype:
@@ -85,7 +94,7 @@ class AssignmentCache:
         self._successors: dict[int, np.ndarray] = {}  # of the labels that were written in a pass
         self._next: np.ndarray | None = None  # of the labels of the last pass, for the next
         self._pass, self._units_since = 0, 0
-        self._room = np.empty(0, np.uint8)
+        self._rooms = [np.empty(0, np.uint8)] * 2  # one is worked on, one read
         self._unit = 0.0
         self._bases: dict[int, _Base] = {}  # of each part, by its first block
         self._centroids = np.empty((0, 0))
@@ -195,14 +204,15 @@ class AssignmentCache:
         """What is left of the last pass that met a block, and whether there is anything, undamaged.
 
         Of passes before the last, labels are left, no bounds. The arrays are to be changed in
-        place and hold until the next call of `read` or `write`.
+        place and hold until the next but one is read.
         """
         n, k = self._rows_of(index), len(self._centroids)
         labels = n * label_dtype(k).itemsize
         size = labels + 4 * n
-        if self._room.size < size:
-            self._room = np.empty(size, np.uint8)
-        data = self._room[:size]
+        self._rooms.reverse()
+        if self._rooms[0].size < size:
+            self._rooms[0] = np.empty(size, np.uint8)
+        data = self._rooms[0][:size]
         levels = data[labels:].view(np.uint16)
         known = CachedAssignments(data[:labels].view(label_dtype(k)), levels[:n], levels[n:])
         written = int(self._written[index])
@@ -219,30 +229,32 @@ class AssignmentCache:
         set_unknown(known)
         return known, False
 
-    def read_together(
-        self, blocks: range, n_rows: int
-    ) -> tuple[CachedAssignments, list[slice], list[bool]]:
-        """The same of some blocks, which have so many rows: of all of them, and where each is."""
+    def read_together(self, blocks: range) -> KnownTogether:
+        """The same of some blocks."""
+        sizes = [self._rows_of(index) for index in blocks]
+        parts = [
+            slice(stop - size, stop) for size, stop in zip(sizes, accumulate(sizes), strict=True)
+        ]
         if len(blocks) == 1:
             known, found = self.read(blocks[0])
-            return known, [slice(0, n_rows)], [found]
-        known, parts, labelled = room_for(n_rows, len(self._centroids)), [], []
-        first = 0
-        for index in blocks:
+            return KnownTogether(known, parts, [found])
+        known, labelled = room_for(sum(sizes), len(self._centroids)), []
+        for index, part in zip(blocks, parts, strict=True):
             one, found = self.read(index)
-            parts.append(slice(first, first + len(one.label)))
             labelled.append(found)
             for into, array in zip(known, one, strict=True):
-                into[parts[-1]] = array
-            first = parts[-1].stop
-        return known, parts, labelled
+                into[part] = array
+        return KnownTogether(known, parts, labelled)
 
     def write(self, index: int, known: CachedAssignments) -> None:
         """Store what this pass found of a block."""
-        data = np.concatenate([array.view(np.uint8) for array in known])
         self._file.seek(self._offset(index))
-        self._file.write(data.data)
-        self._checksums[index] = google_crc32c.value(data)
+        checksum = 0
+        for array in known:
+            data = array.view(np.uint8)
+            self._file.write(data.data)
+            checksum = google_crc32c.extend(checksum, data)
+        self._checksums[index] = checksum
         self._written[index] = self._pass
         self._lengths[index] = len(known.label)
         self._touched.add(index)

@@ -10,13 +10,19 @@ rounding, float64 where that cannot tell; accumulate int64 for bytes, else as `o
 returned labels int64.
 """
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.engines.cpu.assignment_cache import AssignmentCache, CachedAssignments
+from pipeline.engines.cpu.assignment_cache import (
+    AssignmentCache,
+    CachedAssignments,
+    KnownTogether,
+)
 from pipeline.engines.cpu.bounds import BOUND_KERNELS
 from pipeline.engines.cpu.labeller import Effort, Labeller
 from pipeline.engines.cpu.neighbour_lists import LIST_ENTRIES, LIST_KERNELS
@@ -87,41 +93,76 @@ class PrunedEngine:
         sums = ClusterSums.zeros(centroids, self._dtype)
         if cache is not None:
             sums = cache.base_sums(blocks, sums)
+        together = [blocks[at : at + at_once] for at in range(0, len(blocks), at_once)]
         with closing(read_ahead(source, blocks)) as stream, compilation_told(progress):
-            for first in range(0, len(blocks), at_once):
-                together = blocks[first : first + at_once]
-                parts = [next(stream) for _ in together]
-                rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
-                del parts
-                if cache is None:
-                    self.step(rows, sums)
-                else:
-                    self._step_from(cache, together, rows, sums)
-                progress.advance(len(rows))
-        if cache is not None:
-            cache.finish(blocks, sums)
+            rows = (_joined([next(stream) for _ in some]) for some in together)
+            if cache is not None:
+                self._pass_on(cache, together, rows, sums, progress)
+                cache.finish(blocks, sums)
+                return sums
+            for own in rows:
+                self.step(own, sums)
+                progress.advance(len(own))
         return sums
 
-    def _step_from(
-        self, cache: AssignmentCache, blocks: range, rows: np.ndarray, into: ClusterSums
+    def _pass_on(
+        self,
+        cache: AssignmentCache,
+        together: list[range],
+        rows: Iterator[np.ndarray],
+        into: ClusterSums,
+        progress: Progress,
     ) -> None:
-        """A step that begins where the last pass left the rows of some blocks."""
-        known, parts, labelled = cache.read_together(blocks, len(rows))
+        """A pass that begins where the last one left the rows, those of some blocks together.
+
+        While rows are labelled, one thread reads what is known of the next, then keeps what was
+        found of those before: in this order, and nobody else touches the cache or the sums.
+        """
+        with ThreadPoolExecutor(1, "cache") as beside:
+            asked = (beside.submit(cache.read_together, blocks) for blocks in together)
+            ahead, kept = next(asked, None), None
+            for blocks, own in zip(together, rows, strict=True):
+                assert ahead is not None  # of the same blocks
+                found, ahead = ahead.result(), next(asked, None)
+                before = self._before(cache, blocks, own, found)
+                self.labeller.label(own, found.known, labelled=all(found.labelled))
+                if kept is not None:  # no more rows than two are held here
+                    kept.result()
+                kept = beside.submit(self._keep, cache, blocks, own, found, before, into)
+                progress.advance(len(own))
+            if kept is not None:
+                kept.result()
+
+    def _before(
+        self, cache: AssignmentCache, blocks: range, rows: np.ndarray, found: KnownTogether
+    ) -> list[np.ndarray | None]:
+        """Labels under which the sums hold the rows of each block; None: they do not."""
         before: list[np.ndarray | None] = []
-        for index, part, found in zip(blocks, parts, labelled, strict=True):
-            kept = None
+        for index, part, labelled in zip(blocks, found.parts, found.labelled, strict=True):
+            own = None
             if cache.in_base(index):
-                own = rows[part]
-                kept = known.label[part].copy() if found else self._labels_before(own, cache)
-            before.append(kept)
-        self.labeller.label(rows, known, labelled=all(labelled))
-        for index, part, kept in zip(blocks, parts, before, strict=True):
-            cache.write(index, CachedAssignments(*(array[part] for array in known)))
-            labels = known.label[part]
-            if kept is None:
+                label = found.known.label[part]
+                own = label.copy() if labelled else self._labels_before(rows[part], cache)
+            before.append(own)
+        return before
+
+    def _keep(
+        self,
+        cache: AssignmentCache,
+        blocks: range,
+        rows: np.ndarray,
+        found: KnownTogether,
+        before: list[np.ndarray | None],
+        into: ClusterSums,
+    ) -> None:
+        """Write what was found of some blocks, and add what changed to the sums."""
+        for index, part, own in zip(blocks, found.parts, before, strict=True):
+            cache.write(index, CachedAssignments(*(array[part] for array in found.known)))
+            labels = found.known.label[part]
+            if own is None:
                 self._add(rows[part], labels, into)
             else:  # of bytes, whose sums alone are a base
-                move_rows(rows[part], kept, labels, into.sums, into.counts, into.squares)
+                move_rows(rows[part], own, labels, into.sums, into.counts, into.squares)
 
     def _labels_before(self, rows: np.ndarray, cache: AssignmentCache) -> np.ndarray:
         """Labels of the pass before, found once more: what was kept of them is damaged."""
@@ -149,3 +190,8 @@ class PrunedEngine:
     def _widened(self, centroids: np.ndarray) -> np.ndarray:
         """In the type in which differences to the rows are taken."""
         return centroids.astype(np.float64) if self._dtype == np.float64 else centroids
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Rows of some blocks."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
