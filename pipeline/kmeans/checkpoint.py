@@ -12,7 +12,7 @@ from storage.fit_state import read_checkpoint, write_checkpoint
 from storage.layout import ExperimentLayout, state_size
 from storage.places.place import Place
 
-SHARE = 0.05  # of the time, at most, that saving takes
+SHARE = 0.02  # of the time, at most, that saving takes
 
 
 class FitCheckpoint:

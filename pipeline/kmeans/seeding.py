@@ -8,7 +8,6 @@ from pipeline.engines import AssignmentEngine, EngineSpec
 from pipeline.engines.cpu.threads import ThreadPool
 from pipeline.kmeans.d2_sampling import (
     Field,
-    add_centroid,
     assign_points,
     draw_centroids,
     make_state,
@@ -167,8 +166,8 @@ def add_by_distance(
     """
     dim, k, total = centroids.shape[1], len(centroids), len(centroids) + many
     state = make_state(field.points, total)
-    for j, centroid in enumerate(field.points_of(centroids)):
-        add_centroid(state, j, centroid)
+    state.centroids[:k, :dim] = points = field.points_of(centroids)
+    state.columns.reshape(-1, len(state.start))[:dim, :k] = points.T
     assign_points(state, labels)
     chosen = np.empty(many, np.int64)
     pool = ThreadPool() if dim >= LONG else None

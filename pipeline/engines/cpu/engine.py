@@ -11,9 +11,10 @@ returned labels int64.
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -88,16 +89,24 @@ class PrunedEngine:
         goes_on: bool = False,
         at_once: int = 1,
     ) -> ClusterSums:
-        if not goes_on:
-            self.labeller.begin(self._widened(centroids), cache, source.n_rows)
-        sums = ClusterSums.zeros(centroids, self._dtype)
-        if cache is not None:
-            sums = cache.base_sums(blocks, sums)
         together = [blocks[at : at + at_once] for at in range(0, len(blocks), at_once)]
-        with closing(read_ahead(source, blocks)) as stream, compilation_told(progress):
-            rows = (_joined([next(stream) for _ in some]) for some in together)
+        with (
+            closing(read_ahead(source, blocks)) as stream,
+            ThreadPoolExecutor(1, "beside") as beside,
+            compilation_told(progress),
+        ):
+            rows: Iterator[np.ndarray] = (
+                _joined([next(stream) for _ in some]) for some in together
+            )
+            first = beside.submit(list, islice(rows, 1))  # while centroids are prepared
+            if not goes_on:
+                self.labeller.begin(self._widened(centroids), cache, source.n_rows)
+            sums = ClusterSums.zeros(centroids, self._dtype)
             if cache is not None:
-                self._pass_on(cache, together, rows, sums, progress)
+                sums = cache.base_sums(blocks, sums)
+            rows = _after(first.result(), rows)
+            if cache is not None:
+                self._pass_on(cache, together, rows, sums, progress, beside)
                 cache.finish(blocks, sums)
                 return sums
             for own in rows:
@@ -112,26 +121,27 @@ class PrunedEngine:
         rows: Iterator[np.ndarray],
         into: ClusterSums,
         progress: Progress,
+        beside: Executor,
     ) -> None:
         """A pass that begins where the last one left the rows, those of some blocks together.
 
-        While rows are labelled, one thread reads what is known of the next, then keeps what was
-        found of those before: in this order, and nobody else touches the cache or the sums.
+        While rows are labelled, `beside`, of one thread, reads what is known of the next, then
+        keeps what was found of those before: in this order, and nobody else touches the cache or
+        the sums.
         """
-        with ThreadPoolExecutor(1, "cache") as beside:
-            asked = (beside.submit(cache.read_together, blocks) for blocks in together)
-            ahead, kept = next(asked, None), None
-            for blocks, own in zip(together, rows, strict=True):
-                assert ahead is not None  # of the same blocks
-                found, ahead = ahead.result(), next(asked, None)
-                before = self._before(cache, blocks, own, found)
-                self.labeller.label(own, found.known, labelled=all(found.labelled))
-                if kept is not None:  # no more rows than two are held here
-                    kept.result()
-                kept = beside.submit(self._keep, cache, blocks, own, found, before, into)
-                progress.advance(len(own))
-            if kept is not None:
+        asked = (beside.submit(cache.read_together, blocks) for blocks in together)
+        ahead, kept = next(asked, None), None
+        for blocks, own in zip(together, rows, strict=True):
+            assert ahead is not None  # of the same blocks
+            found, ahead = ahead.result(), next(asked, None)
+            before = self._before(cache, blocks, own, found)
+            self.labeller.label(own, found.known, labelled=all(found.labelled))
+            if kept is not None:  # no more rows than two are held here
                 kept.result()
+            kept = beside.submit(self._keep, cache, blocks, own, found, before, into)
+            progress.advance(len(own))
+        if kept is not None:
+            kept.result()
 
     def _before(
         self, cache: AssignmentCache, blocks: range, rows: np.ndarray, found: KnownTogether
@@ -195,3 +205,10 @@ class PrunedEngine:
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
     """Rows of some blocks."""
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _after(first: list[np.ndarray], rows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The first rows, which are held here no longer, then the others."""
+    while first:
+        yield first.pop()
+    yield from rows

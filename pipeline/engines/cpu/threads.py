@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, pairwise
 from typing import TypeVar
 
 from pipeline.runtime.devices import thread_count
@@ -22,9 +23,13 @@ class ThreadPool:
         self._pool = ThreadPoolExecutor(self.threads, "assign")
 
     def stretches(self, items: int, each: int = PIECES) -> list[tuple[int, int]]:
-        """[first, stop) of up to `each` pieces for every thread."""
-        length = max(1, -(-items // (self.threads * each)))
-        return [(first, min(first + length, items)) for first in range(0, items, length)]
+        """[first, stop) of up to `each` pieces for every thread, in rounds of ever shorter ones.
+
+        The last are what threads wait for each other.
+        """
+        weights = [weight for weight in range(each, 0, -1) for _ in range(self.threads)]
+        stops = [-(-items * upto // sum(weights)) for upto in accumulate(weights)]
+        return [(first, stop) for first, stop in pairwise([0, *stops]) if first < stop]
 
     def run(self, work: Callable[[int, int], T], stretches: list[tuple[int, int]]) -> list[T]:
         """Results of work(first, stop) for each stretch, in order."""

@@ -1,11 +1,17 @@
 """Passes of the pruned engine that come in parts, as those of a cluster's workers."""
 
+import weakref
 from copy import deepcopy
+from itertools import pairwise
+from threading import Event
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.engines.cpu.engine import PrunedEngine
+from pipeline.engines.cpu.threads import ThreadPool
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import block_count, prefix
 from pipeline.runtime.progress import SilentProgress
@@ -52,3 +58,59 @@ def test_a_pass_may_come_in_strided_parts_of_blocks_worked_on_together(
             means = [centroids[successors == one].mean(0) for one in range(fewer)]
             centroids = np.stack(means).astype(np.float32)
     cache.close()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_blocks_are_let_go_as_a_pass_goes_on(kept: bool) -> None:
+    rows = some_rows(np.random.default_rng(0), "clumps", 4000, 9, "uint8")
+    source, engine = small_blocks(rows, 256), PrunedEngine(9, rows.dtype)
+    centroids, read = rows[:40].astype(np.float32), []
+
+    def watched(index: int) -> np.ndarray:
+        # Of those before, one waits, one is in work, and a thread may be about to let go of one.
+        assert all(block() is None for block in read[: max(0, index - 3)]), index
+        block = rows[256 * index : 256 * (index + 1)].copy()
+        read.append(weakref.ref(block))
+        return block
+
+    source.read_block = watched  # type: ignore[method-assign]
+    cache = engine.cache_for(source) if kept else None
+    for _ in range(3):
+        read.clear()
+        sums = engine.run_pass(source, range(16), centroids, cache, SilentProgress())
+        assert equal(sums, fresh(rows, centroids))
+        assert len(read) == 16
+    if cache is not None:
+        cache.close()
+
+
+def test_the_first_block_is_read_while_centroids_are_prepared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = some_rows(np.random.default_rng(0), "clumps", 500, 9, "uint8")
+    source, engine, begun = small_blocks(rows, 256), PrunedEngine(9, rows.dtype), Event()
+    original = source.read_block
+    source.read_block = lambda index: begun.set() or original(index)  # type: ignore[method-assign,func-returns-value]
+    prepare = engine.labeller.begin
+    monkeypatch.setattr(
+        engine.labeller, "begin", lambda *args: prepare(*args) if begun.wait(5) else None
+    )
+    centroids = rows[:40].astype(np.float32)
+    sums = engine.run_pass(source, range(2), centroids, None, SilentProgress())
+    assert equal(sums, fresh(rows, centroids))
+
+
+@given(items=st.integers(0, 10**6), threads=st.integers(1, 70), each=st.integers(1, 9))
+def test_stretches_are_all_items_and_the_last_are_the_shortest(
+    items: int, threads: int, each: int
+) -> None:
+    pool = ThreadPool()
+    pool.threads = threads
+    stretches = pool.stretches(items, each)
+    assert [first for first, _ in stretches] == [0, *(stop for _, stop in stretches)][:-1]
+    assert (stretches[-1][1] if stretches else 0) == items
+    assert len(stretches) <= threads * each
+    sizes = [stop - first for first, stop in stretches]
+    assert all(0 < after <= before + 1 for before, after in pairwise(sizes))
+    if each > 1 and items >= 100 * threads * each:
+        assert sizes[-1] < 1.1 * 2 * items / (threads * each * (each + 1))
