@@ -238,7 +238,7 @@ def gain_of(state: D2State, x: int, count: int, near: np.ndarray, squares: np.nd
     return gain
 
 
-@inner
+@inner(allocates=True)
 def take_over(
     state: D2State, k: int, x: int, count: int, near: np.ndarray, squares: np.ndarray
 ) -> None:
@@ -283,7 +283,7 @@ def _sum(state: D2State, first: int, stop: int) -> float:
     return potential
 
 
-@inner
+@inner(allocates=True)
 def _close_up(state: D2State, k: int) -> None:
     """Close the gaps between the clusters' members."""
     member, square = state.member.copy(), state.square.copy()

@@ -110,7 +110,7 @@ def _distance(row: np.ndarray, centroid: np.ndarray, table: CentroidTable) -> np
     for d in range(len(row)):
         x = np.float32((table.shift.dtype.type(row[d]) - centroid[d]) * table.scale)
         square += x * x
-    return np.sqrt(square) * (1 + table.slack)
+    return np.sqrt(square) * (np.float32(1) + np.float32(2) * table.slack)
 
 
 @inner(inline="always")
@@ -160,12 +160,12 @@ def apply_bounds(
         lower[row] = np.uint16(far) if settled else lower[row]
         number[unsettled] = row
         unsettled += 0 if settled else 1
-    listed = 0
+    listed, levels = 0, np.float32(1) / table.level
     for i in range(unsettled):
         row = number[i]
         own = np.uint64(label[row])
         radius = _distance(rows[row], table.centroids[own], table)
-        near = np.int32(min(np.ceil(radius / table.level), np.float32(MAX_LEVEL)))
+        near = np.int32(min(np.ceil(radius * levels), np.float32(MAX_LEVEL)))
         far = _others(np.int32(lower[row]), near, own, shifts)
         settled = near < far
         upper[row] = np.uint16(near) if settled else upper[row]

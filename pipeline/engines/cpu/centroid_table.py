@@ -6,14 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.engines.cpu.assignment_cache import MAX_LEVEL
+from pipeline.engines.cpu.scan.quantized import QuantizedCentroids, nothing_quantized, quantize
 from pipeline.engines.cpu.simd import WIDTH, broadcast, fma, inner, load, store, sub
 from pipeline.rows.units import scale_of
 
 FAR = np.float32(1e38)  # half the squared length of the centroid that fills up a list
 AWAY = np.float32(1e17)  # where centroids lie that equal one before them
-ELSEWHERE = np.float32(1e30)  # squared; less than their distance
-BIN_BITS = 18  # of a float32 that a bin of distances leaves open: 3 % of a square
-BINS = 1 << (31 - BIN_BITS)
 KEEP = 0.1  # share of the spread of the centroids by which their mean may leave the shift
 
 
@@ -27,7 +25,7 @@ class CentroidTable(NamedTuple):
     centroids: these, or their heads with the lengths of the rests. columns: (m · width,) float32,
     points.T with rows of `width`, a multiple of twice the lanes. slack: relative bound on the
     rounding of a score. rounding: bound on that of `points`, as a distance. level: length of a
-    level of stored distances, see `level_of`.
+    level of stored distances, see `level_of`. quantized: for rows of bytes.
     """
 
     centroids: np.ndarray
@@ -41,6 +39,7 @@ class CentroidTable(NamedTuple):
     slack: np.float32
     rounding: np.float32
     level: np.float32
+    quantized: QuantizedCentroids
 
 
 def make_table(
@@ -48,12 +47,15 @@ def make_table(
     integers: bool,
     before: CentroidTable | None = None,
     basis: np.ndarray | None = None,
+    *,
+    of_bytes: bool = False,
 ) -> CentroidTable:
     """Centroids, (k, d) float32 or float64, as the kernels read them.
 
     Those that equal one before them are out of the way: they cannot be nearest.
     before: of the last pass, whose shift and scale are kept where they still serve, so that
     distances stay comparable. basis: (h, d) float64, orthonormal, of heads; None: there are none.
+    of_bytes: whether rows are, and meet these centroids by their bytes where that pays.
     """
     k, dim = centroids.shape
     wide = centroids.astype(np.float64)
@@ -86,6 +88,7 @@ def make_table(
         # Each end by at most 2^-24 of its length, the rest of a head by 2^-21.
         rounding=np.float32((2.0**-22 if basis is None else 2.0**-20) * longest),
         level=level_of(dim),
+        quantized=quantize(exact, shift, scale, again) if of_bytes else nothing_quantized(),
     )
 
 
@@ -163,76 +166,3 @@ def square_distances(anchor: np.ndarray, table: CentroidTable, out: np.ndarray) 
             two = fma(difference, difference, two)
         store(out, j, one)
         store(out, j + WIDTH, two)
-
-
-@inner
-def list_near(
-    square: np.ndarray,
-    limit: np.float32,
-    table: CentroidTable,
-    index: np.ndarray,
-    bound: np.ndarray,
-) -> int:
-    """Centroids nearer than the limit, by growing distance.
-
-    square: (width,) float32, see `square_distances`. index, bound: room for k entries; the bounds
-    are at most the distances. Returns: how many there are.
-    """
-    k = len(table.half) - 1
-    count = 0
-    most = min(limit * limit, ELSEWHERE)
-    for j in range(k):  # no branch, which would often be guessed wrong
-        index[count], bound[count] = j, square[j]
-        count += 1 if square[j] < most else 0
-    for p in range(count):
-        bound[p] = np.sqrt(bound[p])
-    _sort(index[:count], bound[:count])
-    for p in range(count):
-        bound[p] = certain(bound[p], table)
-    return count
-
-
-@inner
-def limit_of(squared: np.ndarray, most: int, counts: np.ndarray) -> np.float32:
-    """A distance within which no more than `most` centroids lie, and not many fewer.
-
-    To sort all of them would take far longer. squared: (k,) float32, >= 0. counts: (BINS,), room.
-    """
-    counts[:] = 0
-    bits = squared.view(np.int32)  # in the order of the numbers
-    for j in range(len(bits)):
-        counts[bits[j] >> BIN_BITS] += 1
-    place, count = 0, counts[0]
-    while count <= most:
-        place += 1
-        count += counts[place]
-    edge = np.empty(1, np.int32)
-    edge[0] = place << BIN_BITS
-    return np.sqrt(edge.view(np.float32)[0])
-
-
-@inner
-def _sort(index: np.ndarray, distance: np.ndarray) -> None:
-    """Both by growing distance: into as many buckets as there are entries, then by insertion."""
-    count, largest = len(index), np.float32(0)
-    for p in range(count):
-        largest = max(largest, distance[p])
-    buckets = max(count, 1)
-    scale = np.float32(buckets - 1) / max(largest, np.float32(1e-30))
-    ends = np.zeros(buckets + 1, np.int32)
-    for p in range(count):
-        ends[np.int32(distance[p] * scale) + 1] += 1
-    for b in range(buckets):
-        ends[b + 1] += ends[b]
-    index_before, distance_before = index.copy(), distance.copy()
-    for p in range(count):
-        bucket = np.int32(distance_before[p] * scale)
-        place = ends[bucket]
-        ends[bucket] = place + 1
-        index[place], distance[place] = index_before[p], distance_before[p]
-    for i in range(1, count):  # few are out of order
-        j, value, place = index[i], distance[i], i
-        while place > 0 and distance[place - 1] > value:
-            index[place], distance[place] = index[place - 1], distance[place - 1]
-            place -= 1
-        index[place], distance[place] = j, value

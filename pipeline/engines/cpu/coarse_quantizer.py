@@ -37,7 +37,11 @@ class CoarseQuantizer:
             anchors = head_points(centres, basis).astype(np.float32)
         self._lists = nearest_lists(anchors, table, LISTED, threads)
         wide = centres.astype(np.float64) / table.scale + table.shift
-        self._table = make_table(wide.astype(table.centroids.dtype), integers=False)
+        self._table = make_table(
+            wide.astype(table.centroids.dtype),
+            integers=False,
+            of_bytes=len(table.quantized.words) > 0,
+        )
 
     def guess(
         self, rows: np.ndarray, known: CachedAssignments, heads: Heads | None
@@ -47,10 +51,12 @@ class CoarseQuantizer:
         Returns: products, rows decided in float64.
         """
         everything = np.arange(len(rows), dtype=np.int32)
-        cost = scan_all(rows, everything, self._table, known, self._threads)
+        cost = scan_all(rows, everything, self._table, known, self._threads, guess=True)
         order = np.argsort(known.label, kind="stable").astype(np.int32)
         anchors = known.label[order].astype(np.int32)
         grouped = PendingRows(order, anchors, np.zeros(len(rows), np.float32))
-        more = scan_whole_lists(rows, grouped, self._fine, self._lists, known, self._threads, heads)
+        more = scan_whole_lists(
+            rows, grouped, self._fine, self._lists, known, self._threads, heads, guess=True
+        )
         set_unknown(known)  # the guess is yet to be measured
         return cost[0] + more[0], cost[1] + more[1]

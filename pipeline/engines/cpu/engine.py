@@ -53,11 +53,7 @@ class PrunedEngine:
         self.labeller = self._new_labeller()
 
     def _new_labeller(self) -> Labeller:
-        return Labeller(
-            integers=self._dtype.kind in "ui",
-            threads=self.threads,
-            list_entries=self._list_entries,
-        )
+        return Labeller(dtype=self._dtype, threads=self.threads, list_entries=self._list_entries)
 
     @property
     def effort(self) -> Effort:

@@ -40,8 +40,8 @@ ROWS_OF_CLUSTER = 128  # unsettled ones among them, or lanes of the vectors stay
 class Effort:
     """What a pass cost.
 
-    rows: seen. scanned: not settled by bounds. products: of a scanned row and a candidate.
-    decided: in float64.
+    rows: seen. scanned: not settled by bounds. products: of a scanned row and a candidate, in
+    full, or where that tells, by their bytes. decided: in float64.
     """
 
     rows: int = 0
@@ -113,14 +113,14 @@ class _Scanned:
 class Labeller:
     """Labels are those of float64, ties to the lowest index, whatever was known before.
 
-    integers: whether rows are. effort: since the last `begin`. threads: that do the work.
+    dtype: of the rows. effort: since the last `begin`. threads: that do the work.
     list_entries: see `KeptLists`; they decide the speed alone.
     """
 
     def __init__(
-        self, *, integers: bool, threads: ThreadPool, list_entries: int = LIST_ENTRIES
+        self, *, dtype: np.dtype, threads: ThreadPool, list_entries: int = LIST_ENTRIES
     ) -> None:
-        self._integers, self._threads = integers, threads
+        self._dtype, self._threads = dtype, threads
         self._lists = KeptLists(threads, list_entries)
         self._rooms = [room_for_pending(0)] * 2
         self._dictionary: _Dictionary | None = None
@@ -167,11 +167,12 @@ class Labeller:
         if self._heads.choose(rows, loaded.table.centroids, guessed=labelled):
             table, heads = self._make_table(loaded.table.centroids, loaded.table)
             self._dictionary = loaded = replace(loaded, table=table, heads=heads, listed=False)
+        meet_all = partial(scan_all, rows, table=loaded.table, known=known, threads=self._threads)
         if not labelled:
             small = SMALL if loaded.heads is None else SMALL_BY_HEADS
             if loaded.k <= small or (not loaded.listed and len(rows) < FEW_ROWS * loaded.k):
                 everything = np.arange(len(rows), dtype=np.int32)
-                self._count(self._scan_all(rows, everything, known))
+                self._count(meet_all(everything, heads=loaded.heads))
                 self.effort.scanned += len(rows)
                 return
             if loaded.coarse is None:
@@ -188,13 +189,7 @@ class Labeller:
             np.maximum(loaded.reach, part.reach, out=loaded.reach)
         left = np.concatenate([part.left for part in scanned] or [np.empty(0, np.int32)])
         if len(left):
-            self._count(self._scan_all(rows, left, known))
-
-    def _scan_all(
-        self, rows: np.ndarray, numbers: np.ndarray, known: CachedAssignments
-    ) -> tuple[int, int]:
-        loaded = self._loaded
-        return scan_all(rows, numbers, loaded.table, known, self._threads, loaded.heads)
+            self._count(meet_all(left, heads=loaded.heads, labelled=True))
 
     def _scan_apart(self, block: _Block, length: int) -> Sequence[_Scanned]:
         """Stretches that have enough rows of every cluster go their own ways, in a core's cache."""
@@ -241,7 +236,7 @@ class Labeller:
         reach, left = np.zeros(loaded.k, np.float32), np.empty(stop - first, np.int32)
         margin = self._pass.margin
         assert margin is not None  # prepared
-        candidates = Candidates(loaded.table, self._lists.lists, True, margin, reach)
+        candidates = Candidates(loaded.table, self._lists.lists, True, True, False, margin, reach)
         products, decided, unscanned = scan_candidates(
             block.rows, block.grouped, first, stop, candidates, loaded.heads, block.known, left
         )
@@ -275,11 +270,12 @@ class Labeller:
         self, centroids: np.ndarray, before: CentroidTable | None
     ) -> tuple[CentroidTable, Heads | None]:
         """Table and heads of centroids."""
-        basis = self._heads.basis
+        basis, dtype = self._heads.basis, self._dtype
+        integers, of_bytes = dtype.kind in "ui", dtype == np.uint8
         if basis is None:
-            return make_table(centroids, self._integers, before), None
+            return make_table(centroids, integers, before, of_bytes=of_bytes), None
         with self._heads.alone():
-            table = make_table(centroids, self._integers, before, basis)
+            table = make_table(centroids, integers, before, basis)
             return table, make_heads(table, basis)
 
     @property

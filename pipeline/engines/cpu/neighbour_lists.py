@@ -10,14 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.engines.cpu.centroid_table import (
-    BINS,
     FAR,
     CentroidTable,
     certain,
-    limit_of,
-    list_near,
     square_distances,
 )
+from pipeline.engines.cpu.scan.near_centroids import limit_of, list_near, new_list_room
 from pipeline.engines.cpu.simd import inner, kernel
 from pipeline.engines.cpu.threads import ThreadPool
 
@@ -187,7 +185,7 @@ def _renew(
     most = min(longest, FIRST_ENTRIES)
     squared = np.empty(table.width, np.float32)
     index, bound = np.empty(k, np.int32), np.empty(k, np.float32)
-    listed, counts = np.full(k, -1, np.int32), np.empty(BINS, np.int32)
+    listed, room = np.full(k, -1, np.int32), new_list_room(k)
     for anchor in range(first, stop):
         limit = wear.limits[anchor]
         if np.isfinite(shifts.went[anchor]):
@@ -198,11 +196,11 @@ def _renew(
                 continue
         square_distances(table.points[anchor], table, squared)
         if not np.isfinite(limit) and k > most:
-            limit = limit_of(squared[:k], most, counts)
-        count = list_near(squared, limit, table, index, bound)
+            limit = limit_of(squared[:k], most, room.counts)
+        count = list_near(squared, limit, table, index, bound, room)
         if count < min(SHORTEST, k):
             limit = np.float32(np.inf)
-            count = list_near(squared, limit, table, index, bound)
+            count = list_near(squared, limit, table, index, bound, room)
         unlisted = certain(limit, table)
         if count > longest:
             count, unlisted = longest, bound[longest]
@@ -257,6 +255,25 @@ def _loosen(
                 loosened += own + went[j]
                 near += 1
     return loosened / max(near, 1)
+
+
+@inner
+def depth_within(
+    bound: np.ndarray, start: int, listed: int, limit: np.float32, beyond: np.float32
+) -> tuple[int, np.float32]:
+    """How many candidates lie within the limit, in fours; how far the next one is."""
+    low, high = 0, 8
+    while high < listed and bound[start + high] <= limit:
+        low, high = high, 2 * high
+    high = min(high, listed)
+    while low < high:
+        middle = (low + high) // 2
+        if bound[start + middle] <= limit:
+            low = middle + 1
+        else:
+            high = middle
+    depth = (low + 3) // 4 * 4
+    return depth, bound[start + depth] if depth < listed else beyond
 
 
 LIST_KERNELS = (_nearest, _renew)

@@ -63,7 +63,7 @@ def preprocess_rows(
         light[n, 2] = length
 
 
-@inner
+@inner(allocates=True)
 def _whiten(rows: np.ndarray, mean: np.ndarray, whitening: np.ndarray) -> None:
     """Rows, (n, d) float32, less the mean, times the matrix, in place."""
     n, dim = rows.shape

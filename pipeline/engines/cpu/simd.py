@@ -74,10 +74,15 @@ def kernel(function: Function) -> Function:
 @overload
 def inner(function: Function) -> Function: ...
 @overload
-def inner(**options: Any) -> Callable[[Function], Function]: ...
-def inner(function: Any = None, **options: Any) -> Any:
-    """Compile what kernels call; options: of the compiler."""
-    compiling = _compile(no_cpython_wrapper=True, **options)
+def inner(*, allocates: bool = False, **options: Any) -> Callable[[Function], Function]: ...
+def inner(function: Any = None, *, allocates: bool = False, **options: Any) -> Any:
+    """Compile what kernels call.
+
+    allocates: whether it makes arrays. If not, numba does not count references to those that it is
+    given: all threads share the counters, and would wait for them at each call. options: of the
+    compiler.
+    """
+    compiling = _compile(no_cpython_wrapper=True, _nrt=allocates, **options)
     return compiling if function is None else compiling(function)
 
 
@@ -102,8 +107,8 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(manager, lanes, ir.VectorType(_ELEMENTS[lanes.element], WIDTH))
 
 
-FLOATS, _INTS, _MASK = Lanes("float32"), Lanes("int32"), Lanes("bool")
-_OF_SCALAR = {types.float32: FLOATS, types.int32: _INTS}
+FLOATS, INTS, _MASK = Lanes("float32"), Lanes("int32"), Lanes("bool")
+_OF_SCALAR = {types.float32: FLOATS, types.int32: INTS}
 
 
 def element(context: Any, builder: Any, signature: Any, arguments: Any, i: int = 0) -> Any:
@@ -213,9 +218,9 @@ def less(typing: Any, a: Any, b: Any) -> Any:
     """A < b in each lane."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fcmp_ordered("<", *arguments)
+        return (builder.icmp_signed if a == INTS else builder.fcmp_ordered)("<", *arguments)
 
-    return _MASK(FLOATS, FLOATS), generate
+    return _MASK(a, a), generate
 
 
 @intrinsic

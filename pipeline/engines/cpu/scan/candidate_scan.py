@@ -10,7 +10,11 @@ import numpy as np
 from pipeline.engines.cpu.assignment_cache import CachedAssignments
 from pipeline.engines.cpu.bounds import PendingRows
 from pipeline.engines.cpu.centroid_table import FAR, CentroidTable
-from pipeline.engines.cpu.neighbour_lists import NeighbourLists, whole_list
+from pipeline.engines.cpu.neighbour_lists import NeighbourLists, depth_within, whole_list
+from pipeline.engines.cpu.scan.byte_scan import (
+    find_lowest_by_bytes,
+    guess_by_bytes,
+)
 from pipeline.engines.cpu.scan.float64_ties import decide, decide_among_all
 from pipeline.engines.cpu.scan.head_scan import (
     bound_by_heads,
@@ -24,6 +28,7 @@ from pipeline.engines.cpu.scan.radius_order import FARTHEST, by_radius, new_orde
 from pipeline.engines.cpu.scan.tile_scores import (
     Tile,
     bound_distances,
+    fill_tile,
     find_lowest,
     load_tile,
     new_tile,
@@ -39,7 +44,9 @@ class Candidates(NamedTuple):
     """Which centroids rows are compared with.
 
     exact: anchors are the centroids themselves, and rows for which a list ends too early are left
-    alone; otherwise lists are scanned to their end, and the best of them is taken. margin:
+    alone; otherwise lists are scanned to their end, and the best of them is taken. labelled: a
+    label near each row is known. guess: one that is nearly the best serves, and nothing else is
+    wanted. margin:
     (anchors,) float32, how much farther than needed to look, for the sake of the lower bounds.
     reach: (anchors,) float32, raised to the largest radius met.
     """
@@ -47,6 +54,8 @@ class Candidates(NamedTuple):
     table: CentroidTable
     lists: NeighbourLists
     exact: bool
+    labelled: bool
+    guess: bool
     margin: np.ndarray
     reach: np.ndarray
 
@@ -70,7 +79,7 @@ def scan_candidates(
     """
     table, lists, reach = candidates.table, candidates.lists, candidates.reach
     k, dim = table.centroids.shape
-    cells, tile = rows.reshape(-1), new_tile(dim, k)
+    cells, tile = rows.reshape(-1), new_tile(dim, k, table.quantized.words.shape[1])
     of: Any = new_head_tile(heads)
     order = new_order(stop - first)
     products, decided, unscanned = 0, 0, 0
@@ -97,13 +106,16 @@ def scan_candidates(
         if group_stop == 0:
             group_stop = WIDTH
         while group_start < count:
-            _fill_tile(tile, pending, order.place, group_start, group_stop)
+            fill_tile(tile, pending, order.place, group_start, group_stop)
             size = group_stop - group_start
             for i in range(group_stop, group_stop + WIDTH):  # the next rows, meanwhile
                 ahead = order.place[i] if i < count else min(end + i - count, stop - 1)
-                cell = np.int64(pending.row[ahead]) * dim
-                prefetch(cells, cell)
-                prefetch(cells, cell + dim - 1)
+                row = np.int64(pending.row[ahead])
+                prefetch(cells, row * dim)
+                prefetch(cells, row * dim + dim - 1)
+                prefetch(known.label, row)
+                prefetch(known.upper, row)
+                prefetch(known.lower, row)
             done, unclear = _scan_tile(rows, tile, of, size, anchor, candidates, heads, known)
             products, decided = products + done, decided + unclear
             group_start, group_stop = group_stop, group_stop + WIDTH
@@ -111,7 +123,7 @@ def scan_candidates(
     return products, decided, unscanned
 
 
-@inner
+@inner(forceinline=True)
 def _scan_tile(
     rows: np.ndarray,
     tile: Tile,
@@ -137,14 +149,25 @@ def _scan_tile(
         for lane in range(WIDTH):
             largest = max(largest, tile.radius[lane])
         limit = _limit(largest, candidates.margin[anchor])
-        depth, after = _depth(lists.bound, start, depth, limit, after)
-    member, short = lists.member, 0
-    if heads is None:
-        find_lowest(tile, dim, table, member, start, depth)
-        products = size * depth
-    else:
-        margin, exact = candidates.margin[anchor], candidates.exact
+        depth, after = depth_within(lists.bound, start, depth, limit, after)
+    member, short, by_bytes = lists.member, 0, len(tile.words) > 0
+    margin, exact = candidates.margin[anchor], candidates.exact
+    if heads is not None:
         products = find_by_heads(tile, of, size, table, heads, member, start, depth, margin, exact)
+    elif by_bytes and (exact or candidates.labelled):
+        products = size * depth
+        depth = find_lowest_by_bytes(
+            tile, dim, table, member, start, depth, margin, exact, known.label
+        )
+        member, start = tile.few, 0
+    elif by_bytes and candidates.guess:
+        guess_by_bytes(tile, table, member, start, depth)
+        for lane in range(size):
+            known.label[tile.member[lane]] = tile.nearest[lane]
+        return size * depth, 0
+    else:
+        find_lowest(tile, dim, table, member, start, start + depth)
+        products = size * depth
     unclear = bound_distances(tile, table, after)
     if heads is not None:
         bound_by_heads(tile, of, table, heads)
@@ -156,25 +179,30 @@ def _scan_tile(
             short = shortlist(tile, dim, table, member, start, depth)
         else:
             short = shortlist_by_heads(tile, of, table, heads, member, start, depth)
+    _write(rows, tile, size, table, known, short)
+    return products, unclear
+
+
+@inner
+def _write(
+    rows: np.ndarray,
+    tile: Tile,
+    size: int,
+    table: CentroidTable,
+    known: CachedAssignments,
+    short: int,
+) -> None:
+    """What was found of the first `size` lanes; few[:short] are the candidates of unclear ones."""
     for lane in range(size):
         row, label = tile.member[lane], tile.nearest[lane]
         if not tile.squares[lane] < FARTHEST:
-            decide_among_all(rows, row, table, known)
+            decide_among_all(rows, row, table, tile.few, known)
             continue
         if tile.reached[lane] > -FAR:
             label = decide(rows, row, table, tile.few, short)
         known.label[row] = label
         known.upper[row] = tile.upper[lane]
         known.lower[row] = tile.lower[lane]
-    return products, unclear
-
-
-@inner(inline="always")
-def _fill_tile(tile: Tile, pending: PendingRows, place: np.ndarray, first: int, stop: int) -> None:
-    """Members and radii of a tile: those at place[first : stop], the last in the lanes left."""
-    for lane in range(WIDTH):
-        at = place[first + min(lane, stop - first - 1)]
-        tile.member[lane], tile.radius[lane] = pending.row[at], pending.radius[at]
 
 
 @inner
@@ -215,25 +243,6 @@ def _limit(radius: np.float32, margin: np.float32) -> np.float32:
     return np.float32(2.00002) * radius + min(margin, MARGIN_SHARE * radius)
 
 
-@inner
-def _depth(
-    bound: np.ndarray, start: int, listed: int, limit: np.float32, beyond: np.float32
-) -> tuple[int, np.float32]:
-    """How many candidates lie within the limit, in fours; how far the next one is."""
-    low, high = 0, 8
-    while high < listed and bound[start + high] <= limit:
-        low, high = high, 2 * high
-    high = min(high, listed)
-    while low < high:
-        middle = (low + high) // 2
-        if bound[start + middle] <= limit:
-            low = middle + 1
-        else:
-            high = middle
-    depth = (low + 3) // 4 * 4
-    return depth, bound[start + depth] if depth < listed else beyond
-
-
 def scan_whole_lists(
     rows: np.ndarray,
     pending: PendingRows,
@@ -242,16 +251,20 @@ def scan_whole_lists(
     known: CachedAssignments,
     threads: ThreadPool,
     heads: Heads | None = None,
+    *,
+    labelled: bool = False,
+    guess: bool = False,
 ) -> tuple[int, int]:
     """The best of the whole list of its anchor for each of the rows, grouped by anchor.
 
-    Anchors are no centroids. heads: of the centroids, if they have any.
+    Anchors are no centroids. heads: of the centroids, if they have any. labelled, guess: see
+    `Candidates`.
     Returns: products, rows decided in float64.
     """
     zeros, nothing = np.zeros(len(lists.start), np.float32), np.empty(0, np.int32)
 
     def work(first: int, stop: int) -> tuple[int, int, int]:
-        candidates = Candidates(table, lists, False, zeros, zeros.copy())
+        candidates = Candidates(table, lists, False, labelled, guess, zeros, zeros.copy())
         return scan_candidates(rows, pending, first, stop, candidates, heads, known, nothing)
 
     costs = threads.run(work, threads.stretches(len(pending.row)))
@@ -265,9 +278,13 @@ def scan_all(
     known: CachedAssignments,
     threads: ThreadPool,
     heads: Heads | None = None,
+    *,
+    labelled: bool = False,
+    guess: bool = False,
 ) -> tuple[int, int]:
-    """Rows of these numbers, (m,) int32, against every centroid. Returns: as above."""
+    """Rows of these numbers, (m,) int32, against every centroid; the rest as above."""
     zeros = np.zeros(len(numbers), np.int32)
     pending = PendingRows(numbers, zeros, zeros.astype(np.float32))
     lists = whole_list(len(table.centroids))
-    return scan_whole_lists(rows, pending, table, lists, known, threads, heads)
+    how = {"labelled": labelled, "guess": guess}
+    return scan_whole_lists(rows, pending, table, lists, known, threads, heads, **how)

@@ -34,10 +34,15 @@ def decide(rows: np.ndarray, row: int, table: CentroidTable, few: np.ndarray, co
 
 @inner
 def decide_among_all(
-    rows: np.ndarray, row: int, table: CentroidTable, known: CachedAssignments
+    rows: np.ndarray, row: int, table: CentroidTable, few: np.ndarray, known: CachedAssignments
 ) -> None:
-    """Label of one row in float64 among all centroids; nothing is learned about distances."""
-    index = np.arange(len(table.centroids)).astype(np.int32)
-    known.label[row] = decide(rows, row, table, index, len(index))
+    """Label of one row in float64 among all centroids; nothing is learned about distances.
+
+    few: (k,) int32 or longer, room.
+    """
+    k = len(table.centroids)
+    for j in range(k):
+        few[j] = j
+    known.label[row] = decide(rows, row, table, few, k)
     known.upper[row] = MAX_LEVEL
     known.lower[row] = 0

@@ -44,7 +44,7 @@ class HeadTile(NamedTuple):
     first: np.ndarray
 
 
-@inner
+@inner(allocates=True)
 def new_head_tile(heads: Heads | None) -> HeadTile | None:
     """Room for the rows of a vector."""
     if heads is None:

@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.engines.cpu.assignment_cache import MAX_LEVEL
+from pipeline.engines.cpu.bounds import PendingRows
 from pipeline.engines.cpu.centroid_table import FAR, CentroidTable
+from pipeline.engines.cpu.scan.row_words import load_columns
 from pipeline.engines.cpu.simd import (
     WIDTH,
     all_lanes,
@@ -30,17 +32,20 @@ WIDE = np.dtype(np.float64)
 class Tile(NamedTuple):
     """As many rows as a vector has lanes, and what is found of them; a value for each lane.
 
-    cells: (d · lanes,) float32, the rows by columns, shifted and scaled. squares: float32, their
-    squared lengths. member: int32, their numbers. radius: float32, as in `PendingRows`.
-    best, second: float32, the two lowest scores. nearest: int32, the centroid of the lowest.
-    upper, lower: int32, levels as in `CachedAssignments`. reached: float32, where float64 must
-    decide, the highest score that may be the lowest; else −FAR. few: (k + 4,) int32, candidates
-    for that.
+    cells: (d · lanes,) float32, the rows by columns, shifted and scaled. words: (w · lanes,) int32,
+    rows of bytes as they are, where centroids are quantized; else empty. squares: float32, their
+    squared lengths. member: int32, their numbers. start: int64, room. radius: float32, as in
+    `PendingRows`. best, second: float32, the two lowest scores. nearest: int32, the centroid of
+    the lowest. upper, lower: int32, levels as in `CachedAssignments`. reached: float32, where
+    float64 must decide, the highest score that may be the lowest; else −FAR. few: (k + 4,) int32,
+    candidates for that.
     """
 
     cells: np.ndarray
+    words: np.ndarray
     squares: np.ndarray
     member: np.ndarray
+    start: np.ndarray
     radius: np.ndarray
     best: np.ndarray
     second: np.ndarray
@@ -52,12 +57,14 @@ class Tile(NamedTuple):
 
 
 @inner(inline="always")
-def new_tile(dim: int, k: int) -> Tile:
+def new_tile(dim: int, k: int, words: int) -> Tile:
     """Room for the rows of a vector."""
     return Tile(
         np.empty(dim * WIDTH, np.float32),
+        np.empty(words * WIDTH, np.int32),
         np.empty(WIDTH, np.float32),
         np.empty(WIDTH, np.int32),
+        np.empty(WIDTH, np.int64),
         np.empty(WIDTH, np.float32),
         np.empty(WIDTH, np.float32),
         np.empty(WIDTH, np.float32),
@@ -67,6 +74,14 @@ def new_tile(dim: int, k: int) -> Tile:
         np.empty(WIDTH, np.float32),
         np.empty(k + 4, np.int32),
     )
+
+
+@inner(inline="always")
+def fill_tile(tile: Tile, pending: PendingRows, place: np.ndarray, first: int, stop: int) -> None:
+    """Members and radii of a tile: those at place[first : stop], the last in the lanes left."""
+    for lane in range(WIDTH):
+        at = place[first + min(lane, stop - first - 1)]
+        tile.member[lane], tile.radius[lane] = pending.row[at], pending.radius[at]
 
 
 @inner
@@ -84,10 +99,7 @@ def load_tile(rows: np.ndarray, table: CentroidTable, tile: Tile) -> None:
             x = load(cells, d * WIDTH)
             total = fma(x, x, total)
     else:
-        for lane in range(WIDTH):
-            row = rows[member[lane]]
-            for d in range(dim):
-                cells[d * WIDTH + lane] = np.float32(row[d])
+        load_columns(rows, member, tile.start, cells, tile.words)
         factor, zero = broadcast(np.float32(scale)), broadcast(np.float32(0))
         for d in range(dim):
             x = sub(load(cells, d * WIDTH), broadcast(np.float32(shift[d])))
@@ -95,17 +107,18 @@ def load_tile(rows: np.ndarray, table: CentroidTable, tile: Tile) -> None:
             store(cells, d * WIDTH, x)
             total = fma(x, x, total)
     store(tile.squares, 0, total)
+    store(tile.best, 0, broadcast(FAR))
+    store(tile.second, 0, broadcast(FAR))
+    store(tile.nearest, 0, broadcast(np.int32(0)))
 
 
 @inner
 def find_lowest(
-    tile: Tile, dim: int, table: CentroidTable, index: np.ndarray, begin: int, depth: int
+    tile: Tile, dim: int, table: CentroidTable, index: np.ndarray, begin: int, stop: int
 ) -> None:
-    """Best and second best among the centroids index[begin : begin + depth], of each lane."""
-    b, t = broadcast(FAR), broadcast(FAR)
-    n = broadcast(np.int32(0))
+    """Best and second best of each lane, with the centroids index[begin : stop] too."""
+    b, t, n = load(tile.best, 0), load(tile.second, 0), load(tile.nearest, 0)
     shifted, half, cells = table.shifted, table.half, tile.cells
-    stop = begin + depth
     for p in range(begin, stop, 4):
         for ahead in range(p + 4, min(p + 8, stop)):
             cell = np.int64(index[ahead]) * dim

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.engines.cpu import coarse_quantizer, labeller, neighbour_lists
 from pipeline.engines.cpu.assignment_cache import MAX_LEVEL, AssignmentCache, set_unknown
 from pipeline.engines.cpu.engine import PrunedEngine
-from pipeline.engines.cpu.scan import heads
+from pipeline.engines.cpu.scan import heads, quantized
 from pipeline.execution.executor import LocalExecutor
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import ArraySource
@@ -93,6 +93,12 @@ def test_labels_are_those_of_float64_from_any_guess(
 ) -> None:
     if heads.LEAST_DIM == 16 and "int" in dtype:  # kernels of the others are of the same lines
         dtype = "uint8"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantized, "BYTE_PRODUCTS", seed % 3 > 0)
+        check_labels(n, k, dim, dtype, kind, seed)
+
+
+def check_labels(n: int, k: int, dim: int, dtype: str, kind: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows = some_rows(rng, kind, n, dim, dtype)
     pool = np.concatenate([rows, some_rows(rng, kind, k, dim, dtype)]).astype(np.float32)
