@@ -2,7 +2,7 @@
 
 import errno
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -57,14 +57,25 @@ class LocalExecutor:
     engine: AssignmentEngine
     cache: AssignmentCache | None = None
     at_once: int = 1
+    _first: RowSource | None = field(default=None, init=False)
 
     def run_pass(
         self, centroids: np.ndarray, progress: Progress, rows: int | None = None
     ) -> tuple[ClusterSums, float]:
         started = time.perf_counter()
-        source = self.source if rows is None else prefix(self.source, rows)
+        source = self._first_rows(rows)
         sums = self.sum_blocks(range(block_count(source)), centroids, progress, source)
         return sums, time.perf_counter() - started
+
+    def _first_rows(self, rows: int | None) -> RowSource:
+        """The first so many, or all; the same source for as long as they are as many."""
+        if rows is None:
+            self._first = None
+            return self.source
+        if self._first is None or self._first.n_rows != min(rows, self.source.n_rows):
+            self._first = None  # what it holds goes before others are read
+            self._first = prefix(self.source, rows)
+        return self._first
 
     def sum_blocks(
         self,

@@ -163,14 +163,14 @@ class FitPlan:
         itemsize, dim = source.dtype.itemsize, source.dim
         rows = min(seeding.sample_rows(k, dim, itemsize), source.n_rows)
         drawing = partial(seeding.projected_bytes, dim=dim, itemsize=itemsize, rows=rows)
-        at_once = 1 if self.remote else self.blocks
         seeds = drawing(k, init=init, of=source.n_rows)
-        blocks = self._blocks_bytes(at_once, tight=self.tight)
+        blocks = self._blocks_bytes(1 if self.remote else self.blocks, tight=self.tight)
         phases = [seeds, blocks]
         if self.most > k:  # moves have a sample, and its field from the first of them on
             moves = drawing(self.most, init="k-means++", of=source.n_rows)
             kept = seeding.field_bytes(rows, dim, itemsize)
-            phases = [rows * dim * itemsize + seeds, kept + blocks, moves]
+            held = 0 if self.remote else self._block_rows(self.blocks) * dim * itemsize
+            phases = [rows * dim * itemsize + seeds, kept + blocks, held + moves]
         needed, scratch = self._centroid_bytes + max(phases), 0
         samples = EngineSpec.for_samples(dim, source.dtype)
         spreads = init != "random" or self.most > k

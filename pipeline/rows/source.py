@@ -187,11 +187,29 @@ class FirstRows:
         return self._source.read_block(index)[: self.n_rows - index * self.block_rows]
 
 
+class HeldBlock:
+    """Another source, of a single block, which is read once."""
+
+    def __init__(self, source: RowSource) -> None:
+        self.n_rows, self.dim, self.dtype = source.n_rows, source.dim, source.dtype
+        self.block_rows, self._source = source.block_rows, source
+        self._rows: np.ndarray | None = None
+
+    def read_block(self, index: int) -> np.ndarray:
+        if self._rows is None:
+            self._rows = self._source.read_block(index)
+        return self._rows
+
+
 def prefix(source: RowSource, n_rows: int) -> RowSource:
-    """The first rows of a source; reads no more of a gathered one than they need."""
+    """The first rows of a source; reads no more of a gathered one than they need.
+
+    If they are a single block, it is held for as long as the prefix is.
+    """
+    first: RowSource = FirstRows(source, n_rows)
     if isinstance(source, LargerBlocks):
-        return LargerBlocks(FirstRows(source.inner, n_rows), source.blocks)
-    return FirstRows(source, n_rows)
+        first = LargerBlocks(FirstRows(source.inner, n_rows), source.blocks)
+    return HeldBlock(first) if block_count(first) == 1 else first
 
 
 def row_dtype(dtype: np.dtype) -> np.dtype:

@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from multiprocessing import spawn
@@ -22,7 +23,7 @@ from pipeline.execution.executor import LocalExecutor
 from pipeline.execution.scheduler import Scheduler
 from pipeline.execution.shards import Parts, add_up, shard_count
 from pipeline.extraction.extract import extract
-from pipeline.rows.source import StoreSource, block_count
+from pipeline.rows.source import ArraySource, StoreSource, block_count
 from pipeline.runtime.devices import CPU, thread_count
 from pipeline.runtime.progress import SilentProgress
 from storage import InputError, MemoryBudgetError, PatchSpec, PatchStore, open_dictionaries
@@ -252,3 +253,27 @@ def test_mini_batches_run_here_and_say_so(strokes: np.ndarray, tmp_path: Path) -
     assert f"mini-batches follow one another: they run in this process, not at {nobody}" in notes
     with pytest.raises(InputError, match="is not for mode='minibatch', whose"):
         StreamingKMeans(2, mode="minibatch", scheduler=nobody).fit(store)
+
+
+def test_a_prefix_of_a_single_block_is_read_once_and_let_go_with_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (1_000, 5)).astype(np.uint8)
+    source = ArraySource(rows)
+    source.block_rows, read = 400, []
+    whole = ArraySource.read_block
+    monkeypatch.setattr(ArraySource, "read_block", lambda self, i: read.append(i) or whole(self, i))
+    engine = EngineSpec.resolve("pruned", CPU, 5, source.dtype).make()
+    centroids = np.arange(15, dtype=np.float32).reshape(3, 5)
+    executor = LocalExecutor(source, engine)
+    few = [executor.run_pass(centroids, SilentProgress(), 300)[0].sums.tolist() for _ in range(3)]
+    assert read == [0]
+    assert few[0] == few[1] == few[2]
+    held = weakref.ref(executor._first)
+    executor.run_pass(centroids, SilentProgress(), 900)
+    executor.run_pass(centroids, SilentProgress(), 900)
+    assert read == [0] + 2 * [0, 1, 2]
+    assert held() is None
+    executor.run_pass(centroids, SilentProgress(), 300)
+    executor.run_pass(centroids, SilentProgress())
+    assert read[7:] == [0, 0, 1, 2]
