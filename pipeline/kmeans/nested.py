@@ -33,7 +33,7 @@ FARTHER = 1.7
 # accelerated gradient schemes). Without, 33 passes end 0.6 % higher at K = 5000.
 MOMENTUM = 0.85
 SAMPLED = 0.5  # of what sampling costs: a prefix is left where a step gains less
-COSTLY, AT_MOST = 2e11, 3  # rows × centroids of a step that must gain twice as much; times at most
+COSTLY, AT_MOST = 8e10, 2  # rows × centroids of a step that must gain twice as much; times at most
 USUAL_STEPS = 4  # on a prefix
 ENOUGH = 4e-4  # gain of a pass below which rounds begin
 

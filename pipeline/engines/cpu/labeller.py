@@ -207,7 +207,7 @@ class Labeller:
 
     def _scan_together(self, block: _Block) -> Sequence[_Scanned]:
         """Threads apply bounds to stretches, then scan the clusters of all of them together."""
-        stretches = self._threads.stretches(len(block.rows), each=1)
+        stretches = self._threads.stretches(len(block.rows), each=3)
         counts = {first: np.zeros(self._loaded.k, np.int64) for first, _ in stretches}
         listed = self._threads.run(
             lambda first, stop: self._apply_bounds(block, first, stop, counts[first]), stretches
