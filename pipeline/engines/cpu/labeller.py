@@ -271,7 +271,9 @@ class Labeller:
     ) -> tuple[CentroidTable, Heads | None]:
         """Table and heads of centroids."""
         basis, dtype = self._heads.basis, self._dtype
-        integers, of_bytes = dtype.kind in "ui", dtype == np.uint8
+        # Centroids may be doubles, as those of a model of doubles.
+        integers = dtype.kind in "ui"
+        of_bytes = dtype == np.uint8 and centroids.dtype == np.float32
         if basis is None:
             return make_table(centroids, integers, before, of_bytes=of_bytes), None
         with self._heads.alone():

@@ -9,15 +9,17 @@ import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
 from pipeline.engines.cpu.simd import FLOATS, INTS, WIDTH, inner, store
 
 WORD = 4  # bytes
-# Whether the processor adds up products of bytes, four at a time.
-BYTE_PRODUCTS = bool(get_host_cpu_features().get("avx512vnni"))
+# Whether the processor that numba compiles for adds up products of bytes, four at a time.
+_TARGET: Any = config  # its attributes are made as it is read
+_OWN_TARGET = _TARGET.ENABLE_AVX and not (_TARGET.CPU_NAME or _TARGET.CPU_FEATURES)
+BYTE_PRODUCTS = bool(_OWN_TARGET and get_host_cpu_features().get("avx512vnni"))
 
 
 @inner

@@ -122,3 +122,16 @@ def test_labels_are_the_same_with_bytes_and_without(monkeypatch: pytest.MonkeyPa
         found += [engine.assign(rows), engine.assign(rows, rng.integers(0, 700, 60_000))]
     for labels in found[1:]:
         np.testing.assert_array_equal(labels, found[0])
+
+
+@pytest.mark.parametrize("guessed", [False, True])
+def test_rows_of_bytes_meet_centroids_of_doubles_in_full(guessed: bool) -> None:
+    # as when a model of doubles labels bytes: tiles of doubles have no words of their rows
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 256, (9_000, 12)).astype(np.uint8)
+    centroids = rng.uniform(0, 255, (300, 12))
+    engine = PrunedEngine(12, rows.dtype)
+    engine.load(centroids)
+    guess = rng.integers(0, 300, len(rows)) if guessed else None
+    exact = squared_distances(rows, centroids).argmin(axis=1)
+    np.testing.assert_array_equal(engine.assign(rows, guess), exact)
