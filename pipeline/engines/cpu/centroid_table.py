@@ -64,7 +64,8 @@ def make_table(
     shifted = np.zeros((k + 1, dim), np.float32)
     shifted[:k] = exact
     half = np.full(k + 1, FAR, np.float32)
-    half[:k] = 0.5 * (exact * exact).sum(axis=1)
+    squares = (exact * exact).sum(axis=1)
+    half[:k] = 0.5 * squares
     again, _ = duplicates(centroids)
     half[:k][again] = FAR
     width = -(-k // (2 * WIDTH)) * (2 * WIDTH)
@@ -72,7 +73,7 @@ def make_table(
     columns = np.zeros((points.shape[1], width), np.float32)
     columns[:, :k] = points.T
     columns[:, :k][:, again] = AWAY
-    longest = math.sqrt(float((exact * exact).sum(axis=1).max()))
+    longest = math.sqrt(float(squares.max()))
     return CentroidTable(
         centroids,
         shift,
@@ -88,7 +89,9 @@ def make_table(
         # Each end by at most 2^-24 of its length, the rest of a head by 2^-21.
         rounding=np.float32((2.0**-22 if basis is None else 2.0**-20) * longest),
         level=level_of(dim),
-        quantized=quantize(exact, shift, scale, again) if of_bytes else nothing_quantized(),
+        quantized=(
+            quantize(exact, squares, shift, scale, again) if of_bytes else nothing_quantized()
+        ),
     )
 
 

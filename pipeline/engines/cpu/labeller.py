@@ -167,12 +167,12 @@ class Labeller:
         if self._heads.choose(rows, loaded.table.centroids, guessed=labelled):
             table, heads = self._make_table(loaded.table.centroids, loaded.table)
             self._dictionary = loaded = replace(loaded, table=table, heads=heads, listed=False)
-        meet_all = partial(scan_all, rows, table=loaded.table, known=known, threads=self._threads)
+        whole = (loaded.table, known, self._threads, loaded.heads)
         if not labelled:
             small = SMALL if loaded.heads is None else SMALL_BY_HEADS
             if loaded.k <= small or (not loaded.listed and len(rows) < FEW_ROWS * loaded.k):
                 everything = np.arange(len(rows), dtype=np.int32)
-                self._count(meet_all(everything, heads=loaded.heads))
+                self._count(scan_all(rows, everything, *whole))
                 self.effort.scanned += len(rows)
                 return
             if loaded.coarse is None:
@@ -189,7 +189,7 @@ class Labeller:
             np.maximum(loaded.reach, part.reach, out=loaded.reach)
         left = np.concatenate([part.left for part in scanned] or [np.empty(0, np.int32)])
         if len(left):
-            self._count(meet_all(left, heads=loaded.heads, labelled=True))
+            self._count(scan_all(rows, left, *whole, labelled=True))
 
     def _scan_apart(self, block: _Block, length: int) -> Sequence[_Scanned]:
         """Stretches that have enough rows of every cluster go their own ways, in a core's cache."""

@@ -159,16 +159,20 @@ def store(typing: Any, array: Any, start: Any, value: Any) -> Any:
     return types.void(array, types.intp, value), generate
 
 
+def in_every_lane(builder: Any, value: Any) -> Any:
+    """Code for a vector of one value."""
+    undefined = ir.Constant(ir.VectorType(value.type, WIDTH), ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
+    return builder.shuffle_vector(first, undefined, zeros)
+
+
 @intrinsic
 def broadcast(typing: Any, value: Any) -> Any:
     """The same number in every lane."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        vector = ir.VectorType(arguments[0].type, WIDTH)
-        undefined = ir.Constant(vector, ir.Undefined)
-        first = builder.insert_element(undefined, arguments[0], ir.Constant(ir.IntType(32), 0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
-        return builder.shuffle_vector(first, undefined, zeros)
+        return in_every_lane(builder, arguments[0])
 
     return _OF_SCALAR[value](value), generate
 

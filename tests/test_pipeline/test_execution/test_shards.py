@@ -93,13 +93,18 @@ def test_sums_of_a_worker_are_counted() -> None:
     assert sums_bytes(floats, 10_000, 77) == (8 + 8 + 2 + 2) * each
 
 
+def long_source(folder: Path) -> tuple[StoreSource, EngineSpec]:
+    """A million rows, and what labels them."""
+    rows = np.random.default_rng(0).integers(0, 256, (64, 25)).astype(np.uint8)
+    images = striped_images(folder / "stripes.npy", 25)
+    source = StoreSource(linked_store(folder, rows, 1 << 20, images))
+    return source, EngineSpec.resolve("pruned", CPU, 25, source.dtype)
+
+
 def test_what_workers_alone_hold_is_not_counted_of_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = np.random.default_rng(0).integers(0, 256, (64, 25)).astype(np.uint8)
-    store = linked_store(tmp_path, rows, 1 << 20, striped_images(tmp_path / "stripes.npy", 25))
-    source = StoreSource(store)
-    engine = EngineSpec.resolve("pruned", CPU, 25, source.dtype)
+    source, engine = long_source(tmp_path)
 
     def made(scheduler: str, init: str = "random") -> FitPlan:
         options = FitOptions.checked(mode="full", init=init)
@@ -119,10 +124,7 @@ def test_what_workers_alone_hold_is_not_counted_of_the_command(
 def test_a_cap_of_this_machine_makes_no_blocks_of_workers_elsewhere_smaller(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = np.random.default_rng(0).integers(0, 256, (64, 25)).astype(np.uint8)
-    store = linked_store(tmp_path, rows, 1 << 20, striped_images(tmp_path / "stripes.npy", 25))
-    source = StoreSource(store)
-    engine = EngineSpec.resolve("pruned", CPU, 25, source.dtype)
+    source, engine = long_source(tmp_path)
     monkeypatch.setattr("pipeline.kmeans.plan.keep_no_gaps", lambda: None)
     asked = []
     monkeypatch.setattr("pipeline.kmeans.plan.fits", lambda needed, _: bool(asked.append(needed)))

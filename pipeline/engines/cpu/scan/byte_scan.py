@@ -45,8 +45,7 @@ def find_lowest_by_bytes(
     one that was not compared in full. Those that were come to tile.few.
     Returns: how many, filled up to fours.
     """
-    few, words, half, cells = tile.few, table.quantized.words, table.quantized.half, tile.words
-    k, first = len(half) - 1, min(FIRST, depth) if listed else 0
+    few, k, first = tile.few, len(table.half) - 1, min(FIRST, depth) if listed else 0
     for p in range(first):
         few[p] = index[begin + p]
     if listed:
@@ -59,14 +58,7 @@ def find_lowest_by_bytes(
         store(tile.best, 0, broadcast(FAR))
     for p in range(begin + first, begin + depth, 4):
         j0, j1, j2, j3 = index[p], index[p + 1], index[p + 2], index[p + 3]
-        s0, s1 = broadcast(half[j0]), broadcast(half[j1])
-        s2, s3 = broadcast(half[j2]), broadcast(half[j3])
-        for w in range(words.shape[1]):
-            x = load(cells, w * WIDTH)
-            s0 = add_byte_products(s0, x, broadcast(words[j0, w]))
-            s1 = add_byte_products(s1, x, broadcast(words[j1, w]))
-            s2 = add_byte_products(s2, x, broadcast(words[j2, w]))
-            s3 = add_byte_products(s3, x, broadcast(words[j3, w]))
+        s0, s1, s2, s3 = _four_bounds(tile.words, table.quantized, j0, j1, j2, j3)
         lowest = _lower(_lower(s0, s1), _lower(s2, s3))
         if all_lanes(less(limit, lowest)):  # as is usual
             pruned = _lower(pruned, lowest)
@@ -81,6 +73,21 @@ def find_lowest_by_bytes(
     find_lowest(tile, dim, table, few, first, stop)
     _raise_second(tile, table, pruned)
     return stop
+
+
+@inner(inline="always")
+def _four_bounds(cells, quantized, j0, j1, j2, j3):  # type: ignore[no-untyped-def]
+    """Bounds of the scores of four candidates, but for the error, in each lane; whole numbers."""
+    words, half = quantized.words, quantized.half
+    s0, s1 = broadcast(half[j0]), broadcast(half[j1])
+    s2, s3 = broadcast(half[j2]), broadcast(half[j3])
+    for w in range(words.shape[1]):
+        x = load(cells, w * WIDTH)
+        s0 = add_byte_products(s0, x, broadcast(words[j0, w]))
+        s1 = add_byte_products(s1, x, broadcast(words[j1, w]))
+        s2 = add_byte_products(s2, x, broadcast(words[j2, w]))
+        s3 = add_byte_products(s3, x, broadcast(words[j3, w]))
+    return s0, s1, s2, s3
 
 
 @inner(inline="always")
@@ -138,18 +145,10 @@ def guess_by_bytes(
     tile: Tile, table: CentroidTable, index: np.ndarray, begin: int, depth: int
 ) -> None:
     """A centroid near each lane among index[begin : begin + depth]: that of the lowest bound."""
-    words, half, cells = table.quantized.words, table.quantized.half, tile.words
     best, nearest = broadcast(_NOTHING), broadcast(np.int32(index[begin]))
     for p in range(begin, begin + depth, 4):
         j0, j1, j2, j3 = index[p], index[p + 1], index[p + 2], index[p + 3]
-        s0, s1 = broadcast(half[j0]), broadcast(half[j1])
-        s2, s3 = broadcast(half[j2]), broadcast(half[j3])
-        for w in range(words.shape[1]):
-            x = load(cells, w * WIDTH)
-            s0 = add_byte_products(s0, x, broadcast(words[j0, w]))
-            s1 = add_byte_products(s1, x, broadcast(words[j1, w]))
-            s2 = add_byte_products(s2, x, broadcast(words[j2, w]))
-            s3 = add_byte_products(s3, x, broadcast(words[j3, w]))
+        s0, s1, s2, s3 = _four_bounds(tile.words, table.quantized, j0, j1, j2, j3)
         best, nearest = _nearer(best, nearest, s0, j0)
         best, nearest = _nearer(best, nearest, s1, j1)
         best, nearest = _nearer(best, nearest, s2, j2)

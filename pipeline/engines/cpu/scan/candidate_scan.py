@@ -11,10 +11,7 @@ from pipeline.engines.cpu.assignment_cache import CachedAssignments
 from pipeline.engines.cpu.bounds import PendingRows
 from pipeline.engines.cpu.centroid_table import FAR, CentroidTable
 from pipeline.engines.cpu.neighbour_lists import NeighbourLists, depth_within, whole_list
-from pipeline.engines.cpu.scan.byte_scan import (
-    find_lowest_by_bytes,
-    guess_by_bytes,
-)
+from pipeline.engines.cpu.scan.byte_scan import find_lowest_by_bytes, guess_by_bytes
 from pipeline.engines.cpu.scan.float64_ties import decide, decide_among_all
 from pipeline.engines.cpu.scan.head_scan import (
     bound_by_heads,
@@ -45,10 +42,10 @@ class Candidates(NamedTuple):
 
     exact: anchors are the centroids themselves, and rows for which a list ends too early are left
     alone; otherwise lists are scanned to their end, and the best of them is taken. labelled: a
-    label near each row is known. guess: one that is nearly the best serves, and nothing else is
-    wanted. margin:
-    (anchors,) float32, how much farther than needed to look, for the sake of the lower bounds.
-    reach: (anchors,) float32, raised to the largest radius met.
+    label near each row is known, as it always is where anchors are. guess: one that is nearly the
+    best serves, and nothing else is wanted. margin: (anchors,) float32, how much farther than
+    needed to look, for the sake of the lower bounds. reach: (anchors,) float32, raised to the
+    largest radius met.
     """
 
     table: CentroidTable
@@ -154,7 +151,7 @@ def _scan_tile(
     margin, exact = candidates.margin[anchor], candidates.exact
     if heads is not None:
         products = find_by_heads(tile, of, size, table, heads, member, start, depth, margin, exact)
-    elif by_bytes and (exact or candidates.labelled):
+    elif by_bytes and candidates.labelled:
         products = size * depth
         depth = find_lowest_by_bytes(
             tile, dim, table, member, start, depth, margin, exact, known.label

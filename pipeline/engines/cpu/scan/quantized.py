@@ -34,11 +34,11 @@ class QuantizedCentroids(NamedTuple):
 
 
 def quantize(
-    exact: np.ndarray, shift: np.ndarray, scale: float, away: np.ndarray
+    exact: np.ndarray, squares: np.ndarray, shift: np.ndarray, scale: float, away: np.ndarray
 ) -> QuantizedCentroids:
     """Centroids, (k, d) float64, (c − shift) · scale, for rows of bytes.
 
-    away: (m,) int64, those that cannot be nearest.
+    squares: (k,) float64, their squared lengths. away: (m,) int64, those that cannot be nearest.
     """
     k, dim = exact.shape
     largest = float(np.abs(exact).max())
@@ -48,7 +48,7 @@ def quantize(
     unit = scale * step
     whole = np.rint(exact / step)
     rest = exact - whole * step
-    half = np.floor(0.5 * np.einsum("kd,kd->k", exact, exact) / unit + whole @ shift) - 1
+    half = np.floor(0.5 * squares / unit + whole @ shift) - 1
     if not np.abs(half).max() < AWAY / 2:  # centroids far from any byte
         return nothing_quantized()
     count = -(-dim // WORD)
@@ -65,5 +65,5 @@ def quantize(
 
 def nothing_quantized() -> QuantizedCentroids:
     """Centroids that are compared in full."""
-    nothing = np.zeros((0, 0), np.int32)
-    return QuantizedCentroids(nothing, nothing[0:0].reshape(-1), np.float32(1), np.float32(1))
+    one = np.float32(1)
+    return QuantizedCentroids(np.zeros((0, 0), np.int32), np.zeros(0, np.int32), one, one)

@@ -13,7 +13,7 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
-from pipeline.engines.cpu.simd import FLOATS, INTS, WIDTH, inner, store
+from pipeline.engines.cpu.simd import FLOATS, INTS, WIDTH, in_every_lane, inner, store
 
 WORD = 4  # bytes
 # Whether the processor that numba compiles for adds up products of bytes, four at a time.
@@ -92,17 +92,9 @@ def _part(builder: Any, words: Any, i: Any, bits: int, *, signed: bool) -> Any:
     kind = words.type
     rest = ir.Constant(kind.element, 32 - bits)
     above = builder.sub(rest, builder.mul(i, ir.Constant(kind.element, bits)))
-    up = builder.shl(words, _everywhere(builder, above, kind))
-    down = _everywhere(builder, rest, kind)
+    up = builder.shl(words, in_every_lane(builder, above))
+    down = in_every_lane(builder, rest)
     return builder.ashr(up, down) if signed else builder.lshr(up, down)
-
-
-def _everywhere(builder: Any, value: Any, vector: Any) -> Any:
-    """Code for a vector with one value in all lanes."""
-    undefined, number = ir.Constant(vector, ir.Undefined), ir.IntType(32)
-    first = builder.insert_element(undefined, value, ir.Constant(number, 0))
-    zeros = ir.Constant(ir.VectorType(number, WIDTH), [0] * WIDTH)
-    return builder.shuffle_vector(first, undefined, zeros)
 
 
 @intrinsic
