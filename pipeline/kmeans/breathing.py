@@ -5,6 +5,7 @@ settle, and removing as many moves them to where they are of more use (Fritzke 2
 2006.15666). Both choices are made on a sample of the rows.
 """
 
+import math
 from functools import cached_property
 
 import numpy as np
@@ -19,7 +20,31 @@ from pipeline.engines.cpu.threads import ThreadPool
 from pipeline.kmeans.d2_sampling import Field
 from pipeline.kmeans.seeding import add_by_distance
 
+ADDED = 20  # centroids in the first round, or √K, if that is more; of few no more than 2 √K
+PART = 0.07  # of the centroids that are removed at once; utilities hold for few at a time
 LISTED = 32  # neighbours among which the second nearest centroid is looked for
+
+
+def added(k: int) -> int:
+    """How many centroids are added and removed in the first round."""
+    return max(1, min(k // 2, round(max(k**0.5, min(2 * k**0.5, ADDED)))))
+
+
+def rounds_of(k: int, wanted: int | None) -> int:
+    """How many rounds of moves: as many as wanted, or as are worth their time; none for K = 1."""
+    if k == 1:
+        return 0
+    return min(max(round(60000 / k), round(1000 / k**0.5), 8), 80) if wanted is None else wanted
+
+
+def many_of(k: int, place: int, rounds: int) -> int:
+    """How many centroids a round moves: fewer and fewer, as ever less is out of place."""
+    return math.ceil(added(k) * (1 - place / rounds))
+
+
+def parts_of(k: int, surplus: int) -> int:
+    """In how many parts a surplus is removed."""
+    return min(surplus, math.ceil(surplus / (PART * k)))
 
 
 class Breathing:

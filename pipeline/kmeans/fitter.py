@@ -14,13 +14,13 @@ from pipeline.execution.cluster import ClusterExecutor
 from pipeline.execution.executor import Executor, LocalExecutor
 from pipeline.execution.gather import ReadByWorkers
 from pipeline.kmeans import seeding
-from pipeline.kmeans.breathing import Breathing
+from pipeline.kmeans.breathing import Breathing, rounds_of
 from pipeline.kmeans.checkpoint import FitCheckpoint
 from pipeline.kmeans.history import Fit
 from pipeline.kmeans.lloyd import Lloyd
 from pipeline.kmeans.loop import KMeansLoop, StoppingRules
 from pipeline.kmeans.minibatch import MiniBatch
-from pipeline.kmeans.nested import Nested, planned_rows, rounds_of
+from pipeline.kmeans.nested import Nested, planned_rows
 from pipeline.kmeans.plan import FitPlan
 from pipeline.rows.cluster_sums import ClusterSums
 from pipeline.rows.source import LargerBlocks, RowSource, StoreSource

@@ -6,7 +6,6 @@ errors cost, more rows would only make it slower; then the prefix is doubled (Ne
 the last run on all rows. On the way, centroids are added and removed (see `breathing`).
 """
 
-import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,16 +14,20 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import FitOptions
-from pipeline.kmeans.breathing import Breathing
+from pipeline.kmeans.breathing import Breathing, added, many_of, parts_of, rounds_of
 from pipeline.kmeans.empty_clusters import fill_empty
 from pipeline.kmeans.history import Stopped, mean_squared_error, stopped_by
 from pipeline.kmeans.loop import KMeansLoop, LoopState
 
-FIRST_ROWS, FIRST_PER_CENTROID = 1 << 17, 100  # of the shortest prefix
-MOVE_ROWS, MOVE_PER_CENTROID = 1 << 19, 125  # of that on which centroids are added, removed
-ADDED = 20  # centroids in the first round, or √K, if that is more; of few no more than 2 √K
-PART = 0.07  # of the centroids that are removed at once; utilities hold for few at a time
-INHALE_STEPS, PART_STEPS, LAST_STEPS = 2, 1, 3  # of Lloyd with those added, and after a removal
+FIRST_ROWS, FIRST_PER_CENTROID = 1 << 17, 25  # of the shortest prefix
+# Of that on which centroids are added and removed. Four times as many leave as high an MSE.
+MOVE_ROWS, MOVE_PER_CENTROID = 1 << 18, 31
+INHALE_STEPS, PART_STEPS = 2, 1  # of Lloyd with those added, and after a removal but the last
+# After the last one, at least and at most: as long as so many steps like the last would make the
+# round pay. Three each time took back 62 rounds of 100, these 27.
+LAST_STEPS, MOST_STEPS, PATIENCE = 2, 12, 2.0
+MOVING = 2  # prefixes with rounds: those for which there are too few steps on one are on the next
+FURTHER_STEPS = 2  # that a round takes beyond its fewest, about
 # Steps go farther than to the means, which takes six for ten (Lee, Baek & Sung 1997, Modified
 # K-means algorithm for vector quantizer design, IEEE Signal Processing Letters 4; 1.8 there).
 FARTHER = 1.7
@@ -33,8 +36,9 @@ FARTHER = 1.7
 # accelerated gradient schemes). Without, 33 passes end 0.6 % higher at K = 5000.
 MOMENTUM = 0.85
 SAMPLED = 0.5  # of what sampling costs: a prefix is left where a step gains less
-COSTLY, AT_MOST = 8e10, 2  # rows × centroids of a step that must gain twice as much; times at most
-USUAL_STEPS = 4  # on a prefix
+COSTLY, AT_MOST = 4e10, 6  # rows × centroids of steps that must gain twice as much; times at most
+GAINS = 2  # of a prefix that is left, looked at together: with momentum they alternate
+USUAL_STEPS = 5  # on a prefix
 ENOUGH = 4e-4  # gain of a pass below which rounds begin
 
 
@@ -62,35 +66,16 @@ def planned_rows(n: int, k: int, rounds: int, max_iter: int, *, warm: bool) -> i
     """Rows that the passes of a fit will see, about; for progress alone."""
     sizes, moving = prefixes(n, k, warm=warm)
     steps = [min(USUAL_STEPS, max_iter)] * len(sizes)
-    moves = sum(round_steps(k, many_of(k, place, rounds)) for place in range(rounds))
-    steps[moving] = min(USUAL_STEPS + moves, max_iter)
+    each = (round_steps(k, many_of(k, place, rounds)) for place in range(rounds))
+    moves = sum(each) + FURTHER_STEPS * rounds
+    for place in range(moving, min(moving + MOVING, len(sizes))):
+        steps[place] = min(steps[place] + moves, max_iter)
+        moves -= min(moves, max_iter)
     return sum(map(operator.mul, steps, sizes)) + n
 
 
-def added(k: int) -> int:
-    """How many centroids are added and removed in the first round."""
-    return max(1, min(k // 2, round(max(k**0.5, min(2 * k**0.5, ADDED)))))
-
-
-def rounds_of(k: int, wanted: int | None) -> int:
-    """How many rounds of moves: as many as wanted, or as are worth their time; none for K = 1."""
-    if k == 1:
-        return 0
-    return min(max(round(1000 / k**0.5), 8), 40) if wanted is None else wanted
-
-
-def many_of(k: int, place: int, rounds: int) -> int:
-    """How many centroids a round moves: fewer and fewer, as ever less is out of place."""
-    return math.ceil(added(k) * (1 - place / rounds))
-
-
-def parts_of(k: int, surplus: int) -> int:
-    """In how many parts a surplus is removed."""
-    return min(surplus, math.ceil(surplus / (PART * k)))
-
-
 def round_steps(k: int, many: int) -> int:
-    """Steps of a round."""
+    """The fewest steps of a round."""
     return INHALE_STEPS + PART_STEPS * (parts_of(k, many) - 1) + LAST_STEPS
 
 
@@ -160,11 +145,12 @@ class Nested(KMeansLoop[NestedState]):
         state = self.state
         state.place += 1
         state.last = state.updates + self.rules.max_iter
-        state.moved = state.place != self._moving or self._breathing is None
-        state.before, state.lowest, state.stage = np.inf, np.inf, "settle"
+        moving = self._moving <= state.place < self._moving + MOVING
+        state.moved = self._breathing is None or not moving or state.round == self._rounds
+        state.step, state.lowest, state.stage = 0, np.inf, "settle"
 
     def _settle(self) -> None:
-        """Until a step gains less than wanted, relative to the MSE; the last to the means."""
+        """Until steps gain less than wanted, relative to the MSE; the last to the means."""
         state, rules, rows = self.state, self.rules, self._rows
         if state.updates == state.last:  # moves took all steps
             self._leave("max_iter")
@@ -176,10 +162,12 @@ class Nested(KMeansLoop[NestedState]):
             # summed over clusters, weighted by their rows, that is k / rows of the MSE.
             min_gain = max(SAMPLED * self._k / rows, min_gain)
         moved, means, variance = self._step(FARTHER)
-        mse, before, state.before = state.history.mse[-1], state.before, state.history.mse[-1]
+        state.step += 1
+        mse, gains = state.history.mse[-1], GAINS if state.moved else 1
         reason = None
         if mse <= state.lowest or state.velocity is None:
-            reason = stopped_by(state.history, before, variance, rules.tol, min_gain)
+            before = state.history.mse[-1 - gains] if state.step > gains else np.inf
+            reason = stopped_by(state.history, before, variance, rules.tol, gains * min_gain)
         if mse <= state.lowest:
             state.lowest = mse
             self._move_on(moved)
@@ -205,7 +193,7 @@ class Nested(KMeansLoop[NestedState]):
         """The steps on a prefix are over, or those before the moves."""
         state = self.state
         if not state.moved:
-            state.round, state.step, state.stage = 0, 0, "inhale"
+            state.step, state.stage = 0, "inhale"
             state.best, state.lowest = state.centroids, state.history.mse[-1]
         elif self._rows == self._sizes[-1]:
             state.stopped, state.stage = stopped, "score"
@@ -219,14 +207,16 @@ class Nested(KMeansLoop[NestedState]):
         assert state.best is not None
         if state.step == 0:
             many = many_of(self._k, state.round, self._rounds) if state.round < self._rounds else 0
-            if many and state.updates + round_steps(self._k, many) <= state.last:
+            # Rounds on all rows leave a tenth of the steps, as no others follow.
+            kept = self.rules.max_iter // 10 if self._rows == self._sizes[-1] else 0
+            if many and state.updates + round_steps(self._k, many) + kept <= state.last:
                 state.centroids = self._breathing.inhale(state.best, many, self.rng)
             else:
                 state.centroids = state.best
             state.surplus = len(state.centroids) - self._k
             if state.surplus == 0:
                 state.best, state.moved = None, True
-                state.before, state.lowest, state.stage = np.inf, np.inf, "settle"
+                state.lowest, state.stage = np.inf, "settle"
                 state.velocity, state.steps = None, 0
                 return
         state.centroids, *_ = self._step(FARTHER)
@@ -252,13 +242,22 @@ class Nested(KMeansLoop[NestedState]):
         moved, *_ = self._step(FARTHER)
         self._move_on(moved)
         state.step += 1
-        if state.step < (PART_STEPS if state.part else LAST_STEPS):
+        if self._goes_on():
             return
         state.step = 0
         if state.part:
             state.part -= 1
         else:
             self._judge()
+
+    def _goes_on(self) -> bool:
+        """Whether another step follows before the next removal, or before the round is judged."""
+        state, mse = self.state, self.state.history.mse
+        if state.part:
+            return state.step < PART_STEPS
+        missing, gain = mse[-1] - state.lowest, mse[-2] - mse[-1]
+        more = state.step < MOST_STEPS and state.updates < state.last
+        return state.step < LAST_STEPS or (more and 0 <= missing < PATIENCE * gain)
 
     def _judge(self) -> None:
         """A round that did not help is taken back."""

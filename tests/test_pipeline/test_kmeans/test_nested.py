@@ -16,10 +16,10 @@ from pipeline.engines.cpu.engine import PrunedEngine
 from pipeline.execution.executor import LocalExecutor
 from pipeline.extraction.patches import cut_patches
 from pipeline.kmeans import nested
-from pipeline.kmeans.breathing import Breathing
+from pipeline.kmeans.breathing import Breathing, added, many_of, parts_of, rounds_of
 from pipeline.kmeans.history import Fit
 from pipeline.kmeans.loop import StoppingRules
-from pipeline.kmeans.nested import Nested, added, many_of, parts_of, prefixes, rounds_of
+from pipeline.kmeans.nested import Nested, NestedState, prefixes
 from pipeline.kmeans.seeding import kmeans_plus_plus
 from pipeline.rows.source import ArraySource
 from pipeline.runtime.devices import CPU
@@ -56,8 +56,8 @@ def run_nested(
     return run.finish()
 
 
-def fit(rows: np.ndarray, k: int, *, engine: str = "auto", **options: Any) -> Fit:
-    start = kmeans_plus_plus(rows[: max(20 * k, 500)], k, np.random.default_rng(0))
+def fit(rows: np.ndarray, k: int, *, engine: str = "auto", seed: int = 0, **options: Any) -> Fit:
+    start = kmeans_plus_plus(rows[: max(20 * k, 500)], k, np.random.default_rng(seed))
     source = ArraySource(rows)
     found = EngineSpec.resolve(engine, CPU, source.dim, source.dtype).make()
     with closing(LocalExecutor(source, found, found.cache_for(source))) as executor:
@@ -97,12 +97,14 @@ def test_a_pass_that_takes_longer_has_to_gain_more(
     digits_rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n, passes = len(digits_rows), []
-    for times, costly in ((1, np.inf), (1.5, n * 80), (2, 1.0)):
+    for times, costly in ((1, np.inf), (1.5, n * 80), (nested.AT_MOST, 1.0)):
         monkeypatch.setattr(nested, "COSTLY", costly)
         history = fit(digits_rows, 40, min_gain=1e-4).history
         mse = np.array(history.mse)[np.equal(history.rows, n)]
-        gains = (-np.diff(mse) / mse[1:])[:-1]  # the last pass is one to score
-        assert gains[-1] < times * 1e-4 <= gains[:-1].max()
+        steps = mse[:-1]  # the last pass is one to score
+        gains = (steps[:-2] - steps[2:]) / steps[2:]  # of two
+        assert gains[-1] < 2 * times * 1e-4
+        assert len(gains) == 1 or gains[:-1].max() >= 2 * times * 1e-4
         passes.append(len(mse))
     assert passes[2] < passes[0]
     assert passes == sorted(passes, reverse=True)
@@ -129,7 +131,9 @@ def test_prefixes_grow_and_scores_belong_to_the_final_centroids(digits_rows: np.
 @pytest.mark.parametrize("k", [20, 100])
 def test_ends_within_half_a_percent_of_100_full_passes(digits_rows: np.ndarray, k: int) -> None:
     full = StreamingKMeans(k, mode="full", tol=0, random_state=0).fit(digits_rows)
-    assert fit(digits_rows, k, rounds=8).mse <= 1.005 * full.inertia_ / digits_rows.size
+    # One start alone tells chance.
+    found = [fit(digits_rows, k, seed=seed, rounds=8).mse for seed in range(3)]
+    assert np.median(found) <= 1.005 * full.inertia_ / digits_rows.size
 
 
 @pytest.mark.usefixtures("short")
@@ -193,6 +197,36 @@ def test_max_iter_bounds_the_steps_on_each_prefix(digits_rows: np.ndarray, most:
     steps = np.array(history.rows[:-1])
     assert all((steps == rows).sum() <= most for rows in set(history.rows))
     assert (max(history.live) > 60) == (most > 8)  # a round has its five steps, or is not begun
+
+
+@pytest.mark.usefixtures("short")
+def test_rounds_for_which_steps_are_too_few_are_on_the_next_prefix(digits_rows: np.ndarray) -> None:
+    for most, prefixes_with_rounds in ((12, 2), (100, 1)):
+        history = fit(digits_rows, 60, rounds=12, max_iter=most, tol=0.0).history
+        tried = {rows for rows, live in zip(history.rows, history.live, strict=True) if live > 60}
+        assert tried == {4000, 8000} if prefixes_with_rounds == 2 else tried == {4000}
+
+
+def test_steps_after_a_removal_go_on_while_they_may_make_the_round_pay() -> None:
+    run = object.__new__(Nested)
+    run.state = state = NestedState("exhale", np.empty(0), last=100, lowest=10.0, step=2)
+    cases = {(12.0, 11.0): True, (12.0, 11.5): False, (11.0, 9.9): False, (10.5, 11.0): False}
+    for mse, more in cases.items():  # what is missing: up to twice what the last step gained
+        state.history.mse[:] = mse
+        state.updates = 50
+        assert run._goes_on() == more
+        state.updates = 100  # none are left
+        assert not run._goes_on()
+    state.history.mse[:], state.updates, state.step = [12.0, 11.0], 50, nested.MOST_STEPS
+    assert not run._goes_on()
+
+
+@pytest.mark.usefixtures("short")
+def test_rounds_on_all_rows_leave_steps_to_settle(digits_rows: np.ndarray) -> None:
+    history = fit(digits_rows[:1900], 40, rounds=40, max_iter=60, min_gain=0.0, tol=0.0).history
+    on_trial = np.flatnonzero(np.array(history.live) > 40)
+    assert len(history.live) - 1 == 60
+    assert 40 < on_trial[-1] < 54
 
 
 def test_momentum_ends_lower_and_stops_where_it_went_too_far(
