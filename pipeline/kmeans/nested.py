@@ -20,7 +20,7 @@ from pipeline.kmeans.history import Stopped, mean_squared_error, stopped_by
 from pipeline.kmeans.loop import KMeansLoop, LoopState
 
 FIRST_ROWS, FIRST_PER_CENTROID = 1 << 17, 25  # of the shortest prefix
-# Of that on which centroids are added and removed. Four times as many leave as high an MSE.
+# Of that on which centroids are added and removed; with four times as many, MSE end no lower.
 MOVE_ROWS, MOVE_PER_CENTROID = 1 << 18, 31
 INHALE_STEPS, PART_STEPS = 2, 1  # of Lloyd with those added, and after a removal but the last
 # After the last one, at least and at most: as long as so many steps like the last would make the
@@ -46,7 +46,7 @@ def prefixes(n: int, k: int, *, warm: bool) -> tuple[list[int], int]:
     """Row counts of the growing prefix, each about twice the one before; the last is n.
 
     warm: the centroids come from a fit on all rows, so that small samples say nothing new.
-    Returns: them, and the place of the one on which centroids are moved.
+    Returns: them, and the place of the first on which centroids are moved.
     """
     sizes = [n]
     while sizes[0] >= 2 * max(FIRST_ROWS, FIRST_PER_CENTROID * k):
