@@ -86,7 +86,7 @@ class NestedState(LoopState):
     had none. lowest: MSE of these steps, or before a round. successors: for the next pass, see
     `Executor.relabel`. moved: whether this prefix has no rounds of moves (left). Of a round: round:
     its number. best: centroids before it. surplus: of centroids on trial. part: how many removals
-    follow the next one. step: since the last change.
+    follow the next one. step: since the last change, or on the prefix.
     """
 
     place: int = -1
