@@ -195,10 +195,10 @@ class FitOptions(Options):
     """Stop when the centroids' squared shift is at most tol times the columns' mean variance."""
     min_gain: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Stop when a pass gains less than this share of the MSE; 1e-4 for nested, else 0. In nested
-    1 + rows × K / 4·10^10 times it, 6 at most: a pass that takes longer has to gain more."""
+    rows × K / 3·10^10 times it, 0.5 to 6: a pass that takes longer has to gain more."""
     breathing: Natural | None = None
     """nested: rounds of adding centroids where error is large and removing the least missed; from
-    80 for small K to 8 for large ones; 0: none."""
+    60 for small K to 8 for large ones; 0: none."""
     batch_size: Count = 65536
     """Rows of a mini-batch."""
     preprocess: Literal["none", "contrast", "zca"] = "none"

@@ -59,9 +59,9 @@ class StreamingKMeans(
             100 for full, 10 for minibatch.
         tol: stop when the squared shift of all centroids is at most tol · mean column variance.
         min_gain: stop when a pass gains less than this share of the MSE; None: 1e-4 for nested,
-            0 for the others. In nested times 1 + rows · K / 4·10¹⁰, 6 at most.
+            0 for the others. In nested times rows · K / 3·10¹⁰, 0.5 to 6.
         breathing: rounds of adding centroids where error is large and removing the least missed,
-            in nested; None: 80 for small K to 8 for large ones.
+            in nested; None: 60 for small K to 8 for large ones.
         batch_size: rows of a mini-batch.
         preprocess: "none", "contrast" (each row less its mean, over √(variance + contrast_floor)),
             or "zca" (whitened after that); see `pipeline.preprocessing`.

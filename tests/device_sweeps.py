@@ -16,7 +16,7 @@ from pipeline.engines.device.kernels import DeviceKernels
 from pipeline.engines.device.plan import DevicePlan, plan_device
 from pipeline.engines.device.spec import FusedSpec
 from pipeline.kmeans import nested
-from pipeline.kmeans.nested import most_centroids
+from pipeline.kmeans.breathing import most_centroids
 from pipeline.runtime.devices import Device
 from storage.patch_spec import chunk_rows
 from tests.device_kernels import PlainKernels

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from pipeline.config import FitOptions
 from pipeline.engines import AssignmentEngine, EngineSpec
 from pipeline.engines.cpu.assignment_cache import room_for
 from pipeline.engines.cpu.bounds import PendingRows
@@ -22,6 +23,9 @@ from pipeline.kmeans.seeding import add_by_distance
 
 ADDED = 20  # centroids in the first round, or √K, if that is more; of few no more than 2 √K
 PART = 0.07  # of the centroids that are removed at once; utilities hold for few at a time
+# Steps of Lloyd in a round: with those added, after a removal but the last, and after that at
+# least; and what it takes beyond these, about.
+INHALE_STEPS, PART_STEPS, LAST_STEPS, FURTHER_STEPS = 2, 1, 2, 2
 LISTED = 32  # neighbours among which the second nearest centroid is looked for
 
 
@@ -34,7 +38,13 @@ def rounds_of(k: int, wanted: int | None) -> int:
     """How many rounds of moves: as many as wanted, or as are worth their time; none for K = 1."""
     if k == 1:
         return 0
-    return min(max(round(60000 / k), round(1000 / k**0.5), 8), 80) if wanted is None else wanted
+    return min(max(round(60000 / k), round(1000 / k**0.5), 8), 60) if wanted is None else wanted
+
+
+def most_centroids(k: int, options: FitOptions) -> int:
+    """Centroids at a time, at most, while k are learned: those on trial are among them."""
+    on_trial = options.mode == "nested" and rounds_of(k, options.breathing)
+    return k + added(k) if on_trial else k
 
 
 def many_of(k: int, place: int, rounds: int) -> int:
@@ -45,6 +55,27 @@ def many_of(k: int, place: int, rounds: int) -> int:
 def parts_of(k: int, surplus: int) -> int:
     """In how many parts a surplus is removed."""
     return min(surplus, math.ceil(surplus / (PART * k)))
+
+
+def fewest_steps(k: int, many: int) -> int:
+    """Steps of a round that moves so many centroids, at least."""
+    return INHALE_STEPS + PART_STEPS * (parts_of(k, many) - 1) + LAST_STEPS
+
+
+def usual_steps(k: int, many: int) -> int:
+    """Steps of such a round, about."""
+    return fewest_steps(k, many) + FURTHER_STEPS
+
+
+def rounds_within(k: int, rounds: int, steps: int) -> int:
+    """As many of the rounds as there are steps for, about: so the last of them move the fewest."""
+    return min(rounds, max(1, steps // usual_steps(k, many_of(k, 1, 2))))
+
+
+def planned_steps(k: int, rounds: int, steps: int) -> int:
+    """What the rounds take of these steps, about."""
+    rounds = rounds_within(k, rounds, steps)
+    return sum(usual_steps(k, many_of(k, place, rounds)) for place in range(rounds))
 
 
 class Breathing:

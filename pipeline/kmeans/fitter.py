@@ -112,7 +112,9 @@ class Fitter:
         source, progress = self._source, self._progress
         if not loop.resume():
             how, engine = self._options.init, self._own_engine
-            loop.start(seeding.seed_centroids(source, k, how, rng, init, progress, engine))
+            sample = self._sample_of(k) if self._rounds(k) else None
+            given = init, progress, engine, sample
+            loop.start(seeding.seed_centroids(source, k, how, rng, *given))
             give_back()
         progress.start(f"K={k}", rows, "rows")
         return loop.finish()
@@ -147,7 +149,7 @@ class Fitter:
         options, n = self._options, self._source.n_rows
         if options.mode != "nested":
             return (options.passes + 1) * n
-        return planned_rows(n, k, rounds_of(k, options.breathing), options.passes, warm=warm)
+        return planned_rows(n, k, self._rounds(k), options.passes, warm=warm)
 
     def steps(self, k: int, *, warm: bool) -> dict[str, float]:
         """Steps of a fit with their shares, in rows, for its line."""
@@ -167,18 +169,25 @@ class Fitter:
         if options.mode == "minibatch":
             here = self._local_executor(self._source, remember=False)
             return MiniBatch(here, *common, batch_size=options.batch_size)
-        rounds = rounds_of(k, options.breathing)
-        breathing = self._breathing(k) if rounds else None
+        rounds, breathing = self._rounds(k), None
+        if rounds:
+            breathing = Breathing(self._sample_of(k), self._own_engine)
         return Nested(self._executor, *common, k=k, breathing=breathing, rounds=rounds, warm=warm)
 
-    def _breathing(self, k: int) -> Breathing:
+    def _rounds(self, k: int) -> int:
+        """How often centroids are moved."""
+        options = self._options
+        return rounds_of(k, options.breathing) if options.mode == "nested" else 0
+
+    def _sample_of(self, k: int) -> np.ndarray:
+        """The rows by which k centroids are drawn and moved."""
         of = self._source
         rows = min(seeding.sample_rows(k, of.dim, of.dtype.itemsize), of.n_rows)
         if len(self._sample) != rows:
             # Of its own generator, so that no other K has a part in it.
             rng = np.random.default_rng([self._options.seed, rows])
             self._sample = seeding.draw_sample(self._source, rows, rng)
-        return Breathing(self._sample, self._own_engine)
+        return self._sample
 
     @property
     def remote(self) -> bool:

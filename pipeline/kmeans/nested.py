@@ -13,8 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import FitOptions
-from pipeline.kmeans.breathing import Breathing, added, many_of, parts_of, rounds_of
+from pipeline.kmeans.breathing import (
+    INHALE_STEPS,
+    LAST_STEPS,
+    PART_STEPS,
+    Breathing,
+    fewest_steps,
+    many_of,
+    parts_of,
+    planned_steps,
+    rounds_within,
+)
 from pipeline.kmeans.empty_clusters import fill_empty
 from pipeline.kmeans.history import Stopped, mean_squared_error, stopped_by
 from pipeline.kmeans.loop import KMeansLoop, LoopState
@@ -22,12 +31,10 @@ from pipeline.kmeans.loop import KMeansLoop, LoopState
 FIRST_ROWS, FIRST_PER_CENTROID = 1 << 17, 25  # of the shortest prefix
 # Of that on which centroids are added and removed; with four times as many, MSE end no lower.
 MOVE_ROWS, MOVE_PER_CENTROID = 1 << 18, 31
-INHALE_STEPS, PART_STEPS = 2, 1  # of Lloyd with those added, and after a removal but the last
-# After the last one, at least and at most: as long as so many steps like the last would make the
-# round pay. Three each time took back 62 rounds of 100, these 27.
-LAST_STEPS, MOST_STEPS, PATIENCE = 2, 12, 2.0
+# Steps after the last removal of a round, as long as so many like the last would make it pay.
+# Three each time took back 62 rounds of 100, these 27.
+MOST_STEPS, PATIENCE = 12, 2.0
 MOVING = 2  # prefixes with rounds: those for which there are too few steps on one are on the next
-FURTHER_STEPS = 2  # that a round takes beyond its fewest, about
 # Steps go farther than to the means, which takes six for ten (Lee, Baek & Sung 1997, Modified
 # K-means algorithm for vector quantizer design, IEEE Signal Processing Letters 4; 1.8 there).
 FARTHER = 1.7
@@ -36,7 +43,8 @@ FARTHER = 1.7
 # accelerated gradient schemes). Without, 33 passes end 0.6 % higher at K = 5000.
 MOMENTUM = 0.85
 SAMPLED = 0.5  # of what sampling costs: a prefix is left where a step gains less
-COSTLY, AT_MOST = 4e10, 6  # rows × centroids of steps that must gain twice as much; times at most
+# Rows × centroids of steps that must gain what is wanted; others in proportion to theirs, within:
+COSTLY, AT_LEAST, AT_MOST = 3e10, 0.5, 6
 GAINS = 2  # of a prefix that is left, looked at together: with momentum they alternate
 USUAL_STEPS = 5  # on a prefix
 ENOUGH = 4e-4  # gain of a pass below which rounds begin
@@ -56,27 +64,16 @@ def prefixes(n: int, k: int, *, warm: bool) -> tuple[list[int], int]:
     return (sizes[moving:], 0) if warm else (sizes, moving)
 
 
-def most_centroids(k: int, options: FitOptions) -> int:
-    """Centroids at a time, at most, while k are learned: those on trial are among them."""
-    on_trial = options.mode == "nested" and rounds_of(k, options.breathing)
-    return k + added(k) if on_trial else k
-
-
 def planned_rows(n: int, k: int, rounds: int, max_iter: int, *, warm: bool) -> int:
     """Rows that the passes of a fit will see, about; for progress alone."""
     sizes, moving = prefixes(n, k, warm=warm)
     steps = [min(USUAL_STEPS, max_iter)] * len(sizes)
-    each = (round_steps(k, many_of(k, place, rounds)) for place in range(rounds))
-    moves = sum(each) + FURTHER_STEPS * rounds
-    for place in range(moving, min(moving + MOVING, len(sizes))):
+    with_moves = range(moving, min(moving + MOVING, len(sizes)))
+    moves = planned_steps(k, rounds, max_iter * len(with_moves))
+    for place in with_moves:
         steps[place] = min(steps[place] + moves, max_iter)
         moves -= min(moves, max_iter)
     return sum(map(operator.mul, steps, sizes)) + n
-
-
-def round_steps(k: int, many: int) -> int:
-    """The fewest steps of a round."""
-    return INHALE_STEPS + PART_STEPS * (parts_of(k, many) - 1) + LAST_STEPS
 
 
 @dataclass
@@ -122,8 +119,10 @@ class Nested(KMeansLoop[NestedState]):
         **named: Any,
     ) -> None:
         super().__init__(*common, **named)
-        self._k, self._breathing, self._rounds = k, breathing, rounds
+        self._k, self._breathing = k, breathing
         self._sizes, self._moving = prefixes(self.executor.source.n_rows, k, warm=warm)
+        with_moves = min(MOVING, len(self._sizes) - self._moving)
+        self._rounds = rounds_within(k, rounds, self.rules.max_iter * with_moves)
 
     def begin(self, centroids: np.ndarray) -> NestedState:
         return NestedState("grow", centroids)
@@ -155,7 +154,7 @@ class Nested(KMeansLoop[NestedState]):
         if state.updates == state.last:  # moves took all steps
             self._leave("max_iter")
             return
-        least = rules.min_gain * min(1 + self._k * rows / COSTLY, AT_MOST)
+        least = rules.min_gain * min(max(AT_LEAST, self._k * rows / COSTLY), AT_MOST)
         min_gain = least if state.moved else ENOUGH
         if not (state.moved and rows == self._sizes[-1]):
             # What sampling adds to the MSE: a mean of m rows is off by its cluster's variance / m;
@@ -209,7 +208,7 @@ class Nested(KMeansLoop[NestedState]):
             many = many_of(self._k, state.round, self._rounds) if state.round < self._rounds else 0
             # Rounds on all rows leave a tenth of the steps, as no others follow.
             kept = self.rules.max_iter // 10 if self._rows == self._sizes[-1] else 0
-            if many and state.updates + round_steps(self._k, many) + kept <= state.last:
+            if many and state.updates + fewest_steps(self._k, many) + kept <= state.last:
                 state.centroids = self._breathing.inhale(state.best, many, self.rng)
             else:
                 state.centroids = state.best

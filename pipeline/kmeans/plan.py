@@ -22,8 +22,8 @@ from pipeline.execution.preflight import Requirements
 from pipeline.execution.scheduler import WORKER_BYTES, Scheduler
 from pipeline.execution.shards import shards_of, sums_bytes
 from pipeline.kmeans import seeding
+from pipeline.kmeans.breathing import most_centroids
 from pipeline.kmeans.d2_trials import kernels_for
-from pipeline.kmeans.nested import most_centroids
 from pipeline.rows.source import READ_AHEAD, RowSource, StoreSource, blocks_ahead
 from pipeline.runtime.devices import device_budget
 from pipeline.runtime.kernel_cache import code_bytes

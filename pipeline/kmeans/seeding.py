@@ -40,6 +40,7 @@ def seed_centroids(
     given: np.ndarray | None = None,
     progress: Progress | None = None,
     engine: AssignmentEngine | None = None,
+    sample: np.ndarray | None = None,
 ) -> np.ndarray:
     """K initial centroids: distinct rows of the source, after those that are `given`.
 
@@ -47,6 +48,7 @@ def seed_centroids(
         sample by greedy D² sampling.
     given: (m, d) centroids to start from, m <= k; the others are drawn by k-means++.
     engine: labels the sample; None: one of its own.
+    sample: (m, d), of which k-means++ draws; None: as many rows as `sample_rows` says.
     Returns: (k, d), of the rows' dtype if nothing is given.
     Raises: InputError when the source has fewer than k distinct rows.
     """
@@ -57,8 +59,9 @@ def seed_centroids(
     if init == "random" and given is None:
         seeds = distinct_rows(source, k, draw_sample(source, 2 * k, rng))[:k]
     else:
-        rows = sample_rows(k, source.dim, source.dtype.itemsize)
-        sample = draw_sample(source, rows, rng)
+        if sample is None:
+            rows = sample_rows(k, source.dim, source.dtype.itemsize)
+            sample = draw_sample(source, rows, rng)
         if len(np.unique(sample, axis=0)) < k:
             # Too few distinct rows by chance: all of them are candidates then.
             sample = distinct_rows(source, k, sample)

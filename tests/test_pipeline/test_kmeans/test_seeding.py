@@ -1,9 +1,11 @@
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.cluster import kmeans_plusplus
 
+from pipeline import StreamingKMeans
 from pipeline.kmeans import seeding
 from pipeline.kmeans.seeding import kmeans_plus_plus, require_distinct, seed_centroids
 from pipeline.rows.source import ArraySource
@@ -98,6 +100,25 @@ def test_given_centroids_are_kept_and_the_others_drawn_away_from_them(dtype: str
     seeds = seed_centroids(ArraySource(rows), 3, "random", RNG(0), given)
     np.testing.assert_array_equal(seeds[:2], given)
     assert seeds[2].tolist() == [9, 9]
+
+
+def test_moves_judge_by_the_rows_that_seeds_were_drawn_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn, draw = [], seeding.draw_sample
+
+    def recorded(*given: Any) -> np.ndarray:
+        drawn.append(draw(*given))
+        return drawn[-1]
+
+    monkeypatch.setattr(seeding, "draw_sample", recorded)
+    rows = RNG(1).integers(0, 256, (3000, 4), np.uint8)
+    StreamingKMeans(20, breathing=2, max_iter=20).fit(rows)
+    assert len(drawn) == 1  # a store is read through for each
+    given = np.array([[0, 0, 0, 0]], np.float32)
+    seeds = seed_centroids(ArraySource(rows), 5, "k-means++", RNG(0), given, sample=rows[:40])
+    assert len(drawn) == 1
+    assert {tuple(row) for row in seeds[1:]} <= {tuple(row) for row in rows[:40]}
 
 
 @pytest.mark.parametrize(
