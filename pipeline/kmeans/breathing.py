@@ -25,7 +25,7 @@ ADDED = 20  # centroids in the first round, or √K, if that is more; of few no 
 PART = 0.07  # of the centroids that are removed at once; utilities hold for few at a time
 # Steps of Lloyd in a round: with those added, after a removal but the last, and after that at
 # least; and what it takes beyond these, about.
-INHALE_STEPS, PART_STEPS, LAST_STEPS, FURTHER_STEPS = 2, 1, 2, 2
+INHALE_STEPS, PART_STEPS, LAST_STEPS, FURTHER_STEPS = 2, 1, 2, 1
 LISTED = 32  # neighbours among which the second nearest centroid is looked for
 
 
