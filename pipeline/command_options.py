@@ -196,8 +196,10 @@ json_option = click.option(
 @contextmanager
 def watched() -> Iterator["TerminalProgress"]:
     """Lines of a command's progress, the first at once: what it needs takes seconds to load."""
+    from pipeline.runtime.memory import spare_the_heap
     from pipeline.runtime.progress import TerminalProgress
 
+    spare_the_heap()
     with TerminalProgress() as progress:
         progress.start("starting", 0, "")
         yield progress

@@ -36,7 +36,7 @@ def resident() -> int:
 
 def fits(needed: int, cap: int) -> bool:
     """Whether a step that allocates so many bytes stays within the cap."""
-    _spare_the_heap()
+    spare_the_heap()
     return resident() + needed + SLACK_BYTES <= cap
 
 
@@ -54,7 +54,7 @@ def check_budget(step: str, needed: int, cap: int) -> int:
     Raises:
         MemoryBudgetError: with both numbers and the smallest cap that would do.
     """
-    _spare_the_heap()
+    spare_the_heap()
     projected = resident() + needed + SLACK_BYTES
     if projected > cap:
         enough = (projected // _ROUND + 2) * _ROUND  # the next process may hold a little more
@@ -86,6 +86,18 @@ def in_words(size: int) -> str:
     return ByteSize(size).human_readable(separator=" ")
 
 
+def spare_the_heap() -> None:
+    """Return what is freed to the system, and let threads to come share one arena; glibc alone.
+
+    By itself it gives each thread an arena, which keeps what its largest blocks took: 70 to 250 MiB
+    that nobody uses, more in one run than in the next. Threads take over arenas of those that have
+    ended, so that a command begins with this.
+    """
+    give_back()
+    if _C is not None and hasattr(_C, "malloc_trim"):
+        _C.mallopt(_ARENA_MAX, 1)
+
+
 def _apart(more: int, less: int) -> tuple[str, str]:
     """Two sizes for people, in units that show which is the larger."""
     for words in (in_words, lambda size: f"{size / (1 << 20):,.0f} MiB"):
@@ -108,14 +120,3 @@ def give_back() -> None:
     """Return what is freed to the system, so that the next step need not count it."""
     if _C is not None and hasattr(_C, "malloc_trim"):
         _C.malloc_trim(0)
-
-
-def _spare_the_heap() -> None:
-    """Return what is freed to the system, and let threads to come share one arena; glibc alone.
-
-    By itself it gives each thread an arena, which keeps what its largest blocks took: 70 to 250 MiB
-    that nobody uses, more in one run than in the next.
-    """
-    give_back()
-    if _C is not None and hasattr(_C, "malloc_trim"):
-        _C.mallopt(_ARENA_MAX, 1)
