@@ -18,6 +18,7 @@ from pipeline.kmeans.compilation import compile_apart
 from pipeline.preprocessing import Preprocessing, is_asked_for
 from pipeline.runtime.devices import resolve_device
 from pipeline.runtime.machine import place
+from pipeline.runtime.memory import spare_the_heap
 from pipeline.runtime.progress import Progress, shown
 from pipeline.upkeep.sweep_result import SweepResult
 from storage.atomic import write_whole
@@ -59,6 +60,7 @@ def sweep(options: SweepOptions, progress: Progress | None = None) -> SweepResul
             one ended.
     """
     options = options.on(resolve_device(options.device).type)  # refused before any work is done
+    spare_the_heap()  # before there are threads
     labels = None
     if options.labels is not None:
         stated = replace(options.stated, labels=options.labels)

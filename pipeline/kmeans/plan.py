@@ -38,8 +38,7 @@ from pipeline.runtime.progress import Progress
 from storage.errors import InputError
 from storage.mapped_files import lies_in_memory, scratch_folder
 
-GAPS = 3  # one byte for so many is lost between blocks of the heap
-FEW_GAPS = 8  # the same where large arrays lie apart
+GAPS = 8  # one byte for so many is lost between blocks of the heap
 _COVARIANCES = 6  # matrices of their size that whitening takes as it is learned; 5.5 were measured
 
 
@@ -186,7 +185,7 @@ class FitPlan:
         labelling = samples.numba_kernels() if labels else ()
         reading = transform.numba_kernels() if transform else ()
         code = code_bytes([*labelling, *spreading, *reading])
-        return needed + needed // (FEW_GAPS if self.tight else GAPS) + code + scratch
+        return needed + needed // GAPS + code + scratch
 
     def _block_rows(self, blocks: int) -> int:
         return min(self.source.block_rows * blocks, self.source.n_rows)
