@@ -68,7 +68,10 @@ def usual_steps(k: int, many: int) -> int:
 
 
 def rounds_within(k: int, rounds: int, steps: int) -> int:
-    """As many of the rounds as there are steps for, about: so the last of them move the fewest."""
+    """As many of the rounds as there are steps for, about: later ones move ever fewer.
+
+    Where rounds go on for long, or on all rows, up to a third of these find no steps left.
+    """
     return min(rounds, max(1, steps // usual_steps(k, many_of(k, 1, 2))))
 
 
