@@ -113,8 +113,8 @@ class Fitter:
         if not loop.resume():
             how, engine = self._options.init, self._own_engine
             sample = self._sample_of(k) if self._rounds(k) else None
-            given = init, progress, engine, sample
-            loop.start(seeding.seed_centroids(source, k, how, rng, *given))
+            seeds = seeding.seed_centroids(source, k, how, rng, init, progress, engine, sample)
+            loop.start(seeds)
             give_back()
         progress.start(f"K={k}", rows, "rows")
         return loop.finish()
@@ -169,9 +169,8 @@ class Fitter:
         if options.mode == "minibatch":
             here = self._local_executor(self._source, remember=False)
             return MiniBatch(here, *common, batch_size=options.batch_size)
-        rounds, breathing = self._rounds(k), None
-        if rounds:
-            breathing = Breathing(self._sample_of(k), self._own_engine)
+        rounds = self._rounds(k)
+        breathing = Breathing(self._sample_of(k), self._own_engine) if rounds else None
         return Nested(self._executor, *common, k=k, breathing=breathing, rounds=rounds, warm=warm)
 
     def _rounds(self, k: int) -> int:

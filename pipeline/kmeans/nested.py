@@ -64,13 +64,18 @@ def prefixes(n: int, k: int, *, warm: bool) -> tuple[list[int], int]:
     return (sizes[moving:], 0) if warm else (sizes, moving)
 
 
+def with_rounds(sizes: list[int], moving: int) -> range:
+    """Places of the prefixes that have rounds; moving: of the first, see `prefixes`."""
+    return range(moving, min(moving + MOVING, len(sizes)))
+
+
 def planned_rows(n: int, k: int, rounds: int, max_iter: int, *, warm: bool) -> int:
     """Rows that the passes of a fit will see, about; for progress alone."""
     sizes, moving = prefixes(n, k, warm=warm)
     steps = [min(USUAL_STEPS, max_iter)] * len(sizes)
-    with_moves = range(moving, min(moving + MOVING, len(sizes)))
-    moves = planned_steps(k, rounds, max_iter * len(with_moves))
-    for place in with_moves:
+    places = with_rounds(sizes, moving)
+    moves = planned_steps(k, rounds, max_iter * len(places))
+    for place in places:
         steps[place] = min(steps[place] + moves, max_iter)
         moves -= min(moves, max_iter)
     return sum(map(operator.mul, steps, sizes)) + n
@@ -120,9 +125,9 @@ class Nested(KMeansLoop[NestedState]):
     ) -> None:
         super().__init__(*common, **named)
         self._k, self._breathing = k, breathing
-        self._sizes, self._moving = prefixes(self.executor.source.n_rows, k, warm=warm)
-        with_moves = min(MOVING, len(self._sizes) - self._moving)
-        self._rounds = rounds_within(k, rounds, self.rules.max_iter * with_moves)
+        self._sizes, moving = prefixes(self.executor.source.n_rows, k, warm=warm)
+        self._moving = with_rounds(self._sizes, moving)
+        self._rounds = rounds_within(k, rounds, self.rules.max_iter * len(self._moving))
 
     def begin(self, centroids: np.ndarray) -> NestedState:
         return NestedState("grow", centroids)
@@ -144,8 +149,8 @@ class Nested(KMeansLoop[NestedState]):
         state = self.state
         state.place += 1
         state.last = state.updates + self.rules.max_iter
-        moving = self._moving <= state.place < self._moving + MOVING
-        state.moved = self._breathing is None or not moving or state.round == self._rounds
+        done = self._breathing is None or state.round == self._rounds
+        state.moved = done or state.place not in self._moving
         state.step, state.lowest, state.stage = 0, np.inf, "settle"
 
     def _settle(self) -> None:
@@ -162,8 +167,7 @@ class Nested(KMeansLoop[NestedState]):
             min_gain = max(SAMPLED * self._k / rows, min_gain)
         moved, means, variance = self._step(FARTHER)
         state.step += 1
-        mse, gains = state.history.mse[-1], GAINS if state.moved else 1
-        reason = None
+        mse, gains, reason = state.history.mse[-1], GAINS if state.moved else 1, None
         if mse <= state.lowest or state.velocity is None:
             before = state.history.mse[-1 - gains] if state.step > gains else np.inf
             reason = stopped_by(state.history, before, variance, rules.tol, gains * min_gain)
@@ -218,7 +222,7 @@ class Nested(KMeansLoop[NestedState]):
                 state.lowest, state.stage = np.inf, "settle"
                 state.velocity, state.steps = None, 0
                 return
-        state.centroids, *_ = self._step(FARTHER)
+        state.centroids = self._step(FARTHER)[0]
         state.step += 1
         if state.step == INHALE_STEPS:
             state.part, state.step = parts_of(self._k, state.surplus) - 1, 0
@@ -238,8 +242,7 @@ class Nested(KMeansLoop[NestedState]):
                 successors = passed_on[successors]
             state.successors = successors
             state.velocity, state.steps = None, 0
-        moved, *_ = self._step(FARTHER)
-        self._move_on(moved)
+        self._move_on(self._step(FARTHER)[0])
         state.step += 1
         if self._goes_on():
             return
@@ -288,8 +291,7 @@ class Nested(KMeansLoop[NestedState]):
         before = means.copy()
         source = self.executor.source
         redrawn = fill_empty(means, centroids, sums, self.rules.empty, source, self.rng)
-        elsewhere = np.any(before != means, axis=1)
-        moved[elsewhere] = means[elsewhere]
+        moved = np.where(np.any(before != means, axis=1)[:, None], means, moved)
         moved = self.rules.allowed(moved)
         shift = float(np.square(means.astype(np.float64) - centroids).sum())
         state.history.add(sums, mse, shift=shift, redrawn=redrawn, seconds=seconds)

@@ -1,10 +1,10 @@
 """What the allocator of the C library keeps for threads."""
 
-import ctypes
 from pathlib import Path
 
 import pytest
 
+from pipeline.runtime import memory
 from tests.process_trees import run_measured
 
 ARENAS = """
@@ -28,7 +28,7 @@ libc.fclose(told)
 """
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="has another allocator")
+@pytest.mark.skipif(not hasattr(memory._C, "malloc_info"), reason="has another allocator")
 def test_threads_of_a_command_share_the_heap(tmp_path: Path) -> None:
     ran = run_measured(["-c", ARENAS, str(tmp_path / "told.xml")])
     assert ran.code == 0, ran.err
