@@ -27,6 +27,7 @@ from pipeline.kmeans.breathing import (
 from pipeline.kmeans.empty_clusters import fill_empty
 from pipeline.kmeans.history import Stopped, mean_squared_error, stopped_by
 from pipeline.kmeans.loop import KMeansLoop, LoopState
+from pipeline.runtime.memory import give_back
 
 FIRST_ROWS, FIRST_PER_CENTROID = 1 << 17, 25  # of the shortest prefix
 # Of that on which centroids are added and removed; with four times as many, MSE end no lower.
@@ -147,6 +148,7 @@ class Nested(KMeansLoop[NestedState]):
     def _grow(self) -> None:
         """Go to the next prefix."""
         state = self.state
+        give_back()  # without, gaps of ever longer prefixes add up: 20 MiB at d = 225
         state.place += 1
         state.last = state.updates + self.rules.max_iter
         done = self._breathing is None or state.round == self._rounds
@@ -279,20 +281,18 @@ class Nested(KMeansLoop[NestedState]):
         Returns: the centroids `length` times as far as to their means, the means, (k, d), and the
         mean variance of the columns.
         """
-        state, centroids = self.state, self.state.centroids
+        state, rules, centroids = self.state, self.rules, self.state.centroids
         if state.successors is not None:
             self.executor.relabel(state.successors)
         sums, seconds = self.executor.run_pass(centroids, self.progress, self._rows)
         state.successors = None
         mse = mean_squared_error(sums.sse(centroids), sums)
-        exact = self.rules.allowed(sums.means(centroids))
+        exact = rules.allowed(sums.means(centroids))
         means = exact.astype(centroids.dtype)
         moved = (centroids + length * (exact - centroids)).astype(centroids.dtype)
         before = means.copy()
-        source = self.executor.source
-        redrawn = fill_empty(means, centroids, sums, self.rules.empty, source, self.rng)
-        moved = np.where(np.any(before != means, axis=1)[:, None], means, moved)
-        moved = self.rules.allowed(moved)
+        redrawn = fill_empty(means, centroids, sums, rules.empty, self.executor.source, self.rng)
+        moved = rules.allowed(np.where(np.any(before != means, axis=1)[:, None], means, moved))
         shift = float(np.square(means.astype(np.float64) - centroids).sum())
         state.history.add(sums, mse, shift=shift, redrawn=redrawn, seconds=seconds)
         state.updates += 1
