@@ -197,8 +197,8 @@ class FitOptions(Options):
     """Stop when a pass gains less than this share of the MSE; 1e-4 for nested, else 0. In nested
     rows × K / 3·10^10 times it, 0.5 to 6: a pass that takes longer has to gain more."""
     breathing: Natural | None = None
-    """nested: rounds of adding centroids where error is large and removing the least missed; from
-    60 for small K to 8 for large ones; 0: none."""
+    """nested: rounds of adding centroids where error is large and removing the least missed, while
+    steps (max_iter) are left; from 60 for small K to 8 for large ones; 0: none."""
     batch_size: Count = 65536
     """Rows of a mini-batch."""
     preprocess: Literal["none", "contrast", "zca"] = "none"

@@ -61,7 +61,7 @@ class StreamingKMeans(
         min_gain: stop when a pass gains less than this share of the MSE; None: 1e-4 for nested,
             0 for the others. In nested times rows · K / 3·10¹⁰, 0.5 to 6.
         breathing: rounds of adding centroids where error is large and removing the least missed,
-            in nested; None: 60 for small K to 8 for large ones.
+            in nested, as far as max_iter goes; None: 60 for small K to 8 for large ones.
         batch_size: rows of a mini-batch.
         preprocess: "none", "contrast" (each row less its mean, over √(variance + contrast_floor)),
             or "zca" (whitened after that); see `pipeline.preprocessing`.

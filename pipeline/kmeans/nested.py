@@ -151,7 +151,7 @@ class Nested(KMeansLoop[NestedState]):
         give_back()  # without, gaps of ever longer prefixes add up: 20 MiB at d = 225
         state.place += 1
         state.last = state.updates + self.rules.max_iter
-        done = self._breathing is None or state.round == self._rounds
+        done = self._breathing is None or state.round >= self._rounds
         state.moved = done or state.place not in self._moving
         state.step, state.lowest, state.stage = 0, np.inf, "settle"
 
