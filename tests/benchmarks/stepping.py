@@ -57,11 +57,11 @@ def lloyd(source: RowSource, k: int, passes: int) -> Passes:
     source = LargerBlocks(source, blocks) if blocks > 1 else source
     engine = PrunedEngine(source.dim, source.dtype)
     run = Passes([], [], centroids)
+    # Kernels are loaded, on rows of their own: what is known of others is no guess.
+    warm, few = PrunedEngine(source.dim, source.dtype), ArraySource(sample)
+    with closing(LocalExecutor(few, warm, warm.cache_for(few))) as executor:
+        executor.run_pass(centroids, SilentProgress())
     with closing(LocalExecutor(source, engine, engine.cache_for(source))) as executor:
-        executor.run_pass(centroids[:1], SilentProgress())
-        warm = PrunedEngine(source.dim, source.dtype)  # kernels are loaded, with heads too
-        warm.load(centroids)
-        warm.assign(sample[: 16 * k])
         for number in range(passes):
             if number == EARLY:
                 run.centroids = centroids
