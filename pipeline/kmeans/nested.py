@@ -148,7 +148,6 @@ class Nested(KMeansLoop[NestedState]):
     def _grow(self) -> None:
         """Go to the next prefix."""
         state = self.state
-        give_back()  # without, gaps of ever longer prefixes add up: 20 MiB at d = 225
         state.place += 1
         state.last = state.updates + self.rules.max_iter
         done = self._breathing is None or state.round >= self._rounds
@@ -203,6 +202,7 @@ class Nested(KMeansLoop[NestedState]):
         elif self._rows == self._sizes[-1]:
             state.stopped, state.stage = stopped, "score"
         else:
+            give_back()  # without, gaps of ever longer prefixes add up: 20 MiB at d = 225
             state.stage = "grow"
 
     def _inhale(self) -> None:

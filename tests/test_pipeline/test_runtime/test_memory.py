@@ -186,17 +186,18 @@ def test_the_smallest_cap_that_is_named_will_do(tmp_path: Path) -> None:
 def test_the_peak_is_within_the_projection_whatever_the_number_of_rows(
     tmp_path: Path, k: int, dim: int, mode: str, passes: int, options: tuple[str, ...]
 ) -> None:
-    options = ("--max-iter", str(passes), *options)
-    few = fit_of(long_store(tmp_path, dim, 1 << 17), tmp_path, k, mode, *options)
-    measured(few)  # which compiles what is missing, in more memory than is projected for a fit
+    few = long_store(tmp_path, dim, 1 << 17)
+    # which compiles what is missing, in more memory than is projected for a fit
+    measured(fit_of(few, tmp_path, k, mode, "--max-iter", str(passes), *options))
     peaks = []
+    # A pass over 30 million rows would take half an hour for the largest.
     larger = 3_000_000 if k == 10_000 and dim > 100 else 30_000_000
     # A tenth of them, in ten times as many passes: a peak is the highest of as many blocks.
     for n, more in ((larger // 10 + 200_000, 10), (larger, 1)):
         out = tmp_path / str(n)
         out.mkdir()
-        options = ("--max-iter", str(more * passes), *options[2:])
-        fit = fit_of(long_store(out, dim, n), out, k, mode, *options)
+        store, steps = long_store(out, dim, n), str(more * passes)
+        fit = fit_of(store, out, k, mode, "--max-iter", steps, *options)
         peak, projected = measured(fit)
         print(f"K={k} d={dim} N={n} {mode}: {peak / MIB:.0f} of {projected / MIB:.0f} MiB")
         assert peak <= projected <= max(1.7 * peak, peak + 300 * MIB)  # the margin is absolute
